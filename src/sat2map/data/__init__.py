@@ -1,0 +1,1 @@
+"""Data: pictures, pairs, downloads, augmentation and procedural towns."""

@@ -1,0 +1,187 @@
+"""Data sets of pairs on disk: which files belong together, and reading them.
+
+Two layouts of `DIR/SPLIT`:
+
+- side by side: `STEM.*`, one picture with the source on the left and the target on the
+  right, as the published pix2pix sets have it;
+- two folders: `source/STEM.*` and `target/STEM.*`.
+
+`DIR/dataset.json` may say what is known about all of them (`DataSetCard`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.data.pictures import list_pictures, read_picture
+from sat2map.errors import DataError
+from sat2map.legend import Legend
+from sat2map.whole import write_text
+
+Direction = Literal["forward", "reverse"]
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """Where one pair lies.
+
+    Attributes:
+        stem: The name that both pictures share.
+        source: The file with the source.
+        target: The file with the target; the same file where the two lie side by side.
+    """
+
+    stem: str
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class DataSetCard:
+    """What `dataset.json` says; None where it does not.
+
+    Attributes:
+        resolution_m: Ground resolution of the files in metres per pixel.
+        legend: The classes of the maps.
+        licence: The terms of the data, in words.
+    """
+
+    resolution_m: float | None = None
+    legend: Legend | None = None
+    licence: str | None = None
+
+
+def find_pairs(directory: Path, split: str) -> list[PairFile]:
+    """Return the pairs of a split in natural order of their names; at least one.
+
+    Raises:
+        DataError: The folder or the split is missing or empty, or a picture of the two
+            folders lacks its partner.
+    """
+    if not directory.is_dir():
+        raise DataError("there is no such folder", where=directory, remedy="Check the name.")
+    folder = directory / split
+    if not folder.is_dir():
+        raise DataError(
+            f"has no folder {split!r}",
+            where=directory,
+            remedy=f"A data set is DIR/{split}/ with side-by-side pictures, or "
+            f"DIR/{split}/source/ and DIR/{split}/target/.",
+        )
+    if (folder / "source").is_dir() or (folder / "target").is_dir():
+        pairs = _match(folder)
+    else:
+        pairs = [PairFile(path.stem, path, path) for path in list_pictures(folder)]
+    if not pairs:
+        raise DataError(
+            "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF pairs there."
+        )
+    return pairs
+
+
+def read_pair(
+    pair: PairFile, direction: Direction = "forward"
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Decode one pair.
+
+    Args:
+        pair: Its files.
+        direction: "reverse" swaps the two.
+
+    Returns:
+        Source and target, uint8 [H,W,C] each, of equal height and width.
+
+    Raises:
+        DataError: A file cannot be decoded, the two have unequal sizes, or a side-by-side
+            picture has an odd width.
+    """
+    if pair.source == pair.target:
+        both = read_picture(pair.source).pixels
+        if both.shape[1] % 2:
+            raise DataError(
+                f"is {both.shape[1]} pixels wide, so it has no two equal halves",
+                where=pair.source,
+                remedy="A side-by-side picture has the source on the left and the target, "
+                "equally wide, on the right.",
+            )
+        half = both.shape[1] // 2
+        source, target = both[:, :half], both[:, half:]
+    else:
+        source, target = read_picture(pair.source).pixels, read_picture(pair.target).pixels
+        if source.shape[:2] != target.shape[:2]:
+            raise DataError(
+                f"is {source.shape[1]} x {source.shape[0]} pixels, but its partner "
+                f"{pair.target} is {target.shape[1]} x {target.shape[0]}",
+                where=pair.source,
+                remedy="The two pictures of a pair show the same ground at the same size.",
+            )
+    return (source, target) if direction == "forward" else (target, source)
+
+
+def read_card(directory: Path) -> DataSetCard:
+    """Return what `directory/dataset.json` says; an empty card where there is none.
+
+    Raises:
+        DataError: The file is not valid.
+    """
+    path = directory / "dataset.json"
+    if not path.is_file():
+        return DataSetCard()
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        resolution = entries.get("resolution_m")
+        return DataSetCard(
+            None if resolution is None else float(resolution),
+            None if entries.get("legend") is None else Legend.from_json(entries["legend"]),
+            entries.get("licence"),
+        )
+    except (ValueError, TypeError, AttributeError, DataError) as error:
+        raise DataError(
+            f"is not a valid description of a data set ({error})",
+            where=path,
+            remedy="It is a JSON object with resolution_m, legend and licence.",
+        ) from error
+
+
+def write_card(directory: Path, card: DataSetCard) -> None:
+    """Write `directory/dataset.json`.
+
+    Raises:
+        OutputError: The place is not writable.
+    """
+    entries = {
+        "resolution_m": card.resolution_m,
+        "legend": None if card.legend is None else card.legend.to_json(),
+        "licence": card.licence,
+    }
+    write_text(directory / "dataset.json", json.dumps(entries, indent=2) + "\n")
+
+
+def _match(folder: Path) -> list[PairFile]:
+    sides: list[dict[str, Path]] = []
+    for side in ("source", "target"):
+        files: dict[str, Path] = {}
+        for path in list_pictures(folder / side):
+            if path.stem in files:
+                raise DataError(
+                    f"stands beside {files[path.stem].name}, so its partner is unclear",
+                    where=path,
+                    remedy="Keep one picture of each name.",
+                )
+            files[path.stem] = path
+        sides.append(files)
+    source, target = sides
+    for stem in source.keys() ^ target.keys():
+        lonely, other = (source, "target") if stem in source else (target, "source")
+        raise DataError(
+            f"has no partner of that name in {folder / other}",
+            where=lonely[stem],
+            remedy="Add the partner or remove the picture.",
+        )
+    return [PairFile(stem, path, target[stem]) for stem, path in source.items()]

@@ -1,0 +1,223 @@
+"""Pictures on disk: reading them as uint8 arrays, and writing them whole.
+
+PNG, JPEG and WebP go through Pillow, TIFF through GDAL, which knows several bands. What is
+not an 8-bit picture is refused with a line that says what to do, never silently wrapped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sat2map.errors import DataError, UsageError
+from sat2map.whole import whole_file
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+MAX_PIXELS = 500_000_000
+
+Image.MAX_IMAGE_PIXELS = None  # the bound below is ours, with a message that says what to do
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: uint8 [H,W,C]; C is 3 but for a TIFF with more bands.
+        alpha: uint8 [H,W], 0 where transparent, or None where the picture has no alpha.
+    """
+
+    pixels: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+
+
+def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a PNG, JPEG, WebP or TIFF picture.
+
+    Grey and palette pictures become RGB, and the EXIF orientation is applied.
+
+    Args:
+        path: The file.
+        max_pixels: Refuse larger pictures before they are decoded.
+
+    Raises:
+        DataError: The file is missing, broken, too large, or not an 8-bit picture.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return _read_tiff(path, max_pixels)
+    return _read_with_pillow(path, max_pixels)
+
+
+def write_picture(
+    path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None
+) -> None:
+    """Write a picture by its suffix, whole or not at all.
+
+    Args:
+        path: .png, .jpg, .jpeg, .webp, .tif or .tiff; JPEG leaves out alpha.
+        pixels: uint8 [H,W,3].
+        alpha: uint8 [H,W] or None.
+
+    Raises:
+        UsageError: The suffix is none of these, or the picture is too large for the format.
+        OutputError: The place is not writable or the disk is full.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PICTURE_SUFFIXES:
+        raise UsageError(
+            f"{suffix or 'no suffix'} is not a picture format that can be written",
+            where=path,
+            remedy="End the name in .png, .jpg, .webp or .tif.",
+        )
+    limit = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}.get(suffix)
+    if limit is not None and max(pixels.shape[:2]) > limit:
+        raise UsageError(
+            f"{suffix} holds at most {limit} pixels a side", where=path, remedy="Write a .png."
+        )
+    if alpha is not None and suffix not in {".jpg", ".jpeg"}:
+        pixels = np.dstack([pixels, alpha])
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    with whole_file(path) as aside:
+        if suffix in {".jpg", ".jpeg"}:
+            image.save(aside, quality=95)
+        elif suffix == ".webp":
+            image.save(aside, lossless=True)
+        elif suffix == ".png":
+            image.save(aside)
+        else:
+            image.save(aside, compression="tiff_deflate")
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures directly inside a folder in natural order (2 before 10).
+
+    Hidden files are left out.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where=folder, remedy="Check the name.")
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
+    return sorted(found, key=natural_order)
+
+
+def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Return a sorting key under which 2.png comes before 10.png."""
+    parts: list[tuple[int, int, str]] = []
+    digits = ""
+    for character in path.name + "\0":
+        if character.isascii() and character.isdigit():
+            digits += character
+            continue
+        if digits:
+            parts.append((0, int(digits), digits))
+            digits = ""
+        parts.append((1, 0, character))
+    return tuple(parts)
+
+
+def _too_large(path: Path, width: int, height: int, max_pixels: int) -> DataError:
+    return DataError(
+        f"{width} x {height} pixels are more than the {max_pixels:,} that are decoded at once",
+        where=path,
+        remedy="Cut it into parts, or allow more with --max-pixels.",
+    )
+
+
+def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels count
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    raise _too_large(path, image.width, image.height, max_pixels)
+                _refuse_depth(path, image)
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                alpha = None
+                if upright.has_transparency_data:
+                    upright = upright.convert("RGBA")
+                    alpha = np.asarray(upright.getchannel("A"))
+                return Picture(np.asarray(upright.convert("RGB")), alpha)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(
+            f"cannot be decoded ({str(error).splitlines()[0] if str(error) else error!r})",
+            where=path,
+            remedy="The file is broken or not a picture: restore or remove it.",
+        ) from error
+
+
+def _refuse_depth(path: Path, image: Image.Image) -> None:
+    if image.mode == "1":
+        raise DataError(
+            "has 1 bit per pixel, black and white only",
+            where=path,
+            remedy="Give an 8-bit grey or colour picture.",
+        )
+    # Pillow opens 16-bit grey as I;16 and quietly halves 16-bit colour, so the PNG's own
+    # header is asked: the 25th byte of the file is the bit depth.
+    with path.open("rb") as file:
+        header = file.read(25)
+    sixteen = header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
+    if sixteen or image.mode.startswith(("I", "F")):
+        raise DataError(
+            "has more than 8 bits per channel",
+            where=path,
+            remedy="Stretch it to 8 bits first, for example with: gdal_translate -ot Byte -scale.",
+        )
+
+
+def _read_tiff(path: Path, max_pixels: int) -> Picture:
+    import rasterio
+    from rasterio.enums import ColorInterp
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as raster:
+                if raster.width * raster.height > max_pixels:
+                    raise _too_large(path, raster.width, raster.height, max_pixels)
+                if any(kind != "uint8" for kind in raster.dtypes):
+                    raise DataError(
+                        f"has the type {raster.dtypes[0]}, not 8 bits per channel",
+                        where=path,
+                        remedy="Stretch it to 8 bits first, for example with: "
+                        "gdal_translate -ot Byte -scale.",
+                    )
+                kinds = raster.colorinterp
+                if kinds[0] == ColorInterp.palette:
+                    table = raster.colormap(1)
+                    colours = np.array([table.get(i, (0, 0, 0, 255)) for i in range(256)], np.uint8)
+                    painted = colours[raster.read(1)]
+                    opaque = bool((colours[..., 3] == 255).all())
+                    return Picture(
+                        np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
+                    )
+                bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
+                pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
+                alpha = None
+                if ColorInterp.alpha in kinds:
+                    alpha = raster.read(kinds.index(ColorInterp.alpha) + 1)
+    except RasterioError as error:
+        raise DataError(
+            f"cannot be decoded ({str(error).splitlines()[0]})",
+            where=path,
+            remedy="The file is broken or not a TIFF: restore or remove it.",
+        ) from error
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return Picture(pixels, alpha)

@@ -1,0 +1,93 @@
+"""Every error that a user can cause: what happened, where, and what to do.
+
+The command line prints the message as one line and ends with `exit_code`: 2 where the
+call was wrong (an option, a recipe), 1 where the data, a model or the machine was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Sat2mapError(Exception):
+    """An error with a clear line instead of a traceback.
+
+    Args:
+        what: What is wrong, without a full stop at the end.
+        remedy: What the user can do about it, a sentence.
+        where: The file, folder, option or key concerned.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, remedy: str, where: str | Path | None = None) -> None:
+        self.what = what
+        self.remedy = remedy
+        self.where = None if where is None else str(where)
+        prefix = "" if where is None else f"{where}: "
+        super().__init__(" ".join(f"{prefix}{what}. {remedy}".split()))
+
+
+class UsageError(Sat2mapError):
+    """The call itself is wrong: an option, an argument, a recipe."""
+
+    exit_code = 2
+
+
+class MissingExtraError(UsageError):
+    """A feature needs a package that stands behind an extra."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed",
+            remedy=f"Install it with: pip install 'sat2map[{extra}]'.",
+        )
+
+
+class DataError(Sat2mapError):
+    """A picture, a pair or a data set that cannot be used."""
+
+
+class BatchError(DataError):
+    """Some items of a batch failed; the others are done.
+
+    Args:
+        failures: One error for each item that failed.
+        done: How many items succeeded.
+    """
+
+    def __init__(self, failures: list[Sat2mapError], done: int) -> None:
+        self.failures = failures
+        items = "item" if len(failures) == 1 else "items"
+        super().__init__(
+            f"{len(failures)} {items} could not be used, {done} done: "
+            + "; ".join(f"{failure.where}: {failure.what}" for failure in failures),
+            remedy="Mend or remove what is named and run the command again.",
+        )
+
+
+class ModelError(Sat2mapError):
+    """A model folder or a foreign checkpoint that cannot be used."""
+
+
+class TrainingError(Sat2mapError):
+    """A training run that cannot go on."""
+
+
+class OutputError(Sat2mapError):
+    """An output that cannot be written."""
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn what the operating system says while writing to `path` into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            remedy="Free some space, or choose a folder that you may write to.",
+        ) from error

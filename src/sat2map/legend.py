@@ -1,0 +1,157 @@
+"""The legend of a map: an ordered list of classes, each with its colour.
+
+The index of a class is its number in label arrays. Labels come from colours by the nearest
+legend colour in CIE Lab, where distances are about as the eye sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.errors import DataError
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LegendClass:
+    """One class of a map.
+
+    Attributes:
+        name: Its name, for people and for tables.
+        colour: RGB, 0 to 255.
+        road: Whether it belongs to the road network.
+    """
+
+    name: str
+    colour: Colour
+    road: bool = False
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The classes of a map in order; at least one, at most 255.
+
+    Raises:
+        DataError: No class, too many, a name or a colour twice, or a colour out of range.
+    """
+
+    classes: tuple[LegendClass, ...]
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.classes]
+        colours = [entry.colour for entry in self.classes]
+        if not 1 <= len(self.classes) <= 255:
+            raise DataError(
+                f"a legend has 1 to 255 classes, this one has {len(self.classes)}",
+                remedy="Correct the legend.",
+            )
+        for value, values in [(n, names) for n in names] + [(c, colours) for c in colours]:
+            if values.count(value) > 1:  # type: ignore[arg-type]
+                raise DataError(
+                    f"the legend names {value} twice", remedy="Give each class its own."
+                )
+        for entry in self.classes:
+            if len(entry.colour) != 3 or not all(0 <= c <= 255 for c in entry.colour):
+                raise DataError(
+                    f"the legend's class {entry.name!r} has the colour {entry.colour}",
+                    remedy="A colour is three numbers from 0 to 255.",
+                )
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes in order."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def colours(self) -> NDArray[np.uint8]:
+        """The colours, uint8 [K,3]."""
+        return np.array([entry.colour for entry in self.classes], np.uint8)
+
+    @property
+    def roads(self) -> NDArray[np.bool_]:
+        """Which classes are roads, bool [K]."""
+        return np.array([entry.road for entry in self.classes], np.bool_)
+
+    def label(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the class numbers, uint8 [H,W], of a picture, uint8 [H,W,3].
+
+        Each pixel gets the class whose colour is nearest in CIE Lab.
+        """
+        height, width, _ = picture.shape
+        packed = (
+            (picture[..., 0].astype(np.uint32) << 16)
+            | (picture[..., 1].astype(np.uint32) << 8)
+            | picture[..., 2]
+        )
+        # A map has few colours, so each distinct one is converted only once.
+        values, where = np.unique(packed.ravel(), return_inverse=True)
+        distinct = np.stack([values >> 16, values >> 8 & 255, values & 255], -1).astype(np.uint8)
+        distances = ((lab(distinct)[:, None] - lab(self.colours)[None]) ** 2).sum(-1)
+        nearest: NDArray[np.uint8] = distances.argmin(1).astype(np.uint8)
+        return nearest[where].reshape(height, width)
+
+    def paint(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Return the picture, uint8 [H,W,3], of class numbers [H,W]."""
+        return self.colours[labels]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the list of {name, colour, road} that `from_json` reads."""
+        return [
+            {"name": entry.name, "colour": list(entry.colour), "road": entry.road}
+            for entry in self.classes
+        ]
+
+    @staticmethod
+    def from_json(entries: Iterable[Mapping[str, Any]]) -> Legend:
+        """Read a legend from a list of {name, colour, road}; `road` may be absent.
+
+        Raises:
+            DataError: An entry lacks a key or has a value of the wrong kind.
+        """
+        try:
+            classes = tuple(
+                LegendClass(
+                    str(entry["name"]),
+                    tuple(int(c) for c in entry["colour"]),  # type: ignore[arg-type]
+                    bool(entry.get("road", False)),
+                )
+                for entry in entries
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the legend cannot be read ({error!r})",
+                remedy='Each class is {"name": "road", "colour": [255, 255, 253], "road": true}.',
+            ) from error
+        return Legend(classes)
+
+
+def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return CIE Lab values (D65), float64 [...,3], of sRGB colours, uint8 [...,3]."""
+    from skimage.color import rgb2lab
+
+    values: NDArray[np.float64] = rgb2lab(colours.astype(np.float64) / 255)
+    return values
+
+
+STREETS = Legend(
+    (
+        LegendClass("land", (233, 229, 221)),
+        LegendClass("building", (243, 241, 235)),
+        LegendClass("road", (255, 255, 253), road=True),
+        LegendClass("park", (203, 223, 173)),
+        LegendClass("water", (178, 209, 254)),
+        LegendClass("highway", (247, 160, 33), road=True),
+        LegendClass("main_road", (254, 223, 95), road=True),
+        LegendClass("other", (221, 217, 211)),
+    )
+)
+"""The house legend: the colours of the `maps` set, of the procedural towns and of `streets`."""

@@ -1,0 +1,85 @@
+"""Files and folders that appear under their final name only when they are whole.
+
+Everything is written aside, in the same folder, and renamed at the end, so that a crash,
+a full disk or an interrupt leaves the old state or the new one and nothing between.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sat2map.errors import OutputError, writing_to
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it becomes `path`.
+
+    The suffix is kept, since writers choose their format by it.
+
+    Raises:
+        OutputError: The folder is not writable or the disk is full.
+    """
+    aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    with writing_to(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            _flush(aside)
+            aside.replace(path)
+            _flush(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a folder beside `path` to write to; on success it becomes `path`.
+
+    Args:
+        path: The final name.
+        replace: Whether an existing folder of that name gives way.
+
+    Raises:
+        OutputError: `path` exists and may not be replaced, the place is not writable, or
+            the disk is full.
+    """
+    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with writing_to(path):
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            for file in aside.rglob("*"):
+                _flush(file)
+            old = aside.with_name(aside.name + ".old")
+            if path.exists():
+                path.rename(old)
+            aside.rename(path)
+            _flush(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system put a file or a folder's entries on the disk."""
+    if os.name == "nt":  # pragma: no cover - Windows cannot open folders this way
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
