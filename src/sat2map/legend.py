@@ -101,7 +101,8 @@ class Legend:
 
     def paint(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Return the picture, uint8 [H,W,3], of class numbers [H,W]."""
-        return self.colours[labels]
+        painted: NDArray[np.uint8] = self.colours[labels]
+        return painted
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the list of {name, colour, road} that `from_json` reads."""
