@@ -1,1 +1,1 @@
-"""Networks."""
+"""Networks: plain `torch.nn.Module`s that know nothing of the rest of the package."""

@@ -1,0 +1,269 @@
+"""A training run as data: a frozen, validated recipe, read from TOML.
+
+A recipe may name another one as its `base` and then holds only what differs, so that each
+ablation of the paper is a line or two. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sat2map.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(_Section):
+    """How pictures become training pairs.
+
+    Protocol: with `resize`, pictures are resized to `resize` pixels a side and `size` is
+    cropped out of that (286 -> 256 as published); without it, `size` is cropped out of the
+    pictures' own pixels.
+    """
+
+    size: int = Field(256, ge=16, description="side of the crops in pixels")
+    resize: int | None = Field(286, ge=16, description="side before cropping")
+    flip: bool = Field(True, description="mirror left to right at random")
+    direction: Literal["forward", "reverse"] = "forward"
+    resolution_m: float | None = Field(
+        None, gt=0, description="metres per pixel of the files, where dataset.json is silent"
+    )
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Data:
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize ({self.resize}) is smaller than size ({self.size})")
+        return self
+
+
+class Generator(_Section):
+    """The generator; its channels follow the data."""
+
+    name: Literal["unet"] = "unet"
+    base_channels: int = Field(64, ge=1)
+    skips: bool = True
+    norm: Literal["batch", "instance_calibrated", "none"] = "batch"
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class Discriminator(_Section):
+    """The PatchGAN; unused where the objective has no adversarial part."""
+
+    base_channels: int = Field(64, ge=1)
+    strided_layers: int = Field(3, ge=0, le=5)
+    conditional: bool = True
+    norm: Literal["batch", "instance", "none"] = "batch"
+
+
+class Objective(_Section):
+    """adversarial_weight * adversarial + l1_weight * L1."""
+
+    adversarial: Literal["vanilla", "least_squares", "hinge"] = "vanilla"
+    adversarial_weight: float = Field(1.0, ge=0)
+    l1_weight: float = Field(100.0, ge=0, description="lambda of the paper")
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Objective:
+        if self.adversarial_weight == 0 and self.l1_weight == 0:
+            raise ValueError("both weights are 0, so there is nothing to learn")
+        return self
+
+
+class Optimiser(_Section):
+    """Adam, one for each network."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+
+
+class Schedule(_Section):
+    """The learning rate: constant, or constant and then linear down to 0."""
+
+    name: Literal["constant", "linear"] = "constant"
+    decay_epochs: int = Field(100, ge=1, description="length of the linear part, the last epochs")
+
+
+class Training(_Section):
+    """The run itself."""
+
+    epochs: int = Field(200, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="end earlier, after so many steps")
+    batch: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    precision: Literal["f32", "bf16-mixed"] = "f32"
+    channels_last: bool = True
+    compile: bool = False
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="keep an exponential moving average of the generator"
+    )
+    freeze_encoder: bool = Field(False, description="with --init: leave the encoder as it is")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="checkpoints within epochs too, every so many steps"
+    )
+    keep_checkpoints: int = Field(2, ge=1)
+    log_steps: int = Field(50, ge=1, description="steps between two lines of losses")
+    grid_epochs: int = Field(5, ge=1, description="epochs between two grids of pictures")
+
+
+class Validation(_Section):
+    """Scoring on the split `val`, with the deterministic mode of prediction."""
+
+    epochs: int = Field(5, ge=1, description="epochs between two validations")
+    pictures: int = Field(100, ge=1, description="at most so many pairs")
+    metric: Literal[
+        "l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou", "road_cldice", "edge_f1"
+    ] = Field("l1", description="what `best` is chosen by")
+
+
+class Statistics(_Section):
+    """Re-estimation of the normalisation statistics on training pictures."""
+
+    pictures: int = Field(1000, ge=1, description="after training")
+    validation_pictures: int = Field(50, ge=1, description="at each validation")
+
+
+class Recipe(_Section):
+    """A whole training run."""
+
+    name: str = ""
+    data: Data = Data()
+    generator: Generator = Generator()
+    discriminator: Discriminator = Discriminator()
+    objective: Objective = Objective()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    validation: Validation = Validation()
+    statistics: Statistics = Statistics()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        size = self.data.size
+        if size & (size - 1):
+            raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
+        if self.schedule.name == "linear" and self.schedule.decay_epochs > self.training.epochs:
+            raise ValueError("schedule.decay_epochs is larger than training.epochs")
+        return self
+
+    def to_toml(self) -> str:
+        """Return the recipe, with every default written out, as TOML."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = files("sat2map") / "recipes"
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path, settings: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply settings.
+
+    Args:
+        name_or_path: A shipped name ("pix2pix") first, otherwise the path of a TOML file.
+        settings: "section.key=value" each, the value as in TOML; bare words are strings, and
+            "none" leaves an optional key out.
+
+    Raises:
+        UsageError: The recipe or a setting is not valid; the message names the key.
+    """
+    entries = _read(str(name_or_path), ())
+    for setting in settings or []:
+        _apply(entries, setting)
+    try:
+        return Recipe.model_validate(entries)
+    except ValidationError as error:
+        raise _explained(error, str(name_or_path)) from error
+
+
+def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name_or_path in seen:
+        raise UsageError(
+            f"is its own base ({' -> '.join([*seen, name_or_path])})",
+            where=name_or_path,
+            remedy="Remove one of these base lines.",
+        )
+    shipped = name_or_path in shipped_recipes()
+    try:
+        if shipped:
+            text = (files("sat2map") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+        else:
+            text = Path(name_or_path).read_text("utf-8")
+        entries = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(
+            "is neither a shipped recipe nor a file that can be read",
+            where=name_or_path,
+            remedy=f"Shipped are: {', '.join(shipped_recipes())}.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"is not valid TOML ({error})", where=name_or_path, remedy="Correct that line."
+        ) from error
+    base = entries.pop("base", None)
+    if base is None:
+        merged = entries
+    else:
+        base = str(base)
+        if base not in shipped_recipes() and not shipped:
+            base = str(Path(name_or_path).parent / base)
+        merged = _read(base, (*seen, name_or_path))
+        for section, values in entries.items():
+            if isinstance(values, dict) and isinstance(merged.get(section), dict):
+                merged[section] |= values
+            else:
+                merged[section] = values
+    merged["name"] = entries.get("name", Path(name_or_path).stem)
+    # TOML has no null: "none" says that an optional key is absent.
+    for values in merged.values():
+        if isinstance(values, dict):
+            values.update({key: None for key, value in values.items() if value == "none"})
+    return merged
+
+
+def _apply(entries: dict[str, Any], setting: str) -> None:
+    path, equals, text = setting.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(
+            "is not a setting", where=f"--set {setting}", remedy="Write section.key=value."
+        )
+    try:
+        value: Any = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    values = entries.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise UsageError(f"{section!r} is no section", where=f"--set {setting}", remedy=_sections())
+    values[key] = None if value == "none" else value
+
+
+def _explained(error: ValidationError, where: str) -> UsageError:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        section = Recipe.model_fields.get(location[0])
+        if len(location) > 1 and section is not None and isinstance(section.annotation, type):
+            known = ", ".join(section.annotation.model_fields)
+            return UsageError(
+                f"unknown key {key!r}", where=where, remedy=f"[{location[0]}] has: {known}."
+            )
+        return UsageError(f"unknown key {key!r}", where=where, remedy=_sections())
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict | BaseModel) else f", not {first['input']!r}"
+    what = f"{key}: {message}{given}" if key else message
+    return UsageError(what, where=where, remedy="Correct the value in the recipe or in --set.")
+
+
+def _sections() -> str:
+    return f"The sections are: {', '.join(f for f in Recipe.model_fields if f != 'name')}."
