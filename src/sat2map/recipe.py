@@ -156,7 +156,13 @@ class Recipe(_Section):
 
     def to_toml(self) -> str:
         """Return the recipe, with every default written out, as TOML."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        entries = {
+            section: {k: "none" if v is None else v for k, v in values.items()}
+            if isinstance(values, dict)
+            else values
+            for section, values in self.model_dump().items()
+        }
+        return tomli_w.dumps(entries)
 
 
 def shipped_recipes() -> list[str]:

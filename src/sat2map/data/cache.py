@@ -1,0 +1,194 @@
+"""Decoded pairs: a memory-mapped uint8 array that every epoch reads at memory speed.
+
+All pairs of a split, at the size that the recipe asks for, lie in one array
+[N,H,W,source channels + target channels], so that one slice cuts source and target alike.
+The array is kept in the user's cache folder under the data set's path; it is made anew when
+a file has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
+from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.whole import whole_folder
+
+
+@dataclass(frozen=True)
+class DecodedPairs:
+    """The pairs of one split.
+
+    Attributes:
+        pixels: uint8 [N,H,W,source_channels + target_channels], memory-mapped, read-only.
+        source_channels: How many of the channels are the source's; they come first.
+        names: The names of the pairs.
+    """
+
+    pixels: NDArray[np.uint8]
+    source_channels: int
+    names: tuple[str, ...]
+
+    @property
+    def target_channels(self) -> int:
+        """How many of the channels are the target's."""
+        return int(self.pixels.shape[3]) - self.source_channels
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def cache_folder() -> Path:
+    """Return where decoded pairs are kept: $SAT2MAP_CACHE, or the user's cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get("SAT2MAP_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sat2map"))
+
+
+def decode_pairs(
+    directory: Path,
+    split: str,
+    *,
+    resize: int | None,
+    crop: int,
+    direction: Direction = "forward",
+    progress: Callable[[int, int], None] | None = None,
+) -> DecodedPairs:
+    """Decode a split once; later calls map the same file.
+
+    Args:
+        directory: The data set.
+        split: "train", "val" and so on.
+        resize: Bring each picture to so many pixels a side (Pillow's bicubic), or None to
+            keep the pictures' own pixels.
+        crop: The side that will be cropped, for the check that pictures are large enough.
+        direction: "reverse" swaps source and target.
+        progress: Called with (done, all) while decoding.
+
+    Raises:
+        BatchError: Some files cannot be decoded; all of them are named.
+        DataError: The pairs have unequal sizes or channels, or are smaller than the crop.
+        OutputError: The cache cannot be written.
+    """
+    pairs = find_pairs(directory, split)
+    place = f"{directory.resolve()}|{split}|{resize}|{direction}"
+    entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
+    state = _state(pairs)
+    if _read_state(entry) != state:
+        _decode_all(entry, state, pairs, resize, direction, progress)
+    facts = json.loads((entry / "pairs.json").read_text("utf-8"))
+    pixels = np.load(entry / "pixels.npy", mmap_mode="r")
+    height, width = pixels.shape[1:3]
+    if min(height, width) < crop:
+        raise DataError(
+            f"has pairs of {width} x {height} pixels, too small to crop {crop} out of them",
+            where=directory / split,
+            remedy=f"Enlarge them with --set data.resize={crop}, or crop less with "
+            "--set data.size=128.",
+        )
+    return DecodedPairs(pixels, facts["source_channels"], tuple(p.stem for p in pairs))
+
+
+def resize_picture(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize by Pillow's bicubic, each channel by itself, rounded to 8 bits.
+
+    Args:
+        pixels: uint8 [H,W,C].
+        height: New height.
+        width: New width.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    if pixels.shape[2] == 3:
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    bands = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., band])).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
+        for band in range(pixels.shape[2])
+    ]
+    return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+def _state(pairs: list[PairFile]) -> list[list[object]]:
+    """Return what changes when a file does."""
+    files = [path for pair in pairs for path in dict.fromkeys((pair.source, pair.target))]
+    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+
+
+def _read_state(entry: Path) -> object:
+    try:
+        return json.loads((entry / "pairs.json").read_text("utf-8"))["state"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _decode_all(
+    entry: Path,
+    state: object,
+    pairs: list[PairFile],
+    resize: int | None,
+    direction: Direction,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    def decode(pair: PairFile) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | Sat2mapError:
+        try:
+            source, target = read_pair(pair, direction)
+        except Sat2mapError as error:
+            return error
+        if resize is not None:
+            source = resize_picture(source, resize, resize)
+            target = resize_picture(target, resize, resize)
+        return source, target
+
+    failures: list[Sat2mapError] = []
+    source_channels, shape = 0, (0, 0, 0)
+    # Written in order rather than through a memory map, where a full disk kills the process.
+    with (
+        whole_folder(entry, replace=True) as aside,
+        (aside / "pixels.npy").open("wb") as file,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        for done, (pair, decoded) in enumerate(zip(pairs, pool.map(decode, pairs), strict=True)):
+            if isinstance(decoded, Sat2mapError):
+                failures.append(decoded)
+                continue
+            source, target = decoded
+            both = np.concatenate([source, target], axis=2)
+            if source_channels == 0:
+                source_channels, shape = source.shape[2], both.shape
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(pairs), *shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            if both.shape != shape or source.shape[2] != source_channels:
+                failures.append(_differs(pair, both.shape, shape, pairs[0]))
+                continue
+            file.write(both.tobytes())
+            if progress is not None:
+                progress(done + 1, len(pairs))
+        if failures:
+            raise BatchError(failures, len(pairs) - len(failures))
+        facts = {"state": state, "source_channels": source_channels}
+        (aside / "pairs.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _differs(
+    pair: PairFile, shape: tuple[int, ...], expected: tuple[int, ...], first: PairFile
+) -> DataError:
+    return DataError(
+        f"is {shape[1]} x {shape[0]} pixels with {shape[2]} channels in all, but "
+        f"{first.source.name} is {expected[1]} x {expected[0]} with {expected[2]}",
+        where=pair.source,
+        remedy="Give all pairs one size, or have them resized with --set data.resize=286.",
+    )

@@ -1,0 +1,258 @@
+"""The model folder: a generator's weights and the card that says what they are for.
+
+    model.safetensors   the weights
+    model.json          the card, for programs
+    README.md           the card, for people
+
+There is never a pickle in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sat2map.errors import ModelError
+from sat2map.legend import Legend
+from sat2map.networks.unet import UNet
+from sat2map.whole import whole_folder
+
+FORMAT = 1
+
+
+class GeneratorSpec(BaseModel):
+    """Which network, and the arguments that it is built with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["unet"]
+    arguments: dict[str, Any]
+
+
+class DataFacts(BaseModel):
+    """What a model was trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "unknown"
+    licence: str | None = None
+    pairs: int | None = None
+
+
+class ModelCard(BaseModel):
+    """What `model.json` holds.
+
+    Attributes:
+        format: Version of the folder's format.
+        generator: The network.
+        direction: Which way of the data set the model goes.
+        bands: Names of the source's bands, in order.
+        value_range: What the network's inputs and outputs are scaled to.
+        resolution_m: Finest and coarsest ground resolution that the model has seen, in metres
+            per pixel after resizing; None where nobody said.
+        normalisation: How the statistics of the normalisation layers were obtained.
+        legend: The classes of the maps it draws, or None.
+        data: What it was trained on.
+        metrics: Figures of an evaluation, with what they were measured on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    format: int = FORMAT
+    generator: GeneratorSpec
+    direction: Literal["forward", "reverse"] = "forward"
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    resolution_m: tuple[float, float] | None = None
+    normalisation: str
+    legend: Legend | None = None
+    data: DataFacts = DataFacts()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("legend", mode="before")
+    @classmethod
+    def _read_legend(cls, value: object) -> object:
+        return Legend.from_json(value) if isinstance(value, list) else value
+
+    @field_serializer("legend")
+    def _write_legend(self, legend: Legend | None) -> list[dict[str, Any]] | None:
+        return None if legend is None else legend.to_json()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator with its card; `folder` is where it was read from."""
+
+    network: nn.Module
+    card: ModelCard
+    folder: Path
+
+
+def build_generator(spec: GeneratorSpec) -> nn.Module:
+    """Return the network of a spec with fresh weights.
+
+    Raises:
+        TypeError, ValueError: The arguments do not fit the network.
+    """
+    match spec.name:
+        case "unet":
+            return UNet(**spec.arguments)
+
+
+def save_model(folder: Path, network: nn.Module, card: ModelCard, *, replace: bool = False) -> None:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        folder: Its name; the last part is the model's name.
+        network: A generator whose `card.generator` builds one of the same shape.
+        card: Its card.
+        replace: Whether an existing folder gives way.
+
+    Raises:
+        OutputError: The folder exists, or cannot be written.
+    """
+    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    with whole_folder(folder, replace=replace) as aside:
+        try:
+            save_file(weights, aside / "model.safetensors", {"format": "pt"})
+        except SafetensorError as error:  # what it says of a full disk
+            raise OSError(str(error)) from error
+        text = json.dumps(card.model_dump(mode="json"), indent=2) + "\n"
+        (aside / "model.json").write_text(text, encoding="utf-8")
+        (aside / "README.md").write_text(describe(folder.name, card), encoding="utf-8")
+
+
+def load_model(folder: str | Path) -> Model:
+    """Read a model folder.
+
+    Returns:
+        The network on the CPU, in evaluation mode, and its card.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the weights do not fit the network.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(
+            "there is no such model folder",
+            where=folder,
+            remedy="Give the folder that training or import wrote, such as RUN/model.",
+        )
+    card = read_card(folder)
+    weights = _read_weights(folder / "model.safetensors")
+    try:
+        network = build_generator(card.generator)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"describes a network that cannot be built ({error})",
+            where=folder / "model.json",
+            remedy="Restore the file, or train or import the model again.",
+        ) from error
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelError(
+            f"does not fit the network of model.json ({detail[:200]})",
+            where=folder / "model.safetensors",
+            remedy="Restore both files from the same model.",
+        ) from error
+    return Model(network.eval(), card, folder)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read `folder/model.json` alone.
+
+    Raises:
+        ModelError: It is missing or not valid.
+    """
+    path = folder / "model.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        version = entries.get("format") if isinstance(entries, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise ModelError(
+                f"has format {version}; this version of sat2map reads up to {FORMAT}",
+                where=path,
+                remedy="Upgrade with: pip install --upgrade sat2map.",
+            )
+        return ModelCard.model_validate(entries)
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read ({error.strerror})", where=path, remedy="A model folder has this file."
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(
+            f"{key}: {first['msg']}", where=path, remedy="Restore the file."
+        ) from error
+    except ValueError as error:
+        raise ModelError(
+            f"is not JSON ({error})", where=path, remedy="Restore the file."
+        ) from error
+
+
+def describe(name: str, card: ModelCard) -> str:
+    """Return the model card for people, as Markdown."""
+    arguments = ", ".join(f"{k}={v!r}" for k, v in card.generator.arguments.items())
+    if card.resolution_m is None:
+        scale = "not recorded"
+    else:
+        scale = "{:g} to {:g} m per pixel".format(*card.resolution_m)
+    lines = [
+        f"# {name}",
+        "",
+        "A sat2map model. Use it with `sat2map translate INPUT OUTPUT --model` and this folder.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| network | {card.generator.name}({arguments}) |",
+        f"| direction | {card.direction} |",
+        f"| bands | {', '.join(card.bands)} |",
+        f"| ground resolution | {scale} |",
+        f"| normalisation statistics | {card.normalisation} |",
+        f"| trained on | {card.data.name}{_pairs(card.data.pairs)} |",
+        f"| licence of that data | {card.data.licence or 'not recorded'} |",
+    ]
+    if card.legend is not None:
+        lines += ["", "## Legend", "", "| class | colour | road |", "|---|---|---|"]
+        lines += [
+            f"| {c.name} | rgb{c.colour} | {'yes' if c.road else ''} |" for c in card.legend.classes
+        ]
+    if card.metrics:
+        lines += ["", "## Figures", "", "```json", json.dumps(card.metrics, indent=2), "```"]
+    return "\n".join([*lines, ""])
+
+
+def _pairs(count: int | None) -> str:
+    return "" if count is None else f", {count} pairs"
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(
+            "is missing", where=path, remedy="Restore it, or train or import the model again."
+        ) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"is damaged ({error})",
+            where=path,
+            remedy="Restore it, or train or import the model again.",
+        ) from error
