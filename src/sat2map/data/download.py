@@ -1,0 +1,285 @@
+"""The published pix2pix data sets (Isola et al., arXiv 1611.07004), from their authors' server.
+
+The archive comes over plain HTTP (the server's HTTPS is not set up for it), resumable, and
+is unpacked aside. No checksum of these archives has been published by their authors, so the
+first download records its SHA-256 in `DIR/download.json` and later ones are held to it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import tarfile
+import urllib.parse
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from sat2map.data.fetch import Progress, fetch, forget
+from sat2map.data.pairs import DataSetCard, write_card
+from sat2map.data.pictures import list_pictures
+from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.legend import STREETS, Legend
+from sat2map.whole import whole_folder, write_text
+
+log = logging.getLogger(__name__)
+
+OFFICIAL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """What is known about a published data set.
+
+    Attributes:
+        about: What it shows and how much there is to download.
+        url: The official address.
+        licence: The terms of the data, in words.
+        sha256: Of the archive, or None where nobody trustworthy published one.
+        resolution_m: Metres per pixel of the files, or None where they are not maps.
+        legend: The classes of the targets, or None.
+    """
+
+    about: str
+    url: str
+    licence: str
+    sha256: str | None = None
+    resolution_m: float | None = None
+    legend: Legend | None = None
+
+
+DATA_SETS: dict[str, PublishedSet] = {
+    "maps": PublishedSet(
+        "aerial photo and street map, 1096 training pairs of 600 pixels, 240 MB",
+        f"{OFFICIAL}/maps.tar.gz",
+        "Imagery and maps are Google's, collected by Isola et al. (2017); for research.",
+        resolution_m=0.9,
+        legend=STREETS,
+    ),
+    "facades": PublishedSet(
+        "photo and labels of buildings, 400 training pairs of 256 pixels, 30 MB",
+        f"{OFFICIAL}/facades.tar.gz",
+        "From the CMP Facade Database (Tylecek and Sara, GCPR 2013): its terms are at "
+        "https://cmp.felk.cvut.cz/~tylecr1/facade/.",
+    ),
+    "cityscapes": PublishedSet(
+        "photo and labels of streets, 2975 training pairs of 256 pixels, 100 MB",
+        f"{OFFICIAL}/cityscapes.tar.gz",
+        "From Cityscapes (Cordts et al., CVPR 2016): its terms are at "
+        "https://www.cityscapes-dataset.com/license/.",
+    ),
+    "night2day": PublishedSet(
+        "the same scenes by night and by day, 20,000 training pairs of 256 pixels, 2 GB",
+        f"{OFFICIAL}/night2day.tar.gz",
+        "From the Transient Attributes (Laffont et al., SIGGRAPH 2014); for research.",
+    ),
+    "edges2shoes": PublishedSet(
+        "edges and photo of shoes, 50,000 training pairs of 256 pixels, 2 GB",
+        f"{OFFICIAL}/edges2shoes.tar.gz",
+        "From UT Zappos50K (Yu and Grauman, CVPR 2014); for academic, non-commercial use.",
+    ),
+    "edges2handbags": PublishedSet(
+        "edges and photo of handbags, 137,000 training pairs of 256 pixels, 8 GB",
+        f"{OFFICIAL}/edges2handbags.tar.gz",
+        "Amazon's product photos, collected by Zhu et al. (ECCV 2016); for research.",
+    ),
+}
+"""The published data sets by name; the numbers are those of the authors' README, rounded."""
+
+
+def download(
+    name: str,
+    directory: Path,
+    *,
+    base_url: str | None = None,
+    progress: Progress | None = None,
+    pauses: Sequence[float] = (1.0, 4.0, 15.0),
+) -> None:
+    """Fetch a published data set into `directory`/{train,val,test}.
+
+    While it comes, the archive lies beside `directory` as NAME.tar.gz.part; an interrupted
+    download goes on from there, unless the file on the server has changed. A data set that
+    is there already is left alone. `directory` gets dataset.json (`DataSetCard`) and
+    download.json {name, url, bytes, sha256, date, pictures}.
+
+    Args:
+        name: A key of `DATA_SETS`.
+        directory: A new or empty folder, or one from an earlier download.
+        base_url: A mirror's folder, which holds NAME.tar.gz, in place of the official one.
+        progress: Told about the bytes as they come.
+        pauses: Seconds to wait before each new try after a lost connection; after new bytes
+            the count starts again.
+
+    Raises:
+        UsageError: The name is not a published data set, or the address is not http(s).
+        DataError: The address cannot be reached, the archive is not the expected one, is
+            broken, or has a member that would land outside of the folder.
+        OutputError: The folder holds something else, is not writable, or the disk is full;
+            what has come stays for the next try.
+    """
+    if name not in DATA_SETS:
+        raise UsageError(
+            f"{name!r} is not a published data set",
+            remedy="There are: " + "; ".join(f"{n} ({s.about})" for n, s in DATA_SETS.items()),
+        )
+    directory = directory.absolute()  # "." has a parent, too
+    known = DATA_SETS[name]
+    url = known.url if base_url is None else f"{base_url.rstrip('/')}/{name}.tar.gz"
+    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
+        raise UsageError(
+            "is not an address", where=url, remedy="Give one with http:// or https://."
+        )
+    record = _read_record(directory, name)
+    if record is not None and _pictures(directory) == record["pictures"]:
+        log.info("%s: the data set %s is already there", directory, name)
+        return
+    _refuse_foreign_files(directory, record)
+
+    part = directory.parent / f"{name}.tar.gz.part"
+    fetch(url, part, progress, pauses)
+    with part.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    _verify(url, part, sha256, known, record)
+    size = part.stat().st_size
+    with whole_folder(directory, replace=record is not None) as aside:
+        log.info("%s: unpacking %d bytes", directory, size)
+        try:
+            _unpack(part, aside, name, url)
+        except DataError:
+            forget(part)  # the archive is at fault, so the next try begins with a new one
+            raise
+        write_card(aside, DataSetCard(known.resolution_m, known.legend, known.licence))
+        entries = {
+            "name": name,
+            "url": url,
+            "bytes": size,
+            "sha256": sha256,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "pictures": _pictures(aside),
+        }
+        write_text(aside / "download.json", json.dumps(entries, indent=2) + "\n")
+    forget(part)
+
+
+def _read_record(directory: Path, name: str) -> dict[str, Any] | None:
+    """Return what an earlier download of this data set wrote down, or None."""
+    path = directory / "download.json"
+    if not path.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = str(record["name"])
+        if not isinstance(record["sha256"], str) or not isinstance(record["pictures"], dict):
+            raise TypeError("sha256 is a text, pictures an object")
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"cannot be read ({error})", where=path, remedy="Remove the folder and download again."
+        ) from error
+    if found != name:
+        raise OutputError(
+            f"holds the data set {found}", where=directory, remedy="Choose another folder."
+        )
+    return record
+
+
+def _pictures(directory: Path) -> dict[str, int]:
+    """Return how many pictures each split has."""
+    return {
+        split: len(list_pictures(directory / split))
+        for split in SPLITS
+        if (directory / split).is_dir()
+    }
+
+
+def _refuse_foreign_files(directory: Path, record: dict[str, Any] | None) -> None:
+    """Refuse, before anything is fetched, a folder whose content would be lost."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise OutputError("is a file", where=directory, remedy="Choose another name.")
+    ours = set() if record is None else {*SPLITS, "dataset.json", "download.json"}
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
+    if record is not None:
+        counts = _pictures(directory)
+        foreign += [s for s, n in counts.items() if n > record["pictures"].get(s, 0)]
+    if foreign:
+        raise OutputError(
+            f"holds files that are not from this download ({foreign[0]})",
+            where=directory,
+            remedy="Choose another folder, or move them away.",
+        )
+
+
+def _verify(
+    url: str, part: Path, sha256: str, known: PublishedSet, record: dict[str, Any] | None
+) -> None:
+    """Hold the archive to its published checksum, or else to that of an earlier download."""
+    expected, remedy = known.sha256, "The download was damaged or tampered with: try again."
+    if expected is None and record is not None:
+        expected = record["sha256"]
+        remedy = "If the new one is to be trusted, remove the folder and download again."
+    if expected is not None and sha256 != expected:
+        forget(part)
+        raise DataError(
+            f"the archive has the SHA-256 {sha256}, not the expected {expected}",
+            where=url,
+            remedy=remedy,
+        )
+
+
+def _unpack(archive: Path, directory: Path, name: str, url: str) -> None:
+    """Unpack the splits of an archive, without its top folder NAME/, into `directory`."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                place = _place(member, name, url)
+                if place is not None and (member.isfile() or member.isdir()):
+                    renamed = member.replace(name=str(place), deep=False)
+                    tar.extract(renamed, directory, filter="data")
+            # The checksum of gzip stands at the end, behind what tarfile reads.
+            while tar.fileobj is not None and tar.fileobj.read(1 << 20):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"the archive is broken ({error})",
+            where=url,
+            remedy="Download it again; if that does not help, try a mirror with --base-url.",
+        ) from error
+    if not (directory / "train").is_dir() or not list_pictures(directory / "train"):
+        raise DataError(
+            f"the archive has no pictures in {name}/train/",
+            where=url,
+            remedy="This is not the published archive: check the address.",
+        )
+
+
+def _place(member: tarfile.TarInfo, name: str, url: str) -> PurePosixPath | None:
+    """Return where a member belongs below the folder, None where it is not part of a split.
+
+    Raises:
+        DataError: It would lead out of the folder, or is a link or a device.
+    """
+    path = PurePosixPath(member.name)
+    windows = PureWindowsPath(member.name)
+    if path.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        reason = "would be written outside of the folder"
+    elif not (member.isfile() or member.isdir()):
+        reason = "is a link or a device, not a file"
+    elif path.parts and path.parts[0] != name:
+        reason = f"does not lie in the folder {name}/"
+    else:
+        inside = path.parts[1:]
+        # macOS leaves its own notes (._1.jpg) in archives.
+        hidden = any(part.startswith(".") for part in inside)
+        return PurePosixPath(*inside) if inside and inside[0] in SPLITS and not hidden else None
+    raise DataError(
+        f"the member {member.name!r} of the archive {reason}",
+        where=url,
+        remedy="Do not trust this archive; check the address.",
+    )
