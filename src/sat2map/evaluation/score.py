@@ -1,0 +1,347 @@
+"""Scores of many pictures: each by itself, and all together with intervals.
+
+The protocol for figures at a size: each half of a pair is resized straight to that size with
+Pillow's bicubic and rounded to 8 bits; every figure is taken per picture and then averaged
+over the pictures where it is defined, but for the class IoU, whose intersections and unions
+are summed over all pictures. Without a size the files are compared as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sat2map.data.pairs import Direction, PairFile, read_pair
+from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.evaluation import classes, edges, image, roads
+from sat2map.evaluation.classes import Agreement
+from sat2map.legend import Legend
+
+RESAMPLES = 1000
+HIGHWAY_LEAST = 0.001
+
+Pixels = NDArray[np.uint8]
+Translate = Callable[[Pixels], Pixels]
+OnPicture = Callable[[str, Pixels, Pixels, Pixels, "PictureScore"], None]
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """The figures of one picture.
+
+    Attributes:
+        name: The pair's stem.
+        values: Each figure by its name; what is not defined for this picture is absent.
+        agreement: Pixels of each class that agree, or None without a legend.
+        tolerant: The same with a 2-pixel tolerance on boundaries.
+    """
+
+    name: str
+    values: dict[str, float]
+    agreement: Agreement | None = None
+    tolerant: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval over pictures."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of all pictures together.
+
+    Attributes:
+        pictures: How many pictures there were.
+        protocol: How the figures were taken, ready for JSON.
+        metrics: Each figure by its name; what is defined for no picture is absent. Shares,
+            IoU and F1 are 0 to 1, l1 and rmse on the 8-bit scale, psnr in dB.
+        class_iou: For each class that occurs, its IoU as "iou", with a tolerance of 2
+            pixels on boundaries as "iou_2px". Empty without a legend.
+    """
+
+    pictures: int
+    protocol: dict[str, Any]
+    metrics: dict[str, Interval]
+    class_iou: dict[str, dict[str, Interval]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's own types; a figure is {"mean", "low", "high"}."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a batch, and what could not be scored.
+
+    Attributes:
+        scores: One for each pair that could be read and translated, in their order.
+        failures: One error for each pair that could not.
+        protocol: How the figures were taken, ready for JSON.
+    """
+
+    scores: list[PictureScore]
+    failures: list[Sat2mapError]
+    protocol: dict[str, Any]
+
+    def raise_failures(self) -> None:
+        """Raise what failed, if anything did.
+
+        Raises:
+            BatchError: At least one pair could not be scored.
+        """
+        if self.failures:
+            raise BatchError(self.failures, len(self.scores))
+
+
+def score_pictures(
+    translate: Translate,
+    pairs: Sequence[PairFile],
+    *,
+    size: int | None,
+    direction: Direction = "forward",
+    legend: Legend | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    on_picture: OnPicture | None = None,
+) -> Scores:
+    """Translate the source of each pair and compare the answer with its target.
+
+    A pair that cannot be used does not stop the others. Scoring overlaps with the
+    translation of the next picture; the callbacks come in the caller's thread, in order.
+
+    Args:
+        translate: uint8 [H,W,C] to uint8 [H,W,C'].
+        pairs: What to score.
+        size: The side both are resized to, in pixels, or None to take them as they are.
+        direction: "reverse" swaps source and target.
+        legend: The classes of the targets; None leaves out class and road figures, and so
+            does a target that has not three bands.
+        progress: Called with how many pairs are done and how many there are.
+        on_picture: Called with the stem, the source, the generated and the true picture as
+            compared, and their score.
+    """
+    scores: list[PictureScore] = []
+    failures: list[Sat2mapError] = []
+    waiting: deque[tuple[Pixels, Pixels, Pixels, Future[PictureScore]]] = deque()
+
+    def finish() -> None:
+        source, generated, target, future = waiting.popleft()
+        score = future.result()
+        scores.append(score)
+        if on_picture is not None:
+            on_picture(score.name, source, generated, target, score)
+        if progress is not None:
+            progress(len(scores) + len(failures), len(pairs))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        for pair in pairs:
+            try:
+                source, native = read_pair(pair, direction)
+                if size is None:
+                    target = native
+                else:
+                    source, target = resize(source, size), resize(native, size)
+                generated = translate(source)
+                _check_shape(pair, generated, target)
+            except Sat2mapError as error:
+                failures.append(_named(error, pair))
+                if progress is not None:
+                    progress(len(scores) + len(failures), len(pairs))
+                continue
+            future = pool.submit(score_picture, pair.stem, generated, target, native, legend)
+            waiting.append((source, generated, target, future))
+            if len(waiting) > 1:
+                finish()
+        while waiting:
+            finish()
+    return Scores(scores, failures, describe_protocol(size, direction, legend))
+
+
+def score_picture(
+    name: str,
+    generated: Pixels,
+    true: Pixels,
+    native_true: Pixels,
+    legend: Legend | None,
+) -> PictureScore:
+    """Return every figure of one picture.
+
+    Args:
+        name: What to call it.
+        generated: uint8 [H,W,C].
+        true: The true picture at the compared size, uint8 [H,W,C].
+        native_true: The true picture as it is in the data set, uint8 [H',W',C]: classes are
+            labelled there, where the colours are pure.
+        legend: The classes, or None to leave out the class and road figures. It is not used
+            where C is not 3.
+    """
+    generated_edges, true_edges = edges.edges(generated), edges.edges(true)
+    values = {
+        "l1": image.l1(generated, true),
+        "rmse": image.rmse(generated, true),
+        "psnr": image.psnr(generated, true),
+        "ssim": image.ssim(generated, true),
+        "acc_5": image.accuracy(generated, true, 5),
+        "acc_10": image.accuracy(generated, true, 10),
+        "edge_f1": edges.f1(generated_edges, true_edges),
+        "edge_density": edges.edge_density(generated_edges, true_edges),
+    }
+    if legend is None or true.shape[2] != 3:
+        return PictureScore(name, _defined(values))
+
+    truth = classes.true_classes(native_true, legend, *true.shape[:2])
+    labels = legend.label(generated)
+    exact = classes.agreement(labels, truth.labels, len(legend))
+    tolerant = classes.agreement(labels, truth.labels, len(legend), classes.BOUNDARY_TOLERANCE)
+    values["mean_iou"] = float(np.mean(_occurring(classes.iou(exact))))
+    values["mean_iou_2px"] = float(np.mean(_occurring(classes.iou(tolerant))))
+    if legend.roads.any():
+        network = roads.compare_roads(legend.roads[labels], truth.road)
+        values |= {f"road_{name}": value for name, value in asdict(network).items()}
+    generated_orange, true_orange = edges.highway(generated), edges.highway(true)
+    values["highway_f1"] = edges.f1(generated_orange, true_orange)
+    if true_orange.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
+        values["highway_ratio"] = edges.edge_density(generated_orange, true_orange)
+    return PictureScore(name, _defined(values), exact, tolerant)
+
+
+def summarise(
+    scores: Sequence[PictureScore],
+    legend: Legend | None,
+    protocol: Mapping[str, Any] | None = None,
+) -> Summary:
+    """Put the scores of pictures together.
+
+    The intervals are 95 % percentile intervals of a bootstrap over pictures, 1000 resamples
+    with a fixed seed: they say how much the figures would swing with other pictures of the
+    same kind, not with another training run.
+
+    Args:
+        scores: What `score_pictures` gave.
+        legend: The legend they were scored with.
+        protocol: How the figures were taken, `Scores.protocol`.
+    """
+    summary = Summary(len(scores), dict(protocol or {}), {})
+    if not scores:
+        return summary
+    # How often each picture is drawn in each resample; the first row is the sample itself.
+    drawn = np.random.default_rng(0).multinomial(
+        len(scores), np.full(len(scores), 1 / len(scores)), size=RESAMPLES
+    )
+    drawn = np.vstack([np.ones(len(scores), drawn.dtype), drawn])
+
+    for metric in dict.fromkeys(name for score in scores for name in score.values):
+        values = np.array([score.values.get(metric, math.nan) for score in scores])
+        known = ~np.isnan(values)
+        sums = drawn @ np.where(known, values, 0.0)
+        summary.metrics[metric] = _interval(_divide(sums, drawn @ known))
+
+    labelled = [score for score in scores if score.agreement is not None]
+    if legend is None or len(labelled) != len(scores):
+        return summary
+    for suffix, counts in (
+        ("", [score.agreement for score in scores]),
+        ("_2px", [score.tolerant for score in scores]),
+    ):
+        both = drawn @ np.array([count.intersections for count in counts if count is not None])
+        either = drawn @ np.array([count.unions for count in counts if count is not None])
+        values = _divide(both, either)
+        occurring = ~np.isnan(values)
+        means = np.where(occurring, values, 0.0).sum(axis=1) / occurring.sum(axis=1)
+        summary.metrics[f"mean_iou{suffix}"] = _interval(means)
+        for number, name in enumerate(legend.names):
+            if occurring[0, number]:
+                interval = _interval(values[:, number])
+                summary.class_iou.setdefault(name, {})[f"iou{suffix}"] = interval
+                summary.metrics[f"iou{suffix}_{name}"] = interval
+    return summary
+
+
+def describe_protocol(
+    size: int | None, direction: Direction, legend: Legend | None
+) -> dict[str, Any]:
+    """Return how figures are taken, in JSON's own types, to stand beside them."""
+    return {
+        "size": size,
+        "resize": None if size is None else "bicubic (Pillow), straight to size x size, 8 bits",
+        "direction": direction,
+        "scored": "uint8 picture, relabelled by nearest legend colour in CIE Lab",
+        "averaged": "per picture, then over the pictures where defined; class IoU summed",
+        "interval": f"95 %, bootstrap over pictures, {RESAMPLES} resamples",
+        "legend": None if legend is None else legend.to_json(),
+    }
+
+
+def resize(picture: Pixels, size: int) -> Pixels:
+    """Resize a picture, uint8 [H,W,C], straight to uint8 [size,size,C].
+
+    With Pillow's bicubic, which is widened by the scale when it shrinks, rounded to 8 bits.
+    """
+    if picture.shape[:2] == (size, size):
+        return picture
+    if picture.shape[2] == 3:
+        return _resize_image(picture, size)
+    bands = [_resize_image(picture[..., band], size) for band in range(picture.shape[2])]
+    return np.stack(bands, axis=2)
+
+
+def _resize_image(pixels: Pixels, size: int) -> Pixels:
+    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    return np.asarray(resized)
+
+
+def _check_shape(pair: PairFile, generated: Pixels, target: Pixels) -> None:
+    if generated.shape != target.shape:
+        raise DataError(
+            f"the model answers with {_shape(generated)}, but the target has {_shape(target)}",
+            where=pair.target,
+            remedy="Evaluate the model on data of the kind, and in the direction, that it was "
+            "trained for.",
+        )
+
+
+def _shape(picture: Pixels) -> str:
+    height, width, bands = picture.shape
+    return f"{width} x {height} pixels in {bands} bands"
+
+
+def _named(error: Sat2mapError, pair: PairFile) -> Sat2mapError:
+    """Return the error with the pair's file as its place where it names none."""
+    if error.where is not None:
+        return error
+    return DataError(error.what, where=pair.source, remedy=error.remedy)
+
+
+def _defined(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if not math.isnan(value)}
+
+
+def _occurring(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[~np.isnan(values)]
+
+
+def _divide(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    quotient = np.full(above.shape, math.nan)
+    np.divide(above, below, out=quotient, where=below > 0)
+    return quotient
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    """Return the first value with the 95 % range of the others; nan is no value."""
+    resampled = values[1:][~np.isnan(values[1:])]
+    low, high = np.quantile(resampled, [0.025, 0.975]) if resampled.size else (values[0],) * 2
+    return Interval(float(values[0]), float(low), float(high))
