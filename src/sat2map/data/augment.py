@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sat2map.networks.values import to_network
+
 
 def random_crops(
     pixels: Tensor, size: int, *, flip: bool, generator: torch.Generator | None = None
@@ -34,14 +36,3 @@ def random_crops(
     picture = torch.arange(count, device=device)[:, None, None]
     crops = pixels[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
     return to_network(crops)
-
-
-def to_network(pixels: Tensor) -> Tensor:
-    """Return uint8 [N,H,W,C] as float32 [N,C,H,W] in [-1,1], channels-last in memory."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
-
-
-def to_pixels(values: Tensor) -> Tensor:
-    """Return float [N,C,H,W] in [-1,1] as uint8 [N,H,W,C], rounded and clipped."""
-    scaled = values.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

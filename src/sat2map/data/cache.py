@@ -30,13 +30,15 @@ class DecodedPairs:
     """The pairs of one split.
 
     Attributes:
-        pixels: uint8 [N,H,W,source_channels + target_channels], memory-mapped, read-only.
+        pixels: uint8 [N,H,W,source_channels + target_channels], memory-mapped.
         source_channels: How many of the channels are the source's; they come first.
+        native_sides: Smallest and largest height of the files' pictures before resizing.
         names: The names of the pairs.
     """
 
     pixels: NDArray[np.uint8]
     source_channels: int
+    native_sides: tuple[int, int]
     names: tuple[str, ...]
 
     @property
@@ -88,7 +90,8 @@ def decode_pairs(
     if _read_state(entry) != state:
         _decode_all(entry, state, pairs, resize, direction, progress)
     facts = json.loads((entry / "pairs.json").read_text("utf-8"))
-    pixels = np.load(entry / "pixels.npy", mmap_mode="r")
+    # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
+    pixels = np.load(entry / "pixels.npy", mmap_mode="c")
     height, width = pixels.shape[1:3]
     if min(height, width) < crop:
         raise DataError(
@@ -97,7 +100,8 @@ def decode_pairs(
             remedy=f"Enlarge them with --set data.resize={crop}, or crop less with "
             "--set data.size=128.",
         )
-    return DecodedPairs(pixels, facts["source_channels"], tuple(p.stem for p in pairs))
+    low, high = facts["native_sides"]
+    return DecodedPairs(pixels, facts["source_channels"], (low, high), tuple(p.stem for p in pairs))
 
 
 def resize_picture(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -143,17 +147,21 @@ def _decode_all(
     direction: Direction,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    def decode(pair: PairFile) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | Sat2mapError:
+    def decode(
+        pair: PairFile,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int] | Sat2mapError:
         try:
             source, target = read_pair(pair, direction)
         except Sat2mapError as error:
             return error
+        native = source.shape[0]
         if resize is not None:
             source = resize_picture(source, resize, resize)
             target = resize_picture(target, resize, resize)
-        return source, target
+        return source, target, native
 
     failures: list[Sat2mapError] = []
+    natives: set[int] = set()
     source_channels, shape = 0, (0, 0, 0)
     # Written in order rather than through a memory map, where a full disk kills the process.
     with (
@@ -165,7 +173,8 @@ def _decode_all(
             if isinstance(decoded, Sat2mapError):
                 failures.append(decoded)
                 continue
-            source, target = decoded
+            source, target, native = decoded
+            natives.add(native)
             both = np.concatenate([source, target], axis=2)
             if source_channels == 0:
                 source_channels, shape = source.shape[2], both.shape
@@ -179,7 +188,11 @@ def _decode_all(
                 progress(done + 1, len(pairs))
         if failures:
             raise BatchError(failures, len(pairs) - len(failures))
-        facts = {"state": state, "source_channels": source_channels}
+        facts = {
+            "state": state,
+            "source_channels": source_channels,
+            "native_sides": [min(natives), max(natives)],
+        }
         (aside / "pairs.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

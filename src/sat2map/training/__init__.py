@@ -1,1 +1,1 @@
-"""Training."""
+"""Training: the loop, its state on disk, and what can be watched of it."""

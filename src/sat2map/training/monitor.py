@@ -1,0 +1,110 @@
+"""What can be watched of a run: progress, losses, figures and grids of pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.data.pictures import write_picture
+from sat2map.progress import Progress
+from sat2map.whole import write_text
+
+
+class Monitor:
+    """Writes `losses.csv`, `validation.csv`, TensorBoard events and grids into a run folder.
+
+    Args:
+        run: The run folder.
+        step: How many steps are done already; later lines of an interrupted run are dropped.
+        steps: How many steps the run has.
+        progress: Shows how far the run is.
+    """
+
+    def __init__(self, run: Path, step: int, steps: int, progress: Progress) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._run = run
+        self._progress = progress
+        self._steps = steps
+        self._since = (time.monotonic(), step)
+        for name in ("losses.csv", "validation.csv"):
+            _drop_after(run / name, step)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        progress.show(step, steps)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def step(self, step: int) -> None:
+        """Say that a step is done."""
+        self._progress.show(step, self._steps)
+
+    def losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Write the mean losses of the steps since the last call."""
+        now = time.monotonic()
+        then, before = self._since
+        self._since = (now, step)
+        rate = (step - before) / max(now - then, 1e-9)
+        line = dict(values) | {"steps_per_second": rate}
+        self._write("losses.csv", step, epoch, line)
+        self._progress.note(" ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+    def validation(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Write the figures of a validation."""
+        self._write("validation.csv", step, epoch, values)
+        self._since = (time.monotonic(), step)
+
+    def grid(self, step: int, epoch: int, rows: list[tuple[NDArray[np.uint8], ...]]) -> None:
+        """Write source, generated and target of some pictures side by side.
+
+        Args:
+            step: How many steps are done.
+            epoch: The epoch that names the file.
+            rows: For each picture its three views, uint8 [H,W,3], all of one size.
+        """
+        picture = np.vstack([np.hstack(row) for row in rows])
+        write_picture(self._run / "grids" / f"epoch-{epoch:04d}.png", picture)
+        self._writer.add_image("pictures", picture, step, dataformats="HWC")
+        self._since = (time.monotonic(), step)
+
+    def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        path = self._run / file
+        new = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "epoch", *values])
+            writer.writerow([step, epoch, *(f"{value:.6g}" for value in values.values())])
+        group = file.removesuffix(".csv")
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Keep only the whole lines of a CSV file up to a step."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8")
+    header, *lines = list(csv.reader(io.StringIO(text)))
+    kept = [line for line in lines if len(line) == len(header) and int(line[0]) <= step]
+    stream = io.StringIO()
+    csv.writer(stream).writerows([header, *kept])
+    if kept:
+        write_text(path, stream.getvalue())
+    else:
+        path.unlink()

@@ -1,0 +1,113 @@
+"""The state of a run on disk: everything that the next step depends on.
+
+The order of the pictures and their crops are functions of the seed and the step, so the step
+is all that must be kept of them; dropout draws from torch's global random state, which is
+kept whole. A checkpoint is written aside and renamed: it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from sat2map.errors import TrainingError
+from sat2map.whole import whole_file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: How many steps are done.
+        pairs: How many pairs the training set has, since the order follows from it.
+        modules: The networks by name, and the moving average where there is one.
+        optimisers: The optimisers by name.
+        best: The best validation score so far.
+    """
+
+    pairs: int
+    modules: dict[str, nn.Module | AveragedModel]
+    optimisers: dict[str, Optimizer]
+    step: int = 0
+    best: float | None = None
+
+    def save(self, folder: Path, keep: int) -> None:
+        """Write a checkpoint of this step and remove all but the newest `keep`.
+
+        Raises:
+            OutputError: It cannot be written; older ones are kept.
+        """
+        content = {
+            "step": self.step,
+            "pairs": self.pairs,
+            "best": self.best,
+            "modules": {name: m.state_dict() for name, m in self.modules.items()},
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+        with whole_file(folder / f"step-{self.step:08d}.pt") as aside:
+            try:
+                torch.save(content, aside)
+            except RuntimeError as error:  # what torch says of a full disk
+                raise OSError(str(error).splitlines()[0]) from error
+        for old in checkpoints(folder)[:-keep]:
+            old.unlink()
+
+    def restore(self, folder: Path) -> bool:
+        """Take over the newest checkpoint that is sound; return whether there was one.
+
+        Raises:
+            TrainingError: It belongs to another training set or other networks.
+        """
+        for path in reversed(checkpoints(folder)):
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+                log.warning("%s: is damaged and left out (%s)", path, str(error).splitlines()[0])
+                continue
+            self._take(content, path)
+            return True
+        return False
+
+    def _take(self, content: dict[str, Any], path: Path) -> None:
+        if content["pairs"] != self.pairs:
+            raise TrainingError(
+                f"was trained on {content['pairs']} pairs, but now there are {self.pairs}",
+                where=path,
+                remedy="Restore the data set, or start another run.",
+            )
+        try:
+            for name, module in self.modules.items():
+                module.load_state_dict(content["modules"][name])
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(content["optimisers"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"does not fit the recipe ({str(error).splitlines()[0]})",
+                where=path,
+                remedy="Resume with the recipe that the run was started with.",
+            ) from error
+        self.step = content["step"]
+        self.best = content["best"]
+        torch.set_rng_state(content["random"]["cpu"])
+        if torch.cuda.is_available() and content["random"]["cuda"]:
+            torch.cuda.set_rng_state_all(content["random"]["cuda"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest first."""
+    return sorted(folder.glob("step-*.pt"))

@@ -1,0 +1,108 @@
+"""Where windows lie and how they are blended: pure geometry of integers.
+
+Windows of one size start on a regular grid and overlap. Within an overlap the weight of the
+one falls linearly while that of the other rises, so the weights sum to one everywhere; at
+the outer edges of the picture there is no ramp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Span:
+    """One window along one axis, in pixels of the picture.
+
+    Attributes:
+        start: First pixel.
+        size: Length; the window may reach beyond the picture's end.
+        rise: Length of the overlap with the window before, 0 for the first one.
+        fall: Length of the overlap with the window after, 0 for the last one.
+    """
+
+    start: int
+    size: int
+    rise: int
+    fall: int
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return the blending weight of each pixel, float32 [size], in (0,1]."""
+        weights = np.ones(self.size, np.float32)
+        if self.rise:
+            weights[: self.rise] = ramp(self.rise)
+        if self.fall:
+            weights[self.size - self.fall :] = 1 - ramp(self.fall)
+        return weights
+
+
+def ramp(length: int) -> NDArray[np.float32]:
+    """Return weights that rise linearly from just above 0 to just below 1."""
+    return (np.arange(length, dtype=np.float32) + 0.5) / np.float32(length)
+
+
+def spans(length: int, window: int, overlap: int, multiple: int = 1) -> list[Span]:
+    """Cover an axis with windows.
+
+    Args:
+        length: Pixels to cover, at least 1.
+        window: Size of a window; a shorter axis gets one window of just the size it needs.
+        overlap: Pixels that neighbours share, at most half of the window.
+        multiple: Every size is a multiple of this, and so is every start if it also divides
+            `window - overlap`.
+
+    Raises:
+        ValueError: The sizes do not fit together.
+    """
+    if length < 1 or multiple < 1 or window % multiple or not 0 <= overlap <= window // 2:
+        raise ValueError(
+            f"no windows of {window} with overlap {overlap} and multiple {multiple} over {length}"
+        )
+    if length <= window:
+        return [Span(0, -(-length // multiple) * multiple, 0, 0)]
+    step = window - overlap
+    count = -(-(length - window) // step) + 1
+    return [
+        Span(i * step, window, overlap if i else 0, overlap if i + 1 < count else 0)
+        for i in range(count)
+    ]
+
+
+def mirrored(start: int, size: int, length: int) -> NDArray[np.intp]:
+    """Return indices into an axis of `length` pixels, mirrored beyond both of its ends.
+
+    The edge pixel is not repeated, except on an axis of one pixel.
+    """
+    positions = np.arange(start, start + size)
+    if length == 1:
+        return np.zeros(size, np.intp)
+    period = 2 * (length - 1)
+    folded = np.abs(positions) % period
+    indices: NDArray[np.intp] = np.minimum(folded, period - folded)
+    return indices
+
+
+def blend_rows(
+    rows: list[Span], strips: Iterator[NDArray[np.float32]]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Blend strips of windows from top to bottom, keeping one overlap in memory.
+
+    Args:
+        rows: The windows of the vertical axis.
+        strips: For each of them its strip, float32 [size,W,C], not yet weighted vertically.
+
+    Yields:
+        First row and finished rows, float32 [h,W,C]; together every row just once.
+    """
+    carried: NDArray[np.float32] | None = None
+    for row, strip in zip(rows, strips, strict=True):
+        weighted = strip * row.weights()[:, None, None] if row.rise or row.fall else strip
+        if carried is not None:
+            weighted[: row.rise] += carried
+        finished = row.size - row.fall
+        yield row.start, weighted[:finished]
+        carried = weighted[finished:].copy() if row.fall else None

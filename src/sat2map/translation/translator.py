@@ -1,0 +1,169 @@
+"""The translator: a model that answers arrays of any size with arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sat2map.errors import UsageError
+from sat2map.model import Model, ModelCard, load_model
+from sat2map.networks.normalisation import as_published
+from sat2map.networks.values import to_network, to_pixels
+from sat2map.translation.tiling import Span, blend_rows, mirrored, spans
+
+WINDOW = 1024
+OVERLAP = 256
+MAX_PUBLISHED_PIXELS = 16_000_000
+
+
+class Translator:
+    """Translates pictures with one model.
+
+    Args:
+        model: What `load_model` returns.
+        device: Where the network runs; None picks CUDA, then MPS, then the CPU.
+
+    Attributes:
+        card: The model's card.
+    """
+
+    def __init__(self, model: Model, device: torch.device | str | None = None) -> None:
+        self.card: ModelCard = model.card
+        self._device = default_device() if device is None else torch.device(device)
+        self._network: nn.Module = model.network.to(self._device).eval()
+        self._multiple = int(getattr(model.network, "multiple", 1))
+
+    def translate(
+        self,
+        source: NDArray[np.uint8],
+        *,
+        published: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Translate one picture.
+
+        By default prediction is deterministic: dropout is off, and normalisation uses the
+        statistics that were stored with the model, so that every window is treated alike and
+        pictures of any size come out without seams. As published, dropout is on and
+        normalisation uses the statistics of the picture itself (Isola et al. 2017, section
+        3.3), which therefore passes as a whole.
+
+        Args:
+            source: uint8 [H,W,C] with the bands of `card.bands`, any H and W from 1 up.
+            published: Predict as published.
+            seed: Seed of the dropout as published.
+            progress: Called with (done, all) windows.
+
+        Returns:
+            uint8 [H,W,out_channels].
+
+        Raises:
+            UsageError: The array is not uint8 with the model's bands, or too large to be
+                predicted as published.
+        """
+        bands = len(self.card.bands)
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
+            raise UsageError(
+                f"the model takes uint8 [H,W,{bands}], not {source.dtype} {list(source.shape)}",
+                remedy=f"Give it the bands {', '.join(self.card.bands)}, 0 to 255.",
+            )
+        if 0 in source.shape:
+            raise UsageError("the picture has no pixels", remedy="Give at least one.")
+        if published:
+            return self._translate_published(source, seed)
+        height, width, _ = source.shape
+        rows = spans(height, WINDOW, OVERLAP, self._multiple)
+        columns = spans(width, WINDOW, OVERLAP, self._multiple)
+        result: NDArray[np.uint8] | None = None
+        strips = self._strips(source, rows, columns, progress)
+        for top, strip in blend_rows(rows, strips):
+            pixels = np.clip(np.rint((strip[: height - top] + 1) * 127.5), 0, 255)
+            if result is None:
+                result = np.empty((height, width, strip.shape[2]), np.uint8)
+            result[top : top + len(pixels)] = pixels
+        assert result is not None
+        return result
+
+    def _strips(
+        self,
+        source: NDArray[np.uint8],
+        rows: list[Span],
+        columns: list[Span],
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield each row of windows, blended from left to right, float32 [size,W,C]."""
+        height, width, _ = source.shape
+        done = 0
+        for row in rows:
+            strip: NDArray[np.float32] | None = None
+            for column in columns:
+                window = source[
+                    mirrored(row.start, row.size, height)[:, None],
+                    mirrored(column.start, column.size, width)[None, :],
+                ]
+                answer = self._predict(to_network(self._tensor(window)))
+                values = answer[0].permute(1, 2, 0).float().cpu().numpy()
+                if strip is None:
+                    strip = np.zeros((row.size, width, values.shape[2]), np.float32)
+                stop = min(column.start + column.size, width)
+                kept = stop - column.start
+                strip[:, column.start : stop] += (
+                    values[:, :kept] * column.weights()[None, :kept, None]
+                )
+                done += 1
+                if progress is not None:
+                    progress(done, len(rows) * len(columns))
+            assert strip is not None
+            yield strip
+
+    def _translate_published(self, source: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        height, width, _ = source.shape
+        if height * width > MAX_PUBLISHED_PIXELS:
+            raise UsageError(
+                f"{width} x {height} pixels are too many to be predicted as published, which "
+                "takes the whole picture at once",
+                remedy="Predict deterministically, or cut the picture into parts.",
+            )
+        rows = mirrored(0, -(-height // self._multiple) * self._multiple, height)
+        columns = mirrored(0, -(-width // self._multiple) * self._multiple, width)
+        tensor = to_network(self._tensor(source[rows[:, None], columns[None, :]]))
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices), as_published(self._network):
+            torch.manual_seed(seed)
+            answer = self._predict(tensor)
+        pixels: NDArray[np.uint8] = to_pixels(answer)[0, :height, :width].cpu().numpy()
+        return pixels
+
+    def _tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(pixels))[None].to(self._device)
+
+    @torch.inference_mode()
+    def _predict(self, source: Tensor) -> Tensor:
+        answer: Tensor = self._network(source)
+        return answer
+
+
+def default_device() -> torch.device:
+    """Return CUDA where there is one, then MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load(name_or_folder: str | Path, device: torch.device | str | None = None) -> Translator:
+    """Load a model for translation.
+
+    Args:
+        name_or_folder: A model folder.
+        device: As for `Translator`.
+
+    Raises:
+        ModelError: The folder is missing or damaged.
+    """
+    return Translator(load_model(name_or_folder), device)
