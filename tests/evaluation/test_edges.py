@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
+
+from sat2map.evaluation import edges
+
+
+def grey(values) -> np.ndarray:
+    return np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
+
+
+def step(at: int, side: int = 20, height: int = 40) -> np.ndarray:
+    values = np.full((side, side), 100)
+    values[:, at:] += height
+    return grey(values)
+
+
+@given(st.integers(0, 2**20), st.sampled_from([0, 1, math.sqrt(2), 2, 3]))
+def test_widen_is_a_distance(seed, radius):
+    random = np.random.default_rng(seed)
+    mask = random.random(random.integers(1, 12, 2)) < 0.2
+    expected = distance_transform_edt(~mask) <= radius + 1e-9 if mask.any() else mask
+    np.testing.assert_array_equal(edges.widen(mask, radius), expected)
+
+
+def test_a_step_is_an_edge_of_two_pixels():
+    # scipy's Sobel answers 4 times the difference on both sides of a step.
+    found = edges.edges(step(10, height=5))
+    assert found[:, 9:11].all()
+    assert found.sum() == 40
+    assert not edges.edges(step(10, height=4)).any()  # 16 does not exceed 16
+
+
+def test_the_channels_are_averaged():
+    picture = step(10, height=0)
+    picture[:, 10:, 0] += 13  # a mean of 4.33, times 4 is 17.3
+    assert edges.edges(picture).any()
+    picture[:, 10:, 0] -= 1  # a mean of 4
+    assert not edges.edges(picture).any()
+
+
+def test_edge_density_is_generated_over_true():
+    sharp = edges.edges(step(10))
+    two = edges.edges(np.minimum(step(5), 140) + step(15) - 100)
+    assert edges.edge_density(two, sharp) == 2
+    assert edges.edge_density(np.zeros_like(sharp), sharp) == 0
+    assert math.isnan(edges.edge_density(sharp, np.zeros_like(sharp)))
+
+
+def test_f1_forgives_two_pixels():
+    true = np.zeros((20, 20), bool)
+    true[:, 10] = True
+    assert edges.f1(np.roll(true, 2, axis=1), true) == 1
+    assert edges.f1(np.roll(true, 3, axis=1), true) == 0
+    both = true | np.roll(true, 6, axis=1)
+    assert edges.f1(both, true) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert edges.f1(np.zeros_like(true), true) == 0
+    assert math.isnan(edges.f1(np.zeros_like(true), np.zeros_like(true)))
+
+
+def test_highway_is_within_twenty_in_every_channel():
+    picture = np.array(
+        [[(240, 160, 30), (255, 180, 50), (247, 160, 33), (240, 181, 30), (219, 160, 30)]],
+        np.uint8,
+    )
+    assert edges.highway(picture).tolist() == [[True, True, True, False, False]]
+
+
+def test_seam_ratio_by_hand():
+    values = np.tile(np.arange(0, 24), (24, 1))  # a ramp: 1 between columns, 0 between rows
+    values[:, 8:] += 10
+    values[:, 16:] += 10
+    # Borders: 2 x 24 column steps of 11 and 2 x 24 row steps of 0; elsewhere 21 lines each.
+    assert edges.seam_ratio(grey(values), 8) == pytest.approx((11 / 2) / (1 / 2))
+    # The grid from 4 on has 3 lines per axis, none on a seam.
+    rest = (18 * 1 + 2 * 11) / 20 / 2
+    assert edges.seam_ratio(grey(values), 8, offset=(4, 4)) == pytest.approx(0.5 / rest)
+
+
+def test_seams_stand_out_of_their_own_range():
+    random = np.random.default_rng(0)
+    picture = grey(random.integers(0, 60, (128, 128)))
+    assert edges.seam_range(picture, 32).seamless
+    tiled = picture.copy()
+    tiled[:32, :32] += 30
+    tiled[32:64, 32:64] += 40
+    tiled[64:96, :32] += 50
+    seams = edges.seam_range(tiled, 32)
+    assert not seams.seamless
+    assert seams.ratio > seams.high > seams.low
+    assert seams.ratio == edges.seam_ratio(tiled, 32)
+
+
+def test_a_strong_line_of_the_map_is_no_seam():
+    picture = np.full((120, 120), 200)
+    picture[:, 61] = 0  # a street that lies 3 pixels beside a border
+    assert edges.seam_range(grey(picture), 32).seamless
+
+
+@given(st.integers(0, 2**20), st.integers(2, 9))
+def test_the_range_is_that_of_all_shifted_grids(seed, tile):
+    picture = np.random.default_rng(seed).integers(0, 256, (20, 25, 3), np.uint8)
+    ratios = sorted(
+        edges.seam_ratio(picture, tile, offset=(y, x)) for y in range(tile) for x in range(tile)
+    )
+    found = edges.seam_range(picture, tile)
+    assert found.low in ratios
+    assert found.high in ratios
+    inside = [found.low <= ratio <= found.high for ratio in ratios]
+    assert np.mean(inside) >= 0.9
+
+
+def test_seams_of_one_colour_and_of_impossible_tiles():
+    flat = grey(np.full((32, 32), 7))
+    assert edges.seam_range(flat, 8) == edges.SeamRange(1.0, 1.0, 1.0)
+    flat[:16, :16] = 9
+    assert edges.seam_ratio(flat, 16) == math.inf
+    assert not edges.seam_range(flat, 16).seamless or edges.seam_range(flat, 16).high == math.inf
+    with pytest.raises(ValueError, match="no border"):
+        edges.seam_range(flat, 32)
+    with pytest.raises(ValueError, match="at least 2"):
+        edges.seam_ratio(flat, 1)
