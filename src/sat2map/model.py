@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sat2map.errors import ModelError
 from sat2map.legend import Legend
+from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 from sat2map.whole import whole_folder
 
@@ -39,7 +40,7 @@ class GeneratorSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["unet"]
+    name: Literal["unet", "resnet"]
     arguments: dict[str, Any]
 
 
@@ -111,6 +112,8 @@ def build_generator(spec: GeneratorSpec) -> nn.Module:
     match spec.name:
         case "unet":
             return UNet(**spec.arguments)
+        case "resnet":
+            return ResNet(**spec.arguments)
 
 
 def save_model(folder: Path, network: nn.Module, card: ModelCard, *, replace: bool = False) -> None:

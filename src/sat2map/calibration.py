@@ -1,0 +1,138 @@
+"""Windows of pictures from which a foreign generator gets its statistics.
+
+How much ground a picture shows decides its statistics, so the windows have the size that the
+network was trained with, and where both ground resolutions are known, its resolution too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
+from sat2map.data.pictures import list_pictures, read_picture
+from sat2map.errors import DataError
+from sat2map.networks.values import to_network
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Pictures to calibrate with, spread evenly over those of a folder.
+
+    Attributes:
+        pictures: The pictures; of a pair the source is meant.
+        direction: Which half of a pair the source is.
+        scale: By how much the pictures are resized.
+        windows_each: At most so many windows are cut out of each.
+    """
+
+    pictures: Sequence[Path | PairFile]
+    direction: Direction
+    scale: float
+    windows_each: int
+
+    def windows(
+        self, side: int, bands: int, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Tensor]:
+        """Yield windows, float32 [1,bands,side,side] in [-1,1]; smaller pictures are mirrored.
+
+        Args:
+            side: In pixels, after resizing.
+            bands: How many bands the network takes.
+            progress: Called with (pictures done, all).
+
+        Raises:
+            DataError: A picture cannot be read or has another number of bands.
+        """
+        for done, item in enumerate(self.pictures):
+            if progress is not None:
+                progress(done, len(self.pictures))
+            for window in _cut(self._read(item, bands), side, self.windows_each):
+                yield to_network(torch.from_numpy(window)[None])
+        if progress is not None:
+            progress(len(self.pictures), len(self.pictures))
+
+    def _read(self, item: Path | PairFile, bands: int) -> NDArray[np.uint8]:
+        if isinstance(item, PairFile):
+            path, pixels = item.source, read_pair(item, self.direction)[0]
+        else:
+            path, pixels = item, read_picture(item).pixels
+        height, width, found = pixels.shape
+        if found != bands:
+            raise DataError(
+                f"has {found} bands, but the model takes {bands}",
+                where=path,
+                remedy="Calibrate with pictures such as the model will get.",
+            )
+        if self.scale == 1:
+            return pixels
+        size = (max(1, round(width * self.scale)), max(1, round(height * self.scale)))
+        resized = [
+            np.asarray(Image.fromarray(pixels[..., band]).resize(size, Image.Resampling.BICUBIC))
+            for band in range(bands)
+        ]
+        return np.stack(resized, -1)
+
+
+def find_calibration_set(
+    folder: Path,
+    *,
+    direction: Direction = "forward",
+    resolution_m: tuple[float, float] | None = None,
+    limit: int = 256,
+) -> CalibrationSet:
+    """Choose the pictures of a folder that a generator is calibrated with.
+
+    Args:
+        folder: Pictures, or a data set, of which the sources in train/ are taken.
+        direction: Which half of a pair the source is.
+        resolution_m: The finest and coarsest resolution that the model knows. Where the
+            folder's dataset.json says that its pictures lie outside, they are resized to the
+            nearer of the two.
+        limit: At most so many windows in all: the averages move little after some dozens.
+
+    Raises:
+        DataError: There is no picture.
+    """
+    found: Sequence[Path | PairFile]
+    found = find_pairs(folder, "train") if (folder / "train").is_dir() else list_pictures(folder)
+    if not found:
+        raise DataError(
+            "has no pictures to calibrate with",
+            where=folder,
+            remedy="Give a folder of PNG, JPEG, WebP or TIFF pictures, or a data set.",
+        )
+    chosen = _spread(len(found), limit)
+    scale = 1.0
+    theirs = read_card(folder).resolution_m
+    if theirs is not None and resolution_m is not None:
+        scale = theirs / min(max(theirs, resolution_m[0]), resolution_m[1])
+    return CalibrationSet([found[i] for i in chosen], direction, scale, limit // len(chosen))
+
+
+def _cut(pixels: NDArray[np.uint8], side: int, count: int) -> list[NDArray[np.uint8]]:
+    """Return up to `count` windows that do not overlap, spread evenly over a picture."""
+    short = [max(0, side - length) for length in pixels.shape[:2]]
+    if any(short):
+        pixels = np.pad(pixels, [(n // 2, n - n // 2) for n in short] + [(0, 0)], "symmetric")
+    height, width = pixels.shape[:2]
+    corners = [
+        (top, left)
+        for top in range(height % side // 2, height - side + 1, side)
+        for left in range(width % side // 2, width - side + 1, side)
+    ]
+    places = [corners[i] for i in _spread(len(corners), count)]
+    return [pixels[y : y + side, x : x + side].copy() for y, x in places]
+
+
+def _spread(available: int, wanted: int) -> list[int]:
+    """Return up to `wanted` different indices, spread evenly."""
+    taken = min(available, wanted)
+    return [(2 * i + 1) * available // (2 * taken) for i in range(taken)]
