@@ -100,12 +100,15 @@ class Training(_Section):
     batch: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     precision: Literal["f32", "bf16-mixed"] = "f32"
-    channels_last: bool = True
+    channels_last: bool = Field(
+        False, description="memory order; slower on a CPU at batch 1, faster at larger ones"
+    )
     compile: bool = False
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep an exponential moving average of the generator"
     )
-    freeze_encoder: bool = Field(False, description="with --init: leave the encoder as it is")
+    init: str | None = Field(None, description="start from the generator of this model folder")
+    freeze_encoder: bool = Field(False, description="with init: do not train the encoder")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="checkpoints within epochs too, every so many steps"
     )
@@ -152,6 +155,8 @@ class Recipe(_Section):
             raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
         if self.schedule.name == "linear" and self.schedule.decay_epochs > self.training.epochs:
             raise ValueError("schedule.decay_epochs is larger than training.epochs")
+        if self.training.freeze_encoder and self.training.init is None:
+            raise ValueError("training.freeze_encoder needs training.init")
         return self
 
     def to_toml(self) -> str:

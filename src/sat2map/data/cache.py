@@ -24,6 +24,8 @@ from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
 from sat2map.errors import BatchError, DataError, Sat2mapError
 from sat2map.whole import whole_folder
 
+FORMAT = 1
+
 
 @dataclass(frozen=True)
 class DecodedPairs:
@@ -126,10 +128,10 @@ def resize_picture(pixels: NDArray[np.uint8], height: int, width: int) -> NDArra
     return np.stack([np.asarray(band) for band in bands], axis=-1)
 
 
-def _state(pairs: list[PairFile]) -> list[list[object]]:
-    """Return what changes when a file does."""
+def _state(pairs: list[PairFile]) -> list[object]:
+    """Return what changes when a file, or the format of the cache, does."""
     files = [path for pair in pairs for path in dict.fromkeys((pair.source, pair.target))]
-    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    return [FORMAT, *([str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files)]
 
 
 def _read_state(entry: Path) -> object:

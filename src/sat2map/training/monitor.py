@@ -83,28 +83,48 @@ class Monitor:
         self._since = (time.monotonic(), step)
 
     def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        path = self._run / file
-        new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["step", "epoch", *values])
-            writer.writerow([step, epoch, *(f"{value:.6g}" for value in values.values())])
+        _append(
+            self._run / file,
+            {"step": str(step), "epoch": str(epoch)}
+            | {name: f"{value:.6g}" for name, value in values.items()},
+        )
         group = file.removesuffix(".csv")
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
 
+def _append(path: Path, line: dict[str, str]) -> None:
+    """Add a line to a CSV file; a name that is new, or absent this time, keeps its column."""
+    lines = _read(path)
+    columns = list(dict.fromkeys([*(lines[0] if lines else ()), *line]))
+    if lines and columns == list(lines[0]):
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, columns).writerow(line)
+    else:
+        _rewrite(path, columns, [*lines, line])
+
+
 def _drop_after(path: Path, step: int) -> None:
     """Keep only the whole lines of a CSV file up to a step."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    header, *lines = list(csv.reader(io.StringIO(text)))
-    kept = [line for line in lines if len(line) == len(header) and int(line[0]) <= step]
-    stream = io.StringIO()
-    csv.writer(stream).writerows([header, *kept])
+    lines = _read(path)
+    kept = [line for line in lines if line["step"].isdigit() and int(line["step"]) <= step]
     if kept:
-        write_text(path, stream.getvalue())
+        _rewrite(path, list(lines[0]), kept)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        # A line that a kill cut short has None for what it lacks.
+        return [line for line in csv.DictReader(stream) if None not in line.values()]
+
+
+def _rewrite(path: Path, columns: list[str], lines: list[dict[str, str]]) -> None:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, stream.getvalue())

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from sat2map.errors import TrainingError
 from sat2map.whole import whole_file
@@ -29,15 +28,15 @@ class TrainingState:
     """What a checkpoint holds.
 
     Attributes:
-        step: How many steps are done.
         pairs: How many pairs the training set has, since the order follows from it.
         modules: The networks by name, and the moving average where there is one.
         optimisers: The optimisers by name.
+        step: How many steps are done.
         best: The best validation score so far.
     """
 
     pairs: int
-    modules: dict[str, nn.Module | AveragedModel]
+    modules: dict[str, nn.Module]
     optimisers: dict[str, Optimizer]
     step: int = 0
     best: float | None = None

@@ -1,0 +1,76 @@
+"""What happens at which step, as functions of the step alone.
+
+Nothing here has a state, so a run that is resumed at a step goes on just as it would have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sat2map.recipe import Recipe
+
+_ORDER, _CROPS = 0, 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The schedule of a run.
+
+    Attributes:
+        recipe: The recipe.
+        pairs: How many training pairs there are.
+    """
+
+    recipe: Recipe
+    pairs: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; a last batch that is not full is left out."""
+        return max(1, self.pairs // self.recipe.training.batch)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        every = self.recipe.training.epochs * self.steps_per_epoch
+        most = self.recipe.training.max_steps
+        return every if most is None else min(every, most)
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch, from 0, that a step belongs to."""
+        return step // self.steps_per_epoch
+
+    def ends_epoch(self, done: int, every: int = 1) -> bool:
+        """Whether `done` steps end every so manyth epoch, or the run."""
+        return done % (self.steps_per_epoch * every) == 0 or done == self.steps
+
+    def batch(self, step: int) -> torch.Tensor:
+        """Return which pairs a step learns from, int64 [batch]; a new order each epoch."""
+        order = torch.randperm(self.pairs, generator=self._random(_ORDER, self.epoch(step)))
+        first = step % self.steps_per_epoch * self.recipe.training.batch
+        return order[first : first + self.recipe.training.batch]
+
+    def crops(self, step: int) -> torch.Generator:
+        """Return the random state that a step's crops are drawn from."""
+        return self._random(_CROPS, step)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step.
+
+        "linear" falls once an epoch over the last `decay_epochs` and would reach 0 one epoch
+        after the end, as in the common PyTorch port.
+        """
+        full = self.recipe.optimiser.learning_rate
+        schedule = self.recipe.schedule
+        if schedule.name == "constant":
+            return full
+        constant = self.recipe.training.epochs - schedule.decay_epochs
+        fallen = max(0, self.epoch(step) + 1 - constant)
+        return full * (1 - fallen / (schedule.decay_epochs + 1))
+
+    def _random(self, *key: int) -> torch.Generator:
+        sequence = np.random.SeedSequence([self.recipe.training.seed, *key])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))

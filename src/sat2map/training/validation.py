@@ -1,0 +1,123 @@
+"""Judging a generator during and after training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sat2map.data.cache import DecodedPairs, resize_picture
+from sat2map.data.pairs import PairFile, read_pair
+from sat2map.errors import Sat2mapError
+from sat2map.evaluation.score import Summary, score_pictures, summarise
+from sat2map.model import Model, ModelCard
+from sat2map.networks.normalisation import as_published, reestimate
+from sat2map.networks.values import to_network, to_pixels
+from sat2map.progress import Progress
+from sat2map.recipe import Recipe
+from sat2map.translation.translator import Translator
+
+GRID_ROWS = 6
+LOWER_IS_BETTER = frozenset({"l1", "rmse"})
+
+Pixels = NDArray[np.uint8]
+
+
+def with_fresh_statistics(
+    generator: nn.Module, pairs: DecodedPairs, size: int, pictures: int, device: torch.device
+) -> nn.Module:
+    """Return a copy whose normalisation statistics are those of training pictures.
+
+    Args:
+        generator: Is left as it is.
+        pairs: The training pairs.
+        size: Side of the centre crops that are taken of them.
+        pictures: How many of them, evenly spread and so always the same.
+        device: Where the copy runs.
+    """
+    network = copy.deepcopy(generator).to(device)
+    reestimate(network, _sources(pairs, size, pictures, device))
+    return network.eval()
+
+
+def validate(
+    network: nn.Module,
+    card: ModelCard,
+    pairs: list[PairFile],
+    recipe: Recipe,
+    device: torch.device,
+    progress: Progress,
+) -> Summary:
+    """Score the deterministic prediction at the training size.
+
+    Pairs that cannot be read are named and left out.
+    """
+    scores = score_pictures(
+        Translator(Model(network, card, Path()), device).translate,
+        spread(pairs, recipe.validation.pictures),
+        size=recipe.data.size,
+        direction=recipe.data.direction,
+        legend=card.legend,
+    )
+    for failure in scores.failures:
+        progress.say(f"left out of the validation: {failure}")
+    return summarise(scores.scores, card.legend)
+
+
+def improves(metric: str, score: float, best: float | None) -> bool:
+    """Whether a score is better than the best one so far."""
+    if best is None:
+        return True
+    return score < best if metric in LOWER_IS_BETTER else score > best
+
+
+def grid(
+    generator: nn.Module, pairs: list[PairFile], recipe: Recipe, device: torch.device
+) -> list[tuple[Pixels, ...]]:
+    """Return source, generated and target of a few pairs, uint8 [size,size,3] each.
+
+    Predicted with the pictures' own statistics but without dropout, which draws no random
+    numbers and so leaves the run as it is.
+    """
+    size = recipe.data.size
+    rows: list[tuple[Pixels, ...]] = []
+    with torch.inference_mode(), as_published(generator, dropout=False):
+        for pair in spread(pairs, GRID_ROWS):
+            try:
+                source, target = (
+                    resize_picture(side, size, size)
+                    for side in read_pair(pair, recipe.data.direction)
+                )
+            except Sat2mapError:
+                continue  # validation names it
+            tensor = torch.from_numpy(np.ascontiguousarray(source))[None].to(device)
+            generated = to_pixels(generator(to_network(tensor)))[0].cpu().numpy()
+            rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
+    return rows
+
+
+def spread(pairs: list[PairFile], count: int) -> list[PairFile]:
+    """Return `count` of the pairs, evenly spread, or all where there are no more."""
+    return [pairs[i * len(pairs) // count] for i in range(count)] if len(pairs) > count else pairs
+
+
+def _sources(
+    pairs: DecodedPairs, size: int, pictures: int, device: torch.device
+) -> Iterator[Tensor]:
+    height, width = pairs.pixels.shape[1:3]
+    top, left = (height - size) // 2, (width - size) // 2
+    count = min(pictures, len(pairs))
+    for i in range(count):
+        picture = pairs.pixels[i * len(pairs) // count, top : top + size, left : left + size]
+        source = np.ascontiguousarray(picture[None, :, :, : pairs.source_channels])
+        yield to_network(torch.from_numpy(source).to(device))
+
+
+def _three_bands(pixels: Pixels) -> Pixels:
+    bands = [min(i, pixels.shape[2] - 1) for i in range(3)]
+    return pixels[..., bands]
