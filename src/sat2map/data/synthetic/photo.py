@@ -1,0 +1,348 @@
+"""The plan as an aerial photo: textures, trees, one sun, a sensor.
+
+Everything is painted at half the pixel size into one buffer of patch numbers, from which
+colours, heights and textures are looked up. Shadows follow from the heights: a place lies
+in shadow where the ground towards the sun rises above the ray. All noise is a function of
+the place in the world, so that neighbouring tiles fit together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from sat2map.data.synthetic.plan import Planner
+from sat2map.data.synthetic.shapes import Layer, Material, Patches
+from sat2map.data.synthetic.world import NOISE, Bounds, Floats, Look
+
+Grid = NDArray[np.float32]
+
+FINER = 2
+"""Painted pixels per pixel of the picture, in each direction."""
+REACH = 100.0
+"""No shadow is longer, metres."""
+
+# Strength of fine, middle and coarse grain, and of the change of hue, by material.
+_GRAIN = np.zeros((len(Material), 4), np.float32)
+_GRAIN[Material.PLAIN] = (0.02, 0.0, 0.0, 0)
+_GRAIN[Material.GRASS] = (0.08, 0.07, 0.10, 9)
+_GRAIN[Material.SOIL] = (0.05, 0.05, 0.07, 3)
+_GRAIN[Material.ASPHALT] = (0.035, 0.03, 0.05, 1)
+_GRAIN[Material.PAVING] = (0.06, 0.05, 0.04, 1)
+_GRAIN[Material.WATER] = (0.025, 0.045, 0.06, 3)
+_GRAIN[Material.FLAT_ROOF] = (0.03, 0.04, 0.03, 1)
+_GRAIN[Material.TILES] = (0.06, 0.03, 0.0, 1)
+_GRAIN[Material.SAND] = (0.04, 0.04, 0.05, 3)
+_GRAIN[Material.CROP] = (0.05, 0.05, 0.09, 6)
+_GRAIN[Material.FOREST] = (0.14, 0.12, 0.08, 5)
+_GREEN = np.isin(np.arange(len(Material)), [Material.GRASS, Material.CROP, Material.FOREST])
+_HUE = np.array([1.0, 0.15, -0.7], np.float32)
+_LEAVES = np.array([(44, 66, 38), (62, 82, 44), (92, 100, 54)], np.float32)
+
+
+def draw_photo(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
+    """Return the photo, uint8 [H,W,3], of a region on whole metres, one metre per pixel.
+
+    Args:
+        planner: Of the world; its region reaches `margin` around `bounds`.
+        bounds: The region.
+    """
+    look = planner.world.look
+    seed = planner.world.seed
+    west, south, east, north = margin(look, bounds)
+    groups, trees = _gather(planner, (west, south, east, north))
+    highest = max(
+        max((float(group.height.max()) for group in groups), default=0.0),
+        float(trees[:, 3].max()) if len(trees) else 0.0,
+    )
+    # Only as much around the picture as can throw a shadow into it.
+    west, south, east, north = frame = margin(look, bounds, highest * look.shadow)
+    shape = (int(north - south) * FINER, int(east - west) * FINER)
+    numbers, tables = _paint(groups, frame, shape)
+    fine, middle, coarse = grain(seed, frame, shape)
+
+    material = tables.material[numbers]
+    strength = _GRAIN[material]
+    light = 1 + strength[..., 0] * fine + strength[..., 1] * middle + strength[..., 2] * coarse
+    _stripe(light, numbers, tables, frame)
+    colour = tables.colour[numbers]
+    colour *= light[..., None]
+    colour += (strength[..., 3] * (coarse + 0.6 * middle))[..., None] * _HUE
+    tint = np.ones((len(Material), 3), np.float32)
+    tint[_GREEN] = look.vegetation
+    colour *= tint[material]
+    height = tables.height[numbers]
+    _grow(colour, height, trees, frame, look, fine, middle)
+
+    dark = _shadow(height, look, min(highest * look.shadow, REACH))
+    shade = np.asarray(look.shade, np.float32)
+    colour *= 1 - dark[..., None] * (1 - shade)
+    rows = slice(int(north - bounds[3]) * FINER, int(north - bounds[1]) * FINER)
+    columns = slice(int(bounds[0] - west) * FINER, int(bounds[2] - west) * FINER)
+    return _expose(colour, rows, columns, look, seed, bounds)
+
+
+def margin(look: Look, bounds: Bounds, reach: float = REACH) -> Bounds:
+    """Return the region whose shapes can change the photo of `bounds`: more to the sun."""
+    reach = min(reach, REACH)
+    west, south, east, north = bounds
+    x, y = look.sun
+    rim = 8.0
+    return (
+        west - rim - np.ceil(max(0.0, -x) * reach),
+        south - rim - np.ceil(max(0.0, -y) * reach),
+        east + rim + np.ceil(max(0.0, x) * reach),
+        north + rim + np.ceil(max(0.0, y) * reach),
+    )
+
+
+class _Tables:
+    """What the numbers in the painted buffer stand for."""
+
+    def __init__(self, groups: list[Patches]) -> None:
+        def joined(arrays: list[Any], width: int) -> Grid:
+            first = np.zeros((1, width), np.float32)
+            flat = [np.asarray(array, np.float32).reshape(-1, width) for array in arrays]
+            return np.concatenate([first, *flat])
+
+        self.colour = joined([group.colour for group in groups], 3)
+        self.colour[0] = (104, 116, 76)
+        self.height = joined([group.height for group in groups], 1)[:, 0]
+        self.stripe = joined([group.stripe for group in groups], 3)
+        materials = [np.full(len(group.corners), group.material) for group in groups]
+        self.material = np.concatenate([np.full(1, int(Material.GRASS)), *materials])
+
+
+def _gather(planner: Planner, bounds: Bounds) -> tuple[list[Patches], Floats]:
+    """Return the patches by layer, and the trees, that touch a region."""
+    west, south, east, north = bounds
+    groups: list[Patches] = []
+    trees = [np.zeros((0, 6))]
+    for piece in planner.pieces(bounds):
+        for group in piece.patches:
+            low, high = group.corners.min(1), group.corners.max(1)
+            near = (low[:, 0] < east) & (high[:, 0] > west)
+            near &= (low[:, 1] < north) & (high[:, 1] > south)
+            if near.all():
+                groups.append(group)
+            elif near.any():
+                groups.append(
+                    Patches(
+                        group.corners[near], group.layer, group.material, group.colour[near],
+                        group.height[near], group.stripe[near],
+                    )
+                )  # fmt: skip
+        for some in piece.trees:
+            reach = some[:, 2]
+            near = (some[:, 0] + reach > west) & (some[:, 0] - reach < east)
+            near &= (some[:, 1] + reach > south) & (some[:, 1] - reach < north)
+            trees.append(some[near])
+    groups.sort(key=lambda group: group.layer)
+    return groups, np.concatenate(trees)
+
+
+def _paint(
+    groups: list[Patches], frame: Bounds, shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], _Tables]:
+    image = Image.new("I", (shape[1], shape[0]), 0)
+    draw = ImageDraw.Draw(image)
+    number = 0
+    for group in groups:
+        placed = to_pixels(group.corners, frame, FINER)
+        for ring in placed.reshape(len(placed), -1).tolist():
+            number += 1
+            draw.polygon(ring, fill=number)
+    return np.asarray(image, np.int32), _Tables(groups)
+
+
+def to_pixels(corners: Floats, frame: Bounds, finer: int) -> Floats:
+    """Return where corners [...,2] in metres lie on Pillow's canvas of a region.
+
+    Pillow counts from the middle of the first pixel, hence the half.
+    """
+    placed = np.empty_like(corners)
+    placed[..., 0] = (corners[..., 0] - frame[0]) * finer - 0.5
+    placed[..., 1] = (frame[3] - corners[..., 1]) * finer - 0.5
+    return placed
+
+
+def _stripe(light: Grid, numbers: NDArray[np.int32], tables: _Tables, frame: Bounds) -> None:
+    """Add the stripes of crops and mown lawns to the light, in place."""
+    striped = tables.stripe[:, 2] > 0
+    if not striped.any():
+        return
+    rows, columns = np.nonzero(striped[numbers])
+    x = np.float32(frame[0]) + (columns.astype(np.float32) + 0.5) / FINER
+    y = np.float32(frame[3]) - (rows.astype(np.float32) + 0.5) / FINER
+    wave = tables.stripe[numbers[rows, columns]]
+    light[rows, columns] += wave[:, 2] * np.sin(wave[:, 0] * x + wave[:, 1] * y)
+
+
+def _grow(
+    colour: Grid,
+    height: Grid,
+    trees: Floats,
+    frame: Bounds,
+    look: Look,
+    fine: Grid,
+    middle: Grid,
+) -> None:
+    """Paint the trees over colour and height, in place; where crowns meet, the higher shows."""
+    if not len(trees):
+        return
+    rows, columns = height.shape
+    best = np.full(height.size, -1, np.int64)
+    places = to_pixels(trees[:, :2], frame, FINER) + 0.5
+    radius = trees[:, 2] * FINER
+    size = np.ceil(radius * 1.15).astype(int)
+    lumps = (0.86 + 0.13 * middle + 0.05 * fine).ravel()
+    for reach in np.unique(size).tolist():
+        step = np.arange(-reach, reach + 1)
+        dy, dx = (part.ravel() for part in np.meshgrid(step, step, indexing="ij"))
+        near = dx**2 + dy**2 <= (reach + 0.5) ** 2
+        members = np.flatnonzero(size == reach)
+        for some in np.array_split(members, len(members) * int(near.sum()) // 2_000_000 + 1):
+            base = np.floor(places[some]).astype(int)
+            px, py = base[:, :1] + dx[near], base[:, 1:] + dy[near]
+            away = (px + 0.5 - places[some, :1]) ** 2 + (py + 0.5 - places[some, 1:]) ** 2
+            away = away / radius[some, None] ** 2
+            good = (px >= 0) & (px < columns) & (py >= 0) & (py < rows)
+            where = np.where(good, py * columns + px, 0)
+            good &= away < lumps[where] ** 2
+            top = trees[some, 3:4] - trees[some, 2:3] * 0.9 * away
+            key = (np.clip(top * 500, 1, 60_000).astype(np.int64) << 32) | some[:, None]
+            np.maximum.at(best, where[good], key[good])
+    spots = np.flatnonzero(best >= 0)
+    top = (best[spots] >> 32).astype(np.float32) / 500
+    above = top > height.ravel()[spots]
+    spots, top = spots[above], top[above]
+    tree = best[spots] & 0xFFFFFFFF
+    normal_x = (spots % columns + 0.5 - places[tree, 0]) / radius[tree]
+    normal_y = -(spots // columns + 0.5 - places[tree, 1]) / radius[tree]
+    sunny = normal_x * look.sun[0] + normal_y * look.sun[1]
+    hue = trees[tree, 4] * 2
+    low = np.clip(hue.astype(int), 0, 1)
+    share = (hue - low)[:, None].astype(np.float32)
+    leaves = _LEAVES[low] * (1 - share) + _LEAVES[low + 1] * share
+    leaves = leaves * (0.82 + 0.4 * trees[tree, 5])[:, None].astype(np.float32)
+    grainy = 0.16 * fine.ravel()[spots] + 0.12 * middle.ravel()[spots]
+    light = (1.0 + 0.42 * sunny - 0.12 * (normal_x**2 + normal_y**2) + grainy).astype(np.float32)
+    colour.reshape(-1, 3)[spots] = (
+        leaves * np.clip(light, 0.35, 1.9)[:, None] * np.asarray(look.vegetation, np.float32)
+    )
+    height.ravel()[spots] = top
+
+
+def _shadow(height: Grid, look: Look, reach: float) -> Grid:
+    """Return how dark the shadow is, 0 to 1, float32 [H,W].
+
+    The highest point above the ray to the sun is sought along 1, 2, 4, ... steps, each
+    time by comparing the field with itself shifted.
+    """
+    drop = 1 / (FINER * look.shadow)  # the ray climbs this many metres a step
+    way = np.array([-look.sun[1], look.sun[0]])  # rows, columns
+    above = _shifted(height, way) - np.float32(drop)
+    steps = 1
+    while steps < reach * FINER:
+        further = _shifted(above, way * steps) - np.float32(drop * steps)
+        above = np.maximum(above, further)
+        steps *= 2
+    hidden = np.clip((above - height - 0.25) * 2.0, 0, 1)
+    soft: Grid = ndimage.gaussian_filter(hidden, 0.5, truncate=3.0)
+    return soft
+
+
+def _shifted(field: Grid, way: Floats) -> Grid:
+    """Return field[p + way] for each place p, and -1000 where that lies outside."""
+    rows, columns = (round(float(step)) for step in way)
+    result = np.full_like(field, -1000)
+    height, width = field.shape
+    if abs(rows) >= height or abs(columns) >= width:
+        return result
+    result[max(0, -rows) : height - max(0, rows), max(0, -columns) : width - max(0, columns)] = (
+        field[max(0, rows) : height - max(0, -rows), max(0, columns) : width - max(0, -columns)]
+    )
+    return result
+
+
+def _expose(
+    colour: Grid, rows: slice, columns: slice, look: Look, seed: int, bounds: Bounds
+) -> NDArray[np.uint8]:
+    """Return what the sensor sees of a painted region."""
+    rim = 4 * FINER
+    part = colour[rows.start - rim : rows.stop + rim, columns.start - rim : columns.stop + rim]
+    height, width = part.shape[0] // FINER, part.shape[1] // FINER
+    seen = part.reshape(height, FINER, width, FINER, 3).mean((1, 3), dtype=np.float32)
+    seen = ndimage.gaussian_filter(seen, (look.blur, look.blur, 0), truncate=4.0)
+    seen = seen[4:-4, 4:-4]
+    seen = seen * np.asarray(look.gain, np.float32)
+    seen = (seen - 110) * look.contrast + 110
+    seen = seen * (1 - look.haze) + np.array([176, 188, 202], np.float32) * look.haze
+    shape = seen.shape[:2]
+    for channel in range(3):
+        speckle = _white(seed, 20 + channel, round(bounds[0]), -round(bounds[3]), shape)
+        seen[..., channel] += look.noise * speckle
+    return np.clip(seen + 0.5, 0, 255).astype(np.uint8)
+
+
+def grain(seed: int, frame: Bounds, shape: tuple[int, int]) -> tuple[Grid, Grid, Grid]:
+    """Return fine, middle and coarse noise of mean 0 and deviation 1, float32 [H,W] each."""
+    rim = 24
+    left, top = round(frame[0] * FINER), -round(frame[3] * FINER)
+    white = _white(seed, 0, left - rim, top - rim, (shape[0] + 2 * rim, shape[1] + 2 * rim))
+    soft = ndimage.gaussian_filter(white, 0.6, truncate=3.0)
+    fine = soft / np.float32(0.447)
+    wide = ndimage.gaussian_filter(white, 3.5, truncate=3.0) * np.float32(12.5)
+    inner = (slice(rim, -rim), slice(rim, -rim))
+    coarse = sum(
+        weight * _rolling(seed, number, left, top, shape, size * FINER)
+        for number, size, weight in ((1, 11, 0.75), (2, 31, 0.9), (3, 97, 0.9))
+    )
+    return fine[inner], wide[inner], np.asarray(coarse, np.float32)
+
+
+def _white(seed: int, number: int, left: int, top: int, shape: tuple[int, int]) -> Grid:
+    """Return noise of mean 0 and deviation 1 that depends on the place alone."""
+    rows = np.arange(top, top + shape[0]).astype(np.uint32)[:, None]
+    columns = np.arange(left, left + shape[1]).astype(np.uint32)[None]
+    key = np.uint32((seed * 2654435761 + number * 40503 + NOISE) & 0xFFFFFFFF)
+    with np.errstate(over="ignore"):
+        mixed = rows * np.uint32(0x9E3779B1) ^ columns * np.uint32(0x85EBCA77) ^ key
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            mixed ^= mixed >> np.uint32(shift)
+            mixed *= np.uint32(factor)
+        mixed ^= mixed >> np.uint32(16)
+    # The sum of two uniform numbers: near enough to a bell, and cheap.
+    both = (mixed & np.uint32(0xFFFF)).astype(np.float32) + (mixed >> np.uint32(16)).astype(
+        np.float32
+    )
+    return (both - np.float32(65535)) * np.float32(2.4495 / 65535)
+
+
+def _rolling(
+    seed: int, number: int, left: int, top: int, shape: tuple[int, int], size: int
+) -> Grid:
+    """Return smooth noise with hills of about `size` painted pixels."""
+
+    def weights(start: int, count: int) -> tuple[int, int, Grid]:
+        place = (np.arange(start, start + count) + 0.5) / size
+        first, last = int(np.floor(place[0])), int(np.floor(place[-1])) + 1
+        low = np.floor(place).astype(int) - first
+        share = place - np.floor(place)
+        share = share * share * (3 - 2 * share)
+        matrix = np.zeros((count, last - first + 1), np.float32)
+        matrix[np.arange(count), low] = 1 - share
+        matrix[np.arange(count), low + 1] = share
+        return first, last, matrix
+
+    row, last_row, down = weights(top, shape[0])
+    column, last_column, right = weights(left, shape[1])
+    values = _white(seed, number, column, row, (last_row - row + 1, last_column - column + 1))
+    return down @ values @ right.T
+
+
+__all__ = ["FINER", "Layer", "draw_photo", "grain", "margin", "to_pixels"]

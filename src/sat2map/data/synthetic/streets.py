@@ -1,0 +1,169 @@
+"""The minor streets of a district: grids, bent suburbs, rings and spokes, grown old towns."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from shapely.geometry import LineString, Polygon
+
+from sat2map.data.synthetic.shapes import lines, polygons
+from sat2map.data.synthetic.world import District, Floats
+
+
+def lay_streets(
+    district: District, area: Polygon, angle: float, rng: np.random.Generator
+) -> tuple[list[LineString], list[LineString]]:
+    """Return the middle lines of the streets and of the dead ends of a district.
+
+    Args:
+        district: What the district is.
+        area: Where streets may lie; those that reach its outline join the roads there.
+        angle: Direction of the main roads around it, radians.
+        rng: Where its variety comes from.
+    """
+    if district == "downtown":
+        return _grid(area, angle, rng, (72, 95), (80, 125), 0.0), []
+    if district == "dense":
+        return _grid(area, angle, rng, (80, 100), (110, 170), rng.choice([0.0, 6.0])), []
+    if district == "grid":
+        return _grid(area, angle, rng, (76, 92), (140, 220), rng.choice([0.0, 0.0, 5.0])), []
+    if district == "radial":
+        return _rings(area, rng), []
+    if district == "organic":
+        return _grown(area, rng, 6500.0), []
+    if district == "curvy":
+        return _bent(area, angle, rng)
+    if district == "village":
+        return _grown(area, rng, 22000.0), []
+    if district == "industrial":
+        return _grid(area, angle, rng, (130, 190), (210, 320), 0.0), []
+    if district == "campus":
+        return _grown(area, rng, 32000.0), []
+    if district == "fields":
+        return _grown(area, rng, 90000.0), []
+    return [], []
+
+
+def _cut(area: Polygon, found: list[Floats], least: float = 30.0) -> list[LineString]:
+    if not found:
+        return []
+    inside = shapely.intersection([LineString(points) for points in found], area)
+    return [line for part in inside for line in lines(part, least)]
+
+
+def _frame(area: Polygon, angle: float) -> tuple[Floats, Floats, float]:
+    """Return the middle of an area, the axes [2,2] of an angle, and its greatest radius."""
+    middle = np.array(area.centroid.coords[0])
+    axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    reach = float(np.hypot(*(shapely.get_coordinates(area) - middle).T).max())
+    return middle, axes, reach
+
+
+def _steps(reach: float, gap: tuple[float, float], rng: np.random.Generator) -> Floats:
+    """Return places from -reach to reach; a district keeps nearly to one gap."""
+    usual = rng.uniform(*gap)
+    count = int(2 * reach / usual) + 2
+    return -reach + np.cumsum(usual * rng.uniform(0.88, 1.12, count)) - usual * rng.random()
+
+
+def _grid(
+    area: Polygon,
+    angle: float,
+    rng: np.random.Generator,
+    short: tuple[float, float],
+    long: tuple[float, float],
+    wave: float,
+) -> list[LineString]:
+    middle, axes, reach = _frame(area, angle + rng.normal(0, 0.03) + rng.integers(2) * np.pi / 2)
+    run = np.linspace(-reach, reach, 2 if wave == 0 else 24)
+    phase = rng.uniform(0, 6.28)
+    found = []
+    for turn, gap in ((0, short), (1, long)):
+        for step in _steps(reach, gap, rng):
+            bent = step + wave * np.sin(run / 90 + phase)
+            local = np.column_stack([run, bent] if turn == 0 else [bent, run])
+            found.append(local @ axes + middle)
+    return _cut(area, found)
+
+
+def _bent(
+    area: Polygon, angle: float, rng: np.random.Generator
+) -> tuple[list[LineString], list[LineString]]:
+    middle, axes, reach = _frame(area, angle + rng.uniform(-0.5, 0.5))
+    run = np.linspace(-reach, reach, 40)
+    size, wave, phase = rng.uniform(14, 34), rng.uniform(75, 130), rng.uniform(0, 6.28)
+
+    def place(u: Floats, v: Floats) -> Floats:
+        bent_v = v + size * np.sin(u / wave + phase)
+        bent_u = u + 0.5 * size * np.sin(v / wave * 1.3 + phase)
+        return np.column_stack([bent_u, bent_v]) @ axes + middle
+
+    steps = _steps(reach, (84, 112), rng)
+    found = [place(run, np.full_like(run, step)) for step in steps]
+    ends: list[Floats] = []
+    for low, high in zip(steps[:-1], steps[1:], strict=True):
+        u = -reach + rng.uniform(0, 130)
+        while u < reach:
+            if high - low > 92 and rng.random() < 0.55:
+                t = np.linspace(0, 0.52, 7)
+                base, depth = (low, high - low) if rng.random() < 0.5 else (high, low - high)
+                ends.append(place(u + 10 * np.sin(4 * t + phase), base + depth * t))
+            else:
+                t = np.linspace(0, 1, 9)
+                found.append(place(np.full_like(t, u), low + (high - low) * t))
+            u += rng.uniform(95, 190)
+    # A dead end that crosses the border of its district would end in a field.
+    whole = [LineString(points) for points in ends]
+    inner = area.buffer(-22)
+    return _cut(area, found), [line for line in whole if inner.contains(line)]
+
+
+def _rings(area: Polygon, rng: np.random.Generator) -> list[LineString]:
+    middle, _, reach = _frame(area, 0.0)
+    middle = middle + rng.uniform(-0.15, 0.15, 2) * reach
+    count = int(rng.integers(6, 10))
+    gap = rng.uniform(62, 84)
+    turn = np.linspace(0, 2 * np.pi, 48)
+    squash = rng.uniform(0.8, 1.0)
+    found = []
+    for k in range(1, int(1.6 * reach / gap) + 1):
+        radius = gap * (k - 0.35)
+        found.append(middle + radius * np.column_stack([np.cos(turn), squash * np.sin(turn)]))
+    start = rng.uniform(0, 6.28)
+    for k in range(count):
+        for part, first in ((0.0, 0.65), (0.5, 1.65)):
+            # The spokes between begin farther out, where the first ones lie wide apart.
+            at = start + (k + part + rng.normal(0, 0.06)) * 2 * np.pi / count
+            way = np.array([np.cos(at), squash * np.sin(at)])
+            found.append(np.stack([middle + way * gap * first, middle + way * 2.2 * reach]))
+    return _cut(area, found)
+
+
+def _grown(area: Polygon, rng: np.random.Generator, target: float) -> list[LineString]:
+    """Return streets that halve an area again and again, each a little askew."""
+    streets: list[LineString] = []
+    waiting = [area]
+    while waiting:
+        part = waiting.pop()
+        if part.area < target * rng.uniform(1.1, 2.2):
+            continue
+        ring = shapely.get_coordinates(shapely.minimum_rotated_rectangle(part))
+        if len(ring) < 5:
+            continue
+        sides = np.diff(ring[:3], axis=0)
+        lengths = np.hypot(sides[:, 0], sides[:, 1])
+        across = sides[int(lengths.argmin())] / lengths.min()
+        along = sides[int(lengths.argmax())] / lengths.max()
+        if lengths.min() < 30:
+            continue
+        middle = ring[:4].mean(0) + along * lengths.max() * rng.uniform(-0.14, 0.14)
+        askew = across + along * rng.normal(0, 0.16)
+        bow = along * rng.normal(0, 0.06) * lengths.min()
+        t = np.linspace(-0.75, 0.75, 13)[:, None]
+        points = middle + askew * t * lengths.min() + bow * np.cos(2.1 * t)
+        found = lines(part.intersection(LineString(points)), 25.0)
+        if not found:
+            continue
+        streets += found
+        waiting += polygons(part.difference(LineString(points).buffer(0.05)), 900.0)
+    return streets
