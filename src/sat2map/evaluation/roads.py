@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sat2map.evaluation.edges import harmonic_mean, share_inside, widen
 
-CLDICE_MARGIN = math.sqrt(2)  # one pixel in all eight directions
+CLDICE_MARGIN = 1
 BUFFER = 3
 
 

@@ -1,0 +1,127 @@
+"""Evaluating a model on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.data.pairs import Direction, find_pairs, read_card, read_pair
+from sat2map.errors import BatchError, Sat2mapError
+from sat2map.evaluation.classes import find_legend
+from sat2map.evaluation.examples import collect_examples
+from sat2map.evaluation.report import write_report
+from sat2map.evaluation.score import Summary, score_pictures, summarise
+from sat2map.legend import Legend
+from sat2map.translation.translator import Translator
+
+LEGEND_PICTURES = 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave.
+
+    Attributes:
+        summary: The figures.
+        failures: One error for each pair that could not be scored.
+        done: How many pairs were scored.
+        report: The page, if one was asked for.
+    """
+
+    summary: Summary
+    failures: list[Sat2mapError]
+    done: int
+    report: Path | None = None
+
+    def raise_failures(self) -> None:
+        """Raise what failed, if anything did.
+
+        Raises:
+            BatchError: At least one pair could not be scored.
+        """
+        if self.failures:
+            raise BatchError(self.failures, self.done)
+
+
+def evaluate(
+    translator: Translator,
+    data: Path,
+    *,
+    split: str = "val",
+    size: int | None = 256,
+    published: bool = False,
+    seed: int = 0,
+    report: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a model on all pairs of a split.
+
+    Args:
+        translator: The model.
+        data: The data set.
+        split: Which split.
+        size: Resize both pictures to this side first, or None for the files as they are.
+        published: Predict with dropout and the picture's own statistics.
+        seed: Seed of that dropout.
+        report: A folder that gets `index.html`.
+        progress: Called with (done, all) pairs.
+
+    Returns:
+        The figures over the pairs that could be used, and the errors of the others.
+
+    Raises:
+        DataError: There is no such split, or none of its pairs can be used.
+        OutputError: The report cannot be written.
+    """
+    pairs = find_pairs(data, split)
+    direction = translator.card.direction
+    legend = translator.card.legend or _legend_of(data, direction)
+
+    def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return translator.translate(source, published=published, seed=seed)
+
+    scores = score_pictures(
+        translate, pairs, size=size, direction=direction, legend=legend, progress=progress
+    )
+    if not scores.scores:
+        raise BatchError(scores.failures, 0)
+    mode: dict[str, Any] = {"split": split, "data": data.resolve().name}
+    mode["prediction"] = f"as published, seed {seed}" if published else "deterministic"
+    summary = summarise(scores.scores, legend, scores.protocol | mode)
+    page = None
+    if report is not None:
+        page = write_report(
+            report,
+            title=f"{translator.name} on {data.resolve().name}/{split}",
+            model_card=translator.card.model_dump(mode="json"),
+            summary=summary,
+            scores=scores.scores,
+            examples=collect_examples(
+                translate, pairs, scores.scores, size=size, direction=direction
+            ),
+            failures=scores.failures,
+        )
+    return Evaluation(summary, scores.failures, len(scores.scores), page)
+
+
+def _legend_of(data: Path, direction: Direction) -> Legend | None:
+    """Return the legend of a data set's maps: told by it, or found on its training maps."""
+    told = read_card(data).legend
+    if told is not None and direction == "forward":
+        return told
+    pairs = find_pairs(data, "train" if (data / "train").is_dir() else "val")
+    some = pairs[:: max(1, len(pairs) // LEGEND_PICTURES)]
+    targets = []
+    for pair in some:
+        try:
+            target = read_pair(pair, direction)[1]
+        except Sat2mapError:
+            continue  # the others tell as much
+        if target.shape[2] == 3:
+            targets.append(target)
+    return find_legend(targets)

@@ -1,0 +1,288 @@
+"""The report of an evaluation: one HTML file that holds its figures and its pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sat2map.errors import Sat2mapError
+from sat2map.evaluation.examples import (
+    ERROR_LIMIT,
+    Example,
+    colour_map,
+    data_url,
+    paint_error,
+    ranking_metric,
+)
+from sat2map.evaluation.score import Interval, PictureScore, Summary
+from sat2map.whole import write_text
+
+BINS = 24
+UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is shown.
+
+    Attributes:
+        name: Its name in `Summary.metrics`.
+        label: Its name for people.
+        meaning: What it says, in a few words.
+        aim: What is good.
+        digits: Digits after the point.
+        scale: The range that its distribution is drawn over; None for that of its values.
+    """
+
+    name: str
+    label: str
+    meaning: str
+    aim: str = "higher is better"
+    digits: int = 3
+    scale: tuple[float, float] | None = UNIT
+
+
+LOWER = "lower is better"
+STRUCTURE = (
+    Figure("road_cldice", "Road clDice", "centre lines that lie on the other map's roads"),
+    Figure("road_completeness", "Road completeness", "true roads that were found, within 3 px"),
+    Figure("road_correctness", "Road correctness", "drawn roads that are true, within 3 px"),
+    Figure(
+        "road_components_difference", "Road parts", "difference in the number of connected parts",
+        LOWER, 1, None,
+    ),
+    Figure(
+        "road_loops_difference", "Road loops", "difference in the number of closed blocks",
+        LOWER, 1, None,
+    ),
+    Figure("mean_iou", "Mean class IoU", "area that both maps give to the same class"),
+    Figure("mean_iou_2px", "Mean class IoU, 2 px", "the same, where a boundary may be 2 px off"),
+    Figure("edge_f1", "Edge F1", "lines of either map that the other has within 2 px"),
+    Figure(
+        "edge_density", "Edge density", "drawn edges for each true one; haze has none",
+        "1 is right", 3, None,
+    ),
+    Figure("highway_f1", "Highway F1", "highway orange that the other map has within 2 px"),
+    Figure(
+        "highway_ratio", "Highway ratio", "orange drawn for each orange pixel that is true",
+        "1 is right", 3, None,
+    ),
+)  # fmt: skip
+PIXELS = (
+    Figure("l1", "L1", "mean absolute error, of 255", LOWER, 2, None),
+    Figure("rmse", "RMSE", "root of the mean squared error, of 255", LOWER, 2, None),
+    Figure("psnr", "PSNR", "peak signal-to-noise ratio, dB", "higher is better", 2, None),
+    Figure("ssim", "SSIM", "structural similarity, 7x7 window"),
+    Figure("acc_5", "acc@5", "pixels with no channel off by 5 or more"),
+    Figure("acc_10", "acc@10", "pixels with no channel off by 10 or more"),
+)
+SHOWN = ("road_cldice", "mean_iou", "edge_f1", "edge_density", "ssim", "l1")
+FIGURES = {figure.name: figure for figure in STRUCTURE + PIXELS}
+
+
+def write_report(
+    directory: Path,
+    *,
+    title: str,
+    model_card: Mapping[str, Any],
+    summary: Summary,
+    scores: Sequence[PictureScore],
+    examples: Sequence[Example],
+    failures: Sequence[Sat2mapError] = (),
+) -> Path:
+    """Write the report of an evaluation.
+
+    Args:
+        directory: The folder it is put in; made if need be.
+        title: The page's heading, for example the model's and the data set's names.
+        model_card: What to say about the model; values of JSON's types.
+        summary: The figures, from `summarise`.
+        scores: Those of each picture, for distributions and the table of all pictures.
+        examples: The pictures to show, from `collect_examples`.
+        failures: What could not be scored.
+
+    Returns:
+        The path of index.html. It holds all it shows and needs no other file.
+
+    Raises:
+        OutputError: The folder cannot be written to.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(
+        files("sat2map.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
+    ranking = ranking_metric(scores)
+    columns = [FIGURES[name] for name in SHOWN if name in summary.metrics]
+    page = template.render(
+        title=title,
+        version=version("sat2map"),
+        pictures=summary.pictures,
+        headline=_headline(summary),
+        tables=[
+            ("Structure", "what a map is for", _rows(STRUCTURE, summary, scores)),
+            (
+                "Pixels",
+                "guard-rails: blurred pictures do well here",
+                _rows(PIXELS, summary, scores),
+            ),
+        ],
+        classes=_class_rows(summary),
+        histograms=[_histogram(figure, scores) for figure in columns],
+        ranking=FIGURES[ranking].label,
+        groups=_groups(examples, ranking),
+        error_limit=ERROR_LIMIT,
+        error_stops=", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_map()[::15].tolist()),
+        columns=columns,
+        per_picture=[
+            (score.name, [_number(score.values.get(f.name), f.digits) for f in columns])
+            for score in scores
+        ],
+        card=[(key, _in_words(value)) for key, value in model_card.items() if key != "legend"],
+        protocol=[(key, _in_words(v)) for key, v in summary.protocol.items() if key != "legend"],
+        failures=[str(failure) for failure in failures],
+    )
+    path = directory / "index.html"
+    write_text(path, page)
+    return path
+
+
+def _headline(summary: Summary) -> list[dict[str, str]]:
+    """Return the few figures that stand large at the top."""
+    chosen = [name for name in SHOWN if name in summary.metrics][:4]
+    return [
+        {
+            "label": FIGURES[name].label,
+            "aim": FIGURES[name].aim,
+            "mean": _number(summary.metrics[name].mean, FIGURES[name].digits),
+            "range": _range(summary.metrics[name], FIGURES[name].digits),
+        }
+        for name in chosen
+    ]
+
+
+def _rows(
+    figures: Sequence[Figure], summary: Summary, scores: Sequence[PictureScore]
+) -> list[dict[str, Any]]:
+    rows = []
+    for figure in figures:
+        interval = summary.metrics.get(figure.name)
+        if interval is None:
+            continue
+        rows.append(
+            {
+                "figure": figure,
+                "mean": _number(interval.mean, figure.digits),
+                "range": _range(interval, figure.digits),
+                "pictures": sum(figure.name in score.values for score in scores),
+                "whisker": interval if figure.scale == UNIT else None,
+            }
+        )
+    return rows
+
+
+def _class_rows(summary: Summary) -> list[dict[str, Any]]:
+    rows = []
+    for entry in summary.protocol.get("legend") or []:
+        found = summary.class_iou.get(entry["name"])
+        if found is None:
+            continue
+        red, green, blue = entry["colour"]
+        rows.append(
+            {
+                "name": entry["name"].replace("_", " "),
+                "colour": f"rgb({red} {green} {blue})",
+                "road": entry["road"],
+                "whisker": found["iou"],
+                "figures": [
+                    (_number(found[kind].mean, 3), _range(found[kind], 3))
+                    for kind in ("iou", "iou_2px")
+                    if kind in found
+                ],
+            }
+        )
+    return rows
+
+
+def _histogram(figure: Figure, scores: Sequence[PictureScore]) -> dict[str, Any]:
+    """Return the distribution of a figure over pictures, ready to draw."""
+    values = np.array([s.values[figure.name] for s in scores if figure.name in s.values])
+    low, high = figure.scale or (min(0.0, float(values.min())), float(values.max()))
+    low = min(low, float(values.min()))
+    high = high if high > low else low + 1
+    counts, borders = np.histogram(values, bins=BINS, range=(low, high))
+    median = float(np.median(values))
+    return {
+        "figure": figure,
+        "bars": [
+            {
+                "left": index / BINS,
+                "height": float(count / counts.max()),
+                "count": int(count),
+                "from": _number(float(borders[index]), figure.digits),
+                "to": _number(float(borders[index + 1]), figure.digits),
+            }
+            for index, count in enumerate(counts)
+        ],
+        "low": _number(low, 0 if float(low).is_integer() else 2),
+        "high": _number(high, 0 if float(high).is_integer() else 2),
+        "median": _number(median, figure.digits),
+        "median_at": (median - low) / (high - low),
+    }
+
+
+def _groups(examples: Sequence[Example], ranking: str) -> list[dict[str, Any]]:
+    groups = []
+    for place in ("best", "median", "worst"):
+        shown = [
+            {
+                "name": example.score.name,
+                "figures": [
+                    (FIGURES[name].label, _number(example.score.values[name], FIGURES[name].digits))
+                    for name in dict.fromkeys((ranking, *SHOWN))
+                    if name in example.score.values
+                ],
+                "pictures": [
+                    ("source", data_url(example.source)),
+                    ("generated", data_url(example.generated)),
+                    ("true", data_url(example.true)),
+                    ("error", data_url(paint_error(example.generated, example.true))),
+                ],
+            }
+            for example in examples
+            if example.place == place
+        ]
+        if shown:
+            groups.append({"place": place, "examples": shown})
+    return groups
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _range(interval: Interval, digits: int) -> str:
+    return f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
+
+
+def _in_words(value: Any) -> str:
+    """Return a value of JSON's types as a person would write it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_in_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(inner) for inner in value)
+    return json.dumps(value)
