@@ -1,3 +1,41 @@
-"""sat2map: satellite and aerial images into maps with Pix2Pix."""
+"""sat2map: satellite and aerial images into maps with Pix2Pix.
+
+The public face, imported only when first used, so that `import sat2map` costs nothing:
+
+- `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
+- `train(recipe, data, run)` trains a model;
+- `evaluate(translator, data)` scores one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sat2map.evaluation.evaluate import evaluate as evaluate
+    from sat2map.recipe import load_recipe as load_recipe
+    from sat2map.training.loop import train as train
+    from sat2map.translation.translator import Translator as Translator
+    from sat2map.translation.translator import load as load
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Translator": "sat2map.translation.translator",
+    "evaluate": "sat2map.evaluation.evaluate",
+    "load": "sat2map.translation.translator",
+    "load_recipe": "sat2map.recipe",
+    "train": "sat2map.training.loop",
+}
+__all__ = ["Translator", "__version__", "evaluate", "load", "load_recipe", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sat2map' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

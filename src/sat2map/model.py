@@ -102,6 +102,12 @@ class Model:
     card: ModelCard
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """What people call it: its folder's name, or its run's for RUN/model and RUN/best."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name in {"model", "best"} else folder.name
+
 
 def build_generator(spec: GeneratorSpec) -> nn.Module:
     """Return the network of a spec with fresh weights.

@@ -30,10 +30,12 @@ class Translator:
 
     Attributes:
         card: The model's card.
+        name: What people call the model.
     """
 
     def __init__(self, model: Model, device: torch.device | str | None = None) -> None:
         self.card: ModelCard = model.card
+        self.name = model.name
         self._device = default_device() if device is None else torch.device(device)
         self._network: nn.Module = model.network.to(self._device).eval()
         self._multiple = int(getattr(model.network, "multiple", 1))

@@ -1,0 +1,303 @@
+"""The command line: verbs to functions, nothing else.
+
+What a verb needs is imported when it is called, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sat2map.errors import Sat2mapError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Satellite and aerial images into maps with Pix2Pix.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
+app.add_typer(data_app, name="data")
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", help="Data set: DIR/{train,val}/ with pairs."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+AsPublished = Annotated[
+    bool,
+    typer.Option("--as-published", help="Predict with dropout and the picture's own statistics."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line on stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except Sat2mapError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        print("error: there is not enough memory for this. Use smaller pictures.", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from sat2map import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Option(help="A shipped recipe's name, such as pix2pix, or a TOML file.")
+    ],
+    data: DataDir,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    init: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Start from this model folder.")
+    ] = None,
+    freeze_encoder: Annotated[
+        bool, typer.Option("--freeze-encoder", help="With --init: train the decoder only.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model; it ends up in RUN/model."""
+    from sat2map.recipe import load_recipe
+
+    chosen = list(settings or [])
+    if init is not None:
+        chosen.append(f"training.init={json.dumps(str(init))}")
+    if freeze_encoder:
+        chosen.append("training.freeze_encoder=true")
+    resolved = load_recipe(recipe, chosen)
+    from sat2map.training.loop import train as run
+
+    print(run(resolved, data, out, resume=resume, quiet=quiet))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    data: DataDir,
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
+    size: Annotated[
+        str, typer.Option(metavar="PIXELS|native", help="Resize both pictures to this side.")
+    ] = "256",
+    as_published: AsPublished = False,
+    seed: Seed = 0,
+    perceptual: Annotated[
+        bool, typer.Option("--perceptual", help="Also FID, KID, LPIPS (extra `perceptual`).")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write DIR/index.html with examples.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model on pairs, with intervals over the pictures."""
+    if size != "native" and not (size.isdecimal() and int(size) > 0):
+        raise UsageError(
+            f"{size!r} is no size", where="--size", remedy="Give pixels, such as 256, or native."
+        )
+    from sat2map.evaluation.evaluate import evaluate as score
+    from sat2map.progress import Progress
+    from sat2map.translation.translator import load
+
+    with Progress("evaluating", quiet=quiet) as progress:
+        result = score(
+            load(model),
+            data,
+            split=split,
+            size=None if size == "native" else int(size),
+            published=as_published,
+            seed=seed,
+            perceptual=perceptual,
+            report=report,
+            progress=progress.show,
+        )
+    if as_json:
+        print(json.dumps(result.summary.to_json(), indent=2))
+    else:
+        for name, figure in result.summary.metrics.items():
+            print(f"{name:32}{figure.mean:10.4f}   [{figure.low:.4f}, {figure.high:.4f}]")
+        print(f"{'pictures':32}{result.summary.pictures:10}")
+    if result.report is not None:
+        print(f"report: {result.report}", file=sys.stderr)
+    result.raise_failures()
+
+
+@app.command()
+def translate(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture or a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A picture or a folder.")],
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    as_published: AsPublished = False,
+    seed: Seed = 0,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write source and result side by side.")
+    ] = False,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger pictures.")] = 500_000_000,
+    quiet: Quiet = False,
+) -> None:
+    """Translate a picture, or every picture of a folder into OUTPUT/STEM.png."""
+    from sat2map.progress import Progress
+    from sat2map.translation.batch import Options, translate_path
+    from sat2map.translation.translator import load
+
+    options = Options(as_published, seed, compare, max_pixels)
+    with Progress("translating", quiet=quiet) as progress:
+        for path in translate_path(load(model), source, target, options, progress.show):
+            print(path)
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Generator of pytorch-CycleGAN-and-pix2pix.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M[,M]", help="Ground resolution it was trained at, metres per pixel."
+        ),
+    ] = None,
+    direction: Annotated[str, typer.Option(metavar="forward|reverse")] = "forward",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pictures to fix the normalisation statistics with."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model folder of somebody else's checkpoint."""
+    if direction not in {"forward", "reverse"}:
+        raise UsageError(
+            f"{direction!r} is no direction",
+            where="--direction",
+            remedy="Give forward or reverse.",
+        )
+    from sat2map.foreign import import_checkpoint
+    from sat2map.progress import Progress
+
+    with Progress("calibrating", quiet=quiet) as progress:
+        import_checkpoint(
+            checkpoint,
+            out,
+            resolution_m=_resolution(resolution),
+            direction="reverse" if direction == "reverse" else "forward",
+            calibrate=calibrate,
+            progress=progress.show,
+        )
+    print(out)
+
+
+@app.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="Model folder.")], as_json: AsJson = False
+) -> None:
+    """Say what a model is: network, scale, legend, data, figures."""
+    from sat2map.model import describe, load_model
+
+    loaded = load_model(model)
+    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
+    if as_json:
+        facts: dict[str, Any] = loaded.card.model_dump(mode="json")
+        print(json.dumps({"name": loaded.name, "parameters": parameters} | facts, indent=2))
+    else:
+        print(describe(loaded.name, loaded.card))
+        print(f"{parameters:,} parameters")
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
+    pairs: Annotated[int, typer.Option(min=1, help="How many towns to train on.")] = 160,
+    settings: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make towns, train a small Pix2Pix, evaluate it, translate a scene: all in DIR."""
+    from sat2map.demo import run_demo
+
+    run_demo(directory, pairs=pairs, settings=settings, quiet=quiet)
+
+
+@data_app.command("synthetic")
+def data_synthetic(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    pairs: Annotated[
+        int | None, typer.Option(min=1, help="Write this many training pairs.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the pairs in pixels.")] = 256,
+    scene: Annotated[
+        int | None, typer.Option(metavar="SIDE", help="Write one georeferenced scene.")
+    ] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Draw procedural towns, as photo and as map, 1 m per pixel."""
+    if pairs is None and scene is None:
+        raise UsageError(
+            "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
+        )
+    from sat2map.data.synthetic import write_pairs, write_scene
+    from sat2map.progress import Progress
+
+    if pairs is not None:
+        with Progress("drawing pairs", quiet=quiet) as progress:
+            write_pairs(directory, pairs, size=size, seed=seed, progress=progress.show)
+    if scene is not None:
+        with Progress("drawing the scene", quiet=quiet) as progress:
+            write_scene(directory, scene, seed=seed, progress=progress.show)
+    print(directory)
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="A published data set, such as maps.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    base_url: Annotated[
+        str | None, typer.Option(help="A mirror's folder in place of the official address.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a published data set; an interrupted download goes on where it was."""
+    from sat2map.data.download import download
+    from sat2map.progress import Progress
+
+    with Progress(f"downloading {name}", quiet=quiet) as progress:
+        download(name, directory, base_url=base_url, progress=progress.show)
+    print(directory)
+
+
+def _resolution(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+        return values[0], values[-1]
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is no ground resolution",
+            where="--resolution",
+            remedy="Give metres per pixel, such as 0.9, or the finest and coarsest, 0.5,2.",
+        ) from error
