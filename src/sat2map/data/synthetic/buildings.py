@@ -7,7 +7,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.shapes import Layer, Material, Piece, along_line, rectangles
+from sat2map.data.synthetic.geometry import along_line, rectangles
+from sat2map.data.synthetic.shapes import Layer, Material, Piece
 from sat2map.data.synthetic.world import Floats, Look
 
 ROOFS = np.array(
@@ -15,7 +16,7 @@ ROOFS = np.array(
         (134, 132, 130),  # gravel
         (206, 205, 200),  # white membrane
         (84, 82, 82),  # tar
-        (158, 92, 70),  # red tiles
+        (150, 96, 78),  # red tiles
         (116, 97, 84),  # brown shingle
         (97, 101, 110),  # slate
         (178, 165, 146),  # beige
@@ -23,6 +24,8 @@ ROOFS = np.array(
     ],
     np.float64,
 )
+CITY_ROOFS = {0: 1.0, 1: 0.8, 2: 0.8, 3: 0.35, 4: 0.25, 5: 0.4, 6: 0.5}
+"""Weights of the roof colours of flat roofs in a city."""
 _CARS = np.array(
     [(235, 235, 235), (190, 192, 195), (120, 122, 126), (45, 46, 50), (150, 45, 40), (55, 75, 120),
      (205, 205, 210), (85, 88, 92), (170, 160, 140)],

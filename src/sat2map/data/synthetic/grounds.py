@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.blocks import lawn, pitch, split
 from sat2map.data.synthetic.buildings import houses
-from sat2map.data.synthetic.shapes import (
-    Layer,
-    Material,
-    Piece,
-    along_line,
-    polygons,
-    scatter,
-)
+from sat2map.data.synthetic.geometry import along_line, polygons, scatter, split
+from sat2map.data.synthetic.greens import lawn, pitch
+from sat2map.data.synthetic.shapes import Layer, Material, Piece
 from sat2map.data.synthetic.world import Floats, Look
 
 _CROPS = np.array(
@@ -64,7 +60,7 @@ def fields(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
 def _hedge(piece: Piece, lot: Polygon, rng: np.random.Generator, share: float) -> None:
     """Plant trees and bushes along some sides of a lot."""
     ring = shapely.get_coordinates(lot.exterior.simplify(3.0))
-    for start, end in zip(ring[:-1], ring[1:], strict=True):
+    for start, end in pairwise(ring):
         side = LineString([start, end])
         if side.length < 15 or rng.random() > share:
             continue
@@ -142,7 +138,7 @@ def park(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> 
     piece.feature(block, "park", "park")
     kept: list[Polygon] = []
     if block.area > 9000 and rng.random() < 0.65:
-        size = float(np.sqrt(block.area) * rng.uniform(0.09, 0.17))
+        size = float(np.sqrt(block.area) * rng.uniform(0.09, 0.22))
         pond = _blob(_inside(block.buffer(-size), rng), size, rng).intersection(block.buffer(-6))
         for part in polygons(pond, 150.0):
             water(piece, part, rng, kind="pond")
@@ -159,7 +155,7 @@ def park(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> 
     for path in paths:
         for part in polygons(path.buffer(1.7).difference(blocked)):
             piece.paint(part, Layer.SURFACE, Material.PAVING, (186, 174, 150))
-        piece.street(path.difference(blocked), "road", "path", 4.0)
+        piece.street(path.difference(blocked), "road", "path", 3.4)
     ways = shapely.union_all([path.buffer(3.0) for path in paths]) if paths else Polygon()
     for lot in split(block.buffer(-8), rng, 9000.0):
         ground = lot.difference(blocked.union(ways))
@@ -247,7 +243,7 @@ def _path(area: Polygon, rng: np.random.Generator) -> LineString | None:
     inside = way.intersection(area)
     if inside.geom_type != "LineString" or inside.length < 30:
         return None
-    return inside  # type: ignore[no-any-return]
+    return inside
 
 
 def _side(area: Polygon, rng: np.random.Generator) -> float:

@@ -7,6 +7,7 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from sat2map.data.synthetic.geometry import without_holes
 from sat2map.data.synthetic.photo import to_pixels
 from sat2map.data.synthetic.plan import Planner
 from sat2map.data.synthetic.shapes import Feature
@@ -16,7 +17,7 @@ from sat2map.legend import STREETS
 FINER = 4
 """Painted pixels per pixel of the map, in each direction."""
 
-_ORDER = ("park", "other", "water", "building", "road", "main_road", "highway")
+_ORDER = ("other", "park", "water", "building", "road", "main_road", "highway")
 
 
 def features_in(
@@ -68,8 +69,6 @@ def draw_map(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
         # A street that closes on itself has a hole: its ring is painted as two halves.
         parts = [shape]
         if shape.geom_type == "Polygon" and shape.interiors:
-            from sat2map.data.synthetic.shapes import without_holes
-
             parts = without_holes(shape)
         for part in parts:
             ring = to_pixels(shapely.get_coordinates(part.exterior), bounds, FINER)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from sat2map.data.synthetic.plan import Planner
-from sat2map.data.synthetic.shapes import Layer, Material, Patches
+from sat2map.data.synthetic.shapes import Material, Patches
 from sat2map.data.synthetic.world import NOISE, Bounds, Floats, Look
 
 Grid = NDArray[np.float32]
@@ -29,15 +29,15 @@ REACH = 100.0
 # Strength of fine, middle and coarse grain, and of the change of hue, by material.
 _GRAIN = np.zeros((len(Material), 4), np.float32)
 _GRAIN[Material.PLAIN] = (0.02, 0.0, 0.0, 0)
-_GRAIN[Material.GRASS] = (0.08, 0.07, 0.10, 9)
+_GRAIN[Material.GRASS] = (0.08, 0.05, 0.085, 5)
 _GRAIN[Material.SOIL] = (0.05, 0.05, 0.07, 3)
 _GRAIN[Material.ASPHALT] = (0.035, 0.03, 0.05, 1)
 _GRAIN[Material.PAVING] = (0.06, 0.05, 0.04, 1)
-_GRAIN[Material.WATER] = (0.025, 0.045, 0.06, 3)
+_GRAIN[Material.WATER] = (0.02, 0.03, 0.03, 1.5)
 _GRAIN[Material.FLAT_ROOF] = (0.03, 0.04, 0.03, 1)
 _GRAIN[Material.TILES] = (0.06, 0.03, 0.0, 1)
 _GRAIN[Material.SAND] = (0.04, 0.04, 0.05, 3)
-_GRAIN[Material.CROP] = (0.05, 0.05, 0.09, 6)
+_GRAIN[Material.CROP] = (0.05, 0.04, 0.07, 4)
 _GRAIN[Material.FOREST] = (0.14, 0.12, 0.08, 5)
 _GREEN = np.isin(np.arange(len(Material)), [Material.GRASS, Material.CROP, Material.FOREST])
 _HUE = np.array([1.0, 0.15, -0.7], np.float32)
@@ -66,21 +66,26 @@ def draw_photo(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
     fine, middle, coarse = grain(seed, frame, shape)
 
     material = tables.material[numbers]
-    strength = _GRAIN[material]
-    light = 1 + strength[..., 0] * fine + strength[..., 1] * middle + strength[..., 2] * coarse
+    light = fine * _GRAIN[:, 0][material]
+    light += middle * _GRAIN[:, 1][material]
+    light += coarse * _GRAIN[:, 2][material]
+    light += 1
     _stripe(light, numbers, tables, frame)
-    colour = tables.colour[numbers]
-    colour *= light[..., None]
-    colour += (strength[..., 3] * (coarse + 0.6 * middle))[..., None] * _HUE
+    hue = (coarse + 0.6 * middle) * _GRAIN[:, 3][material]
     tint = np.ones((len(Material), 3), np.float32)
     tint[_GREEN] = look.vegetation
-    colour *= tint[material]
+    colour = np.empty((3, *shape), np.float32)
+    for channel, plane in enumerate(colour):
+        np.take(tables.colour[:, channel], numbers, out=plane)
+        plane *= light
+        plane += hue * _HUE[channel]
+        plane *= tint[:, channel][material]
     height = tables.height[numbers]
     _grow(colour, height, trees, frame, look, fine, middle)
 
     dark = _shadow(height, look, min(highest * look.shadow, REACH))
-    shade = np.asarray(look.shade, np.float32)
-    colour *= 1 - dark[..., None] * (1 - shade)
+    for plane, share in zip(colour, look.shade, strict=True):
+        plane *= 1 - dark * np.float32(1 - share)
     rows = slice(int(north - bounds[3]) * FINER, int(north - bounds[1]) * FINER)
     columns = slice(int(bounds[0] - west) * FINER, int(bounds[2] - west) * FINER)
     return _expose(colour, rows, columns, look, seed, bounds)
@@ -231,9 +236,8 @@ def _grow(
     leaves = leaves * (0.82 + 0.4 * trees[tree, 5])[:, None].astype(np.float32)
     grainy = 0.16 * fine.ravel()[spots] + 0.12 * middle.ravel()[spots]
     light = (1.0 + 0.42 * sunny - 0.12 * (normal_x**2 + normal_y**2) + grainy).astype(np.float32)
-    colour.reshape(-1, 3)[spots] = (
-        leaves * np.clip(light, 0.35, 1.9)[:, None] * np.asarray(look.vegetation, np.float32)
-    )
+    shown = leaves * np.clip(light, 0.35, 1.9)[:, None] * np.asarray(look.vegetation, np.float32)
+    colour.reshape(3, -1)[:, spots] = shown.T
     height.ravel()[spots] = top
 
 
@@ -274,19 +278,25 @@ def _expose(
 ) -> NDArray[np.uint8]:
     """Return what the sensor sees of a painted region."""
     rim = 4 * FINER
-    part = colour[rows.start - rim : rows.stop + rim, columns.start - rim : columns.stop + rim]
-    height, width = part.shape[0] // FINER, part.shape[1] // FINER
-    seen = part.reshape(height, FINER, width, FINER, 3).mean((1, 3), dtype=np.float32)
-    seen = ndimage.gaussian_filter(seen, (look.blur, look.blur, 0), truncate=4.0)
-    seen = seen[4:-4, 4:-4]
-    seen = seen * np.asarray(look.gain, np.float32)
-    seen = (seen - 110) * look.contrast + 110
-    seen = seen * (1 - look.haze) + np.array([176, 188, 202], np.float32) * look.haze
-    shape = seen.shape[:2]
-    for channel in range(3):
-        speckle = _white(seed, 20 + channel, round(bounds[0]), -round(bounds[3]), shape)
-        seen[..., channel] += look.noise * speckle
-    return np.clip(seen + 0.5, 0, 255).astype(np.uint8)
+    part = colour[:, rows.start - rim : rows.stop + rim, columns.start - rim : columns.stop + rim]
+    height, width = part.shape[1] // FINER, part.shape[2] // FINER
+    planes = np.empty((3, height - 8, width - 8), np.float32)
+    for channel, plane in enumerate(planes):
+        halves = part[channel].reshape(height, FINER, width, FINER)
+        seen = np.asarray(halves[:, 0] + halves[:, 1])
+        seen = (seen[..., 0] + seen[..., 1]) * np.float32(1 / FINER**2)
+        plane[:] = ndimage.gaussian_filter(seen, look.blur, truncate=4.0)[4:-4, 4:-4]
+    grey = planes.mean(0)
+    haze = (176.0, 188.0, 202.0)
+    result = np.empty((*grey.shape, 3), np.uint8)
+    for channel, plane in enumerate(planes):
+        seen = grey + (plane - grey) * np.float32(look.saturation)
+        seen = (seen * np.float32(look.gain[channel]) - 110) * np.float32(look.contrast) + 110
+        seen = seen * np.float32(1 - look.haze) + np.float32(haze[channel] * look.haze)
+        place = (round(bounds[0]), -round(bounds[3]))
+        seen += np.float32(look.noise) * _white(seed, 20 + channel, *place, seen.shape)
+        result[..., channel] = np.clip(seen + 0.5, 0, 255)
+    return result
 
 
 def grain(seed: int, frame: Bounds, shape: tuple[int, int]) -> tuple[Grid, Grid, Grid]:
@@ -342,7 +352,5 @@ def _rolling(
     row, last_row, down = weights(top, shape[0])
     column, last_column, right = weights(left, shape[1])
     values = _white(seed, number, column, row, (last_row - row + 1, last_column - column + 1))
-    return down @ values @ right.T
-
-
-__all__ = ["FINER", "Layer", "draw_photo", "grain", "margin", "to_pixels"]
+    hills: Grid = down @ values @ right.T
+    return hills

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.shapes import lines, polygons
+from sat2map.data.synthetic.geometry import lines, polygons
 from sat2map.data.synthetic.world import District, Floats
 
 
@@ -101,7 +103,7 @@ def _bent(
     steps = _steps(reach, (84, 112), rng)
     found = [place(run, np.full_like(run, step)) for step in steps]
     ends: list[Floats] = []
-    for low, high in zip(steps[:-1], steps[1:], strict=True):
+    for low, high in pairwise(steps):
         u = -reach + rng.uniform(0, 130)
         while u < reach:
             if high - low > 92 and rng.random() < 0.55:

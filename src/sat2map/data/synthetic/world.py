@@ -84,8 +84,10 @@ class Course:
         corners = np.array([(x, y) for x in bounds[::2] for y in bounds[1::2]])
         u, v = corners @ across, corners @ along
         reach = 1.8 * self.bend + self.width[1]
-        first = int(np.floor((u.min() - reach - self.offset) / self.spacing))
-        last = int(np.ceil((u.max() + reach - self.offset) / self.spacing))
+        first = int(np.ceil((u.min() - reach - self.offset) / self.spacing))
+        last = int(np.floor((u.max() + reach - self.offset) / self.spacing))
+        if last < first:
+            return
         steps = np.arange(np.floor(v.min() / self.STEP) - 2, np.ceil(v.max() / self.STEP) + 3)
         place = steps * self.STEP
         for k in range(first, last + 1):
@@ -115,6 +117,7 @@ class Look:
         haze: Share of white-blue haze.
         blur: Standard deviation of the optics' blur in pixels.
         noise: Standard deviation of the sensor's noise in grey levels.
+        saturation: Strength of the colours, 1 for the full one.
         roofs: How the roof colours are mixed, as weights of the palette.
         dryness: 0 for lush and 1 for dried-out grass.
         trees: Density of trees, 1 is usual.
@@ -129,6 +132,7 @@ class Look:
     haze: float
     blur: float
     noise: float
+    saturation: float
     roofs: tuple[float, ...]
     dryness: float
     trees: float
@@ -176,8 +180,8 @@ class World:
     def highways(self) -> Course:
         """The highways of this world."""
         rng = stream(self.seed, WORLD, 2)
-        near = rng.random() < 0.2
-        offset = float(rng.normal(0, 70)) if near else float(rng.uniform(240, 2200))
+        near = rng.random() < 0.3
+        offset = float(rng.normal(0, 80)) if near else float(rng.uniform(240, 2200))
         return Course(
             1,
             float(rng.uniform(0, np.pi)),
@@ -195,7 +199,7 @@ class World:
         # Pictures of the northern half are taken around noon: the sun stands in the south.
         azimuth = float(rng.uniform(-1.15, 1.15)) - np.pi / 2
         dryness = float(np.clip(rng.beta(1.3, 2.6), 0, 1))
-        vegetation = np.array([1.0 + 0.16 * dryness, 1.0, 0.98]) * rng.normal(1, 0.03, 3)
+        vegetation = np.array([1.0 + 0.07 * dryness, 1.0, 0.98]) * rng.normal(1, 0.03, 3)
         vegetation *= rng.uniform(0.85, 1.12)
         warmth = rng.normal(0, 0.025)
         gain = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(0.88, 1.1)
@@ -209,26 +213,29 @@ class World:
             haze=float(rng.beta(1.2, 9) * 0.6),
             blur=float(rng.uniform(0.3, 0.65)),
             noise=float(rng.uniform(0.8, 3.0)),
+            saturation=float(rng.uniform(0.62, 0.95)),
             roofs=tuple(float(share) for share in rng.dirichlet(np.full(8, 0.7))),
             dryness=dryness,
             trees=float(rng.uniform(0.55, 1.5)),
         )
 
+    @cached_property
+    def _centre(self) -> Floats:
+        """The origin as seen from the town 0: near it, so that few pictures are all fields."""
+        rng = stream(self.seed, WORLD, 3)
+        place: Floats = rng.normal(0, 1, 2) * rng.uniform(100, 1100)
+        return place
+
     def density(self, x: float, y: float) -> float:
         """Return how urban a place is, from 0 for open country to about 1 in a centre."""
-        rng = stream(self.seed, WORLD, 3)
         distance = 5200.0
-        # The origin lies within or near the town 0, so that few pictures are all fields.
-        towards = rng.normal(0, 1, 2) * rng.uniform(100, 1100)
-        x, y = x + towards[0], y + towards[1]
+        x, y = x + self._centre[0], y + self._centre[1]
         i, j = round(x / distance), round(y / distance)
         total = 0.0
         for k in (i - 1, i, i + 1):
             for m in (j - 1, j, j + 1):
-                town = stream(self.seed, TOWN, k, m)
-                move = town.uniform(-0.2, 0.2, 2) * distance * (k != 0 or m != 0)
-                size, peak = town.uniform(700, 1700), town.uniform(0.7, 1.15)
-                away = (x - k * distance - move[0]) ** 2 + (y - m * distance - move[1]) ** 2
+                east, north, size, peak = _town(self.seed, k, m, distance)
+                away = (x - east) ** 2 + (y - north) ** 2
                 total = max(total, peak * float(np.exp(-away / size**2)))
         return total
 
@@ -290,6 +297,15 @@ class World:
         )
 
 
+@lru_cache(maxsize=1024)
+def _town(seed: int, k: int, m: int, distance: float) -> tuple[float, float, float, float]:
+    """Return the place, the radius and the greatest density of a town."""
+    rng = stream(seed, TOWN, k, m)
+    move = rng.uniform(-0.2, 0.2, 2) * distance * (k != 0 or m != 0)
+    size, peak = float(rng.uniform(700, 1700)), float(rng.uniform(0.7, 1.15))
+    return k * distance + float(move[0]), m * distance + float(move[1]), size, peak
+
+
 @lru_cache(maxsize=4096)
 def _node(world: World, i: int, j: int) -> Floats:
     angle, spacing, jitter, origin = world._lattice
@@ -323,12 +339,32 @@ def _edge_kind(world: World, i: int, j: int, axis: int) -> EdgeKind:
     line = j if axis == 0 else i
     main = stream(world.seed, EDGE, axis, line).random() < 0.5
     middle = world.edge_line(i, j, axis)[6]
+    if _runs_along(world, i, j, axis):
+        return "none"
     density = world.density(float(middle[0]), float(middle[1]))
     if main:
         return "main_road"
     if density < 0.2 and stream(world.seed, EDGE, axis, i, j, 1).random() < 0.55:
         return "none"
     return "collector"
+
+
+def _runs_along(world: World, i: int, j: int, axis: int) -> bool:
+    """Return whether an edge lies for long inside a river or beside a highway."""
+    points = world.edge_line(i, j, axis)
+    (west, south), (east, north) = points.min(0), points.max(0)
+    for course, beside, share in ((world.rivers, 8.0, 0.5), (world.highways, 26.0, 0.3)):
+        for _, width, line in course.lines(world.seed, (west, south, east, north)):
+            away = np.hypot(*(points[:, None] - line[None]).transpose(2, 0, 1)).min(1)
+            within = away < width / 2 + beside
+            if float(within.mean()) > share:
+                return True
+            # Where a crossing lies in the water, only the road over the river stays.
+            way = points[-1] - points[0]
+            cosine = way @ (np.cos(course.angle), np.sin(course.angle)) / np.hypot(*way)
+            if (within[0] or within[-1]) and abs(cosine) > 0.7071:
+                return True
+    return False
 
 
 @lru_cache(maxsize=4096)

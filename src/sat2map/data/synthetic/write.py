@@ -138,7 +138,7 @@ def write_scene(
     The scene is drawn tile by tile: memory does not grow with its area. The shapes are those
     of the map, whole where they cross the border, in WGS84 (RFC 7946) with the properties
     `class` (of the legend), `kind`, and `width_m` of streets, which are lines, or `height_m`
-    of buildings. Painted in the order park, other, water, building, road, main_road, highway
+    of buildings. Painted in the order other, park, water, building, road, main_road, highway
     (ramps before the rest of their class) they give the map.
 
     Args:
@@ -172,7 +172,7 @@ def write_scene(
         for done, (rows, columns, tile) in enumerate(tiles, 1):
             photo.write(draw_photo(planner, tile), rows, columns)
             true.write(draw_map(planner, tile), rows, columns)
-            for cell in planner.world.cells(tile):
+            for cell in planner.cells(tile):
                 if cell not in seen:
                     seen.add(cell)
                     shapes.write(features_in(planner, bounds, only=cell))

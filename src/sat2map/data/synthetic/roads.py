@@ -1,0 +1,332 @@
+"""The roads that lead through a town: main roads and bridges, highways and ramps, rivers.
+
+Rivers are here because roads and waters must know of each other.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import shapely
+from shapely.geometry import LineString, Point, Polygon, box
+
+from sat2map.data.synthetic.buildings import cars, parked
+from sat2map.data.synthetic.geometry import (
+    along_line,
+    grown,
+    lines,
+    polygons,
+    rectangles,
+    scatter,
+    widened,
+)
+from sat2map.data.synthetic.greens import LAWN, lawn
+from sat2map.data.synthetic.shapes import Layer, Material, Piece
+from sat2map.data.synthetic.world import BLOCK, COURSE, Bounds, District, World, stream
+
+BANK = 9.0
+"""Metres of green along a river."""
+VERGE = 9.0
+"""Metres of green along a highway."""
+
+_ASPHALT = np.array([112.0, 111.0, 111.0])
+_WALK = np.array([168.0, 164.0, 157.0])
+
+
+def add_streets(
+    piece: Piece,
+    world: World,
+    streets: list[LineString],
+    ends: list[LineString],
+    width: float,
+    district: District,
+    key: tuple[int, int, int],
+    view: Polygon,
+) -> None:
+    """Add the minor streets of a district with walks, trees and parked cars."""
+    rng = stream(world.seed, BLOCK, *key, 1_000_000)
+    asphalt = _ASPHALT * rng.uniform(0.88, 1.15)
+    rural = district in {"village", "fields"}
+    dirt = district == "fields" and rng.random() < 0.6
+    for number, line in enumerate(streets + ends):
+        if not line.intersects(view):
+            continue
+        rng = stream(world.seed, BLOCK, *key, 2_000_000 + number)
+        if not rural:
+            piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+            if district in {"grid", "curvy", "campus"}:
+                piece.paint(
+                    widened(line, width / 2 + 0.9), Layer.VERGE, Material.GRASS,
+                    np.array(LAWN) * 1.03,
+                )  # fmt: skip
+        tone = np.array([164.0, 148.0, 122.0]) if dirt else asphalt * rng.uniform(0.96, 1.04)
+        piece.paint(
+            widened(line, width / 2 - 0.6), Layer.STREET,
+            Material.SOIL if dirt else Material.ASPHALT, tone,
+        )  # fmt: skip
+        piece.street(line, "road", "track" if dirt else "street", width)
+        if rural:
+            continue
+        if district not in {"campus", "industrial"}:
+            parked(piece, line, width / 2 - 1.9, 0.75 if district != "curvy" else 0.3, rng)
+        density = {"downtown": 0.3, "dense": 0.4, "grid": 0.55, "curvy": 0.5}.get(district, 0.3)
+        _avenue(piece, line, width / 2 + 1.3, density * world.look.trees, rng)
+    for line in ends:
+        head = Point(line.coords[-1])
+        piece.paint(widened(head, 11.5 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+        piece.paint(widened(head, 10.9), Layer.STREET, Material.ASPHALT, asphalt)
+        turn = LineString(widened(head, 11.5 - width / 2).exterior)
+        piece.street(turn, "road", "turning_circle", width)
+
+
+def _avenue(
+    piece: Piece, line: LineString, aside: float, share: float, rng: np.random.Generator
+) -> None:
+    for side in (-1, 1):
+        places = np.arange(12.0, line.length - 12.0, rng.uniform(9, 14))
+        places = places[rng.random(len(places)) < share]
+        if len(places):
+            spots, _ = along_line(line, places, side * aside)
+            piece.plant(spots, rng, radius=(1.8, 4.0))
+
+
+def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygon) -> None:
+    """Add the main road or collector along an edge of the lattice, with its ramps."""
+    kind = world.edge_kind(i, j, axis)
+    line = LineString(world.edge_line(i, j, axis))
+    if kind == "none":
+        return
+    for ramp in edge_ramps(world, i, j, axis):
+        piece.paint(widened(ramp, 3.9), Layer.VERGE, Material.GRASS, np.array(LAWN) * 0.98)
+        piece.paint(widened(ramp, 2.9), Layer.MAIN, Material.ASPHALT, _ASPHALT * 1.04)
+        piece.street(ramp, "highway", "ramp", 7.0)
+    if not line.intersects(view):
+        return
+    rng = stream(world.seed, BLOCK, i, j, axis, 1_000_001)
+    width = world.edge_width(i, j, axis)
+    bounds = grown(line.bounds, 60)
+    wet = _river_area(world, bounds)
+    piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+    asphalt = _ASPHALT * (0.95 if kind == "main_road" else 1.0)
+    piece.paint(widened(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
+    piece.street(line, "main_road" if kind == "main_road" else "road", kind, width)
+    for part in lines(line.intersection(wet.buffer(4))) if not wet.is_empty else []:
+        deck = part.buffer(width / 2 + 1.6, cap_style="flat")
+        piece.paint(deck, Layer.MAIN, Material.PAVING, (188, 186, 180), height=5.0)
+        road = part.buffer(width / 2 - 0.4, cap_style="flat")
+        piece.paint(road, Layer.MAIN, Material.ASPHALT, asphalt * 1.06, height=5.0)
+    clear = shapely.union_all(
+        [widened(way, reach / 2 + 3) for way, reach in _highways(world, bounds)] or [Polygon()]
+    )
+    if kind == "main_road":
+        dashes(piece, line, [-width / 4, width / 4], (190, 190, 186), Layer.PAINT)
+        solid(piece, line, [-0.2, 0.2], (186, 160, 84), Layer.PAINT)
+    else:
+        dashes(piece, line, [0.0], (184, 184, 180), Layer.PAINT)
+    _traffic(piece, line, width, clear, rng)
+    dry = line.difference(wet.buffer(6).union(clear))
+    for part in lines(dry, 30.0):
+        _avenue(piece, part, width / 2 + 1.3, 0.32 * world.look.trees, rng)
+        middle = line.interpolate(0.5, normalized=True)
+        if kind == "collector" and world.density(middle.x, middle.y) > 0.3:
+            parked(piece, part, width / 2 - 1.7, 0.55, rng)
+
+
+def dashes(
+    piece: Piece, line: LineString, asides: list[float], colour: tuple[int, ...], layer: Layer
+) -> None:
+    """Paint broken lines beside the middle of a road."""
+    places = np.arange(6.0, line.length - 6.0, 9.0)
+    for aside in asides:
+        if len(places):
+            spots, along = along_line(line, places, aside)
+            piece.paint_many(rectangles(spots, along, 3.0, 0.35), layer, Material.PLAIN, colour)
+
+
+def solid(
+    piece: Piece, line: LineString, asides: list[float], colour: tuple[int, ...], layer: Layer
+) -> None:
+    """Paint unbroken lines beside the middle of a road."""
+    places = np.arange(2.5, line.length, 5.0)
+    for aside in asides:
+        spots, along = along_line(line, places, aside)
+        piece.paint_many(rectangles(spots, along, 5.3, 0.35), layer, Material.PLAIN, colour)
+
+
+def _traffic(
+    piece: Piece, line: LineString, width: float, clear: Polygon, rng: np.random.Generator
+) -> None:
+    """Add moving cars, one direction on each side."""
+    for side in (-1, 1):
+        for lane in (0.25,) if width < 13 else (0.15, 0.37):
+            gaps = rng.exponential(38, int(line.length / 20) + 4) + 8
+            places = np.cumsum(gaps)
+            places = places[places < line.length - 6]
+            if not len(places):
+                continue
+            spots, along = along_line(line, places, side * lane * width)
+            free = ~shapely.contains_xy(clear, spots[:, 0], spots[:, 1])
+            cars(piece, spots[free], -along[free] * side, rng, trucks=0.06)
+
+
+def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int]) -> None:
+    """Add the stretches of rivers and highways inside a cell."""
+    bounds = grown(cell.bounds, 30)
+    rng = stream(world.seed, COURSE, 9, *key)
+    tone = np.array([58.0, 80.0, 82.0]) * stream(world.seed, COURSE, 8).uniform(0.7, 1.15)
+    for line, width in _rivers(world, bounds):
+        area = widened(line, width / 2).intersection(cell)
+        if area.is_empty:
+            continue
+        bank = widened(line, width / 2 + BANK).intersection(cell)
+        beach = width > 80 and stream(world.seed, COURSE, 7, *key).random() < 0.4
+        green = lawn(world.look, rng, 1)[0] * 0.92
+        piece.paint(bank, Layer.BANK, Material.SAND if beach else Material.GRASS,
+                    (196, 184, 150) if beach else green)  # fmt: skip
+        for part in polygons(area):
+            piece.paint(part, Layer.WATER, Material.WATER, tone * 1.15 + 8)
+            piece.feature(part, "water", "river")
+        deep = widened(line, width / 2 - 2.2).intersection(cell)
+        piece.paint(deep, Layer.WATER, Material.WATER, tone)
+        roads = road_area(world, key)
+        for part in polygons(bank.difference(area.buffer(1.5)).difference(roads), 20.0):
+            if not beach:
+                shapely.prepare(part)
+                spots = scatter(part, rng, 7.0, 0.5 * world.look.trees)
+                piece.plant(spots, rng, radius=(1.6, 4.6))
+    for line, width in _highways(world, bounds):
+        _highway(piece, world, line, width, cell, road_area(world, key), rng)
+
+
+def _highway(
+    piece: Piece,
+    world: World,
+    line: LineString,
+    width: float,
+    cell: Polygon,
+    roads: Polygon,
+    rng: np.random.Generator,
+) -> None:
+    """Add the stretch of a highway inside a cell: two carriageways and what lies beside."""
+    inside = lines(line.intersection(cell), 1.0)
+    if not inside:
+        return
+    verge = widened(line, width / 2 + VERGE).intersection(cell)
+    green = np.array(LAWN) * 0.97
+    piece.paint(verge, Layer.PARCEL, Material.GRASS, green)
+    wet = _river_area(world, cell.bounds)
+    high = shapely.union_all([roads.buffer(10), wet.buffer(10)])
+    half = (width - 6.0) / 2
+    for part in inside:
+        piece.paint(
+            widened(line, width / 2).intersection(cell), Layer.HIGHWAY, Material.GRASS, green * 0.98
+        )
+        for side in (-1, 1):
+            way = part.offset_curve(side * (3.0 + half / 2))
+            piece.street(way, "highway", "highway", half + 2.0)
+            ground = way.buffer(half / 2, cap_style="square")
+            piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, _ASPHALT * 1.08)
+            for lift in lines(way.intersection(high), 4.0):
+                deck = lift.buffer(half / 2 + 0.9, cap_style="flat")
+                piece.paint(deck, Layer.HIGHWAY, Material.PAVING, (186, 184, 178), height=6.0)
+                ground = lift.buffer(half / 2, cap_style="flat")
+                piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, _ASPHALT * 1.12, height=6.0)
+            lanes = [-half / 6, half / 6]
+            dashes(piece, way, lanes, (206, 206, 202), Layer.HIGHWAY_PAINT)
+            edge = [-half / 2 + 0.6, half / 2 - 0.6]
+            solid(piece, way, edge, (200, 198, 188), Layer.HIGHWAY_PAINT)
+            for lane in (-half / 3, 0.0, half / 3):
+                places = np.cumsum(rng.exponential(30, int(way.length / 14) + 4) + 9)
+                places = places[places < way.length - 5]
+                if len(places):
+                    spots, along = along_line(way, places, lane)
+                    cars(piece, spots, along * side, rng, trucks=0.16)
+    beside = verge.difference(widened(line, width / 2 + 3).union(roads.buffer(4)).union(wet))
+    for part in polygons(beside, 10.0):
+        shapely.prepare(part)
+        piece.plant(scatter(part, rng, 6.0, 0.3 * world.look.trees), rng, radius=(1.2, 3.8))
+
+
+def barriers_of(world: World, i: int, j: int) -> Polygon:
+    """Return the ground in and around a cell where no block may lie."""
+    bounds = grown(Polygon(world.cell_ring(i, j)).bounds, 60)
+    parts = [widened(line, width / 2 + BANK) for line, width in _rivers(world, bounds)]
+    parts += [widened(line, width / 2 + VERGE) for line, width in _highways(world, bounds)]
+    for edge in edges(i, j):
+        parts += [widened(ramp, 6.0) for ramp in edge_ramps(world, *edge)]
+    return shapely.union_all(parts) if parts else Polygon()
+
+
+def edges(i: int, j: int) -> tuple[tuple[int, int, int], ...]:
+    """Return the four edges of a cell."""
+    return (i, j, 0), (i, j, 1), (i + 1, j, 1), (i, j + 1, 0)
+
+
+def road_area(world: World, key: tuple[int, int]) -> Polygon:
+    """Return the ground of the roads around a cell, with their walks."""
+    parts = [
+        widened(LineString(world.edge_line(*edge)), world.edge_width(*edge) / 2 + 2.6)
+        for edge in edges(*key)
+        if world.edge_kind(*edge) != "none"
+    ]
+    return shapely.union_all(parts) if parts else Polygon()
+
+
+@lru_cache(maxsize=512)
+def edge_ramps(world: World, i: int, j: int, axis: int) -> tuple[LineString, ...]:
+    """Return the ramps between a main road and the highways that it crosses."""
+    if world.edge_kind(i, j, axis) != "main_road":
+        return ()
+    edge = LineString(world.edge_line(i, j, axis))
+    found: list[LineString] = []
+    for line, width in _highways(world, grown(edge.bounds, 40)):
+        crossing = edge.intersection(line)
+        if crossing.geom_type != "Point":
+            continue
+        at, on = line.project(crossing), edge.project(crossing)
+        if not 75 < on < edge.length - 75:
+            continue
+        for ahead in (-1, 1):
+            for over in (-1, 1):
+                far, turn = along_line(line, np.array([at + ahead * 170.0]))
+                arm = np.array(edge.interpolate(on + over * 52.0).coords[0])
+                middle = np.array(crossing.coords[0])
+                left = np.array([-turn[0][1], turn[0][0]])
+                side = np.sign((arm - middle) @ left)
+                start = far[0] + left * side * (width / 2 - 2.0)
+                knee, _ = along_line(line, np.array([at + ahead * 42.0]))
+                bend = knee[0] + left * side * (width / 2 + 8.0)
+                t = np.linspace(0, 1, 13)[:, None]
+                found.append(LineString((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * arm))
+    return tuple(found)
+
+
+def _rivers(world: World, bounds: Bounds) -> list[tuple[LineString, float]]:
+    return _near(world, 0, bounds)
+
+
+def _highways(world: World, bounds: Bounds) -> list[tuple[LineString, float]]:
+    return _near(world, 1, bounds)
+
+
+@lru_cache(maxsize=512)
+def _near(world: World, which: int, bounds: Bounds) -> list[tuple[LineString, float]]:
+    course = (world.rivers, world.highways)[which]
+    wide = box(*grown(bounds, 250 + course.width[1]))
+    found = []
+    for _, width, points in course.lines(world.seed, wide.bounds):
+        line = LineString(points)
+        if line.intersects(wide):
+            found.append((line, round(width, 1)))
+    return found
+
+
+def _river_area(world: World, bounds: Bounds) -> Polygon:
+    parts = [widened(line, width / 2) for line, width in _rivers(world, bounds)]
+    return shapely.union_all(parts) if parts else Polygon()
+
+
+def has_highway(world: World, bounds: Bounds) -> bool:
+    """Return whether a highway comes near a region."""
+    return bool(_highways(world, bounds))
