@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
 def to_network(pixels: Tensor) -> Tensor:
     """Return uint8 [N,H,W,C] as float32 [N,C,H,W] in [-1,1], channels-last in memory."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1)
+
+
+def from_picture(pixels: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
+    """Return a picture, uint8 [H,W,C], as a batch of one, float32 [1,C,H,W] in [-1,1]."""
+    # A copy, since torch takes neither read-only arrays nor negative strides.
+    return to_network(torch.from_numpy(np.array(pixels))[None].to(device))
 
 
 def to_pixels(values: Tensor) -> Tensor:

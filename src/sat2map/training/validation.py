@@ -17,7 +17,7 @@ from sat2map.errors import Sat2mapError
 from sat2map.evaluation.score import Summary, score_pictures, summarise
 from sat2map.model import Model, ModelCard
 from sat2map.networks.normalisation import as_published, reestimate
-from sat2map.networks.values import to_network, to_pixels
+from sat2map.networks.values import from_picture, to_pixels
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
@@ -95,8 +95,7 @@ def grid(
                 )
             except Sat2mapError:
                 continue  # validation names it
-            tensor = torch.from_numpy(np.ascontiguousarray(source))[None].to(device)
-            generated = to_pixels(generator(to_network(tensor)))[0].cpu().numpy()
+            generated = to_pixels(generator(from_picture(source, device)))[0].cpu().numpy()
             rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
     return rows
 
@@ -114,8 +113,7 @@ def _sources(
     count = min(pictures, len(pairs))
     for i in range(count):
         picture = pairs.pixels[i * len(pairs) // count, top : top + size, left : left + size]
-        source = np.ascontiguousarray(picture[None, :, :, : pairs.source_channels])
-        yield to_network(torch.from_numpy(source).to(device))
+        yield from_picture(picture[..., : pairs.source_channels], device)
 
 
 def _three_bands(pixels: Pixels) -> Pixels:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sat2map.errors import UsageError
 from sat2map.model import Model, ModelCard, load_model
 from sat2map.networks.normalisation import as_published
-from sat2map.networks.values import to_network, to_pixels
+from sat2map.networks.values import from_picture, to_pixels
 from sat2map.translation.tiling import Span, blend_rows, mirrored, spans
 
 WINDOW = 1024
@@ -109,7 +109,7 @@ class Translator:
                     mirrored(row.start, row.size, height)[:, None],
                     mirrored(column.start, column.size, width)[None, :],
                 ]
-                answer = self._predict(to_network(self._tensor(window)))
+                answer = self._predict(from_picture(window, self._device))
                 values = answer[0].permute(1, 2, 0).float().cpu().numpy()
                 if strip is None:
                     strip = np.zeros((row.size, width, values.shape[2]), np.float32)
@@ -134,16 +134,13 @@ class Translator:
             )
         rows = mirrored(0, -(-height // self._multiple) * self._multiple, height)
         columns = mirrored(0, -(-width // self._multiple) * self._multiple, width)
-        tensor = to_network(self._tensor(source[rows[:, None], columns[None, :]]))
+        tensor = from_picture(source[rows[:, None], columns[None, :]], self._device)
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices), as_published(self._network):
             torch.manual_seed(seed)
             answer = self._predict(tensor)
         pixels: NDArray[np.uint8] = to_pixels(answer)[0, :height, :width].cpu().numpy()
         return pixels
-
-    def _tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels))[None].to(self._device)
 
     @torch.inference_mode()
     def _predict(self, source: Tensor) -> Tensor:

@@ -1,0 +1,6 @@
+"""`python -m sat2map` is `sat2map`."""
+
+from sat2map.cli import main
+
+if __name__ == "__main__":
+    main()

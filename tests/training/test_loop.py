@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from sat2map.errors import BatchError, DataError, OutputError, TrainingError, UsageError
+from sat2map.model import load_model
+from sat2map.networks.unet import UNet
+from sat2map.recipe import Recipe
+from sat2map.training import loop, state, updates
+from sat2map.training.loop import InterruptedRunError, train
+from sat2map.training.monitor import Monitor
+from sat2map.training.state import checkpoints
+
+Small = Callable[..., Recipe]
+EVERYTHING = ("training.ema_decay=0.9", "schedule.name=linear", "schedule.decay_epochs=2")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two nests of containers hold bit-identical tensors."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def assert_same_end(run: Path, other: Path) -> None:
+    """The models and the last checkpoints of two runs are bit-identical."""
+    for folder in ("model", "best"):
+        name = f"{folder}/model.safetensors"
+        assert same(load_file(run / name), load_file(other / name)), folder
+    ends = [
+        torch.load(checkpoints(folder / "checkpoints")[-1], weights_only=True)
+        for folder in (run, other)
+    ]
+    assert same(*ends)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Have the process signal itself when a step is done."""
+    shown = Monitor.step
+
+    def step_and_signal(self: Monitor, done: int) -> None:
+        shown(self, done)
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Monitor, "step", step_and_signal)
+
+
+def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small) -> None:
+    run = tmp_path / "run"
+    assert train(small(), data, run, quiet=True) == run / "model"
+    kept = {path.name for path in run.iterdir()}
+    assert kept == {
+        "recipe.toml",
+        "losses.csv",
+        "validation.csv",
+        "tensorboard",
+        "grids",
+        "checkpoints",
+        "best",
+        "model",
+    }
+    losses = table(run / "losses.csv")
+    assert [int(line["step"]) for line in losses] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert all(float(line["steps_per_second"]) > 0 for line in losses)
+    assert float(losses[-1]["l1"]) < float(losses[0]["l1"])
+    assert [line["epoch"] for line in table(run / "validation.csv")] == ["1", "2", "3"]
+    assert [p.name for p in checkpoints(run / "checkpoints")] == [
+        "step-00000012.pt",
+        "step-00000018.pt",
+    ]
+    assert [p.name for p in sorted((run / "grids").iterdir())] == [
+        "epoch-0002.png",
+        "epoch-0003.png",
+    ]
+    with Image.open(run / "grids" / "epoch-0003.png") as grid:
+        assert grid.size == (3 * 16, 3 * 16)
+    assert list((run / "tensorboard").glob("events*"))
+    card = json.loads((run / "model" / "model.json").read_text())
+    assert card["data"]["pairs"] == 6
+    assert card["metrics"]["validation"]["pictures"] == 3
+
+
+def test_the_best_model_is_the_one_with_the_best_validation(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    run = tmp_path / "run"
+    train(small(), data, run, quiet=True)
+    best = load_model(run / "best").card.metrics["validation"]["metrics"]["l1"]["mean"]
+    lines = [float(line["l1"]) for line in table(run / "validation.csv")]
+    assert best == pytest.approx(min(lines), rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    train(small(), data, tmp_path / "a", quiet=True)
+    torch.rand(3)  # whatever happened before in the process does not matter
+    train(small(), data, tmp_path / "b", quiet=True)
+    train(small("training.seed=1"), data, tmp_path / "c", quiet=True)
+    assert_same_end(tmp_path / "a", tmp_path / "b")
+    name = "model/model.safetensors"
+    assert not same(load_file(tmp_path / "a" / name), load_file(tmp_path / "c" / name))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 8])
+def test_interrupted_and_resumed_ends_in_the_same_bits(
+    data: Path,
+    tmp_path: Path,
+    small: Small,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    step: int,
+) -> None:
+    recipe = small(*EVERYTHING, "training.batch=2", "training.epochs=4")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, data, whole, quiet=True)
+    with monkeypatch.context() as patch:
+        signal_at(patch, step, number)
+        with pytest.raises(InterruptedRunError, match=f"stopped at step {step} of 12") as caught:
+            train(recipe, data, broken, quiet=True)
+    assert caught.value.exit_code == 128 + number
+    assert not (broken / "model").exists()
+    train(recipe, data, broken, resume=True, quiet=True)
+    assert_same_end(whole, broken)
+    losses = [
+        {k: v for k, v in line.items() if k == "step"} for line in table(broken / "losses.csv")
+    ]
+    assert len(losses) == len({line["step"] for line in losses})
+
+
+@pytest.mark.parametrize("settings", [(), ("training.channels_last=true", *EVERYTHING)])
+def test_killed_and_resumed_ends_in_the_same_bits(
+    data: Path, tmp_path: Path, small: Small, settings: tuple[str, ...]
+) -> None:
+    recipe = small(*settings, "training.checkpoint_steps=4")
+    train(recipe, data, tmp_path / "whole", quiet=True)
+    broken = tmp_path / "broken"
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    code = f"""
+import os, signal, torch
+from pathlib import Path
+from sat2map.recipe import load_recipe
+from sat2map.training.loop import train
+from sat2map.training.monitor import Monitor
+torch.set_num_threads({torch.get_num_threads()})
+shown = Monitor.step
+def step(self, done):
+    shown(self, done)
+    if done == 11:
+        os.kill(os.getpid(), signal.SIGKILL)
+Monitor.step = step
+train(load_recipe({str(tmp_path / "recipe.toml")!r}), Path({str(data)!r}), Path({str(broken)!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert checkpoints(broken / "checkpoints")[-1].name == "step-00000008.pt"
+    with (broken / "losses.csv").open("a") as stream:
+        stream.write("10,2,0.1")  # a line that the kill cut short
+    train(recipe, data, broken, resume=True, quiet=True)
+    assert_same_end(tmp_path / "whole", broken)
+    steps = [int(line["step"]) for line in table(broken / "losses.csv")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 18
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    train(small(), data, tmp_path / "whole", quiet=True)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        signal_at(patch, 14, signal.SIGTERM)
+        with pytest.raises(InterruptedRunError):
+            train(small(), data, run, quiet=True)
+    newest = checkpoints(run / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(small(), data, run, resume=True, quiet=True)
+    assert str(newest) in caplog.text
+    assert_same_end(tmp_path / "whole", run)
+
+
+def test_resume_without_a_checkpoint_begins_and_of_a_finished_run_says_so(
+    data: Path, tmp_path: Path, small: Small, caplog: Any
+) -> None:
+    run = tmp_path / "run"
+    train(small(), data, run, resume=True, quiet=True)
+    assert "begins afresh" in caplog.text
+    before = (run / "model" / "model.safetensors").stat().st_mtime_ns
+    assert train(small(), data, run, resume=True, quiet=True) == run / "model"
+    assert "is finished" in caplog.text
+    assert (run / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_folder_with_something_in_it_is_refused(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"not empty.*--resume"):
+        train(small(), data, run, quiet=True)
+    assert (run / "thesis.txt").read_text() == "mine"
+    with pytest.raises(UsageError, match="is a file"):
+        train(small(), data, run / "thesis.txt", quiet=True)
+
+
+def test_resume_with_another_recipe_names_the_key(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, signal.SIGTERM)
+        with pytest.raises(InterruptedRunError):
+            train(small(), data, tmp_path / "run", quiet=True)
+    with pytest.raises(UsageError, match=r"optimiser\.learning_rate = 0\.0002, not 0\.1"):
+        train(small("optimiser.learning_rate=0.1"), data, tmp_path / "run", resume=True)
+
+
+def test_resume_with_another_data_set_is_refused(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, signal.SIGTERM)
+        with pytest.raises(InterruptedRunError):
+            train(small(), data, tmp_path / "run", quiet=True)
+    (data / "train" / "0.png").unlink()
+    with pytest.raises(TrainingError, match="6 pairs, but now there are 5"):
+        train(small(), data, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_nan_stops_with_the_step_the_last_checkpoint_and_advice(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = updates.objectives.l1_loss, iter(range(1, 100))
+
+    def breaks(generated: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        loss = real(generated, target)
+        return loss * float("nan") if next(calls) == 9 else loss
+
+    monkeypatch.setattr(updates.objectives, "l1_loss", breaks)
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"l1 loss .* at step 9; .*step-00000006\.pt.*learning"):
+        train(small("training.log_steps=50"), data, run, quiet=True)
+    kept = torch.load(checkpoints(run / "checkpoints")[-1], weights_only=True)
+    weights = kept["modules"]["generator"].values()
+    assert all(bool(w.float().isfinite().all()) for w in weights)
+
+
+def test_a_full_disk_while_saving_is_one_line_and_the_old_checkpoint_stays(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, save, calls = tmp_path / "run", torch.save, iter(range(1, 100))
+
+    def full(content: object, path: Path) -> None:
+        if next(calls) == 2:
+            path.write_bytes(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file: No space left\nmore")
+        save(content, path)
+
+    monkeypatch.setattr(state.torch, "save", full)
+    with pytest.raises(OutputError, match=r"step-00000012\.pt.*No space left.*Free some space"):
+        train(small(), data, run, quiet=True)
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-00000006.pt"]
+
+
+def test_broken_pictures_are_all_named_before_the_first_step(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    (data / "train" / "1.png").write_text("no picture")
+    (data / "train" / "4.png").write_bytes((data / "train" / "4.png").read_bytes()[:60])
+    with pytest.raises(BatchError, match=r"1\.png.*4\.png"):
+        train(small(), data, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_validation_picture_is_left_out(
+    data: Path, tmp_path: Path, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "val" / "1.png").write_text("no picture")
+    train(small(), data, tmp_path / "run")
+    assert "left out of the validation" in capsys.readouterr().err
+    card = load_model(tmp_path / "run" / "model").card
+    assert card.metrics["validation"]["pictures"] == 2
+
+
+def test_training_needs_no_validation_split(data: Path, tmp_path: Path, small: Small) -> None:
+    for path in (data / "val").iterdir():
+        path.unlink()
+    (data / "val").rmdir()
+    train(small(), data, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "best").exists()
+    assert (tmp_path / "run" / "grids" / "epoch-0002.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "recipe", ["l1", "gan", "cgan", "l1_gan", "encoder_decoder", "pixelgan", "hinge", "native"]
+)
+def test_every_kind_of_recipe_trains(data: Path, tmp_path: Path, small: Small, recipe: str) -> None:
+    settings = ["data.resize=none"] if recipe == "native" else []
+    chosen = small("training.max_steps=2", *settings, recipe=recipe)
+    if recipe == "pixelgan":
+        chosen = small("training.max_steps=2", "discriminator.strided_layers=0", recipe=recipe)
+    train(chosen, data, tmp_path / "run", quiet=True)
+    line = table(tmp_path / "run" / "losses.csv")[-1]
+    assert int(line["step"]) == 2
+    assert (float(line["discriminator"]) == 0) == (recipe == "l1")
+
+
+def test_bf16_and_reverse_train(data: Path, tmp_path: Path, small: Small) -> None:
+    recipe = small("training.precision=bf16-mixed", "data.direction=reverse")
+    train(recipe, data, tmp_path / "run", quiet=True)
+    model = load_model(tmp_path / "run" / "model")
+    assert model.card.direction == "reverse"
+    assert next(model.network.parameters()).dtype == torch.float32
+
+
+def test_fine_tuning_starts_from_the_model_and_can_freeze_its_encoder(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    train(small("training.max_steps=2"), data, tmp_path / "first", quiet=True)
+    first = load_model(tmp_path / "first" / "model").network
+    init = f"training.init={tmp_path / 'first' / 'model'}"
+    recipe = small(init, "training.freeze_encoder=true", "training.max_steps=2")
+    train(recipe, data, tmp_path / "second", quiet=True)
+    second = load_model(tmp_path / "second" / "model").network
+    assert isinstance(first, UNet)
+    assert isinstance(second, UNet)
+    for a, b in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(
+        next(first.decoder.parameters()).detach(), next(second.decoder.parameters()).detach()
+    )
+    with pytest.raises(UsageError, match="is not the recipe's"):
+        train(small(init, "generator.base_channels=8"), data, tmp_path / "third", quiet=True)
+
+
+def test_the_ground_resolution_is_that_after_resizing(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    recipe = small("training.max_steps=1", "data.resolution_m=1.0")
+    train(recipe, data, tmp_path / "run", quiet=True)
+    assert load_model(tmp_path / "run" / "model").card.resolution_m == (24 / 20, 24 / 20)
+
+
+def test_pictures_too_small_for_the_crop_and_a_missing_split_are_told(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    with pytest.raises(DataError, match="too small to crop 32"):
+        train(small("data.resize=none", "data.size=32"), data, tmp_path / "run", quiet=True)
+    with pytest.raises(DataError, match="has no folder 'train'"):
+        train(small(), data / "val", tmp_path / "run", quiet=True)
+
+
+def test_statistics_of_the_finished_model_are_re_estimated(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    """Deterministic prediction is near the picture's-own-statistics one, dropout off."""
+    from sat2map.networks.normalisation import as_published
+
+    train(small("training.epochs=8"), data, tmp_path / "run", quiet=True)
+    fixed = load_model(tmp_path / "run" / "model").network
+    raw = torch.load(checkpoints(tmp_path / "run" / "checkpoints")[-1], weights_only=True)
+    averaged = load_model(tmp_path / "run" / "model").network
+    averaged.load_state_dict(raw["modules"]["generator"])
+    random = np.random.default_rng(0)
+    source = torch.from_numpy(random.uniform(-1, 1, (1, 3, 16, 16)).astype(np.float32))
+    names = [name for name, _ in fixed.named_buffers() if name.endswith("running_mean")]
+    assert any(not torch.equal(fixed.get_buffer(name), averaged.get_buffer(name)) for name in names)
+    with torch.inference_mode(), as_published(fixed, dropout=False):
+        own = fixed(source)
+    assert own.isfinite().all()
+
+
+def test_compile_gives_the_same_losses(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    train(small("training.compile=true", "training.max_steps=2"), data, tmp_path / "a", quiet=True)
+    assert [type(module).__name__ for module in compiled] == ["UNet", "PatchGAN"]
+    train(small("training.max_steps=2"), data, tmp_path / "b", quiet=True)
+    assert same(
+        load_file(tmp_path / "a" / "model" / "model.safetensors"),
+        load_file(tmp_path / "b" / "model" / "model.safetensors"),
+    )
+    assert loop.LOSSES == ("discriminator", "generator_adversarial", "l1")

@@ -1,0 +1,119 @@
+"""The update steps against a second, naive computation that shares no code with them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sat2map.networks.patchgan import PatchGAN
+from sat2map.networks.unet import UNet
+from sat2map.recipe import Objective
+from sat2map.training.updates import Adversaries, update
+
+ADVERSARIAL = {
+    "vanilla": (
+        lambda d: nn.BCEWithLogitsLoss()(d, torch.ones_like(d)),
+        lambda d: nn.BCEWithLogitsLoss()(d, torch.zeros_like(d)),
+        lambda d: nn.BCEWithLogitsLoss()(d, torch.ones_like(d)),
+    ),
+    "least_squares": (
+        lambda d: nn.MSELoss()(d, torch.ones_like(d)),
+        lambda d: nn.MSELoss()(d, torch.zeros_like(d)),
+        lambda d: nn.MSELoss()(d, torch.ones_like(d)),
+    ),
+    "hinge": (
+        lambda d: torch.clamp(1 - d, min=0).mean(),
+        lambda d: torch.clamp(1 + d, min=0).mean(),
+        lambda d: -d.mean(),
+    ),
+}
+
+
+def batches(steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        tuple(torch.rand(2, 2, 3, 16, 16, generator=generator) * 2 - 1)  # type: ignore[misc]
+        for _ in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "least_squares", "hinge"])
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize(("gan", "l1"), [(1.0, 100.0), (1.0, 0.0), (0.0, 100.0)])
+def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
+    kind: str, conditional: bool, gan: float, l1: float
+) -> None:
+    torch.manual_seed(0)
+    g = UNet(size=16, base_channels=4, dropout=0.0)
+    d = PatchGAN(base_channels=4, strided_layers=1, conditional=conditional)
+    naive_g, naive_d = copy.deepcopy(g), copy.deepcopy(d)
+
+    # The package's updates.
+    fabric = Fabric(accelerator="cpu", devices=1)
+    objective = Objective(adversarial=kind, adversarial_weight=gan, l1_weight=l1)  # type: ignore[arg-type]
+    g_optimiser = torch.optim.Adam(g.parameters(), 2e-3, (0.5, 0.999), fused=True)
+    d_optimiser = torch.optim.Adam(d.parameters(), 2e-3, (0.5, 0.999), fused=True)
+    players = Adversaries(g, g_optimiser, d, d_optimiser) if gan else Adversaries(g, g_optimiser)
+    for source, target in batches(3):
+        update(fabric, players, objective, source, target)
+
+    # The same from the paper's formulas: separate graphs, everything computed anew.
+    real, false, fool = ADVERSARIAL[kind]
+    g_adam = torch.optim.Adam(naive_g.parameters(), 2e-3, (0.5, 0.999), foreach=False)
+    d_adam = torch.optim.Adam(naive_d.parameters(), 2e-3, (0.5, 0.999), foreach=False)
+    for source, target in batches(3):
+        if gan:
+            with torch.no_grad():
+                generated = copy.deepcopy(naive_g)(source)
+            d_loss = 0.5 * real(naive_d(source, target)) + 0.5 * false(naive_d(source, generated))
+            d_adam.zero_grad()
+            d_loss.backward()
+            d_adam.step()
+        generated = naive_g(source)
+        loss = l1 * (generated - target).abs().mean()
+        if gan:
+            loss = loss + gan * fool(naive_d(source, generated))
+        g_adam.zero_grad()
+        loss.backward()
+        g_adam.step()
+
+    for ours, naive in ((g, naive_g), (d, naive_d)):
+        for (name, value), other in zip(ours.named_parameters(), naive.parameters(), strict=True):
+            torch.testing.assert_close(value, other, atol=2e-5, rtol=1e-3, msg=name)
+    assert not torch.equal(next(g.parameters()), torch.zeros(1))
+
+
+def test_losses_are_reported_unweighted() -> None:
+    torch.manual_seed(0)
+    g = UNet(size=16, base_channels=4, dropout=0.0)
+    players = Adversaries(g, torch.optim.SGD(g.parameters(), 0.0))
+    source, target = batches(1)[0]
+    losses = update(
+        Fabric(accelerator="cpu", devices=1),
+        players,
+        Objective(adversarial_weight=0.0, l1_weight=7.0),
+        source,
+        target,
+    )
+    expected = (g(source) - target).abs().mean()
+    torch.testing.assert_close(losses, torch.stack([torch.zeros(()), torch.zeros(()), expected]))
+
+
+def test_the_generators_step_leaves_the_discriminators_gradients_alone() -> None:
+    torch.manual_seed(0)
+    g, d = UNet(size=16, base_channels=4), PatchGAN(base_channels=4, strided_layers=1)
+    players = Adversaries(
+        g, torch.optim.SGD(g.parameters(), 0.1), d, torch.optim.SGD(d.parameters(), 0.0)
+    )
+    source, target = batches(1)[0]
+    before = [p.clone() for p in d.parameters()]
+    update(Fabric(accelerator="cpu", devices=1), players, Objective(), source, target)
+    gradients = [p.grad.clone() for p in d.parameters() if p.grad is not None]
+    assert len(gradients) == len(before)
+    d.requires_grad_(True)
+    d.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(before, d.parameters(), strict=True))
