@@ -86,7 +86,7 @@ def find_calibration_set(
     *,
     direction: Direction = "forward",
     resolution_m: tuple[float, float] | None = None,
-    limit: int = 256,
+    limit: int = 100,
 ) -> CalibrationSet:
     """Choose the pictures of a folder that a generator is calibrated with.
 
@@ -96,7 +96,7 @@ def find_calibration_set(
         resolution_m: The finest and coarsest resolution that the model knows. Where the
             folder's dataset.json says that its pictures lie outside, they are resized to the
             nearer of the two.
-        limit: At most so many windows in all: the averages move little after some dozens.
+        limit: At most so many windows in all, for the sake of time.
 
     Raises:
         DataError: There is no picture.

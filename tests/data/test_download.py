@@ -154,12 +154,14 @@ def test_what_is_there_is_not_fetched_again(
 
 def test_a_lost_connection_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
     server.content = archive()
-    server.drops = [1000, 2000]
+    server.drops = [1000, 2000, 500, 500]  # more than there are pauses, but each brings more
     fetch(server, tmp_path / "set")
     assert [request.get("Range") for request in server.requests] == [
         None,
         "bytes=1000-",
         "bytes=3000-",
+        "bytes=3500-",
+        "bytes=4000-",
     ]
     assert server.requests[1]["If-Range"] == '"one"'
     record = json.loads((tmp_path / "set" / "download.json").read_text())
@@ -230,11 +232,14 @@ def test_an_answer_that_is_no_file_names_the_address(
     assert leftovers(tmp_path) == set()
 
 
-def test_no_network_fails_at_once(server: Server, tmp_path: Path) -> None:
+def test_no_network_fails_at_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waits for nothing"))
     address = server.url
     server.server_close()
     with pytest.raises(DataError, match=r"connection failed.*Check the network"):
-        download("maps", tmp_path / "set", base_url=address, pauses=(1000,))
+        download("maps", tmp_path / "set", base_url=address)
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
