@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from sat2map.data.synthetic import draw_pair
 from sat2map.evaluation import classes
 from sat2map.evaluation.classes import agreement, area_shares, find_legend, iou, true_classes
 from sat2map.legend import STREETS, Legend, LegendClass
@@ -155,6 +156,12 @@ def test_photos_are_no_maps():
     assert find_legend([noise]) is None
     assert find_legend([np.clip(clouds, 0, 255).astype(np.uint8)]) is None
     assert find_legend([grain.astype(np.uint8)]) is None
+
+
+def test_procedural_towns_are_maps_of_the_house_and_their_photos_are_none():
+    photos, maps = zip(*(draw_pair(160, seed) for seed in range(2)), strict=True)
+    assert find_legend(maps) == STREETS
+    assert find_legend(photos) is None
 
 
 def test_no_pictures_one_colour_and_more_bands_have_no_legend():

@@ -128,6 +128,16 @@ def test_without_torchmetrics_it_is_named(pictures, monkeypatch):
 
 
 def test_weights_that_cannot_be_fetched_are_named():
-    with pytest.raises(ModelError, match=r"Inception.*no route.*internet"), \
-            perceptual._fetching("Inception"):  # fmt: skip
+    with (
+        pytest.raises(ModelError, match=r"Inception.*no route.*internet"),
+        perceptual._loading("Inception", "torch-fidelity"),
+    ):
         raise OSError("no route to host")
+
+
+def test_a_package_that_does_not_fit_its_neighbours_is_named():
+    with (
+        pytest.raises(MissingExtraError, match=r"'torchvision'.*sat2map\[perceptual\]"),
+        perceptual._loading("LPIPS", "torchvision"),
+    ):
+        raise ImportError("cannot import name 'VGG'")

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import label
 from skimage.measure import euler_number
 
+from sat2map.data.synthetic import draw_pair
 from sat2map.evaluation import classes
 from sat2map.evaluation.roads import compare_roads, skeleton, topology
 from sat2map.evaluation.score import resize
@@ -126,3 +127,12 @@ def test_thin_streets_are_found_at_256_and_none_on_a_blurred_map():
     haze = compare_roads(STREETS.roads[STREETS.label(blurred)], truth.road)
     assert haze.cldice < 0.1
     assert haze.completeness < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 3])
+def test_thin_streets_of_procedural_towns_are_found(seed):
+    _, native = draw_pair(600, seed)
+    truth = classes.true_classes(native, STREETS, 256, 256)
+    found = STREETS.roads[STREETS.label(resize(native, 256))]
+    assert compare_roads(found, truth.road).cldice >= 0.9

@@ -138,10 +138,10 @@ class _Remembered(nn.Module):
 
 
 def _inception() -> nn.Module:
-    _require("torchmetrics", "torch_fidelity")
-    from torchmetrics.image.fid import NoTrainInceptionV3
+    _require("torchmetrics", "torch_fidelity", "torchvision")
+    with _loading("Inception", "torch-fidelity"):
+        from torchmetrics.image.fid import NoTrainInceptionV3
 
-    with _fetching("Inception"):
         # Without antialiasing it resizes to 299 as the network of the published figures does.
         network: nn.Module = NoTrainInceptionV3("inception-v3-compat", ["2048"], antialias=False)
     return network
@@ -149,9 +149,9 @@ def _inception() -> nn.Module:
 
 def _vgg() -> nn.Module:
     _require("torchmetrics", "torchvision")
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    with _loading("LPIPS", "torchvision"):
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    with _fetching("LPIPS"):
         network: nn.Module = LearnedPerceptualImagePatchSimilarity("vgg").net
     return network
 
@@ -229,13 +229,15 @@ def _require(*packages: str) -> None:
 
 
 @contextmanager
-def _fetching(name: str) -> Iterator[None]:
-    """Say which weights are missing where they cannot be fetched."""
+def _loading(network: str, package: str) -> Iterator[None]:
+    """Say what is missing where a package cannot be imported or weights cannot be fetched."""
     try:
         yield
+    except ImportError as error:
+        raise MissingExtraError(error.name or package, EXTRA) from error
     except OSError as error:
         raise ModelError(
-            f"the weights of the {name} network cannot be fetched ({error})",
+            f"the weights of the {network} network cannot be fetched ({error})",
             remedy="Connect to the internet, or evaluate without perceptual figures.",
         ) from error
 
