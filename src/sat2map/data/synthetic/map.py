@@ -64,7 +64,8 @@ def draw_map(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
     reach = np.array([(feature.width or 0.0) / 2 for feature in features])
     wide = reach > 0
     if wide.any():
-        shapes[wide] = shapely.buffer(shapes[wide], reach[wide], quad_segs=6)
+        # Pillow paints half a painted pixel more on every side.
+        shapes[wide] = shapely.buffer(shapes[wide], reach[wide] - 0.5 / FINER, quad_segs=6)
     for feature, shape in zip(features, shapes, strict=True):
         # A street that closes on itself has a hole: its ring is painted as two halves.
         parts = [shape]

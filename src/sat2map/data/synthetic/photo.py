@@ -164,15 +164,16 @@ def _paint(
     return np.asarray(image, np.int32), _Tables(groups)
 
 
-def to_pixels(corners: Floats, frame: Bounds, finer: int) -> Floats:
-    """Return where corners [...,2] in metres lie on Pillow's canvas of a region.
+def to_pixels(corners: Floats, frame: Bounds, finer: int) -> NDArray[np.int64]:
+    """Return the painted pixels [...,2] (column, row) in which corners [...,2] in metres lie.
 
-    Pillow counts from the middle of the first pixel, hence the half.
+    Pillow paints polygons on whole pixels, their outline included: half a painted pixel more
+    on every side.
     """
     placed = np.empty_like(corners)
-    placed[..., 0] = (corners[..., 0] - frame[0]) * finer - 0.5
-    placed[..., 1] = (frame[3] - corners[..., 1]) * finer - 0.5
-    return placed
+    placed[..., 0] = (corners[..., 0] - frame[0]) * finer
+    placed[..., 1] = (frame[3] - corners[..., 1]) * finer
+    return np.floor(placed).astype(np.int64)
 
 
 def _stripe(light: Grid, numbers: NDArray[np.int32], tables: _Tables, frame: Bounds) -> None:
@@ -201,7 +202,7 @@ def _grow(
         return
     rows, columns = height.shape
     best = np.full(height.size, -1, np.int64)
-    places = to_pixels(trees[:, :2], frame, FINER) + 0.5
+    places = (trees[:, :2] - (frame[0], frame[3])) * (FINER, -FINER)
     radius = trees[:, 2] * FINER
     size = np.ceil(radius * 1.15).astype(int)
     lumps = (0.86 + 0.13 * middle + 0.05 * fine).ravel()
@@ -352,5 +353,4 @@ def _rolling(
     row, last_row, down = weights(top, shape[0])
     column, last_column, right = weights(left, shape[1])
     values = _white(seed, number, column, row, (last_row - row + 1, last_column - column + 1))
-    hills: Grid = down @ values @ right.T
-    return hills
+    return np.asarray(down @ values @ right.T, np.float32)

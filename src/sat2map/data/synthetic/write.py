@@ -298,7 +298,6 @@ class _raster:  # noqa: N801 - a context manager, used like a function
 
     def __enter__(self) -> _raster:
         import rasterio
-        from rasterio.transform import from_origin
 
         self._stack = ExitStack()
         aside = self._stack.enter_context(whole_file(self._path))
@@ -308,7 +307,7 @@ class _raster:  # noqa: N801 - a context manager, used like a function
                 aside, "w", driver="GTiff", width=int(east - west), height=int(north - south),
                 count=3, dtype="uint8", crs=CRS, photometric="RGB", tiled=True, blockxsize=256,
                 blockysize=256, compress="deflate", predictor=2, bigtiff="if_safer",
-                transform=from_origin(_ORIGIN[0] + west, _ORIGIN[1] + north, 1.0, 1.0),
+                transform=rasterio.Affine(1, 0, _ORIGIN[0] + west, 0, -1, _ORIGIN[1] + north),
             )
         )  # fmt: skip
         return self

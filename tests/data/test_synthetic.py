@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+
+from sat2map.data.synthetic import draw_pair
+from sat2map.data.synthetic.map import draw_map, features_in
+from sat2map.data.synthetic.photo import REACH, draw_photo, margin
+from sat2map.data.synthetic.plan import Planner, region
+from sat2map.data.synthetic.shapes import Layer, Material, Piece
+from sat2map.data.synthetic.world import World
+from sat2map.errors import UsageError
+from sat2map.legend import STREETS
+
+
+class OnePiece(Planner):
+    """A plan with nothing but one given piece."""
+
+    def __init__(self, piece, seed=0):
+        super().__init__(World(seed), region(64))
+        self._only = piece
+
+    def cells(self, bounds):
+        return [(0, 0)]
+
+    def piece(self, cell):
+        return self._only
+
+
+def assert_the_same(one, other):
+    """Sums in another order may round a grey level otherwise, here and there."""
+    away = np.abs(one.astype(int) - other)
+    assert away.max() <= 1
+    assert away.mean() < 0.01
+
+
+def plan(size, seed):
+    world = World(seed)
+    return Planner(world, margin(world.look, region(size)))
+
+
+def test_a_pair_is_two_square_pictures_that_only_the_seed_decides():
+    photo, true = draw_pair(64, 5)
+    assert photo.shape == true.shape == (64, 64, 3)
+    assert photo.dtype == true.dtype == np.uint8
+    again = draw_pair(64, 5)
+    assert np.array_equal(photo, again[0])
+    assert np.array_equal(true, again[1])
+    other = draw_pair(64, 6)
+    assert (photo != other[0]).mean() > 0.5
+    assert not np.array_equal(true, other[1])
+
+
+@pytest.mark.parametrize("seed", [2, 7])
+def test_a_small_picture_is_the_middle_of_a_larger_one(seed):
+    small, large = draw_pair(64, seed), draw_pair(160, seed)
+    for part, whole in zip(small, large, strict=True):
+        assert_the_same(part, whole[48:112, 48:112])
+
+
+def test_tiles_of_a_picture_fit_together(monkeypatch):
+    whole = draw_pair(120, 12)
+    monkeypatch.setattr("sat2map.data.synthetic.write.TILE", 48)
+    tiled = draw_pair(120, 12)
+    for one, other in zip(whole, tiled, strict=True):
+        assert_the_same(one, other)
+
+
+@pytest.mark.parametrize(("size", "seed"), [(8, 0), (20_000, 0), (64, -1)])
+def test_an_impossible_size_or_seed_is_a_usage_error(size, seed):
+    with pytest.raises(UsageError, match="Choose a whole number from"):
+        draw_pair(size, seed)
+
+
+def test_the_maps_have_the_legends_colours_and_the_share_of_roads_of_towns():
+    labels = []
+    for seed in range(14):
+        true = draw_map(plan(192, seed), region(192))
+        exact = (true[:, :, None] == STREETS.colours).all(-1).any(-1)
+        assert exact.mean() > 0.75  # the rest are the smooth edges
+        labels.append(STREETS.label(true))
+    shares = np.bincount(np.concatenate(labels).ravel(), minlength=len(STREETS)) / (14 * 192**2)
+    assert (shares > 0.001).all()
+    assert 0.12 < shares[STREETS.roads].sum() < 0.32
+
+
+def test_photos_vary_in_light_and_colour():
+    photos = [draw_pair(48, seed)[0] for seed in range(8)]
+    means = np.array([photo.mean((0, 1)) for photo in photos])
+    assert np.ptp(means.mean(1)) > 12
+    suns = {World(seed).look.sun for seed in range(8)}
+    assert len(suns) == 8
+
+
+def test_photo_and_map_show_a_shape_at_the_same_place():
+    corners = np.array([(-11.3, -6.2), (7.4, -6.2), (7.4, 9.7), (-11.3, 9.7)])
+    piece = Piece()
+    piece.paint_many(corners[None], Layer.SURFACE, Material.PLAIN, (170, 170, 170))
+    ground = np.array([(-90.0, -90), (90, -90), (90, 90), (-90, 90)])
+    piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (60, 60, 60))
+    piece.feature(shapely.Polygon(corners), "water", "lake")
+    bounds = region(64)
+    photo = draw_photo(OnePiece(piece), bounds).mean(-1)
+    true = draw_map(OnePiece(piece), bounds).astype(float)
+    land, water = np.array(STREETS.colours[[0, 4]], float)
+    cover = ((true - land) @ (water - land)) / ((water - land) @ (water - land))
+    bright = (photo - photo[:8].mean()) / (photo[28:36, 28:36].mean() - photo[:8].mean())
+    rows, columns = np.mgrid[0:64, 0:64] + 0.5
+    middle = corners.mean(0)
+    for shown in (cover, bright):
+        shown = np.where(shown > 0.15, shown, 0)
+        assert shown.sum() == pytest.approx(18.7 * 15.9, rel=0.06)
+        assert (shown * columns).sum() / shown.sum() == pytest.approx(32 + middle[0], abs=0.15)
+        assert (shown * rows).sum() / shown.sum() == pytest.approx(32 - middle[1], abs=0.15)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_a_tower_throws_its_shadow_away_from_the_sun(seed):
+    def draw(height):
+        piece = Piece()
+        ground = np.array([(-90.0, -90), (90, -90), (90, 90), (-90, 90)])
+        piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (150, 150, 150))
+        roof = np.array([(-4.0, -4), (4, -4), (4, 4), (-4, 4)])
+        piece.paint_many(roof[None], Layer.ROOF, Material.PLAIN, (150, 150, 150), height=height)
+        return draw_photo(OnePiece(piece, seed), region(96)).mean(-1)
+
+    look = World(seed).look
+    dark = draw(0.0) - draw(16.0) > 25
+    rows, columns = np.nonzero(dark)
+    along = (columns + 0.5 - 48) * look.sun[0] - (rows + 0.5 - 48) * look.sun[1]
+    length = 16.0 * look.shadow
+    assert along.max() < 5.8  # nothing on the sunny side
+    assert -along.min() == pytest.approx(length + 4.0, abs=3.0)
+    assert 16.0 * look.shadow < REACH
+
+
+def test_trees_overhang_and_hide_what_is_below():
+    def draw(trees):
+        piece = Piece()
+        ground = np.array([(-90.0, -90), (90, -90), (90, 90), (-90, 90)])
+        piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (220, 220, 220))
+        piece.trees.append(np.array(trees).reshape(-1, 6))
+        return draw_photo(OnePiece(piece), region(48)).astype(int)
+
+    bare, planted = draw([]), draw([(3.0, -5.0, 5.0, 10.0, 0.5, 0.5)])
+    crown = planted[27:32, 25:30]
+    assert (crown.mean((0, 1)) < bare[27:32, 25:30].mean((0, 1)) - 60).all()
+    assert crown[..., 1].mean() > crown[..., 2].mean()
+    assert np.array_equal(bare[:8, 40:], planted[:8, 40:])
+
+
+def test_buildings_stand_beside_the_streets_and_out_of_the_water():
+    for seed in (1, 3, 29):
+        features = features_in(plan(256, seed), region(256))
+        buildings = shapely.union_all(
+            [feature.geometry for feature in features if feature.legend == "building"]
+        )
+        streets = shapely.union_all(
+            [
+                feature.geometry.buffer(feature.width / 2)
+                for feature in features
+                if feature.width and feature.kind not in {"path", "track"}
+            ]
+        )
+        waters = shapely.union_all(
+            [feature.geometry for feature in features if feature.legend == "water"]
+        )
+        assert buildings.area > 500
+        assert buildings.intersection(streets).area < 0.005 * buildings.area
+        assert buildings.intersection(waters).area < 0.005 * buildings.area
+
+
+def test_every_feature_names_a_class_and_has_what_its_kind_needs():
+    features = features_in(plan(256, 4), region(256))
+    assert {feature.legend for feature in features} <= set(STREETS.names)
+    for feature in features:
+        assert feature.geometry.is_valid
+        if feature.geometry.geom_type == "LineString":
+            assert feature.width > 2
+        else:
+            assert feature.width is None
+            assert not feature.geometry.interiors
+            assert (feature.height is not None) == (feature.legend == "building")

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.features import rasterize
+from rasterio.warp import transform, transform_geom
+from shapely.geometry import mapping, shape
+
+from sat2map.data.pairs import find_pairs, read_card, read_pair
+from sat2map.data.synthetic import draw_pair, write_pairs, write_scene
+from sat2map.errors import OutputError, UsageError
+from sat2map.legend import STREETS, Legend
+
+ORDER = ("other", "park", "water", "building", "road", "main_road", "highway")
+
+
+def contents(directory):
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_pairs_are_a_data_set_with_a_card(tmp_path):
+    steps = []
+    write_pairs(tmp_path / "towns", 3, size=32, progress=lambda *step: steps.append(step))
+    assert [pair.stem for pair in find_pairs(tmp_path / "towns", "train")] == [
+        "0001",
+        "0002",
+        "0003",
+    ]
+    (held_out,) = find_pairs(tmp_path / "towns", "val")
+    pictures = [read_pair(pair) for pair in find_pairs(tmp_path / "towns", "train")]
+    pictures.append(read_pair(held_out))
+    for photo, true in pictures:
+        assert photo.shape == true.shape == (32, 32, 3)
+    for k, (photo, _) in enumerate(pictures):
+        assert all((photo != other).any() for other, _ in pictures[:k])
+    card = read_card(tmp_path / "towns")
+    assert card.resolution_m == 1.0
+    assert card.legend == STREETS
+    assert card.licence is not None
+    assert "CC0" in card.licence
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_val_has_a_fifth_of_the_pairs(tmp_path):
+    write_pairs(tmp_path, 10, size=16)
+    assert len(find_pairs(tmp_path, "val")) == 2
+
+
+def test_the_same_call_gives_the_same_bytes_and_then_changes_nothing(tmp_path):
+    for name in ("a", "b"):
+        write_pairs(tmp_path / name, 2, size=32, seed=7)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    picture = tmp_path / "a" / "train" / "0001.png"
+    before = picture.stat().st_mtime_ns
+    write_pairs(tmp_path / "a", 2, size=32, seed=7)
+    assert picture.stat().st_mtime_ns == before
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_an_interrupted_call_is_taken_up_again(tmp_path):
+    write_pairs(tmp_path / "whole", 3, size=32)
+
+    class StopHere(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 2:
+            raise StopHere
+
+    with pytest.raises(StopHere):
+        write_pairs(tmp_path / "cut", 3, size=32, progress=stop)
+    assert not (tmp_path / "cut" / "dataset.json").exists()
+    (tmp_path / "cut" / "train" / "0002.png").write_bytes(b"half a picture")
+    write_pairs(tmp_path / "cut", 3, size=32)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_call_with_other_numbers_replaces_the_pairs_and_nothing_else(tmp_path):
+    write_pairs(tmp_path / "a", 4, size=32, seed=1)
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    write_pairs(tmp_path / "a", 2, size=32, seed=2)
+    write_pairs(tmp_path / "b", 2, size=32, seed=2)
+    replaced = contents(tmp_path / "a")
+    assert replaced.pop("notes.txt") == b"mine"
+    assert replaced == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("write", [write_pairs, write_scene])
+def test_a_folder_with_other_things_is_left_alone(tmp_path, write):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0001.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"not empty.*Choose a new or empty folder"):
+        write(tmp_path, 64)
+    assert contents(tmp_path) == {"train/0001.png": b"mine"}
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="is a file"):
+        write(tmp_path / "file", 64)
+
+
+def test_impossible_numbers_are_usage_errors_before_anything_is_written(tmp_path):
+    for call in (
+        lambda: write_pairs(tmp_path / "x", 0),
+        lambda: write_pairs(tmp_path / "x", 5, size=8),
+        lambda: write_pairs(tmp_path / "x", 5, seed=-1),
+        lambda: write_scene(tmp_path / "x", 63),
+        lambda: write_scene(tmp_path / "x", 1_000_000),
+    ):
+        with pytest.raises(UsageError):
+            call()
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_scene_is_georeferenced_and_is_the_town_of_its_seed(tmp_path):
+    scene = write_scene(tmp_path / "scene", 96, seed=3)
+    photo, true = draw_pair(96, 3)
+    for path, drawn in ((scene.photo, photo), (scene.map, true)):
+        with rasterio.open(path) as raster:
+            assert np.array_equal(raster.read().transpose(1, 2, 0), drawn)
+            assert raster.crs.to_epsg() == 32631
+            assert raster.res == (1.0, 1.0)
+            assert raster.profile["tiled"]
+            assert raster.profile["compress"] == "deflate"
+    with rasterio.open(scene.photo) as one, rasterio.open(scene.map) as other:
+        assert one.transform == other.transform
+    legend = Legend.from_json(json.loads(scene.legend.read_text()))
+    assert legend == STREETS
+
+
+def test_a_scene_of_several_tiles_is_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("sat2map.data.synthetic.write.TILE", 64)
+    steps = []
+    write_scene(tmp_path / "a", 100, seed=11, progress=lambda *step: steps.append(step))
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    write_scene(tmp_path / "b", 100, seed=11)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    write_scene(tmp_path / "a", 100, seed=11)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_pairs_and_a_scene_may_share_a_folder(tmp_path):
+    write_pairs(tmp_path, 1, size=16)
+    write_scene(tmp_path, 64)
+    before = contents(tmp_path)
+    write_pairs(tmp_path, 1, size=16)
+    assert contents(tmp_path) == before
+    assert {"scene.tif", "train/0001.png"} <= set(before)
+
+
+@pytest.mark.parametrize("seed", [20, 43])
+def test_the_shapes_of_a_scene_paint_its_map(tmp_path, seed):
+    scene = write_scene(tmp_path, 160, seed=seed)
+    collection = json.loads(scene.shapes.read_text())
+    with rasterio.open(scene.map) as raster:
+        labels = STREETS.label(raster.read().transpose(1, 2, 0))
+        placement, crs = raster.transform, raster.crs
+    painted = []
+    for feature in collection["features"]:
+        properties = feature["properties"]
+        geometry = shape(transform_geom("EPSG:4326", crs, feature["geometry"]))
+        if geometry.geom_type == "LineString":
+            geometry = geometry.buffer(properties["width_m"] / 2)
+        rank = (ORDER.index(properties["class"]), properties["kind"] != "ramp")
+        painted.append((rank, mapping(geometry), STREETS.names.index(properties["class"])))
+    painted.sort(key=lambda entry: entry[0])
+    again = rasterize(
+        [(geometry, value) for _, geometry, value in painted], (160, 160), transform=placement
+    )
+    assert len(np.unique(labels)) >= 4
+    assert (again == labels).mean() > 0.95
+
+
+def test_shapes_come_back_to_their_metres_within_a_hundredth_of_a_pixel(tmp_path):
+    from sat2map.data.synthetic.map import features_in
+    from sat2map.data.synthetic.photo import margin
+    from sat2map.data.synthetic.plan import Planner, region
+    from sat2map.data.synthetic.world import World
+
+    scene = write_scene(tmp_path, 64, seed=1)
+    written = json.loads(scene.shapes.read_text())
+    world, bounds = World(1), region(64)
+    features = features_in(Planner(world, margin(world.look, bounds)), bounds)
+    lines = [f for f in features if f.geometry.geom_type == "LineString"]
+    read = [f for f in written["features"] if f["geometry"]["type"] == "LineString"]
+    assert len(lines) == len(read) > 0
+    with rasterio.open(scene.map) as raster:
+        to_pixel = ~raster.transform
+    wanted = sorted(
+        (x - bounds[0], bounds[3] - y) for line in lines for x, y in line.geometry.coords
+    )
+    found = []
+    for feature in read:
+        degrees = np.array(feature["geometry"]["coordinates"])
+        x, y = transform("EPSG:4326", "EPSG:32631", degrees[:, 0], degrees[:, 1])
+        found += [to_pixel @ place for place in zip(x, y, strict=True)]
+    assert np.abs(np.array(sorted(found)) - np.array(wanted)).max() < 0.01
+
+
+def test_the_shapes_of_a_pair_say_where_it_lies(tmp_path):
+    write_pairs(tmp_path, 2, size=64)
+    places = []
+    for path in sorted((tmp_path / "shapes").rglob("*.geojson")):
+        collection = json.loads(path.read_text())
+        where = collection["georeference"]
+        west, south, east, north = where["bounds"]
+        assert where["crs"] == "EPSG:32631"
+        assert (east - west, north - south) == (64.0, 64.0)
+        places.append((west, south))
+        for feature in collection["features"]:
+            assert feature["properties"]["class"] in STREETS.names
+    assert len(set(places)) == 3
