@@ -138,10 +138,12 @@ def evaluate(
             progress=progress.show,
         )
     if as_json:
-        print(json.dumps(result.summary.to_json(), indent=2))
+        print(json.dumps(result.to_json(), indent=2))
     else:
         for name, figure in result.summary.metrics.items():
             print(f"{name:32}{figure.mean:10.4f}   [{figure.low:.4f}, {figure.high:.4f}]")
+        for name, value in result.to_json().get("perceptual", {}).items():
+            print(f"{name:32}{value:10.4f}")
         print(f"{'pictures':32}{result.summary.pictures:10}")
     if result.report is not None:
         print(f"report: {result.report}", file=sys.stderr)
@@ -231,7 +233,7 @@ def info(
 @app.command()
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
-    pairs: Annotated[int, typer.Option(min=1, help="How many towns to train on.")] = 160,
+    pairs: Annotated[int, typer.Option(min=1, help="How many towns to train on.")] = 64,
     settings: Settings = None,
     quiet: Quiet = False,
 ) -> None:

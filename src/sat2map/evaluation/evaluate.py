@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.pairs import Direction, find_pairs, read_card, read_pair
+from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.errors import BatchError, Sat2mapError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
+from sat2map.evaluation.perceptual import Perceptual, measure
 from sat2map.evaluation.report import write_report
-from sat2map.evaluation.score import Summary, score_pictures, summarise
+from sat2map.evaluation.score import Summary, Translate, resize, score_pictures, summarise
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
 
@@ -31,12 +32,21 @@ class Evaluation:
         failures: One error for each pair that could not be scored.
         done: How many pairs were scored.
         report: The page, if one was asked for.
+        perceptual: FID, KID and LPIPS, if they were asked for.
     """
 
     summary: Summary
     failures: list[Sat2mapError]
     done: int
     report: Path | None = None
+    perceptual: Perceptual | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON's own types; those of `perceptual` have no interval."""
+        figures = self.summary.to_json()
+        if self.perceptual is not None:
+            figures["perceptual"] = asdict(self.perceptual)
+        return figures
 
     def raise_failures(self) -> None:
         """Raise what failed, if anything did.
@@ -56,6 +66,7 @@ def evaluate(
     size: int | None = 256,
     published: bool = False,
     seed: int = 0,
+    perceptual: bool = False,
     report: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -68,6 +79,7 @@ def evaluate(
         size: Resize both pictures to this side first, or None for the files as they are.
         published: Predict with dropout and the picture's own statistics.
         seed: Seed of that dropout.
+        perceptual: Also FID, KID and LPIPS, whose weights are fetched on first use.
         report: A folder that gets `index.html`.
         progress: Called with (done, all) pairs.
 
@@ -76,6 +88,7 @@ def evaluate(
 
     Raises:
         DataError: There is no such split, or none of its pairs can be used.
+        MissingExtraError: The extra `perceptual` is asked for and not installed.
         OutputError: The report cannot be written.
     """
     pairs = find_pairs(data, split)
@@ -106,7 +119,23 @@ def evaluate(
             ),
             failures=scores.failures,
         )
-    return Evaluation(summary, scores.failures, len(scores.scores), page)
+    seen = None
+    if perceptual:
+        good = {score.name for score in scores.scores}
+        again = [pair for pair in pairs if pair.stem in good]
+        seen = measure(_both(translate, again, size, direction), device=translator.device)
+    return Evaluation(summary, scores.failures, len(scores.scores), page, seen)
+
+
+def _both(
+    translate: Translate, pairs: list[PairFile], size: int | None, direction: Direction
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield the generated and the true picture of each pair."""
+    for pair in pairs:
+        source, target = read_pair(pair, direction)
+        if size is not None:
+            source, target = resize(source, size), resize(target, size)
+        yield translate(source), target
 
 
 def _legend_of(data: Path, direction: Direction) -> Legend | None:

@@ -31,13 +31,14 @@ class Translator:
     Attributes:
         card: The model's card.
         name: What people call the model.
+        device: Where it runs.
     """
 
     def __init__(self, model: Model, device: torch.device | str | None = None) -> None:
         self.card: ModelCard = model.card
         self.name = model.name
-        self._device = default_device() if device is None else torch.device(device)
-        self._network: nn.Module = model.network.to(self._device).eval()
+        self.device = default_device() if device is None else torch.device(device)
+        self._network: nn.Module = model.network.to(self.device).eval()
         self._multiple = int(getattr(model.network, "multiple", 1))
 
     def translate(
@@ -80,8 +81,9 @@ class Translator:
         if published:
             return self._translate_published(source, seed)
         height, width, _ = source.shape
-        rows = spans(height, WINDOW, OVERLAP, self._multiple)
-        columns = spans(width, WINDOW, OVERLAP, self._multiple)
+        window = max(WINDOW, self._multiple)
+        rows = spans(height, window, OVERLAP, self._multiple)
+        columns = spans(width, window, OVERLAP, self._multiple)
         result: NDArray[np.uint8] | None = None
         strips = self._strips(source, rows, columns, progress)
         for top, strip in blend_rows(rows, strips):
@@ -109,7 +111,7 @@ class Translator:
                     mirrored(row.start, row.size, height)[:, None],
                     mirrored(column.start, column.size, width)[None, :],
                 ]
-                answer = self._predict(from_picture(window, self._device))
+                answer = self._predict(from_picture(window, self.device))
                 values = answer[0].permute(1, 2, 0).float().cpu().numpy()
                 if strip is None:
                     strip = np.zeros((row.size, width, values.shape[2]), np.float32)
@@ -134,8 +136,8 @@ class Translator:
             )
         rows = mirrored(0, -(-height // self._multiple) * self._multiple, height)
         columns = mirrored(0, -(-width // self._multiple) * self._multiple, width)
-        tensor = from_picture(source[rows[:, None], columns[None, :]], self._device)
-        devices = [self._device] if self._device.type == "cuda" else []
+        tensor = from_picture(source[rows[:, None], columns[None, :]], self.device)
+        devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), as_published(self._network):
             torch.manual_seed(seed)
             answer = self._predict(tensor)
