@@ -67,14 +67,14 @@ def test_the_same_call_gives_the_same_bytes_and_then_changes_nothing(tmp_path):
 def test_an_interrupted_call_is_taken_up_again(tmp_path):
     write_pairs(tmp_path / "whole", 3, size=32)
 
-    class StopHere(Exception):
+    class StopHereError(Exception):
         pass
 
     def stop(done, total):
         if done == 2:
-            raise StopHere
+            raise StopHereError
 
-    with pytest.raises(StopHere):
+    with pytest.raises(StopHereError):
         write_pairs(tmp_path / "cut", 3, size=32, progress=stop)
     assert not (tmp_path / "cut" / "dataset.json").exists()
     (tmp_path / "cut" / "train" / "0002.png").write_bytes(b"half a picture")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from shapely.geometry import Polygon
+from shapely.geometry import LineString, Polygon
 
 from sat2map.data.synthetic.geometry import polygons, rectangles, scatter
 from sat2map.data.synthetic.shapes import Layer, Material, Piece
@@ -67,12 +67,10 @@ def pitch(
     if kind == "court":
         colour: ArrayLike = [(148, 84, 66), (72, 112, 98), (80, 100, 134)][int(rng.integers(3))]
         piece.paint_many(outer[None], Layer.SURFACE, Material.PLAIN, colour)
-    elif rng.random() < 0.35 and kind == "football":
-        piece.paint(
-            Polygon(rectangles(middle, along, long - 18, wide + 14)[0]).buffer(11), Layer.SURFACE,
-            Material.PLAIN, (160, 92, 72),
-        )  # fmt: skip
-        piece.paint_many(outer[None], Layer.WALK, Material.GRASS, (92, 128, 66))
+    elif (track := _track(middle[0], along[0], long, wide)).within(lot) and kind == "football":
+        piece.paint(track, Layer.SURFACE, Material.PLAIN, (152, 94, 76))
+        piece.paint(track.buffer(-7.5), Layer.SURFACE, Material.GRASS, (94, 126, 68))
+        outer = shapely.get_coordinates(track.exterior)
     else:
         piece.paint_many(outer[None], Layer.SURFACE, Material.GRASS, (94, 128, 68))
     if kind == "football":
@@ -85,6 +83,12 @@ def pitch(
     ground = Polygon(outer)
     piece.feature(ground, "park", "pitch")
     return ground
+
+
+def _track(middle: Floats, along: Floats, long: float, wide: float) -> Polygon:
+    """Return the outline of a running track around a pitch."""
+    reach = along * (long / 2 - 12)
+    return LineString([middle - reach, middle + reach]).buffer(wide / 2 + 12)
 
 
 def _way(angle: float) -> Floats:

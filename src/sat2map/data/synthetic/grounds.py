@@ -192,7 +192,7 @@ def water(
     piece: Piece, area: Polygon, rng: np.random.Generator, *, kind: str, colour: object = None
 ) -> None:
     """Add standing or flowing water with a shallow rim."""
-    tone = np.array([58.0, 78.0, 80.0]) * rng.uniform(0.75, 1.2) if colour is None else colour
+    tone = np.array([58.0, 78.0, 80.0]) * rng.uniform(0.85, 1.25) if colour is None else colour
     tone = np.asarray(tone, np.float64)
     for part in polygons(area):
         piece.paint(part, Layer.WATER, Material.WATER, tone * 1.12 + 10)

@@ -9,7 +9,15 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.polygon import orient
 
 from sat2map.data.synthetic.buildings import CITY_ROOFS, cars, flat, houses, roof_colours
-from sat2map.data.synthetic.geometry import along_line, free, rectangles
+from sat2map.data.synthetic.geometry import (
+    along_line,
+    direction,
+    free,
+    lattice,
+    polygons,
+    rectangles,
+    split,
+)
 from sat2map.data.synthetic.greens import garden, lawn
 from sat2map.data.synthetic.shapes import Layer, Material, Piece
 from sat2map.data.synthetic.world import Floats, Look
@@ -25,6 +33,8 @@ def suburb(
     usual = rng.uniform(9.5, 13.5)
     gap = rng.uniform(3, 8) * (2.2 if rural else 1.0)
     setback = rng.uniform(4.5, 8.5)
+    if rural:
+        _backland(piece, block, look, rng)
     found = _front(
         block, rng, width=(usual * 0.88, usual * 1.2), depth=(8, 11.5), gap=(gap * 0.7, gap * 1.5),
         setback=setback, share=0.72 if rural else 0.95,
@@ -60,7 +70,33 @@ def suburb(
     floors = (1, 2) if rng.random() < 0.7 else (2, 3)
     houses(piece, middles, along, width, depth, look, rng, prefer=_HOUSE_ROOFS, floors=floors)
     outlines = shapely.polygons(rectangles(middles, along, width, depth))
-    garden(piece, block.buffer(-1.5, quad_segs=2), look, rng, 0.34, outlines)
+    ground = block.buffer(-1.5, quad_segs=2)
+    if rural:
+        ground = ground.difference(block.buffer(-36.0, quad_segs=2))
+    garden(piece, ground, look, rng, 0.27, outlines)
+
+
+def _backland(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
+    """Lay out what lies behind the gardens of a village: orchards, paddocks and plots."""
+    for inner in polygons(block.buffer(-36.0, quad_segs=2), 1200.0):
+        for lot in split(inner, rng, float(rng.uniform(2500, 6000))):
+            chance = rng.random()
+            if chance < 0.4:
+                piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+                angle = direction(lot)
+                axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+                rows = lattice(lot.buffer(-3.0), axes, (5.5, 7.0))
+                rows = rows[rng.random(len(rows)) < 0.92]
+                piece.plant(rows, rng, radius=(1.6, 2.5), hue=0.6)
+            elif chance < 0.75:
+                piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0] * 1.05)
+            else:
+                tone = np.array([(150, 128, 98), (122, 138, 78)][int(rng.integers(2))], np.float64)
+                wave = 2 * np.pi / 4.0 * np.array([np.sin(direction(lot)), 1.0])
+                piece.paint(
+                    lot.buffer(-1.0), Layer.PARCEL, Material.CROP, tone,
+                    stripe=(float(wave[0]), float(wave[1]), 0.05),
+                )  # fmt: skip
 
 
 def _behind(

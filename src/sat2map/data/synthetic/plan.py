@@ -142,7 +142,7 @@ def _fill(
         quarters.works(piece, block, look, rng)
     elif district == "campus":
         quarters.campus(piece, block, look, rng)
-    elif chance < 0.05 and district != "village":
+    elif (chance < 0.05 and district != "village") or _is_round(block):
         quarters.square(piece, block, look, rng)
     elif district == "downtown":
         quarters.downtown(piece, block, look, rng)
@@ -155,6 +155,11 @@ def _fill(
         grounds.fields(piece, block, look, rng)
     else:
         homes.suburb(piece, block, look, rng, rural=district == "village")
+
+
+def _is_round(block: Polygon) -> bool:
+    """Return whether a block is the round one in the middle of rings."""
+    return bool(block.area > 0.93 * block.length**2 / (4 * np.pi))
 
 
 def region(side: int) -> Bounds:

@@ -69,6 +69,9 @@ def square(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
         block.centroid.buffer(8).intersection(block), Layer.SURFACE, Material.PAVING,
         (186, 178, 162),
     )  # fmt: skip
+    if block.area > 1500 and rng.random() < 0.6:
+        basin = block.centroid.buffer(float(rng.uniform(2.5, 4.5)))
+        piece.paint(basin, Layer.WATER, Material.WATER, (96, 132, 138))
     rim = block.buffer(-3).exterior if block.buffer(-3).geom_type == "Polygon" else None
     if rim is not None and rim.length > 20:
         places, _ = along_line(LineString(rim), np.arange(4, rim.length - 4, rng.uniform(7, 10)))

@@ -174,7 +174,7 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
     """Add the stretches of rivers and highways inside a cell."""
     bounds = grown(cell.bounds, 30)
     rng = stream(world.seed, COURSE, 9, *key)
-    tone = np.array([58.0, 80.0, 82.0]) * stream(world.seed, COURSE, 8).uniform(0.7, 1.15)
+    tone = np.array([62.0, 82.0, 84.0]) * stream(world.seed, COURSE, 8).uniform(0.85, 1.3)
     for line, width in _rivers(world, bounds):
         area = widened(line, width / 2).intersection(cell)
         if area.is_empty:
