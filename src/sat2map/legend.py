@@ -6,7 +6,7 @@ legend colour in CIE Lab, where distances are about as the eye sees them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,27 +112,33 @@ class Legend:
         ]
 
     @staticmethod
-    def from_json(entries: Iterable[Mapping[str, Any]]) -> Legend:
+    def from_json(entries: Sequence[Mapping[str, Any]]) -> Legend:
         """Read a legend from a list of {name, colour, road}; `road` may be absent.
 
         Raises:
             DataError: An entry lacks a key or has a value of the wrong kind.
         """
-        try:
-            classes = tuple(
-                LegendClass(
-                    str(entry["name"]),
-                    tuple(int(c) for c in entry["colour"]),  # type: ignore[arg-type]
-                    bool(entry.get("road", False)),
-                )
-                for entry in entries
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"the legend cannot be read ({error!r})",
-                remedy='Each class is {"name": "road", "colour": [255, 255, 253], "road": true}.',
-            ) from error
-        return Legend(classes)
+        if not isinstance(entries, list | tuple):
+            raise DataError("the legend is no list", remedy=_CLASS_REMEDY)
+        return Legend(tuple(_read_class(entry) for entry in entries))
+
+
+_CLASS_REMEDY = 'Each class is {"name": "road", "colour": [255, 255, 253], "road": true}.'
+
+
+def _read_class(entry: Mapping[str, Any]) -> LegendClass:
+    try:
+        name, colour, road = entry["name"], tuple(entry["colour"]), entry.get("road", False)
+    except (KeyError, TypeError, AttributeError):
+        name = colour = road = None
+    if not (
+        isinstance(name, str)
+        and isinstance(road, bool)
+        and isinstance(colour, tuple)
+        and all(type(value) is int for value in colour)
+    ):
+        raise DataError(f"the legend has the entry {entry!r}", remedy=_CLASS_REMEDY)
+    return LegendClass(name, colour, road)  # type: ignore[arg-type]  # Legend checks its length
 
 
 def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:

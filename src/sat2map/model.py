@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sat2map.errors import ModelError
+from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
@@ -113,7 +113,7 @@ def build_generator(spec: GeneratorSpec) -> nn.Module:
     """Return the network of a spec with fresh weights.
 
     Raises:
-        TypeError, ValueError: The arguments do not fit the network.
+        TypeError, ValueError, AttributeError, RuntimeError: The arguments do not fit the network.
     """
     match spec.name:
         case "unet":
@@ -165,7 +165,7 @@ def load_model(folder: str | Path) -> Model:
     weights = _read_weights(folder / "model.safetensors")
     try:
         network = build_generator(card.generator)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ModelError(
             f"describes a network that cannot be built ({error})",
             where=folder / "model.json",
@@ -210,6 +210,8 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(
             f"{key}: {first['msg']}", where=path, remedy="Restore the file."
         ) from error
+    except DataError as error:  # what the legend says
+        raise ModelError(error.what, where=path, remedy="Restore the file.") from error
     except ValueError as error:
         raise ModelError(
             f"is not JSON ({error})", where=path, remedy="Restore the file."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,7 +18,16 @@ from sat2map.errors import UsageError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_absent(cls, values: object) -> object:
+        """TOML has no null, so "none" says that an optional key is absent."""
+        if not isinstance(values, dict):
+            return values
+        optional = {k for k, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        return {k: None if v == "none" and k in optional else v for k, v in values.items()}
 
 
 class Data(_Section):
@@ -153,6 +162,12 @@ class Recipe(_Section):
         size = self.data.size
         if size & (size - 1):
             raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
+        strided = self.discriminator.strided_layers
+        if self.objective.adversarial_weight and size < 3 * 2**strided:
+            raise ValueError(
+                f"data.size ({size}) is too small for a discriminator with {strided} strided "
+                f"layers (discriminator.strided_layers)"
+            )
         if self.schedule.name == "linear" and self.schedule.decay_epochs > self.training.epochs:
             raise ValueError("schedule.decay_epochs is larger than training.epochs")
         if self.training.freeze_encoder and self.training.init is None:
@@ -226,7 +241,7 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
     else:
         base = str(base)
         if base not in shipped_recipes() and not shipped:
-            base = str(Path(name_or_path).parent / base)
+            base = str((Path(name_or_path).parent / base).resolve())
         merged = _read(base, (*seen, name_or_path))
         for section, values in entries.items():
             if isinstance(values, dict) and isinstance(merged.get(section), dict):
@@ -234,10 +249,6 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
             else:
                 merged[section] = values
     merged["name"] = entries.get("name", Path(name_or_path).stem)
-    # TOML has no null: "none" says that an optional key is absent.
-    for values in merged.values():
-        if isinstance(values, dict):
-            values.update({key: None for key, value in values.items() if value == "none"})
     return merged
 
 
@@ -255,7 +266,7 @@ def _apply(entries: dict[str, Any], setting: str) -> None:
     values = entries.setdefault(section, {})
     if not isinstance(values, dict):
         raise UsageError(f"{section!r} is no section", where=f"--set {setting}", remedy=_sections())
-    values[key] = None if value == "none" else value
+    values[key] = value
 
 
 def _explained(error: ValidationError, where: str) -> UsageError:

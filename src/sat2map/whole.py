@@ -49,7 +49,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OutputError: `path` exists and may not be replaced, the place is not writable, or
             the disk is full.
     """
-    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    taken = any(path.iterdir()) and not replace if path.is_dir() else path.exists()
+    if taken:
         raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with writing_to(path):
@@ -58,12 +59,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             yield aside
             for file in aside.rglob("*"):
                 _flush(file)
-            old = aside.with_name(aside.name + ".old")
-            if path.exists():
-                path.rename(old)
-            aside.rename(path)
+            _swap(aside, path)
             _flush(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -72,6 +69,20 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; what was there is removed, or back in its place on failure."""
+    old = new.with_name(new.name + ".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -130,8 +130,15 @@ def resize_picture(pixels: NDArray[np.uint8], height: int, width: int) -> NDArra
 
 def _state(pairs: list[PairFile]) -> list[object]:
     """Return what changes when a file, or the format of the cache, does."""
-    files = [path for pair in pairs for path in dict.fromkeys((pair.source, pair.target))]
-    return [FORMAT, *([str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files)]
+    state: list[object] = [FORMAT]
+    for path in (path for pair in pairs for path in dict.fromkeys((pair.source, pair.target))):
+        try:
+            facts = path.stat()
+        except OSError:  # a dangling link, which decoding names
+            state.append([str(path), None])
+        else:
+            state.append([str(path), facts.st_size, facts.st_mtime_ns])
+    return state
 
 
 def _read_state(entry: Path) -> object:
@@ -164,7 +171,7 @@ def _decode_all(
 
     failures: list[Sat2mapError] = []
     natives: set[int] = set()
-    source_channels, shape = 0, (0, 0, 0)
+    source_channels, shape, first = 0, (0, 0, 0), pairs[0]
     # Written in order rather than through a memory map, where a full disk kills the process.
     with (
         whole_folder(entry, replace=True) as aside,
@@ -179,11 +186,11 @@ def _decode_all(
             natives.add(native)
             both = np.concatenate([source, target], axis=2)
             if source_channels == 0:
-                source_channels, shape = source.shape[2], both.shape
+                source_channels, shape, first = source.shape[2], both.shape, pair
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(pairs), *shape)}
                 np.lib.format.write_array_header_1_0(file, header)
             if both.shape != shape or source.shape[2] != source_channels:
-                failures.append(_differs(pair, both.shape, shape, pairs[0]))
+                failures.append(_differs(pair, both.shape, shape, first))
                 continue
             file.write(both.tobytes())
             if progress is not None:
@@ -205,5 +212,6 @@ def _differs(
         f"is {shape[1]} x {shape[0]} pixels with {shape[2]} channels in all, but "
         f"{first.source.name} is {expected[1]} x {expected[0]} with {expected[2]}",
         where=pair.source,
-        remedy="Give all pairs one size, or have them resized with --set data.resize=286.",
+        remedy="Give all pairs the same bands and one size, or have them resized with --set "
+        "data.resize=286.",
     )

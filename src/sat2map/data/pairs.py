@@ -12,6 +12,7 @@ Two layouts of `DIR/SPLIT`:
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -135,15 +136,20 @@ def read_card(directory: Path) -> DataSetCard:
         return DataSetCard()
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        resolution = entries.get("resolution_m")
+        resolution, licence = entries.get("resolution_m"), entries.get("licence")
+        if resolution is not None and not 0 < float(resolution) < math.inf:
+            raise ValueError(f"resolution_m is {resolution}, not above 0")
+        if not isinstance(licence, str | None):
+            raise ValueError(f"licence is {licence!r}, not a text")
         return DataSetCard(
             None if resolution is None else float(resolution),
             None if entries.get("legend") is None else Legend.from_json(entries["legend"]),
-            entries.get("licence"),
+            licence,
         )
-    except (ValueError, TypeError, AttributeError, DataError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, DataError) as error:
+        detail = error.what if isinstance(error, DataError) else error
         raise DataError(
-            f"is not a valid description of a data set ({error})",
+            f"is not a valid description of a data set ({detail})",
             where=path,
             remedy="It is a JSON object with resolution_m, legend and licence.",
         ) from error
@@ -177,11 +183,13 @@ def _match(folder: Path) -> list[PairFile]:
             files[path.stem] = path
         sides.append(files)
     source, target = sides
-    for stem in source.keys() ^ target.keys():
-        lonely, other = (source, "target") if stem in source else (target, "source")
-        raise DataError(
-            f"has no partner of that name in {folder / other}",
-            where=lonely[stem],
-            remedy="Add the partner or remove the picture.",
-        )
+    for files, others, other in ((source, target, "target"), (target, source, "source")):
+        lonely = [path for stem, path in files.items() if stem not in others]
+        if lonely:
+            more = f", nor have {len(lonely) - 1} more" if len(lonely) > 1 else ""
+            raise DataError(
+                f"has no partner of that name in {folder / other}{more}",
+                where=lonely[0],
+                remedy="Add the partner or remove the picture.",
+            )
     return [PairFile(stem, path, target[stem]) for stem, path in source.items()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sat2map.errors import DataError, UsageError
 from sat2map.whole import whole_file
@@ -67,7 +67,8 @@ def write_picture(
         alpha: uint8 [H,W] or None.
 
     Raises:
-        UsageError: The suffix is none of these, or the picture is too large for the format.
+        UsageError: The suffix is none of these, the picture is too large for the format, or
+            it has other than three bands.
         OutputError: The place is not writable or the disk is full.
     """
     suffix = path.suffix.lower()
@@ -76,6 +77,12 @@ def write_picture(
             f"{suffix or 'no suffix'} is not a picture format that can be written",
             where=path,
             remedy="End the name in .png, .jpg, .webp or .tif.",
+        )
+    if pixels.shape[2] != 3:
+        raise UsageError(
+            f"the result has {pixels.shape[2]} bands, but a picture has 3",
+            where=path,
+            remedy="Use a model whose targets are RGB pictures.",
         )
     limit = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}.get(suffix)
     if limit is not None and max(pixels.shape[:2]) > limit:
@@ -141,7 +148,8 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels count
-            with Image.open(path) as image:
+            # By content, whatever the suffix says; the formats named are the only ones asked.
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
                 if image.width * image.height > max_pixels:
                     raise _too_large(path, image.width, image.height, max_pixels)
                 _refuse_depth(path, image)
@@ -152,11 +160,18 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
                     upright = upright.convert("RGBA")
                     alpha = np.asarray(upright.getchannel("A"))
                 return Picture(np.asarray(upright.convert("RGB")), alpha)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UnidentifiedImageError as error:
         raise DataError(
-            f"cannot be decoded ({str(error).splitlines()[0] if str(error) else error!r})",
+            "is not a PNG, JPEG or WebP picture",
             where=path,
-            remedy="The file is broken or not a picture: restore or remove it.",
+            remedy="The file is broken or something else: restore or remove it.",
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        detail = getattr(error, "strerror", None) or str(error) or repr(error)
+        raise DataError(
+            f"cannot be decoded ({detail.splitlines()[0]})",
+            where=path,
+            remedy="The file is broken or may not be read: restore or remove it.",
         ) from error
 
 
@@ -188,7 +203,7 @@ def _read_tiff(path: Path, max_pixels: int) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
+            with rasterio.open(path, driver="GTiff") as raster:
                 if raster.width * raster.height > max_pixels:
                     raise _too_large(path, raster.width, raster.height, max_pixels)
                 if any(kind != "uint8" for kind in raster.dtypes):
@@ -206,6 +221,14 @@ def _read_tiff(path: Path, max_pixels: int) -> Picture:
                     opaque = bool((colours[..., 3] == 255).all())
                     return Picture(
                         np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
+                    )
+                bits = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+                if bits != "8":
+                    raise DataError(
+                        f"has {bits} bits per channel, not 8",
+                        where=path,
+                        remedy="Stretch it to 8 bits first, for example with: "
+                        "gdal_translate -ot Byte -co NBITS=8 -scale.",
                     )
                 bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
                 pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))

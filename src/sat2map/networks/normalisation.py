@@ -46,10 +46,14 @@ def as_published(network: nn.Module, *, dropout: bool = True) -> Iterator[None]:
         dropout: Whether dropout is on, as in the paper's prediction.
     """
     modes = {module: module.training for module in network.modules()}
-    tracking = {norm: norm.track_running_stats for norm in _norms(network)}
+    stored = {norm: (norm.running_mean, norm.running_var) for norm in _norms(network)}
+    tracking = {norm: norm.track_running_stats for norm in stored}
     network.train()
-    for norm in tracking:
-        norm.track_running_stats = False  # batch statistics, and no update of the stored
+    for norm in stored:
+        # Statistics of the batch; without buffers none can be updated (in training mode
+        # InstanceNorm2d would update them even where it does not track).
+        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = None
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.train(dropout)
@@ -58,8 +62,9 @@ def as_published(network: nn.Module, *, dropout: bool = True) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for norm, track in tracking.items():
-            norm.track_running_stats = track
+        for norm, (mean, variance) in stored.items():
+            norm.running_mean, norm.running_var = mean, variance
+            norm.track_running_stats = tracking[norm]
 
 
 @torch.no_grad()

@@ -131,12 +131,16 @@ def _translate_file(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
-    result = translator.translate(
-        pixels, published=options.published, seed=options.seed, progress=progress
-    )
+    try:
+        result = translator.translate(
+            pixels, published=options.published, seed=options.seed, progress=progress
+        )
+    except UsageError as error:  # too large to be predicted as published
+        raise DataError(error.what, where=source, remedy=error.remedy) from error
     write_picture(target, result, picture.alpha)
     if options.compare:
-        beside = np.hstack([pixels[..., :3], result])
+        seen = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
+        beside = np.hstack([seen, result])
         write_picture(target.with_suffix(f".compare{target.suffix}"), beside)
 
 

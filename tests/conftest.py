@@ -1,0 +1,59 @@
+"""What several rooms' tests share: a cache of their own, a small data set, a small model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sat2map.data.pairs import DataSetCard, write_card
+from sat2map.legend import STREETS
+from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of decoded pairs, so that no test sees the user's or another test's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SAT2MAP_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 6 + 3 side-by-side pairs of 40 x 40 pixels: blocks, a road, a lake.
+
+    The photo shows the classes of the map in darker colours with some noise, so that a
+    network can learn it.
+    """
+    directory = tmp_path_factory.mktemp("towns")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        (directory / split).mkdir()
+        for i in range(count):
+            labels = np.zeros((40, 40), np.uint8)
+            top, left = random.integers(0, 30, 2)
+            labels[top : top + 10, left : left + 10] = STREETS.names.index("building")
+            labels[:, 5 + 4 * i : 8 + 4 * i] = STREETS.names.index("road")
+            labels[30 - 3 * i : 34 - 3 * i, 20:] = STREETS.names.index("water")
+            target = STREETS.paint(labels)
+            noise = random.integers(0, 16, target.shape, dtype=np.uint8)
+            source = (target // 2 + noise).astype(np.uint8)
+            Image.fromarray(np.hstack([source, target])).save(directory / split / f"{i + 1}.png")
+    write_card(directory, DataSetCard(resolution_m=1.0, legend=STREETS, licence="CC0-1.0"))
+    return directory
+
+
+@pytest.fixture
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a small U-Net for 16 pixels, untrained."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_generator(spec)
+    save_model(folder, network, ModelCard(generator=spec, normalisation="never estimated"))
+    return folder
