@@ -46,12 +46,12 @@ def plain_loop() -> Step:
             + F.binary_cross_entropy_with_logits(false, torch.zeros_like(false))
         ) * 0.5
         d_optimiser.zero_grad()
-        d_loss.backward()
+        torch.autograd.backward(d_loss)
         d_optimiser.step()
         judged = discriminator(source, generated)
         adversarial = F.binary_cross_entropy_with_logits(judged, torch.ones_like(judged))
         g_optimiser.zero_grad()
-        (adversarial + 100 * F.l1_loss(generated, target)).backward()
+        torch.autograd.backward(adversarial + 100 * F.l1_loss(generated, target))
         g_optimiser.step()
 
     return step
