@@ -20,7 +20,7 @@ def lawn(look: Look, rng: np.random.Generator, n: int) -> Floats:
     """Return colours [n,3] of lawns, dry ones among them in a dry season."""
     dry = np.clip(look.dryness + rng.normal(0, 0.13, (n, 1)), 0, 1)
     green, straw = np.array(LAWN, np.float64), np.array([146, 139, 103], np.float64)
-    return (green * (1 - dry) + straw * dry) * rng.uniform(0.88, 1.12, (n, 1))
+    return (green * (1 - dry) + straw * dry) * rng.uniform(0.93, 1.07, (n, 1))
 
 
 def garden(

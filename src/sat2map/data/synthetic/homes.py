@@ -49,6 +49,7 @@ def suburb(
     clipped = shapely.intersection(shapely.polygons(lots), block)
     for lot, colour in zip(clipped, lawn(look, rng, n), strict=True):
         piece.paint(lot, Layer.PARCEL, Material.GRASS, colour)
+    _hedges(piece, block, middles + inward * 9.0, along * (width + gap)[:, None] / 2, inward, rng)
     drive = rng.random(n) < 0.85
     reach = setback + 4 + depth / 2
     ways = rectangles(
@@ -74,6 +75,27 @@ def suburb(
     if rural:
         ground = ground.difference(block.buffer(-36.0, quad_segs=2))
     garden(piece, ground, look, rng, 0.27, outlines)
+
+
+def _hedges(
+    piece: Piece,
+    block: Polygon,
+    middles: Floats,
+    aside: Floats,
+    inward: Floats,
+    rng: np.random.Generator,
+) -> None:
+    """Add hedges and fences between the gardens of neighbours."""
+    spots = middles + aside
+    inner = block.buffer(-15.0, quad_segs=2)
+    kept = shapely.contains_xy(inner, spots[:, 0], spots[:, 1]) & (rng.random(len(spots)) < 0.6)
+    green = np.array([66.0, 84.0, 50.0]) * rng.uniform(0.85, 1.15, (len(spots), 1))
+    wood = np.array([118.0, 104.0, 88.0]) * rng.uniform(0.85, 1.15, (len(spots), 1))
+    fence = rng.random(len(spots)) < 0.4
+    piece.paint_many(
+        rectangles(spots, inward, 20.0, np.where(fence, 0.3, 1.0))[kept], Layer.SHED,
+        Material.PLAIN, np.where(fence[:, None], wood, green)[kept], height=1.5,
+    )  # fmt: skip
 
 
 def _backland(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:

@@ -107,7 +107,12 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
     width = world.edge_width(i, j, axis)
     bounds = grown(line.bounds, 60)
     wet = _river_area(world, bounds)
-    piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+    middle = line.interpolate(0.5, normalized=True)
+    density = world.density(middle.x, middle.y)
+    if density < 0.16:
+        piece.paint(widened(line, width / 2 + 0.7), Layer.WALK, Material.SOIL, (146, 138, 112))
+    else:
+        piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
     asphalt = _ASPHALT * (0.95 if kind == "main_road" else 1.0)
     piece.paint(widened(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
     piece.street(line, "main_road" if kind == "main_road" else "road", kind, width)
@@ -128,8 +133,7 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
     dry = line.difference(wet.buffer(6).union(clear))
     for part in lines(dry, 30.0):
         _avenue(piece, part, width / 2 + 1.3, 0.32 * world.look.trees, rng)
-        middle = line.interpolate(0.5, normalized=True)
-        if kind == "collector" and world.density(middle.x, middle.y) > 0.3:
+        if kind == "collector" and density > 0.3:
             parked(piece, part, width / 2 - 1.7, 0.55, rng)
 
 

@@ -88,7 +88,6 @@ class Feature:
         kind: What it is, more finely than the legend has it.
         width: Width of a street in metres, None for polygons.
         height: Height of a building in metres, otherwise None.
-        bridge: Whether it crosses over others of its class.
     """
 
     geometry: Polygon | LineString

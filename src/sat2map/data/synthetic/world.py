@@ -35,13 +35,13 @@ _MIX: tuple[tuple[float, dict[District, float]], ...] = (
     (0.26, {"village": 34, "fields": 27, "woods": 13, "curvy": 18, "industrial": 8}),
     (
         0.50,
-        {"grid": 27, "curvy": 34, "organic": 8, "industrial": 12, "park": 6, "campus": 8,
+        {"grid": 27, "curvy": 34, "organic": 8, "industrial": 16, "park": 6, "campus": 8,
          "woods": 5},
     ),
     (
         0.76,
         {"dense": 28, "grid": 22, "organic": 17, "radial": 8, "campus": 8, "park": 7,
-         "industrial": 10},
+         "industrial": 13},
     ),
     (9.00, {"downtown": 52, "dense": 24, "radial": 8, "park": 9, "organic": 7}),
 )  # fmt: skip
@@ -223,7 +223,7 @@ class World:
     def _centre(self) -> Floats:
         """The origin as seen from the town 0: near it, so that few pictures are all fields."""
         rng = stream(self.seed, WORLD, 3)
-        place: Floats = rng.normal(0, 1, 2) * rng.uniform(100, 1100)
+        place: Floats = rng.normal(0, 1, 2) * rng.uniform(100, 1350)
         return place
 
     def density(self, x: float, y: float) -> float:
