@@ -50,6 +50,10 @@ def main() -> None:
     except Sat2mapError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # the disk or a file under our hands; what a user did is caught
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(1)
     except MemoryError:
         print("error: there is not enough memory for this. Use smaller pictures.", file=sys.stderr)
         sys.exit(1)

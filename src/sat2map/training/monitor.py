@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.pictures import write_picture
+from sat2map.errors import writing_to
 from sat2map.progress import Progress
 from sat2map.whole import write_text
 
@@ -98,7 +99,7 @@ def _append(path: Path, line: dict[str, str]) -> None:
     lines = _read(path)
     columns = list(dict.fromkeys([*(lines[0] if lines else ()), *line]))
     if lines and columns == list(lines[0]):
-        with path.open("a", newline="", encoding="utf-8") as stream:
+        with writing_to(path), path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, columns).writerow(line)
     else:
         _rewrite(path, columns, [*lines, line])

@@ -1,0 +1,443 @@
+"""The command line as a user meets it: what it prints, its exit codes, and bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sat2map import whole
+from sat2map.cli import main
+from sat2map.data.synthetic import write_pairs
+from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+
+TRAINING = [
+    *("--set", "data.size=16"),
+    *("--set", "data.resize=20"),
+    *("--set", "generator.base_channels=4"),
+    *("--set", "discriminator.base_channels=4"),
+    *("--set", "discriminator.strided_layers=1"),
+    *("--set", "training.epochs=2"),
+]
+
+
+@dataclass
+class Ended:
+    """How a call of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def one_line_about(self, *words: str) -> None:
+        """Assert that stderr is one line with these words, and no traceback."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in lines[0]
+
+
+Sat2map = Callable[..., Ended]
+
+
+@pytest.fixture
+def sat2map(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sat2map:
+    """Return a caller of the command line."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["sat2map", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four training and one validation town of 32 pixels."""
+    directory = tmp_path_factory.mktemp("cli") / "towns"
+    write_pairs(directory, 4, size=32, seed=5)
+    return directory
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny untrained model."""
+    torch.manual_seed(0)
+    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+    card = ModelCard(generator=spec, normalisation="none", data=DataFacts(name="nothing"))
+    save_model(tmp_path / "tiny", build_generator(spec), card)
+    return tmp_path / "tiny"
+
+
+def picture(path: Path, height: int = 20, width: int = 30) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def tree(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
+
+
+# The main path.
+
+
+def test_from_towns_to_figures(sat2map: Sat2map, tmp_path: Path) -> None:
+    data, run = tmp_path / "towns", tmp_path / "run"
+    drawn = sat2map("data", "synthetic", data, "--pairs", 4, "--size", 32, "--seed", 1)
+    assert (drawn.code, drawn.out.strip()) == (0, str(data))
+    trained = sat2map("train", "--recipe", "pix2pix", "--data", data, "--out", run, *TRAINING)
+    assert (trained.code, trained.out.strip()) == (0, str(run / "model"))
+    assert "training: 8/8" in trained.err
+    again = sat2map(
+        "train", "--recipe", "pix2pix", "--data", data, "--out", run, *TRAINING, "--resume"
+    )
+    assert (again.code, again.out.strip()) == (0, str(run / "model"))
+
+    scored = sat2map("evaluate", run / "model", "--data", data, "--size", "native", "--json", "-q")
+    assert (scored.code, scored.err) == (0, "")
+    figures = json.loads(scored.out)
+    assert figures["pictures"] == 1
+    assert {"l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou"} <= set(figures["metrics"])
+    published = sat2map(
+        "evaluate", run / "model", "--data", data, "--size", 32, "--as-published", "--seed", 3
+    )
+    assert published.code == 0
+    assert "psnr" in published.out
+    report = sat2map("evaluate", run / "model", "--data", data, "--report", tmp_path / "page")
+    assert report.code == 0
+    assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
+
+    shown = sat2map("info", run / "model")
+    assert shown.code == 0
+    assert "unet" in shown.out
+    assert "parameters" in shown.out
+    facts = json.loads(sat2map("info", run / "model", "--json").out)
+    assert facts["name"] == "run"
+    assert facts["resolution_m"] == [1.6, 1.6]
+
+
+def test_translate_a_picture_and_a_folder(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
+    photo = picture(tmp_path / "photo.jpg")
+    out = tmp_path / "out" / "map.png"
+    done = sat2map("translate", photo, out, "--model", model, "--compare")
+    assert (done.code, done.out.strip()) == (0, str(out))
+    with Image.open(out) as result, Image.open(out.with_name("map.compare.png")) as both:
+        assert (result.size, both.size) == ((30, 20), (60, 20))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture(folder / "a.png"), picture(folder / "b.webp", 1, 1)
+    many = sat2map("translate", folder, tmp_path / "maps", "--model", model)
+    assert many.code == 0
+    assert tree(tmp_path / "maps") == {"a.png", "b.png"}
+    seeds = [
+        sat2map(
+            *("translate", photo, tmp_path / f"{name}.png", "--model", model),
+            *("--as-published", "--seed", seed),
+        ).code
+        for name, seed in (("s1", 1), ("s1again", 1), ("s2", 2))
+    ]
+    assert seeds == [0, 0, 0]
+    one, again, two = ((tmp_path / f"{name}.png").read_bytes() for name in ("s1", "s1again", "s2"))
+    assert one == again
+    assert one != two
+
+
+def test_import_a_foreign_checkpoint(sat2map: Sat2map, tmp_path: Path) -> None:
+    weights = foreign_resnet()
+    torch.save(weights, tmp_path / "latest_net_G.pth")
+    done = sat2map(
+        *("import", tmp_path / "latest_net_G.pth", tmp_path / "mine"),
+        *("--resolution", "0.9", "--direction", "reverse"),
+    )
+    assert (done.code, done.out.strip()) == (0, str(tmp_path / "mine"))
+    facts = json.loads(sat2map("info", tmp_path / "mine", "--json").out)
+    assert facts["direction"] == "reverse"
+    assert facts["resolution_m"] == [0.9, 0.9]
+    photo = picture(tmp_path / "photo.png", 37, 21)
+    assert sat2map("translate", photo, tmp_path / "m.png", "--model", tmp_path / "mine").code == 0
+
+
+def foreign_resnet() -> dict[str, torch.Tensor]:
+    """Weights with the foreign names of a resnet_6blocks generator, 4 channels wide."""
+    shapes = {"1": (4, 3, 7, 7), "4": (8, 4, 3, 3), "7": (16, 8, 3, 3)}
+    shapes |= {f"{10 + b}.conv_block.{c}": (16, 16, 3, 3) for b in range(6) for c in (1, 5)}
+    shapes |= {"16": (16, 8, 3, 3), "19": (8, 4, 3, 3), "23": (3, 4, 7, 7)}
+    bias = {"16": 8, "19": 4}
+    weights = {}
+    for name, shape in shapes.items():
+        weights[f"model.{name}.weight"] = torch.randn(shape) * 0.1
+        weights[f"model.{name}.bias"] = torch.zeros(bias.get(name, shape[0]))
+    return weights
+
+
+def test_a_scene_has_georeference_and_truth(sat2map: Sat2map, tmp_path: Path) -> None:
+    assert sat2map("data", "synthetic", tmp_path / "s", "--scene", 96, "--seed", 2).code == 0
+    assert {"scene.tif", "scene_map.tif", "scene.geojson", "legend.json"} <= tree(tmp_path / "s")
+
+
+def test_help_and_version(sat2map: Sat2map) -> None:
+    helped = sat2map("--help")
+    assert helped.code == 0
+    for verb in ("data", "train", "evaluate", "translate", "import", "info", "demo"):
+        assert verb in helped.out
+    assert sat2map("--version").out.strip() == "0.1.0"
+    assert sat2map("frobnicate").code == 2
+
+
+# Bad input. Usage ends with 2, data with 1.
+
+
+def test_a_truncated_jpeg_and_a_text_named_jpg_in_a_folder_leave_the_good_ones_done(
+    sat2map: Sat2map, tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture(folder / "good.jpg", 64, 64)
+    cut = picture(folder / "cut.jpg", 64, 64)
+    cut.write_bytes(cut.read_bytes()[:500])
+    (folder / "text.jpg").write_text("not a picture")
+    done = sat2map("translate", folder, tmp_path / "maps", "--model", model)
+    assert done.code == 1
+    done.one_line_about("cut.jpg", "text.jpg", "1 done")
+    assert tree(tmp_path / "maps") == {"good.png"}
+
+
+@pytest.mark.parametrize("bad", ["cut", "text", "odd", "unequal"])
+def test_bad_pairs_are_named_and_the_good_ones_scored(
+    sat2map: Sat2map, tmp_path: Path, model: Path, towns: Path, bad: str
+) -> None:
+    data, good = tmp_path / "data", (towns / "val").glob("*.png")
+    (data / "val").mkdir(parents=True)
+    first = next(good)
+    if bad == "unequal":
+        for side, width in (("source", 32), ("target", 31)):
+            (data / "val" / side).mkdir()
+            picture(data / "val" / side / "good.png", 32, 32)
+            picture(data / "val" / side / "bad.png", 32, width)
+    else:
+        (data / "val" / "good.png").write_bytes(first.read_bytes())
+        path = picture(data / "val" / "bad.png", 32, 63 if bad == "odd" else 64)
+        if bad == "cut":
+            path.write_bytes(path.read_bytes()[:300])
+        if bad == "text":
+            path.write_text("not a picture")
+    done = sat2map("evaluate", model, "--data", data, "--size", "native", "--json", "-q")
+    assert done.code == 1
+    done.one_line_about("bad.png", "1 done")
+    assert json.loads(done.out)["pictures"] == 1
+    trained = sat2map("train", "--recipe", "pix2pix", "--data", data, "--out", tmp_path / "run")
+    assert trained.code == 1
+    trained.one_line_about("train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_names_every_bad_pair(sat2map: Sat2map, tmp_path: Path, towns: Path) -> None:
+    data = tmp_path / "data"
+    (data / "train").mkdir(parents=True)
+    picture(data / "train" / "odd.png", 32, 63)
+    (data / "train" / "text.jpg").write_text("not a picture")
+    done = sat2map("train", "--recipe", "pix2pix", "--data", data, "--out", tmp_path / "run")
+    assert done.code == 1
+    done.one_line_about("odd.png", "text.jpg")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_and_one_without_train(
+    sat2map: Sat2map, tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = sat2map("translate", tmp_path / "empty", tmp_path / "out", "--model", model)
+    assert done.code == 1
+    done.one_line_about("empty", "no pictures")
+    done = sat2map("train", "--recipe", "pix2pix", "--data", tmp_path / "empty", "--out", "run")
+    assert done.code == 1
+    done.one_line_about("empty", "'train'", "DIR/train/")
+    (tmp_path / "empty" / "train").mkdir()
+    done = sat2map("train", "--recipe", "pix2pix", "--data", tmp_path / "empty", "--out", "run")
+    assert done.code == 1
+    done.one_line_about("no pictures")
+
+
+def png(path: Path, depth: int, colour: int, width: int, height: int, data: bytes) -> Path:
+    """Write a PNG chunk by chunk, so that its header may say what it likes."""
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, body in (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(data)),
+        (b"IEND", b""),
+    ):
+        parts.append(struct.pack(">I", len(body)) + kind + body)
+        parts.append(struct.pack(">I", zlib.crc32(kind + body)))
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "words"),
+    [(16, 0, 8, "8 bits"), (16, 2, 24, "8 bits"), (1, 0, 1, "1 bit per pixel")],
+)
+def test_pictures_of_other_depths(
+    sat2map: Sat2map, tmp_path: Path, model: Path, depth: int, colour: int, row: int, words: str
+) -> None:
+    path = png(tmp_path / "deep.png", depth, colour, 4, 4, (b"\0" + bytes(row)) * 4)
+    done = sat2map("translate", path, tmp_path / "map.png", "--model", model)
+    assert done.code == 1
+    done.one_line_about("deep.png", words)
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(
+    sat2map: Sat2map, tmp_path: Path, model: Path
+) -> None:
+    path = png(tmp_path / "bomb.png", 8, 2, 100_000, 100_000, bytes(1000))
+    done = sat2map("translate", path, tmp_path / "map.png", "--model", model)
+    assert done.code == 1
+    done.one_line_about("bomb.png", "500,000,000", "--max-pixels")
+    small = picture(tmp_path / "small.png")
+    done = sat2map("translate", small, tmp_path / "m.png", "--model", model, "--max-pixels", 599)
+    assert done.code == 1
+    done.one_line_about("small.png", "599")
+
+
+def test_an_output_folder_that_cannot_be_written(
+    sat2map: Sat2map,
+    tmp_path: Path,
+    model: Path,
+    towns: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photo = picture(tmp_path / "photo.png")
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    # Whoever runs the tests may be root, whom no mode of a folder stops.
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = sat2map("translate", photo, tmp_path / "no" / "map.png", "--model", model)
+    assert done.code == 1
+    done.one_line_about("map.png", "Permission denied", "may write to")
+    done = sat2map("data", "synthetic", tmp_path / "no", "--pairs", 1, "--size", 16)
+    assert done.code == 1
+    done.one_line_about("no", "Permission denied")
+    done = sat2map(
+        "train", "--recipe", "pix2pix", "--data", towns, "--out", tmp_path / "no", *TRAINING
+    )
+    assert done.code == 1
+    done.one_line_about("Permission denied")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    sat2map: Sat2map, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, out = picture(tmp_path / "photo.png"), tmp_path / "out"
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(whole, "_flush", full)
+    done = sat2map("translate", photo, out / "map.png", "--model", model)
+    assert done.code == 1
+    done.one_line_about("map.png", "No space left", "Free some space")
+    assert tree(out) == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.epoch=3", "training.epoch"),
+        ("trainig.epochs=3", "trainig"),
+        ("optimiser.learning_rate=-0.1", "optimiser.learning_rate"),
+        ("training.epochs=lots", "training.epochs"),
+    ],
+)
+def test_bad_settings(
+    sat2map: Sat2map, tmp_path: Path, towns: Path, setting: str, words: str
+) -> None:
+    run = tmp_path / "run"
+    done = sat2map("train", "--recipe", "l1", "--data", towns, "--out", run, "--set", setting)
+    assert done.code == 2
+    done.one_line_about(words)
+    assert not run.exists()
+
+
+def test_an_unknown_recipe_names_the_shipped_ones(sat2map: Sat2map, towns: Path) -> None:
+    done = sat2map("train", "--recipe", "pix3pix", "--data", towns, "--out", "run")
+    assert done.code == 2
+    done.one_line_about("pix3pix", "encoder_decoder")
+
+
+def test_a_damaged_model_folder(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
+    photo, out = picture(tmp_path / "photo.png"), tmp_path / "map.png"
+    weights = (model / "model.safetensors").read_bytes()
+    for damage, words in (
+        (lambda: (model / "model.safetensors").write_bytes(weights[:-100]), "safetensors"),
+        (lambda: (model / "model.safetensors").unlink(), "is missing"),
+        (lambda: (model / "model.json").write_text("{"), "model.json"),
+        (lambda: (model / "model.json").unlink(), "model.json"),
+    ):
+        damage()
+        done = sat2map("translate", photo, out, "--model", model)
+        assert done.code == 1
+        done.one_line_about(words)
+    done = sat2map("info", tmp_path / "nowhere")
+    assert done.code == 1
+    done.one_line_about("nowhere")
+    assert not out.exists()
+
+
+def test_a_malicious_pickle_does_not_run(sat2map: Sat2map, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'harmed'}",)
+
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps({"model.model.0.weight": Evil()}))
+    done = sat2map("import", path, tmp_path / "out")
+    assert done.code == 1
+    done.one_line_about("evil.pth", "not opened")
+    torch.save({"model.model.0.weight": Evil()}, path)
+    done = sat2map("import", path, tmp_path / "out")
+    assert done.code == 1
+    done.one_line_about("evil.pth", "not opened")
+    assert not (tmp_path / "harmed").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns: Path) -> None:
+    photo = picture(tmp_path / "photo.png")
+    for arguments, words in (
+        (("evaluate", model, "--data", towns, "--size", "big"), "--size"),
+        (("import", photo, tmp_path / "o", "--direction", "up"), "--direction"),
+        (("import", photo, tmp_path / "o", "--resolution", "fine"), "--resolution"),
+        (("data", "synthetic", tmp_path / "o"), "--pairs N"),
+        (("data", "download", "mops", tmp_path / "o"), "mops"),
+        (("translate", photo, photo, "--model", model), "input itself"),
+        (("translate", photo, tmp_path / "map.gif", "--model", model), "map.gif"),
+    ):
+        done = sat2map(*arguments)
+        assert done.code == 2, arguments
+        done.one_line_about(words)
+    wrong = sat2map("translate", photo, tmp_path / "map.png")
+    assert wrong.code == 2  # until a model ships with the package, one must be named
