@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+
+settings.register_profile("sat2map", deadline=None)  # no test asserts a time
+settings.load_profile("sat2map")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
+
+from sat2map.data.pictures import read_picture
+from sat2map.errors import BatchError, DataError, OutputError, UsageError
+from sat2map.translation import batch
+from sat2map.translation import translator as translator_module
+from sat2map.translation.batch import Options, translate_path
+from sat2map.translation.translator import Translator, load
+
+PLAIN = Options()
+
+
+@pytest.fixture
+def translator(model_folder: Path) -> Translator:
+    return load(model_folder, "cpu")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return save(tmp_path / "photo.png", 20, 24)
+
+
+def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.webp", "map.tif", "new/map.PNG"])
+def test_a_picture_becomes_a_picture_of_its_size(
+    translator: Translator, photo: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / name
+    assert translate_path(translator, photo, target, PLAIN) == [target]
+    expected = translator.translate(read_picture(photo).pixels)
+    written = read_picture(target)
+    assert np.array_equal(written.pixels, expected)
+    assert written.alpha is None
+
+
+def test_jpeg_is_written_near_enough(translator: Translator, photo: Path, tmp_path: Path) -> None:
+    target = tmp_path / "map.jpg"
+    translate_path(translator, photo, target, PLAIN)
+    expected = translator.translate(read_picture(photo).pixels)
+    assert np.abs(read_picture(target).pixels.astype(int) - expected).mean() < 8
+
+
+def test_as_published_with_a_seed(translator: Translator, photo: Path, tmp_path: Path) -> None:
+    options = Options(published=True, seed=5)
+    translate_path(translator, photo, tmp_path / "a.png", options)
+    expected = translator.translate(read_picture(photo).pixels, published=True, seed=5)
+    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, expected)
+
+
+def test_a_comparison_shows_both_side_by_side(
+    translator: Translator, photo: Path, tmp_path: Path
+) -> None:
+    translate_path(translator, photo, tmp_path / "my.map.png", Options(compare=True))
+    beside = read_picture(tmp_path / "my.map.compare.png").pixels
+    assert np.array_equal(beside[:, :24], read_picture(photo).pixels)
+    assert np.array_equal(beside[:, 24:], read_picture(tmp_path / "my.map.png").pixels)
+
+
+def test_a_folder_becomes_a_folder_of_png(translator: Translator, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    for i, name in enumerate(("2.jpg", "10.webp", "b.tif", "a.png")):
+        save(source / name, 8 + i, 16)
+    (source / "notes.txt").write_text("no picture")
+    calls: list[tuple[int, int]] = []
+    written = translate_path(
+        translator, source, tmp_path / "maps", PLAIN, lambda i, n: calls.append((i, n))
+    )
+    assert [path.name for path in written] == ["2.png", "10.png", "a.png", "b.png"]
+    assert names(tmp_path / "maps") == ["10.png", "2.png", "a.png", "b.png"]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for path, picture in zip(written, ("2.jpg", "10.webp", "a.png", "b.tif"), strict=True):
+        expected = translator.translate(read_picture(source / picture).pixels)
+        assert np.array_equal(read_picture(path).pixels, expected)
+
+
+def test_a_broken_picture_among_good_ones_is_named_and_the_others_are_done(
+    translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    (source / "2.jpg").write_text("no picture")
+    save(source / "3.png", 8, 8)
+    Image.new("I;16", (8, 8)).save(source / "4.png")
+    with pytest.raises(BatchError) as caught:
+        translate_path(translator, source, tmp_path / "maps", PLAIN)
+    assert names(tmp_path / "maps") == ["1.png", "3.png"]
+    line = str(caught.value)
+    assert line.startswith("2 items could not be used, 2 done: ")
+    assert f"{source / '2.jpg'}: is not a PNG, JPEG or WebP picture" in line
+    assert f"{source / '4.png'}: has more than 8 bits per channel" in line
+    assert len(line.splitlines()) == 1
+
+
+def test_the_same_stem_twice_is_an_error_for_the_second(
+    translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "a.jpg", 8, 8)
+    save(source / "a.png", 16, 8)
+    with pytest.raises(BatchError, match=r"a\.png: has the same stem as another picture"):
+        translate_path(translator, source, tmp_path / "maps", PLAIN)
+    assert read_picture(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
+
+
+def test_too_large_as_published_is_an_item_of_the_batch(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator_module, "MAX_PUBLISHED_PIXELS", 100)
+    source = tmp_path / "photos"
+    save(source / "1.png", 16, 16)
+    save(source / "2.png", 8, 8)
+    with pytest.raises(BatchError, match=r"1\.png: 16 x 16 pixels are too many"):
+        translate_path(translator, source, tmp_path / "maps", Options(published=True))
+    assert names(tmp_path / "maps") == ["2.png"]
+
+
+def test_a_full_disk_ends_the_batch(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("cannot be written", where="maps", remedy="Free some space.")
+
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    save(source / "2.png", 8, 8)
+    monkeypatch.setattr(batch, "write_picture", full)
+    with pytest.raises(OutputError):
+        translate_path(translator, source, tmp_path / "maps", PLAIN)
+
+
+def test_alpha_is_kept_and_what_lies_under_it_does_not_leak(
+    translator: Translator, tmp_path: Path
+) -> None:
+    alpha = np.zeros((24, 24), np.uint8)
+    alpha[4:20, 6:18] = 255
+    alpha[4, 6] = 7
+    visible = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    results = []
+    for hidden in (0, 255):
+        pixels = np.where(alpha[..., None] > 0, visible, np.uint8(hidden))
+        path = tmp_path / f"{hidden}.png"
+        Image.fromarray(np.dstack([pixels, alpha])).save(path)
+        target = tmp_path / f"{hidden}.map.png"
+        translate_path(translator, path, target, PLAIN)
+        results.append(read_picture(target))
+    assert np.array_equal(results[0].alpha, alpha)  # type: ignore[arg-type]
+    assert np.array_equal(results[0].pixels, results[1].pixels)
+    translate_path(translator, tmp_path / "0.png", tmp_path / "flat.jpg", PLAIN)
+    assert read_picture(tmp_path / "flat.jpg").alpha is None
+
+
+def test_a_wholly_transparent_picture_is_translated(translator: Translator, tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    translate_path(translator, tmp_path / "clear.png", tmp_path / "out.png", PLAIN)
+    written = read_picture(tmp_path / "out.png")
+    assert written.alpha is not None
+    assert not written.alpha.any()
+
+
+@pytest.mark.parametrize("name", ["map.gif", "map", "map.npy"])
+def test_a_name_for_no_picture_is_refused(
+    translator: Translator, photo: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"{name}: is not a name for a picture"):
+        translate_path(translator, photo, tmp_path / name, PLAIN)
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_the_input_is_never_overwritten(translator: Translator, photo: Path) -> None:
+    folder, before = photo.parent, photo.read_bytes()
+    with pytest.raises(UsageError, match="is the input itself"):
+        translate_path(translator, photo, folder / "x" / ".." / photo.name, PLAIN)
+    with pytest.raises(UsageError, match="another folder"):
+        translate_path(translator, folder, folder, PLAIN)
+    with pytest.raises(UsageError, match="another folder"):
+        translate_path(translator, folder, photo, PLAIN)
+    assert photo.read_bytes() == before
+    assert names(folder) == ["photo.png"]
+
+
+def test_what_is_not_there_or_empty(translator: Translator, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.png: there is no such file"):
+        translate_path(translator, tmp_path / "no.png", tmp_path / "map.png", PLAIN)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: has no pictures"):
+        translate_path(translator, tmp_path / "empty", tmp_path / "maps", PLAIN)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_max_pixels(translator: Translator, photo: Path, tmp_path: Path) -> None:
+    options = replace(PLAIN, max_pixels=20 * 24)
+    translate_path(translator, photo, tmp_path / "map.png", options)
+    with pytest.raises(DataError, match=r"24 x 20 pixels are more than the 479.*--max-pixels"):
+        translate_path(translator, photo, tmp_path / "b.png", replace(PLAIN, max_pixels=479))
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_other_bands_are_refused(translator: Translator, tmp_path: Path) -> None:
+    facts = {"width": 8, "height": 8, "count": 4, "dtype": "uint8", "photometric": "minisblack"}
+    with (
+        pytest.warns(NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "four.tif", "w", driver="GTiff", alpha="no", **facts) as file,
+    ):
+        file.write(np.zeros((4, 8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"four\.tif: has 4 bands, but the model takes 3: red"):
+        translate_path(translator, tmp_path / "four.tif", tmp_path / "map.png", PLAIN)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sat2map.translation.tiling import blend_rows, mirrored, ramp, spans
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """Length, window, overlap and multiple that fit together."""
+    multiple = draw(st.integers(1, 8))
+    window = multiple * draw(st.integers(1, 8))
+    overlap = draw(st.integers(0, window // 2))
+    return draw(st.integers(1, 300)), window, overlap, multiple
+
+
+@given(axes())
+def test_every_pixel_is_covered_and_the_weights_sum_to_one(axis: tuple[int, int, int, int]) -> None:
+    length, window, overlap, multiple = axis
+    windows = spans(length, window, overlap, multiple)
+    end = windows[-1].start + windows[-1].size
+    assert end >= length
+    total = np.zeros(end)
+    for span in windows:
+        weights = span.weights()
+        assert weights.dtype == np.float32
+        assert len(weights) == span.size
+        assert (weights > 0).all()
+        total[span.start : span.start + span.size] += weights
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+@given(axes())
+def test_the_windows_form_a_regular_grid(axis: tuple[int, int, int, int]) -> None:
+    length, window, overlap, multiple = axis
+    windows = spans(length, window, overlap, multiple)
+    assert all(span.size % multiple == 0 for span in windows)
+    assert [span.start for span in windows] == [i * (window - overlap) for i in range(len(windows))]
+    if (window - overlap) % multiple == 0:
+        assert all(span.start % multiple == 0 for span in windows)
+    if length <= window:
+        assert len(windows) == 1
+        assert windows[0].size - length < multiple
+    else:
+        # The last one is needed: the one before ends within the picture.
+        assert windows[-2].start + window < length
+        assert {span.size for span in windows} == {window}
+    assert (windows[0].rise, windows[-1].fall) == (0, 0)
+    assert all(a.fall == b.rise == overlap for a, b in pairwise(windows))
+
+
+@pytest.mark.parametrize(
+    "axis", [(0, 4, 0, 1), (9, 4, 0, 3), (9, 4, 3, 1), (9, 4, -1, 1), (9, 4, 0, 0)]
+)
+def test_what_does_not_fit_together_is_refused(axis: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="no windows of 4"):
+        spans(*axis)
+
+
+@given(st.integers(1, 64))
+def test_a_ramp_and_its_mirror_image_sum_to_one(length: int) -> None:
+    weights = ramp(length)
+    np.testing.assert_allclose(weights + weights[::-1], 1, atol=1e-6)
+    assert (np.diff(weights) > 0).all()
+    assert 0 < weights[0] <= weights[-1] < 1
+
+
+@given(st.integers(-500, 500), st.integers(1, 500), st.integers(1, 60))
+def test_mirrored_indices_are_those_of_numpys_reflection(
+    start: int, size: int, length: int
+) -> None:
+    indices = mirrored(start, size, length)
+    assert len(indices) == size
+    assert indices.min() >= 0
+    assert indices.max() < length
+    before, after = max(0, -start), max(0, start + size - length)
+    reflected = np.pad(np.arange(length), (before, after), mode="reflect")
+    first = start + before
+    assert np.array_equal(indices, reflected[first : first + size])
+
+
+@given(axes(), st.integers(0, 2**31))
+def test_blended_rows_come_once_and_in_order(axis: tuple[int, int, int, int], seed: int) -> None:
+    length, *_ = axis
+    rows = spans(*axis)
+    end = rows[-1].start + rows[-1].size
+    picture = np.random.default_rng(seed).random((end, 2, 1), np.float32)
+    held = 0
+
+    def strips() -> object:
+        nonlocal held
+        for row in rows:
+            held += 1
+            yield picture[row.start : row.start + row.size].copy()
+
+    emitted: list[NDArray[np.float32]] = []
+    reached = 0
+    for top, finished in blend_rows(rows, strips()):  # type: ignore[arg-type]
+        assert top == reached
+        reached += len(finished)
+        emitted.append(finished.copy())
+        # Streaming: a strip's rows come out before the strip after it is asked for.
+        assert len(emitted) == held
+    assert reached == end >= length
+    np.testing.assert_allclose(np.concatenate(emitted), picture, atol=1e-6)
+
+
+def test_the_strips_that_come_in_are_blended_linearly() -> None:
+    rows = spans(6, 4, 2)
+    strips = iter([np.zeros((4, 1, 1), np.float32), np.ones((4, 1, 1), np.float32)])
+    values = np.concatenate([strip.copy() for _, strip in blend_rows(rows, strips)])
+    assert values.ravel().tolist() == [0, 0, 0.25, 0.75, 1, 1]

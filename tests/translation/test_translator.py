@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sat2map.errors import ModelError, UsageError
+from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.translation import translator as module
+from sat2map.translation.translator import Translator, load
+
+
+class Identity(nn.Module):
+    """Answers what it is given, and keeps the sizes that it saw."""
+
+    def __init__(self, multiple: int) -> None:
+        super().__init__()
+        self.multiple = multiple
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, source: Tensor) -> Tensor:
+        self.seen.append(tuple(source.shape[2:]))
+        return source
+
+
+def picture(height: int, width: int, bands: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, bands), dtype=np.uint8)
+
+
+def identity(multiple: int = 4) -> tuple[Translator, Identity]:
+    network = Identity(multiple)
+    card = ModelCard(generator=GeneratorSpec(name="unet", arguments={}), normalisation="none")
+    return Translator(Model(network, card, Path("identity")), "cpu"), network
+
+
+def unet(**arguments: Any) -> Translator:
+    """A translator whose statistics and weights are not those of a fresh network."""
+    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4, **arguments})
+    torch.manual_seed(0)
+    network = build_generator(spec)
+    for parameter in network.parameters():
+        parameter.data.mul_(5)
+    bands = tuple(f"band_{i + 1}" for i in range(arguments.get("in_channels", 3)))
+    card = ModelCard(generator=spec, normalisation="none", bands=bands)
+    return Translator(Model(network, card, Path("unet")), "cpu")
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 16)
+    monkeypatch.setattr(module, "OVERLAP", 4)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 4, 8, 16]), st.booleans())
+def test_a_network_that_changes_nothing_gives_the_picture_back(
+    height: int, width: int, multiple: int, published: bool
+) -> None:
+    source = picture(height, width, seed=height * 50 + width)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WINDOW", 16)
+        patch.setattr(module, "OVERLAP", 4)
+        translator, network = identity(multiple)
+        result = translator.translate(source, published=published)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result, source)
+    assert all(side % multiple == 0 for size in network.seen for side in size)
+    assert published or all(side <= 16 for size in network.seen for side in size)
+
+
+def test_every_value_comes_back_through_blended_windows(small_windows: None) -> None:
+    source = np.resize(np.arange(256, dtype=np.uint8), (40, 40, 3))
+    assert np.array_equal(identity()[0].translate(source), source)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 16), (16, 16), (33, 35)])
+def test_any_size_is_translated_and_twice_the_same(
+    size: tuple[int, int], small_windows: None
+) -> None:
+    translator, source = unet(), picture(*size)
+    result = translator.translate(source)
+    assert result.shape == (*size, 3)
+    assert np.array_equal(translator.translate(source), result)
+    published = translator.translate(source, published=True)
+    assert published.shape == (*size, 3)
+
+
+def test_what_a_window_answers_does_not_depend_on_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Deterministic prediction far from a change stays as it was, to the last bit."""
+    monkeypatch.setattr(module, "WINDOW", 32)
+    monkeypatch.setattr(module, "OVERLAP", 16)
+    translator, source = unet(), picture(100, 32)
+    changed = source.copy()
+    changed[80:] = 255
+    one, other = translator.translate(source), translator.translate(changed)
+    assert np.array_equal(one[:48], other[:48])
+    assert not np.array_equal(one[80:], other[80:])
+
+
+def test_one_window_is_what_the_network_answers() -> None:
+    translator, source = unet(), picture(16, 32)
+    with torch.no_grad():
+        values = torch.from_numpy(source).permute(2, 0, 1)[None].float() / 127.5 - 1
+        answer = translator._network(values)[0].permute(1, 2, 0).numpy()
+    expected = np.rint((answer + 1) * 127.5)
+    assert np.abs(translator.translate(source) - expected).max() <= 1
+
+
+def test_progress_counts_the_windows(small_windows: None) -> None:
+    calls: list[tuple[int, int]] = []
+    translator, network = identity()
+    translator.translate(picture(30, 20), progress=lambda done, all_: calls.append((done, all_)))
+    assert calls == [(i + 1, 6) for i in range(6)]
+    assert network.seen == [(16, 16)] * 6
+
+
+def test_as_published_a_seed_repeats_the_dropout() -> None:
+    translator, source = unet(), picture(20, 20)
+    first = translator.translate(source, published=True, seed=3)
+    assert np.array_equal(translator.translate(source, published=True, seed=3), first)
+    assert not np.array_equal(translator.translate(source, published=True, seed=4), first)
+    assert not np.array_equal(translator.translate(source), first)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance_calibrated"])
+def test_as_published_touches_neither_the_model_nor_the_random_state(norm: str) -> None:
+    translator, source = unet(norm=norm), picture(20, 20)
+    before = {k: v.clone() for k, v in translator._network.state_dict().items()}
+    deterministic = translator.translate(source)
+    state = torch.random.get_rng_state()
+    translator.translate(source, published=True)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    after = translator._network.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert np.array_equal(translator.translate(source), deterministic)
+
+
+def test_as_published_takes_the_pictures_own_statistics() -> None:
+    """A picture brightened as a whole is normalised back by its first norm, near enough."""
+    translator = unet(dropout=0.0)
+    source = picture(32, 32) // 2
+    results = [translator.translate(s, published=True) for s in (source, source + 40)]
+    far = [translator.translate(s) for s in (source, source + 40)]
+
+    def difference(pair: list[NDArray[np.uint8]]) -> float:
+        return float(np.abs(pair[0].astype(float) - pair[1]).mean())
+
+    assert difference(results) < difference(far)
+
+
+def test_too_large_as_published_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PUBLISHED_PIXELS", 400)
+    translator = identity()[0]
+    assert translator.translate(picture(20, 20), published=True).shape == (20, 20, 3)
+    with pytest.raises(UsageError, match="21 x 20 pixels are too many"):
+        translator.translate(picture(20, 21), published=True)
+    assert translator.translate(picture(20, 21)).shape == (20, 21, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (np.zeros((8, 8, 3), np.uint16), "not uint16"),
+        (np.zeros((8, 8, 3), np.float32), "not float32"),
+        (np.zeros((8, 8), np.uint8), r"\[8, 8\]"),
+        (np.zeros((8, 8, 4), np.uint8), r"takes uint8 \[H,W,3\]"),
+        (np.zeros((0, 8, 3), np.uint8), "no pixels"),
+    ],
+)
+def test_other_arrays_are_refused(source: Any, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        identity()[0].translate(source)
+
+
+def test_bands_are_free() -> None:
+    translator = unet(in_channels=5, out_channels=2)
+    assert translator.translate(picture(20, 20, 5)).shape == (20, 20, 2)
+
+
+def test_a_network_larger_than_the_window_gets_what_it_needs(small_windows: None) -> None:
+    translator, network = identity(multiple=32)
+    source = picture(20, 70)
+    assert np.array_equal(translator.translate(source), source)
+    assert set(network.seen) == {(32, 32)}
+
+
+def test_arrays_that_are_read_only_or_not_contiguous_are_taken(small_windows: None) -> None:
+    source = picture(20, 20)[:, ::-1]
+    source.setflags(write=False)
+    assert np.array_equal(identity()[0].translate(source), source)
+
+
+def test_loading_a_folder(model_folder: Path) -> None:
+    translator = load(model_folder, "cpu")
+    assert translator.name == "tiny"
+    assert translator.card.bands == ("red", "green", "blue")
+    assert translator.translate(picture(20, 20)).shape == (20, 20, 3)
+    with pytest.raises(ModelError, match="no such model folder"):
+        load(model_folder / "other")
