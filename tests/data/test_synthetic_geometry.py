@@ -82,6 +82,12 @@ def test_streets_stay_in_their_district_and_cut_it_into_blocks(district):
     assert streets
     for line in streets + ends:
         assert line.within(area.buffer(0.01))
+    for line in streets:
+        # None runs beside the road that the outline of the district is.
+        inside = [line.interpolate(share, normalized=True) for share in (0.25, 0.5, 0.75)]
+        assert any(place.distance(area.exterior) >= 30 for place in inside)
+    for line in ends:
+        assert min(line.distance(street) for street in streets) < 1
     blocks = polygons(area.difference(shapely.union_all(streets).buffer(4)), 60.0)
     assert len(blocks) >= 3
     assert max(block.area for block in blocks) < 0.6 * area.area

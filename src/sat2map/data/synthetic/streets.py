@@ -6,10 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import shapely
-from shapely.geometry import LineString, Polygon
+from shapely.geometry import LineString, Point, Polygon
 
 from sat2map.data.synthetic.geometry import lines, polygons
 from sat2map.data.synthetic.world import District, Floats
+
+_BLOCK_AREA: dict[District, float] = {
+    "organic": 6500.0, "village": 22000.0, "campus": 32000.0, "fields": 90000.0,
+}  # fmt: skip
+"""About how large the blocks of a district without a pattern are, square metres."""
 
 
 def lay_streets(
@@ -23,27 +28,32 @@ def lay_streets(
         angle: Direction of the main roads around it, radians.
         rng: Where its variety comes from.
     """
+    ends: list[LineString] = []
     if district == "downtown":
-        return _grid(area, angle, rng, (72, 95), (80, 125), 0.0), []
-    if district == "dense":
-        return _grid(area, angle, rng, (80, 100), (110, 170), rng.choice([0.0, 6.0])), []
-    if district == "grid":
-        return _grid(area, angle, rng, (76, 92), (140, 220), rng.choice([0.0, 0.0, 5.0])), []
-    if district == "radial":
-        return _rings(area, rng), []
-    if district == "organic":
-        return _grown(area, rng, 6500.0), []
-    if district == "curvy":
-        return _bent(area, angle, rng)
-    if district == "village":
-        return _grown(area, rng, 22000.0), []
-    if district == "industrial":
-        return _grid(area, angle, rng, (130, 190), (210, 320), 0.0), []
-    if district == "campus":
-        return _grown(area, rng, 32000.0), []
-    if district == "fields":
-        return _grown(area, rng, 90000.0), []
-    return [], []
+        streets = _grid(area, angle, rng, (72, 95), (80, 125), 0.0)
+    elif district == "dense":
+        streets = _grid(area, angle, rng, (80, 100), (110, 170), rng.choice([0.0, 6.0]))
+    elif district == "grid":
+        streets = _grid(area, angle, rng, (76, 92), (140, 220), rng.choice([0.0, 0.0, 5.0]))
+    elif district == "industrial":
+        streets = _grid(area, angle, rng, (130, 190), (210, 320), 0.0)
+    elif district == "radial":
+        streets = _rings(area, rng)
+    elif district == "curvy":
+        streets, ends = _bent(area, angle, rng)
+    elif district in _BLOCK_AREA:
+        streets = _grown(area, rng, _BLOCK_AREA[district])
+    else:
+        streets = []
+    streets = [line for line in streets if not _hugs(line, area)]
+    joined = shapely.union_all(streets)
+    return streets, [line for line in ends if joined.distance(Point(line.coords[0])) < 1.0]
+
+
+def _hugs(line: LineString, area: Polygon) -> bool:
+    """Return whether a street runs along the outline of its area, where a road is already."""
+    places = shapely.line_interpolate_point(line, [0.25, 0.5, 0.75], normalized=True)
+    return bool((shapely.distance(places, area.exterior) < 30.0).all())
 
 
 def _cut(area: Polygon, found: list[Floats], least: float = 30.0) -> list[LineString]:
