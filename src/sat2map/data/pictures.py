@@ -94,7 +94,7 @@ def write_picture(
     image = Image.fromarray(np.ascontiguousarray(pixels))
     with whole_file(path) as aside:
         if suffix in {".jpg", ".jpeg"}:
-            image.save(aside, quality=95)
+            image.save(aside, quality=95, subsampling=0)  # thin coloured lines stay coloured
         elif suffix == ".webp":
             image.save(aside, lossless=True)
         elif suffix == ".png":

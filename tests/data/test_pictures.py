@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+from sat2map.data import pictures as module
+from sat2map.data.pictures import list_pictures, natural_order, read_picture, write_picture
+from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
+
+GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
+
+
+def rgb(height: int = 6, width: int = 8) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def tiff(
+    path: Path, bands: NDArray[Any], kinds: tuple[ColorInterp, ...] = (), **options: Any
+) -> Path:
+    """Write bands, [C,H,W], as a TIFF that GDAL would write."""
+    count, height, width = bands.shape
+    facts = {"width": width, "height": height, "count": count, "dtype": bands.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", **facts, **options) as file:
+            if kinds:
+                file.colorinterp = kinds
+            file.write(bands)
+    return path
+
+
+def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
+    """A PNG made by hand, of depths that Pillow does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def refused(path: Path, what: str, **options: Any) -> None:
+    """Check that one line names the file, says what is wrong and what to do."""
+    with pytest.raises(DataError, match=what) as caught:
+        read_picture(path, **options)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert len(line.splitlines()) == 1
+    assert caught.value.remedy in line
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".TIFF"])
+def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
+    pixels, alpha = rgb(), GREY
+    write_picture(tmp_path / f"plain{suffix}", pixels)
+    plain = read_picture(tmp_path / f"plain{suffix}")
+    assert np.array_equal(plain.pixels, pixels)
+    assert plain.pixels.dtype == np.uint8
+    assert plain.alpha is None
+    alpha = np.maximum(GREY, 1)  # WebP may change what cannot be seen
+    write_picture(tmp_path / f"alpha{suffix}", pixels, alpha)
+    clear = read_picture(tmp_path / f"alpha{suffix}")
+    assert np.array_equal(clear.pixels, pixels)
+    assert np.array_equal(clear.alpha, alpha)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
+def test_jpeg_is_of_high_quality_and_has_no_alpha(tmp_path: Path, suffix: str) -> None:
+    pixels = np.repeat(np.repeat(rgb(), 8, 0), 8, 1)
+    write_picture(tmp_path / f"a{suffix}", pixels, np.zeros(pixels.shape[:2], np.uint8))
+    read = read_picture(tmp_path / f"a{suffix}")
+    assert read.alpha is None
+    assert np.abs(read.pixels.astype(int) - pixels).mean() < 2
+
+
+def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+    grey = np.repeat(GREY[..., None], 3, 2)
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    Image.fromarray(GREY).save(tmp_path / "grey.jpg", quality=100)
+    Image.fromarray(np.dstack([GREY, GREY])).save(tmp_path / "grey_alpha.png")
+    assert np.array_equal(read_picture(tmp_path / "grey.png").pixels, grey)
+    assert np.abs(read_picture(tmp_path / "grey.jpg").pixels.astype(int) - grey).max() <= 2
+    both = read_picture(tmp_path / "grey_alpha.png")
+    assert np.array_equal(both.pixels, grey)
+    assert np.array_equal(both.alpha, GREY)  # type: ignore[arg-type]
+
+    palette = Image.fromarray(rgb()).quantize(16)
+    palette.save(tmp_path / "palette.png")
+    colours = np.asarray(palette.convert("RGB"))
+    assert np.array_equal(read_picture(tmp_path / "palette.png").pixels, colours)
+    palette.save(tmp_path / "clear.png", transparency=3)
+    clear = read_picture(tmp_path / "clear.png")
+    assert np.array_equal(clear.alpha == 0, np.asarray(palette) == 3)  # type: ignore[operator]
+    assert np.array_equal(clear.pixels, colours)
+
+
+def test_cmyk_jpeg_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (200, 60, 20)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    pixels = read_picture(tmp_path / "a.jpg").pixels
+    assert pixels.shape == (16, 16, 3)
+    assert np.abs(pixels.astype(int) - (200, 60, 20)).max() <= 6
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_the_exif_orientation_is_applied(tmp_path: Path, suffix: str) -> None:
+    image = Image.new("RGB", (32, 16), (250, 250, 250))
+    image.paste((0, 0, 0), (0, 0, 8, 16))  # dark on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    image.save(tmp_path / f"a{suffix}", exif=exif)
+    pixels = read_picture(tmp_path / f"a{suffix}").pixels
+    assert pixels.shape == (32, 16, 3)
+    assert pixels[:6].max() < 60  # what was on the left is on top
+    assert pixels[10:].min() > 200
+
+
+def test_a_png_named_jpg_is_read_by_its_content(tmp_path: Path) -> None:
+    Image.fromarray(rgb()).save(tmp_path / "a.jpg", format="PNG")
+    assert np.array_equal(read_picture(tmp_path / "a.jpg").pixels, rgb())
+
+
+def test_depths_other_than_8_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.uint16) * 256).save(tmp_path / "grey16.png")
+    refused(tmp_path / "grey16.png", "more than 8 bits per channel.*gdal_translate")
+    row = b"\0" + bytes(4 * 6)
+    (tmp_path / "rgb16.png").write_bytes(png(4, 2, 16, 2, row * 2))
+    with Image.open(tmp_path / "rgb16.png") as image:
+        assert image.mode == "RGB"  # Pillow would halve it without a word
+    refused(tmp_path / "rgb16.png", "more than 8 bits per channel")
+    (tmp_path / "rgba16.jpg").write_bytes(png(4, 2, 16, 6, (b"\0" + bytes(4 * 8)) * 2))
+    refused(tmp_path / "rgba16.jpg", "more than 8 bits per channel")
+    Image.new("1", (8, 8)).save(tmp_path / "bit.png")
+    refused(tmp_path / "bit.png", "1 bit per pixel")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(png(100_000, 100_000, 8, 2, b""))
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
+    refused(tmp_path / "bomb.png", r"100000 x 100000 pixels are more than the 500,000,000")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_the_bound_on_pixels_can_be_set(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, rgb())
+    assert read_picture(path, max_pixels=48).pixels.shape == (6, 8, 3)
+    refused(path, "8 x 6 pixels are more than the 47.*--max-pixels", max_pixels=47)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".png", ".webp"):
+        (tmp_path / f"text{suffix}").write_text("This is not a picture.")
+        refused(tmp_path / f"text{suffix}", "is not a PNG, JPEG or WebP picture")
+        (tmp_path / f"empty{suffix}").touch()
+        refused(tmp_path / f"empty{suffix}", "is not a PNG, JPEG or WebP picture")
+    # Formats that only hide behind such a suffix are not opened at all.
+    Image.fromarray(rgb()).save(tmp_path / "deep.png", format="TIFF")
+    refused(tmp_path / "deep.png", "is not a PNG, JPEG or WebP picture")
+    refused(tmp_path / "none.png", "there is no such file")
+    (tmp_path / "folder.png").mkdir()
+    refused(tmp_path / "folder.png", "there is no such file")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
+    write_picture(tmp_path / f"whole{suffix}", rgb(64, 64))
+    content = (tmp_path / f"whole{suffix}").read_bytes()
+    (tmp_path / f"cut{suffix}").write_bytes(content[: len(content) // 2])
+    refused(tmp_path / f"cut{suffix}", "cannot be decoded .*broken")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_damage_anywhere_gives_a_picture_or_one_clear_error(tmp_path: Path, suffix: str) -> None:
+    image = Image.fromarray(rgb(16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image.save(tmp_path / f"whole{suffix}", exif=exif)
+    content = (tmp_path / f"whole{suffix}").read_bytes()
+    random = np.random.default_rng(0)
+    path = tmp_path / f"damaged{suffix}"
+    errors = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in random.integers(0, min(len(damaged), 250), 2):
+            damaged[place] = random.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            assert read_picture(path, max_pixels=10_000).pixels.dtype == np.uint8
+        except DataError as error:
+            errors += 1
+            assert error.where == str(path)
+    assert errors
+
+
+def test_a_file_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    write_picture(tmp_path / "a.png", rgb())
+    monkeypatch.setattr(Image, "open", denied)
+    refused(tmp_path / "a.png", r"cannot be decoded \(Permission denied\)")
+
+
+def test_tiffs_of_several_kinds(tmp_path: Path) -> None:
+    bands = np.random.default_rng(1).integers(0, 256, (5, 6, 8), dtype=np.uint8)
+    three = read_picture(tiff(tmp_path / "3.tif", bands[:3], photometric="rgb"))
+    assert np.array_equal(three.pixels, bands[:3].transpose(1, 2, 0))
+    assert three.alpha is None
+    four = read_picture(tiff(tmp_path / "4.tif", bands[:4], photometric="rgb", alpha="no"))
+    assert np.array_equal(four.pixels, bands[:4].transpose(1, 2, 0))
+    assert four.alpha is None
+    five = read_picture(tiff(tmp_path / "5.tif", bands))
+    assert five.pixels.shape == (6, 8, 5)
+    clear = read_picture(tiff(tmp_path / "rgba.tif", bands[:4], photometric="rgb", alpha="yes"))
+    assert np.array_equal(clear.pixels, bands[:3].transpose(1, 2, 0))
+    assert np.array_equal(clear.alpha, bands[3])  # type: ignore[arg-type]
+    grey = read_picture(tiff(tmp_path / "1.tif", bands[:1]))
+    assert np.array_equal(grey.pixels, np.repeat(bands[0][..., None], 3, 2))
+    both = (ColorInterp.gray, ColorInterp.alpha)
+    grey = read_picture(tiff(tmp_path / "2.tif", bands[:2], both))
+    assert grey.pixels.shape == (6, 8, 3)
+    assert np.array_equal(grey.alpha, bands[1])  # type: ignore[arg-type]
+
+
+def test_a_palette_tiff_becomes_rgb(tmp_path: Path) -> None:
+    palette = Image.fromarray(rgb()).quantize(16)
+    palette.save(tmp_path / "palette.tif")
+    read = read_picture(tmp_path / "palette.tif")
+    assert np.array_equal(read.pixels, np.asarray(palette.convert("RGB")))
+    assert read.alpha is None
+
+
+def test_tiffs_that_cannot_be_used(tmp_path: Path) -> None:
+    ones = np.ones((3, 64, 64))
+    for kind in ("uint16", "int16", "float32"):
+        path = tiff(tmp_path / f"{kind}.tif", ones.astype(kind))
+        refused(path, f"has the type {kind}, not 8 bits per channel.*gdal_translate")
+    refused(tiff(tmp_path / "n4.tif", ones[:1].astype(np.uint8), nbits=4), "has 4 bits per channel")
+    (tmp_path / "text.tif").write_text("This is not a picture.")
+    refused(tmp_path / "text.tif", "cannot be decoded .*broken or not a TIFF")
+    whole = tiff(tmp_path / "whole.tif", np.resize(rgb(), (3, 64, 64)), compress="deflate")
+    (tmp_path / "cut.tif").write_bytes(whole.read_bytes()[:-2000])
+    refused(tmp_path / "cut.tif", "cannot be decoded .*broken or not a TIFF")
+    Image.fromarray(rgb()).save(tmp_path / "png.tif", format="PNG")
+    refused(tmp_path / "png.tif", "cannot be decoded .*broken or not a TIFF")
+
+
+def test_a_tiff_that_only_points_elsewhere_is_refused(tmp_path: Path) -> None:
+    other = tiff(tmp_path / "other.tif", np.ones((1, 4, 4), np.uint8))
+    (tmp_path / "link.tif").write_text(
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{other}</SourceFilename><SourceBand>1</SourceBand>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    refused(tmp_path / "link.tif", "cannot be decoded")
+
+
+def test_a_suffix_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    for name in ("a.gif", "a", "a.jp2"):
+        with pytest.raises(UsageError, match=f"{name}: .* not a picture format that can be"):
+            write_picture(tmp_path / name, rgb())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "limit"), [(".jpg", 65_500), (".webp", 16_383)])
+def test_the_formats_own_bounds(tmp_path: Path, suffix: str, limit: int) -> None:
+    write_picture(tmp_path / f"a{suffix}", np.zeros((1, limit, 3), np.uint8))
+    with pytest.raises(UsageError, match=rf"holds at most {limit} pixels a side.*\.png"):
+        write_picture(tmp_path / f"b{suffix}", np.zeros((limit + 1, 1, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4])
+def test_only_three_bands_make_a_picture(tmp_path: Path, bands: int) -> None:
+    with pytest.raises(UsageError, match=rf"a\.png: the result has {bands} bands"):
+        write_picture(tmp_path / "a.png", np.zeros((4, 4, bands), np.uint8))
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/a\.png: cannot be written"):
+        write_picture(tmp_path / "file" / "a.png", rgb())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_a_full_disk_leaves_the_old_picture(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, rgb())
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sat2map.whole.os.fsync", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*Free some space"):
+        write_picture(path, 255 - rgb())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_natural_order() -> None:
+    names = ["10.png", "a10b2.png", "2.png", "a2.png", "1.png", "a10b10.png", "b.png", "02.png"]
+    ordered = [path.name for path in sorted(map(Path, names), key=natural_order)]
+    assert ordered == [
+        "1.png", "02.png", "2.png", "10.png", "a2.png", "a10b2.png", "a10b10.png", "b.png"
+    ]  # fmt: skip
+
+
+def test_pictures_of_a_folder(tmp_path: Path) -> None:
+    for name in ("10.png", "2.JPG", "1.tif", ".3.png", "notes.txt", "4.gif"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_pictures(tmp_path)] == ["1.tif", "2.JPG", "10.png"]
+    with pytest.raises(DataError, match="no: there is no such folder"):
+        list_pictures(tmp_path / "no")
+
+
+def test_pillows_own_bound_gives_no_second_message() -> None:
+    """Pillow warns above 89 million pixels, which ordinary orthophotos pass."""
+    assert Image.MAX_IMAGE_PIXELS is None
+    assert module.MAX_PIXELS > 89_478_485
+    assert issubclass(DataError, Sat2mapError)
