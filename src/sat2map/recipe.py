@@ -41,7 +41,9 @@ class Data(_Section):
     size: int = Field(256, ge=16, description="side of the crops in pixels")
     resize: int | None = Field(286, ge=16, description="side before cropping")
     flip: bool = Field(True, description="mirror left to right at random")
-    direction: Literal["forward", "reverse"] = "forward"
+    direction: Literal["forward", "reverse"] = Field(
+        "forward", description="which half is the source; reverse takes the target for it"
+    )
     resolution_m: float | None = Field(
         None, gt=0, description="metres per pixel of the files, where dataset.json is silent"
     )
@@ -56,27 +58,40 @@ class Data(_Section):
 class Generator(_Section):
     """The generator; its channels follow the data."""
 
-    name: Literal["unet"] = "unet"
-    base_channels: int = Field(64, ge=1)
-    skips: bool = True
-    norm: Literal["batch", "instance_calibrated", "none"] = "batch"
-    dropout: float = Field(0.5, ge=0, lt=1)
+    name: Literal["unet"] = Field("unet", description="which network")
+    base_channels: int = Field(
+        64, ge=1, description="channels of the first layer; they double up to eightfold"
+    )
+    skips: bool = Field(True, description="false gives the encoder-decoder of the ablation")
+    norm: Literal["batch", "instance_calibrated", "none"] = Field(
+        "batch", description="normalisation layers"
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="probability in the first decoder blocks")
 
 
 class Discriminator(_Section):
     """The PatchGAN; unused where the objective has no adversarial part."""
 
-    base_channels: int = Field(64, ge=1)
-    strided_layers: int = Field(3, ge=0, le=5)
-    conditional: bool = True
-    norm: Literal["batch", "instance", "none"] = "batch"
+    base_channels: int = Field(
+        64, ge=1, description="channels of the first layer; they double up to eightfold"
+    )
+    strided_layers: int = Field(
+        3,
+        ge=0,
+        le=5,
+        description="0 to 5 see patches of 1, 16, 34, 70, 142 and 286 pixels",
+    )
+    conditional: bool = Field(True, description="whether it sees the source too")
+    norm: Literal["batch", "instance", "none"] = Field("batch", description="normalisation layers")
 
 
 class Objective(_Section):
     """adversarial_weight * adversarial + l1_weight * L1."""
 
-    adversarial: Literal["vanilla", "least_squares", "hinge"] = "vanilla"
-    adversarial_weight: float = Field(1.0, ge=0)
+    adversarial: Literal["vanilla", "least_squares", "hinge"] = Field(
+        "vanilla", description="adversarial loss; vanilla is the published cross-entropy"
+    )
+    adversarial_weight: float = Field(1.0, ge=0, description="0 trains without discriminator")
     l1_weight: float = Field(100.0, ge=0, description="lambda of the paper")
 
     @model_validator(mode="after")
@@ -89,30 +104,34 @@ class Objective(_Section):
 class Optimiser(_Section):
     """Adam, one for each network."""
 
-    learning_rate: float = Field(2e-4, gt=0)
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    learning_rate: float = Field(2e-4, gt=0, description="of both networks")
+    beta1: float = Field(0.5, ge=0, lt=1, description="decay of the mean of the gradients")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of their squares")
 
 
 class Schedule(_Section):
     """The learning rate: constant, or constant and then linear down to 0."""
 
-    name: Literal["constant", "linear"] = "constant"
+    name: Literal["constant", "linear"] = Field(
+        "constant", description="linear falls towards 0 over the last `decay_epochs`"
+    )
     decay_epochs: int = Field(100, ge=1, description="length of the linear part, the last epochs")
 
 
 class Training(_Section):
     """The run itself."""
 
-    epochs: int = Field(200, ge=1)
+    epochs: int = Field(200, ge=1, description="times that every pair is seen")
     max_steps: int | None = Field(None, ge=1, description="end earlier, after so many steps")
-    batch: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
-    precision: Literal["f32", "bf16-mixed"] = "f32"
+    batch: int = Field(1, ge=1, description="pairs of one step")
+    seed: int = Field(0, ge=0, description="of weights, order, crops and dropout")
+    precision: Literal["f32", "bf16-mixed"] = Field(
+        "f32", description="bf16-mixed computes convolutions in bfloat16; weights stay f32"
+    )
     channels_last: bool = Field(
         False, description="memory order; slower on a CPU at batch 1, faster at larger ones"
     )
-    compile: bool = False
+    compile: bool = Field(False, description="compile the networks with torch.compile")
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep an exponential moving average of the generator"
     )
@@ -121,7 +140,7 @@ class Training(_Section):
     checkpoint_steps: int | None = Field(
         None, ge=1, description="checkpoints within epochs too, every so many steps"
     )
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
     log_steps: int = Field(50, ge=1, description="steps between two lines of losses")
     grid_epochs: int = Field(5, ge=1, description="epochs between two grids of pictures")
 
