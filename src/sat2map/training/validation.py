@@ -53,14 +53,15 @@ def validate(
     device: torch.device,
     progress: Progress,
 ) -> Summary:
-    """Score the deterministic prediction at the training size.
+    """Score the deterministic prediction at the scale of training.
 
-    Pairs that cannot be read are named and left out.
+    That is whole pictures resized to the training size, or the files as they are where
+    training crops native pixels. Pairs that cannot be read are named and left out.
     """
     scores = score_pictures(
         Translator(Model(network, card, Path()), device).translate,
         spread(pairs, recipe.validation.pictures),
-        size=recipe.data.size,
+        size=None if recipe.data.resize is None else recipe.data.size,
         direction=recipe.data.direction,
         legend=card.legend,
     )
@@ -81,16 +82,16 @@ def grid(
 ) -> list[tuple[Pixels, ...]]:
     """Return source, generated and target of a few pairs, uint8 [size,size,3] each.
 
-    Predicted with the pictures' own statistics but without dropout, which draws no random
-    numbers and so leaves the run as it is.
+    Whole pictures resized, or their middle where training crops native pixels. Predicted
+    with the pictures' own statistics but without dropout, which draws no random numbers and
+    so leaves the run as it is.
     """
-    size = recipe.data.size
     rows: list[tuple[Pixels, ...]] = []
     with torch.inference_mode(), as_published(generator, dropout=False):
         for pair in spread(pairs, GRID_ROWS):
             try:
                 source, target = (
-                    resize_picture(side, size, size)
+                    _at_training_scale(side, recipe)
                     for side in read_pair(pair, recipe.data.direction)
                 )
             except Sat2mapError:
@@ -114,6 +115,14 @@ def _sources(
     for i in range(count):
         picture = pairs.pixels[i * len(pairs) // count, top : top + size, left : left + size]
         yield from_picture(picture[..., : pairs.source_channels], device)
+
+
+def _at_training_scale(pixels: Pixels, recipe: Recipe) -> Pixels:
+    size = recipe.data.size
+    if recipe.data.resize is not None:
+        return resize_picture(pixels, size, size)
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    return pixels[top : top + size, left : left + size]
 
 
 def _three_bands(pixels: Pixels) -> Pixels:
