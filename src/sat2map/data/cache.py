@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
-from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 from sat2map.whole import whole_folder
 
 FORMAT = 1
@@ -90,7 +90,11 @@ def decode_pairs(
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     state = _state(pairs)
     if _read_state(entry) != state:
-        _decode_all(entry, state, pairs, resize, direction, progress)
+        try:
+            _decode_all(entry, state, pairs, resize, direction, progress)
+        except OutputError as error:
+            remedy = "Free some space, or name another folder in the variable SAT2MAP_CACHE."
+            raise OutputError(error.what, where=entry, remedy=remedy) from error
     facts = json.loads((entry / "pairs.json").read_text("utf-8"))
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
     pixels = np.load(entry / "pixels.npy", mmap_mode="c")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sat2map.data.augment import random_crops
+from sat2map.networks.values import to_pixels
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def coordinates(count: int, height: int, width: int) -> Tensor:
+    """Pictures whose first channels are their rows and columns, and again as the target."""
+    rows = torch.arange(height)[:, None].expand(height, width)
+    columns = torch.arange(width)[None].expand(height, width)
+    one = torch.stack([rows, columns, rows, columns], -1).to(torch.uint8)
+    return one.expand(count, -1, -1, -1).contiguous()
+
+
+def test_crops_are_windows_of_source_and_target_alike() -> None:
+    crops = to_pixels(random_crops(coordinates(200, 12, 15), 8, flip=True, generator=seeded()))
+    assert crops.shape == (200, 8, 8, 4)
+    assert torch.equal(crops[..., :2], crops[..., 2:])
+    rows, columns = crops[..., 0].int(), crops[..., 1].int()
+    assert (rows == rows[:, :1, :1] + torch.arange(8)[None, :, None]).all()
+    step = columns[:, :, 1:] - columns[:, :, :-1]
+    mirrored = step[:, 0, 0] < 0
+    assert (step == torch.where(mirrored, -1, 1)[:, None, None]).all()
+    assert (columns == columns[:, :1]).all()
+
+
+def test_every_place_is_reached_and_half_are_mirrored() -> None:
+    crops = to_pixels(random_crops(coordinates(2000, 12, 11), 8, flip=True, generator=seeded()))
+    tops = set(crops[:, 0, 0, 0].tolist())
+    lefts = set(crops[..., 1].amin((1, 2)).tolist())
+    assert tops == set(range(5))
+    assert lefts == set(range(4))
+    mirrored = (crops[:, 0, 0, 1] > crops[:, 0, 1, 1]).float()
+    assert abs(float(mirrored.mean()) - 0.5) < 5 * 0.5 / 2000**0.5
+
+
+def test_without_flip_nothing_is_mirrored() -> None:
+    crops = to_pixels(random_crops(coordinates(100, 12, 12), 8, flip=False, generator=seeded()))
+    assert (crops[:, :, 1:, 1] > crops[:, :, :-1, 1]).all()
+
+
+def test_each_picture_of_a_batch_gets_its_own_crop_of_itself() -> None:
+    pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 20, 20, 2)
+    crops = to_pixels(random_crops(pixels, 4, flip=True, generator=seeded()))
+    assert torch.equal(crops[:, 0, 0, 0], torch.arange(50, dtype=torch.uint8))
+    assert (crops == crops[:, :1, :1, :1]).all()
+    places = to_pixels(random_crops(coordinates(50, 20, 20), 4, flip=False, generator=seeded()))
+    assert len({(int(c[0, 0, 0]), int(c[0, 0, 1])) for c in places}) > 20
+
+
+def test_a_generator_repeats_the_crops() -> None:
+    pixels = coordinates(20, 12, 12)
+    before = torch.random.get_rng_state()
+    first = random_crops(pixels, 8, flip=True, generator=seeded(1))
+    assert torch.equal(random_crops(pixels, 8, flip=True, generator=seeded(1)), first)
+    assert not torch.equal(random_crops(pixels, 8, flip=True, generator=seeded(2)), first)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(random_crops(pixels, 8, flip=True), first)
+
+
+def test_values_reach_from_minus_one_to_one() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
+    crops = random_crops(pixels, 16, flip=False)
+    assert (crops.dtype, crops.shape) == (torch.float32, (1, 1, 16, 16))
+    assert (crops.min(), crops.max()) == (-1, 1)
+    assert torch.equal(to_pixels(crops), pixels)
+
+
+def test_the_whole_picture_is_the_only_crop_of_its_size() -> None:
+    pixels = coordinates(3, 8, 8)
+    crops = random_crops(pixels, 8, flip=False)
+    assert torch.equal(to_pixels(crops), pixels)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(RuntimeError):
+        random_crops(pixels, 9, flip=False)
