@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -215,3 +216,29 @@ def test_the_shapes_of_a_pair_say_where_it_lies(tmp_path):
         for feature in collection["features"]:
             assert feature["properties"]["class"] in STREETS.names
     assert len(set(places)) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_that_may_not_be_written_is_an_output_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_scene(tmp_path / "scene", 64)
+
+
+def test_a_broken_off_scene_leaves_no_half_files(tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_scene(tmp_path / "scene", 64, progress=stop)
+    assert [path.name for path in (tmp_path / "scene").iterdir()] == ["towns.json"]
+    scene = write_scene(tmp_path / "scene", 64)
+    assert scene.photo.is_file()
+
+
+def test_a_raster_that_cannot_be_made_is_an_output_error(tmp_path):
+    scene = write_scene(tmp_path, 64)
+    scene.map.unlink()
+    scene.map.mkdir()  # a folder stands where the file should go
+    with pytest.raises(OutputError, match=r"scene_map\.tif: cannot be written"):
+        write_scene(tmp_path, 64)

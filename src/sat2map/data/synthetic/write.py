@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -116,7 +116,7 @@ def write_pairs(
     _within("size", size, 16, 4096)
     _within("seed", seed, 0, 2**63 - 1)
     settings = {"pairs": pairs, "size": size, "seed": seed}
-    if _claim(directory, "pairs", settings) is False:
+    if not _claim(directory, "pairs", settings):
         _clear_pairs(directory)
         _mark(directory, "pairs", settings)
     counts = dict(zip(_SPLITS, (pairs, max(1, pairs // 5)), strict=True))
@@ -164,18 +164,19 @@ def write_scene(
     bounds = region(side)
     planner = _planner(World(seed), bounds)
     tiles = list(_tiles(bounds))
-    with ExitStack() as stack:
-        photo = stack.enter_context(_raster(scene.photo, bounds))
-        true = stack.enter_context(_raster(scene.map, bounds))
-        shapes = stack.enter_context(_Shapes(scene.shapes, bounds, _ORIGIN))
+    with (
+        _raster(scene.photo, bounds) as write_photo,
+        _raster(scene.map, bounds) as write_map,
+        _shapes(scene.shapes, bounds, _ORIGIN) as write_shapes,
+    ):
         seen: set[tuple[int, int]] = set()
         for done, (rows, columns, tile) in enumerate(tiles, 1):
-            photo.write(draw_photo(planner, tile), rows, columns)
-            true.write(draw_map(planner, tile), rows, columns)
+            write_photo(draw_photo(planner, tile), rows, columns)
+            write_map(draw_map(planner, tile), rows, columns)
             for cell in planner.cells(tile):
                 if cell not in seen:
                     seen.add(cell)
-                    shapes.write(features_in(planner, bounds, only=cell))
+                    write_shapes(features_in(planner, bounds, only=cell))
             if progress is not None:
                 progress(done, len(tiles))
     write_text(scene.legend, json.dumps(STREETS.to_json(), indent=2) + "\n")
@@ -276,8 +277,8 @@ def _write_pair(directory: Path, split: str, number: int, size: int, seed: int) 
     # Side by side in the country too, so that the towns of a data set do not overlap.
     column, row = number % 100, number // 100 + 100 * _SPLITS.index(split)
     origin = (_ORIGIN[0] + column * 2 * size, _ORIGIN[1] - row * 2 * size)
-    with _Shapes(shapes, bounds, origin) as file:
-        file.write(features_in(planner, bounds))
+    with _shapes(shapes, bounds, origin) as write_shapes:
+        write_shapes(features_in(planner, bounds))
     write_picture(picture, pair)
 
 
@@ -290,104 +291,88 @@ def _is_pair(path: Path, size: int) -> bool:
         return False
 
 
-class _raster:  # noqa: N801 - a context manager, used like a function
-    """A GeoTIFF of a region that is written tile by tile and appears when whole."""
+@contextmanager
+def _raster(path: Path, bounds: Bounds) -> Iterator[Callable[..., None]]:
+    """Yield a function that writes tiles of a GeoTIFF, which appears when it is whole.
 
-    def __init__(self, path: Path, bounds: Bounds) -> None:
-        self._path, self._bounds = path, bounds
+    The function takes a tile, uint8 [H,W,3], and the slices of its rows and columns.
+    """
+    import rasterio
+    from rasterio.windows import Window
 
-    def __enter__(self) -> _raster:
-        import rasterio
+    west, south, east, north = bounds
+    with whole_file(path) as aside, rasterio.open(
+        aside, "w", driver="GTiff", width=int(east - west), height=int(north - south), count=3,
+        dtype="uint8", crs=CRS, photometric="RGB", tiled=True, blockxsize=256, blockysize=256,
+        compress="deflate", predictor=2, bigtiff="if_safer",
+        transform=rasterio.Affine(1, 0, _ORIGIN[0] + west, 0, -1, _ORIGIN[1] + north),
+    ) as raster:  # fmt: skip
 
-        self._stack = ExitStack()
-        aside = self._stack.enter_context(whole_file(self._path))
-        west, south, east, north = self._bounds
-        self._raster = self._stack.enter_context(
-            rasterio.open(
-                aside, "w", driver="GTiff", width=int(east - west), height=int(north - south),
-                count=3, dtype="uint8", crs=CRS, photometric="RGB", tiled=True, blockxsize=256,
-                blockysize=256, compress="deflate", predictor=2, bigtiff="if_safer",
-                transform=rasterio.Affine(1, 0, _ORIGIN[0] + west, 0, -1, _ORIGIN[1] + north),
-            )
-        )  # fmt: skip
-        return self
+        def write(pixels: NDArray[np.uint8], rows: slice, columns: slice) -> None:
+            window = Window.from_slices(rows, columns)
+            raster.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)), window=window)
 
-    def write(self, pixels: NDArray[np.uint8], rows: slice, columns: slice) -> None:
-        """Write a tile, uint8 [H,W,3]."""
-        from rasterio.windows import Window
-
-        window = Window.from_slices(rows, columns)
-        self._raster.write(np.ascontiguousarray(pixels.transpose(2, 0, 1)), window=window)
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
+        yield write
 
 
-class _Shapes:
-    """A GeoJSON file of features that is written in parts and appears when whole."""
+@contextmanager
+def _shapes(
+    path: Path, bounds: Bounds, origin: tuple[float, float]
+) -> Iterator[Callable[[list[Feature]], None]]:
+    """Yield a function that writes features to a GeoJSON file, which appears when it is whole."""
+    from rasterio.warp import transform
 
-    def __init__(self, path: Path, bounds: Bounds, origin: tuple[float, float]) -> None:
-        self._path, self._origin = path, origin
-        west, south, east, north = bounds
-        self._bounds = [
-            west + origin[0], south + origin[1], east + origin[0], north + origin[1]
-        ]  # fmt: skip
+    (west, south, east, north), (x, y) = bounds, origin
 
-    def __enter__(self) -> _Shapes:
-        self._stack = ExitStack()
-        aside = self._stack.enter_context(whole_file(self._path))
-        self._file: IO[str] = self._stack.enter_context(aside.open("w", encoding="utf-8"))
-        header = {
-            "type": "FeatureCollection",
-            "georeference": {"crs": CRS, "bounds": self._bounds, "resolution_m": RESOLUTION_M},
-        }
-        self._file.write(json.dumps(header)[:-1] + ', "features": [')
-        self._separator = "\n"
-        return self
+    def to_degrees(places: NDArray[np.float64]) -> NDArray[np.float64]:
+        moved = (places + origin).T.tolist()
+        return np.column_stack(transform(CRS, "EPSG:4326", *moved))
 
-    def write(self, features: list[Feature]) -> None:
-        """Write some features."""
-        shapes = np.array(
-            [
-                orient(feature.geometry)
-                if isinstance(feature.geometry, Polygon)
-                else feature.geometry
-                for feature in features
-            ],
-            object,
-        )
-        if not len(shapes):
-            return
-        placed = shapely.transform(shapes, self._to_degrees)
-        for feature, shape in zip(features, placed, strict=True):
-            properties = {
-                "class": feature.legend,
-                "kind": feature.kind,
-                "width_m": feature.width,
-                "height_m": feature.height,
-            }
-            polygon = isinstance(shape, Polygon)
-            points = shapely.get_coordinates(shape.exterior if polygon else shape)
-            # Nine decimals of a degree are a tenth of a millimetre.
-            coordinates = np.round(points, 9).tolist()
-            entry = {
-                "type": "Feature",
-                "properties": {k: v for k, v in properties.items() if v is not None},
-                "geometry": {
-                    "type": shape.geom_type,
-                    "coordinates": [coordinates] if polygon else coordinates,
-                },
-            }
-            self._file.write(self._separator + json.dumps(entry))
-            self._separator = ",\n"
+    header = {
+        "type": "FeatureCollection",
+        "georeference": {
+            "crs": CRS,
+            "bounds": [west + x, south + y, east + x, north + y],
+            "resolution_m": RESOLUTION_M,
+        },
+    }
+    with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(header)[:-1] + ', "features": [')
+        separator = "\n"
 
-    def _to_degrees(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        from rasterio.warp import transform
+        def write(features: list[Feature]) -> None:
+            nonlocal separator
+            shapes = np.array([_turned(feature.geometry) for feature in features], object)
+            for feature, shape in zip(features, shapely.transform(shapes, to_degrees), strict=True):
+                file.write(separator + json.dumps(_entry(feature, shape)))
+                separator = ",\n"
 
-        x, y = places[:, 0] + self._origin[0], places[:, 1] + self._origin[1]
-        return np.column_stack(transform(CRS, "EPSG:4326", x.tolist(), y.tolist()))
+        yield write
+        file.write("\n]}\n")
 
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
-            self._file.write("\n]}\n")
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+def _turned(geometry: Any) -> Any:
+    """Return a geometry with its outline counterclockwise, as RFC 7946 wants it."""
+    return orient(geometry) if isinstance(geometry, Polygon) else geometry
+
+
+def _entry(feature: Feature, placed: Any) -> dict[str, Any]:
+    """Return the GeoJSON object of a feature whose geometry is placed in degrees."""
+    properties = {
+        "class": feature.legend,
+        "kind": feature.kind,
+        "width_m": feature.width,
+        "height_m": feature.height,
+    }
+    polygon = isinstance(placed, Polygon)
+    points = shapely.get_coordinates(placed.exterior if polygon else placed)
+    # Nine decimals of a degree are a tenth of a millimetre.
+    coordinates = np.round(points, 9).tolist()
+    return {
+        "type": "Feature",
+        "properties": {key: value for key, value in properties.items() if value is not None},
+        "geometry": {
+            "type": placed.geom_type,
+            "coordinates": [coordinates] if polygon else coordinates,
+        },
+    }
