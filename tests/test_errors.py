@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sat2map.errors import (
+    BatchError,
+    DataError,
+    MissingExtraError,
+    ModelError,
+    OutputError,
+    Sat2mapError,
+    TrainingError,
+    UsageError,
+    writing_to,
+)
+
+
+def test_a_message_says_where_what_and_what_to_do() -> None:
+    error = DataError("is\n broken", where=Path("a b") / "1.png", remedy="Remove it.")
+    assert str(error) == "a b/1.png: is broken. Remove it."
+    assert str(UsageError("no", remedy="Yes.")) == "no. Yes."
+
+
+@pytest.mark.parametrize("kind", [DataError, ModelError, TrainingError, OutputError])
+def test_what_the_machine_or_the_data_caused_exits_with_1(kind: type[Sat2mapError]) -> None:
+    assert kind("a", remedy="b").exit_code == 1
+
+
+def test_a_wrong_call_exits_with_2() -> None:
+    assert UsageError("a", remedy="b").exit_code == 2
+    error = MissingExtraError("torchmetrics", "perceptual")
+    assert error.exit_code == 2
+    assert "pip install 'sat2map[perceptual]'" in str(error)
+    assert "'torchmetrics'" in str(error)
+
+
+def test_a_batch_names_each_failure_in_one_line() -> None:
+    failures: list[Sat2mapError] = [
+        DataError("is broken", where=f"{n}.png", remedy="Remove it.") for n in (1, 2)
+    ]
+    error = BatchError(failures, 7)
+    assert error.failures == failures
+    assert str(error).startswith(
+        "2 items could not be used, 7 done: 1.png: is broken; 2.png: is broken. "
+    )
+    assert str(BatchError(failures[:1], 0)).startswith("1 item could not be used, 0 done")
+
+
+def test_what_the_system_says_while_writing_becomes_an_output_error() -> None:
+    with (
+        pytest.raises(OutputError, match=r"^a\.tif: cannot be written \(No space left\)\. Free"),
+        writing_to(Path("a.tif")),
+    ):
+        raise OSError(28, "No space left")
+    with pytest.raises(OutputError, match=r"cannot be written \(odd\)"), writing_to(Path("a.tif")):
+        raise OSError("odd")
+    with pytest.raises(ValueError, match="other"), writing_to(Path("a.tif")):
+        raise ValueError("other")

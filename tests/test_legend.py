@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sat2map.errors import DataError
+from sat2map.legend import STREETS, Legend, LegendClass, lab
+
+COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
+
+
+def test_the_house_legend() -> None:
+    assert [(c.name, c.colour, c.road) for c in STREETS.classes] == [
+        ("land", (233, 229, 221), False),
+        ("building", (243, 241, 235), False),
+        ("road", (255, 255, 253), True),
+        ("park", (203, 223, 173), False),
+        ("water", (178, 209, 254), False),
+        ("highway", (247, 160, 33), True),
+        ("main_road", (254, 223, 95), True),
+        ("other", (221, 217, 211), False),
+    ]
+    assert len(STREETS) == 8
+    assert STREETS.roads.tolist() == [c.road for c in STREETS.classes]
+    assert STREETS.colours.dtype == np.uint8
+
+
+@given(st.lists(COLOURS, min_size=1, max_size=20, unique=True), st.integers(0, 2**31))
+def test_what_is_painted_is_labelled_alike(colours: list[Any], seed: int) -> None:
+    legend = Legend(tuple(LegendClass(str(i), colour) for i, colour in enumerate(colours)))
+    labels = np.random.default_rng(seed).integers(0, len(colours), (5, 7))
+    picture = legend.paint(labels)
+    assert (picture.shape, picture.dtype) == ((5, 7, 3), np.uint8)
+    again = legend.label(picture)
+    assert (again.shape, again.dtype) == ((5, 7), np.uint8)
+    assert np.array_equal(again, labels)
+
+
+def test_each_pixel_gets_the_class_that_looks_nearest() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    distances = ((lab(picture)[:, :, None] - lab(STREETS.colours)) ** 2).sum(-1)
+    assert np.array_equal(STREETS.label(picture), distances.argmin(-1))
+    in_rgb = ((picture[:, :, None].astype(int) - STREETS.colours) ** 2).sum(-1).argmin(-1)
+    assert not np.array_equal(STREETS.label(picture), in_rgb)
+
+
+def test_lab_against_known_values() -> None:
+    colours = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], np.uint8)
+    known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]]
+    np.testing.assert_allclose(lab(colours), known, atol=0.02)
+
+
+def test_json_and_back() -> None:
+    assert Legend.from_json(STREETS.to_json()) == STREETS
+    legend = Legend.from_json([{"name": "sea", "colour": [1, 2, 3]}])
+    assert legend == Legend((LegendClass("sea", (1, 2, 3), road=False),))
+
+
+@pytest.mark.parametrize(
+    ("entries", "what"),
+    [
+        (None, "no list"),
+        ({"name": "a"}, "no list"),
+        ([], "1 to 255 classes, this one has 0"),
+        ([{"name": str(i), "colour": [i % 256, i // 256, 0]} for i in range(256)], "has 256"),
+        ([{"name": "a"}], "has the entry {'name': 'a'}"),
+        ([{"colour": [1, 2, 3]}], "has the entry"),
+        (["a"], "has the entry 'a'"),
+        ([{"name": 3, "colour": [1, 2, 3]}], "has the entry"),
+        ([{"name": "a", "colour": 7}], "has the entry"),
+        ([{"name": "a", "colour": "red"}], "has the entry"),
+        ([{"name": "a", "colour": [1.5, 2, 3]}], "has the entry"),
+        ([{"name": "a", "colour": [True, 2, 3]}], "has the entry"),
+        ([{"name": "a", "colour": [1, 2, 3], "road": "no"}], "has the entry"),
+        ([{"name": "a", "colour": [1, 2]}], "class 'a' has the colour"),
+        ([{"name": "a", "colour": [1, 2, 256]}], "class 'a' has the colour"),
+        ([{"name": "a", "colour": [-1, 2, 3]}], "class 'a' has the colour"),
+        ([{"name": "a", "colour": [i, 0, 0]} for i in (1, 2)], "names a twice"),
+        ([{"name": n, "colour": [1, 2, 3]} for n in "ab"], r"names \(1, 2, 3\) twice"),
+    ],
+)
+def test_what_is_no_legend_is_refused(entries: Any, what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        Legend.from_json(entries)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from math import exp, log
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sat2map.objectives import discriminator_loss, generator_adversarial_loss, l1_loss
+
+REAL = torch.tensor([2.0, -1.0, 0.5])
+GENERATED = torch.tensor([[0.25, -3.0]])  # of another shape: each is averaged by itself
+
+
+def softplus(x: float) -> float:
+    return log(1 + exp(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "real", "generated"),
+    [
+        (
+            "vanilla",
+            (softplus(-2) + softplus(1) + softplus(-0.5)) / 3,
+            (softplus(0.25) + softplus(-3)) / 2,
+        ),
+        ("least_squares", (1 + 4 + 0.25) / 3, (0.0625 + 9) / 2),
+        ("hinge", (0 + 2 + 0.5) / 3, (1.25 + 0) / 2),
+    ],
+)
+def test_the_discriminators_loss_is_half_the_sum(kind: Any, real: float, generated: float) -> None:
+    loss = discriminator_loss(REAL, GENERATED, kind)
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx((real + generated) / 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("vanilla", (softplus(-0.25) + softplus(3)) / 2),
+        ("least_squares", (0.5625 + 16) / 2),
+        ("hinge", (-0.25 + 3) / 2),
+    ],
+)
+def test_the_generators_loss(kind: Any, expected: float) -> None:
+    loss = generator_adversarial_loss(GENERATED, kind)
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx(expected)
+
+
+def test_vanilla_is_cross_entropy_with_logits() -> None:
+    real, generated = torch.randn(2, 4, 1, 3, 3, generator=torch.Generator().manual_seed(0)) * 5
+    ones, zeros = torch.ones_like(real), torch.zeros_like(real)
+    entropy = F.binary_cross_entropy_with_logits
+    torch.testing.assert_close(
+        discriminator_loss(real, generated, "vanilla"),
+        (entropy(real, ones) + entropy(generated, zeros)) / 2,
+    )
+    torch.testing.assert_close(
+        generator_adversarial_loss(generated, "vanilla"), entropy(generated, ones)
+    )
+    extreme = torch.tensor([1000.0, -1000.0])
+    assert float(discriminator_loss(extreme, extreme, "vanilla")) == pytest.approx(500)
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "least_squares", "hinge"])
+def test_the_gradients_point_apart(kind: Any) -> None:
+    real = torch.full((3,), 0.5, requires_grad=True)
+    generated = torch.full((3,), 0.5, requires_grad=True)
+    discriminator_loss(real, generated, kind).backward()
+    assert real.grad is not None
+    assert generated.grad is not None
+    assert (real.grad < 0).all()  # higher decisions on real pairs lower the loss
+    assert (generated.grad > 0).all()
+    generated.grad = None
+    generator_adversarial_loss(generated, kind).backward()
+    assert (generated.grad < 0).all()  # type: ignore[operator]
+
+
+def test_l1_is_the_mean_absolute_difference() -> None:
+    generated = torch.tensor([[1.0, -1.0], [0.5, 0.0]])
+    assert float(l1_loss(generated, torch.zeros(2, 2))) == pytest.approx(0.625)

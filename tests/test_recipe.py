@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sat2map.errors import UsageError
+from sat2map.model import GeneratorSpec, build_generator
+from sat2map.networks.patchgan import PatchGAN
+from sat2map.recipe import Recipe, load_recipe, shipped_recipes
+
+# What each ablation or variant says, beside its name.
+DIFFERENCES: dict[str, dict[str, Any]] = {
+    "pix2pix": {},
+    "l1": {"objective.adversarial_weight": 0.0},
+    "gan": {"objective.l1_weight": 0.0, "discriminator.conditional": False},
+    "cgan": {"objective.l1_weight": 0.0},
+    "l1_gan": {"discriminator.conditional": False},
+    "encoder_decoder": {"generator.skips": False},
+    "pixelgan": {"discriminator.strided_layers": 0},
+    "patch16": {"discriminator.strided_layers": 1},
+    "imagegan": {"discriminator.strided_layers": 5},
+    "least_squares": {"objective.adversarial": "least_squares"},
+    "hinge": {"objective.adversarial": "hinge"},
+    "linear": {"schedule.name": "linear"},
+    "native": {"data.resize": None},
+    "pix2pix128": {"data.size": 128, "data.resize": 143},
+    "pix2pix512": {"data.size": 512, "data.resize": 572},
+}
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": value
+        for section, values in recipe.model_dump(exclude={"name"}).items()
+        for key, value in values.items()
+    }
+
+
+def refused(recipe: str | Path, *settings: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(recipe, list(settings))
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_pix2pix_is_as_published() -> None:
+    values = flat(load_recipe("pix2pix"))
+    published = {
+        "data.size": 256,
+        "data.resize": 286,
+        "data.flip": True,
+        "data.direction": "forward",
+        "generator.name": "unet",
+        "generator.base_channels": 64,
+        "generator.skips": True,
+        "generator.norm": "batch",
+        "generator.dropout": 0.5,
+        "discriminator.base_channels": 64,
+        "discriminator.strided_layers": 3,
+        "discriminator.conditional": True,
+        "discriminator.norm": "batch",
+        "objective.adversarial": "vanilla",
+        "objective.adversarial_weight": 1.0,
+        "objective.l1_weight": 100.0,
+        "optimiser.learning_rate": 2e-4,
+        "optimiser.beta1": 0.5,
+        "optimiser.beta2": 0.999,
+        "schedule.name": "constant",
+        "training.epochs": 200,
+        "training.max_steps": None,
+        "training.batch": 1,
+        "training.precision": "f32",
+        "training.ema_decay": None,
+        "training.init": None,
+        "training.freeze_encoder": False,
+    }
+    assert {key: values[key] for key in published} == published
+    assert load_recipe("pix2pix").name == "pix2pix"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_and_its_networks_can_be_built(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    arguments = {"size": recipe.data.size, **recipe.generator.model_dump(exclude={"name"})}
+    with torch.device("meta"):
+        generator = build_generator(GeneratorSpec(name=recipe.generator.name, arguments=arguments))
+        source = torch.empty(2, 3, recipe.data.size, recipe.data.size)
+        generated = generator(source)
+        decisions = PatchGAN(**recipe.discriminator.model_dump())(source, generated)
+    assert generated.shape == source.shape
+    assert decisions.numel() >= 2
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_variant_differs_from_pix2pix_only_in_what_it_says(name: str) -> None:
+    published, variant = flat(load_recipe("pix2pix")), flat(load_recipe(name))
+    changed = {key: value for key, value in variant.items() if value != published[key]}
+    assert changed == DIFFERENCES[name]
+
+
+def test_the_five_objectives_of_the_papers_first_table() -> None:
+    table = {}
+    for name in ("l1", "gan", "cgan", "l1_gan", "pix2pix"):
+        recipe = load_recipe(name)
+        adversarial = recipe.objective.adversarial_weight
+        sees = recipe.discriminator.conditional if adversarial else None
+        table[name] = (recipe.objective.l1_weight, adversarial, sees)
+    assert table == {
+        "l1": (100, 0, None),
+        "gan": (0, 1, False),
+        "cgan": (0, 1, True),
+        "l1_gan": (100, 1, False),
+        "pix2pix": (100, 1, True),
+    }
+
+
+def test_unknown_names_are_refused() -> None:
+    line = refused("pix2pix", "training.epoch=5")
+    assert line.startswith("pix2pix: unknown key 'training.epoch'. [training] has: epochs, ")
+    line = refused("pix2pix", "trainings.epochs=5")
+    assert "unknown key 'trainings'" in line
+    assert "The sections are: data, generator, discriminator, objective, optimiser, " in line
+    assert "unknown key 'data.a.b'" in refused("pix2pix", "data.a.b=3")
+
+
+def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.toml", 'base = "pix2pix"\nepochs = 3\n')
+    assert refused(path).startswith(f"{path}: unknown key 'epochs'. The sections are: ")
+    path = write(tmp_path / "my.toml", "[data]\nsizes = 3\n")
+    assert refused(path).startswith(f"{path}: unknown key 'data.sizes'. [data] has: size, ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("optimiser.learning_rate=-1e-4", "optimiser.learning_rate: .*greater than 0, not -0.0001"),
+        ("optimiser.learning_rate=0", "optimiser.learning_rate: .*greater than 0"),
+        ("optimiser.learning_rate=inf", "optimiser.learning_rate: .*finite"),
+        ("optimiser.learning_rate=nan", "optimiser.learning_rate: .*finite"),
+        ("optimiser.learning_rate='fast'", "optimiser.learning_rate: .*number, not 'fast'"),
+        ("objective.l1_weight=inf", "objective.l1_weight: .*finite"),
+        ("optimiser.beta1=1", "optimiser.beta1: .*less than 1, not 1"),
+        ("training.epochs=2.5", "training.epochs: .*integer, not 2.5"),
+        ("training.epochs=true", "training.epochs: .*integer, not True"),
+        ("training.epochs=none", "training.epochs: .*integer, not 'none'"),
+        ("training.epochs=0", "training.epochs: .*greater than or equal to 1, not 0"),
+        ("training.seed=-1", "training.seed: .*, not -1"),
+        ("data.flip=1", "data.flip: .*boolean, not 1"),
+        ("data.direction=backward", "data.direction: .*'forward' or 'reverse', not 'backward'"),
+        ("data.size=200", r"data.size \(200\) must be a power of two"),
+        ("data.resize=255", r"data: resize \(255\) is smaller than size \(256\)"),
+        ("discriminator.strided_layers=6", "discriminator.strided_layers: .*, not 6"),
+        ("generator.norm=group", "generator.norm: .*, not 'group'"),
+        ("schedule.name=cosine", "schedule.name: .*, not 'cosine'"),
+        ("training.freeze_encoder=true", "training.freeze_encoder needs training.init"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(setting: str, what: str) -> None:
+    with pytest.raises(UsageError, match=what) as caught:
+        load_recipe("pix2pix", [setting])
+    assert str(caught.value).startswith("pix2pix: ")
+    assert caught.value.exit_code == 2
+
+
+def test_values_that_do_not_fit_together_are_refused() -> None:
+    assert "nothing to learn" in refused("l1", "objective.l1_weight=0")
+    assert "decay_epochs is larger than" in refused("linear", "training.epochs=50")
+    load_recipe("linear", ["training.epochs=50", "schedule.decay_epochs=50"])
+
+
+@pytest.mark.parametrize("strided", range(6))
+def test_the_discriminator_decides_at_every_size_that_is_allowed(strided: int) -> None:
+    layers = f"discriminator.strided_layers={strided}"
+    for size in (16, 32, 64, 128):
+        settings = [layers, f"data.size={size}"]
+        with torch.device("meta"):
+            network, pair = PatchGAN(strided_layers=strided), torch.empty(2, 1, 3, size, size)
+        try:
+            decisions = network(*pair).numel()
+        except (RuntimeError, ValueError):  # nothing to decide on, or one value to normalise
+            decisions = 0
+        if decisions:
+            assert load_recipe("pix2pix", settings).data.size == size
+        else:
+            assert f"data.size ({size}) is too small" in refused("pix2pix", *settings)
+            load_recipe("l1", settings)  # without a discriminator it does not matter
+
+
+@pytest.mark.parametrize("setting", ["epochs=5", "training.epochs", "training.=5", ".epochs=5", ""])
+def test_what_is_no_setting_is_refused(setting: str) -> None:
+    assert f"--set {setting}" in refused("pix2pix", setting)
+    assert "Write section.key=value." in refused("pix2pix", setting)
+
+
+def test_a_setting_cannot_go_below_a_name() -> None:
+    assert "'name' is no section" in refused("pix2pix", "name.x=5")
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("training.epochs=5", "training.epochs", 5),
+        (" training.epochs = 5 ", "training.epochs", 5),
+        ("training.epochs=1_000", "training.epochs", 1000),
+        ("objective.l1_weight=10", "objective.l1_weight", 10.0),
+        ("optimiser.learning_rate=1e-3", "optimiser.learning_rate", 1e-3),
+        ("data.flip=false", "data.flip", False),
+        ("data.direction=reverse", "data.direction", "reverse"),
+        ('data.direction="reverse"', "data.direction", "reverse"),
+        ("data.direction='reverse'", "data.direction", "reverse"),
+        ("data.resize=none", "data.resize", None),
+        ('data.resize="none"', "data.resize", None),
+        ("training.init=runs/my first/model", "training.init", "runs/my first/model"),
+        ("training.init=a=b", "training.init", "a=b"),
+        ("training.init=none", "training.init", None),
+        ("generator.norm=none", "generator.norm", "none"),
+        ("discriminator.norm=none", "discriminator.norm", "none"),
+    ],
+)
+def test_settings_of_every_kind(setting: str, key: str, value: object) -> None:
+    changed = flat(load_recipe("pix2pix", [setting]))
+    assert changed[key] == value
+    assert type(changed[key]) is type(value)
+    published = flat(load_recipe("pix2pix"))
+    assert {k: v for k, v in changed.items() if k != key} == {
+        k: v for k, v in published.items() if k != key
+    }
+
+
+def test_later_settings_win_and_override_the_recipe() -> None:
+    settings = ["data.resize=300", "data.resize=none", "objective.l1_weight=10"]
+    recipe = load_recipe("cgan", settings)
+    assert recipe.data.resize is None
+    assert recipe.objective.l1_weight == 10
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_toml_and_back(tmp_path: Path, name: str) -> None:
+    recipe = load_recipe(name)
+    path = write(tmp_path / "kept.toml", recipe.to_toml())
+    assert load_recipe(path) == recipe
+
+
+def test_toml_and_back_with_everything_changed(tmp_path: Path) -> None:
+    settings = [
+        "data.resize=none",
+        "data.resolution_m=0.1",
+        "generator.norm=none",
+        "discriminator.norm=none",
+        "training.init=C:\\my \"models\"\\ä",
+        "training.ema_decay=0.999",
+        "training.max_steps=7",
+        "optimiser.learning_rate=1.2345678901234567e-05",
+    ]  # fmt: skip
+    recipe = load_recipe("hinge", settings)
+    assert recipe.training.init == 'C:\\my "models"\\ä'
+    again = load_recipe(write(tmp_path / "kept.toml", recipe.to_toml()))
+    assert again == recipe
+    assert again.name == "hinge"
+    assert again.to_toml() == recipe.to_toml()
+
+
+@given(st.floats(1e-12, 1e3), st.floats(0, 0.9999999), st.integers(1, 10**12))
+def test_numbers_survive_toml_to_the_last_bit(rate: float, beta: float, epochs: int) -> None:
+    import tomllib
+
+    values = {
+        "optimiser": {"learning_rate": rate, "beta1": beta},
+        "training": {"epochs": epochs},
+    }
+    recipe = Recipe.model_validate(values)
+    assert Recipe.model_validate(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_a_file_may_build_on_another(tmp_path: Path) -> None:
+    write(tmp_path / "bases" / "mine.toml", 'base = "l1"\n[data]\nsize = 128\nresize = "none"\n')
+    path = write(
+        tmp_path / "runs" / "long.toml",
+        'base = "../bases/mine.toml"\n[training]\nepochs = 9\n[data]\nflip = false\n',
+    )
+    recipe = load_recipe(path)
+    assert recipe.name == "long"
+    published = flat(load_recipe("pix2pix"))
+    assert {k: v for k, v in flat(recipe).items() if v != published[k]} == {
+        "objective.adversarial_weight": 0.0,
+        "data.size": 128,
+        "data.resize": None,
+        "data.flip": False,
+        "training.epochs": 9,
+    }
+    named = write(tmp_path / "named.toml", 'base = "pix2pix"\nname = "mine"\n')
+    assert load_recipe(named).name == "mine"
+    absolute = write(tmp_path / "runs" / "abs.toml", f'base = "{named.as_posix()}"\n')
+    assert flat(load_recipe(absolute)) == published
+
+
+def test_a_shipped_name_comes_before_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pix2pix", "[training]\nepochs = 1\n")
+    assert load_recipe("pix2pix").training.epochs == 200
+    assert load_recipe("./pix2pix").training.epochs == 1
+
+
+@pytest.mark.parametrize("base", ["a.toml", "b.toml", "../recipes/a.toml", "../recipes/b.toml"])
+def test_bases_that_run_in_a_circle_are_refused(tmp_path: Path, base: str) -> None:
+    path = write(tmp_path / "recipes" / "a.toml", f'base = "{base}"\n')
+    write(tmp_path / "recipes" / "b.toml", 'base = "../recipes/a.toml"\n')
+    line = refused(path)
+    assert "is its own base (" in line
+    assert "Remove one of these base lines." in line
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    line = refused(tmp_path / "no.toml")
+    assert "no.toml: is neither a shipped recipe nor a file that can be read" in line
+    assert "Shipped are: cgan, " in line
+    assert "is neither a shipped recipe" in refused("pix3pix")
+    assert "is neither a shipped recipe" in refused(tmp_path)
+    path = write(tmp_path / "my.toml", 'base = "pix3pix"\n')
+    assert f"{tmp_path.resolve() / 'pix3pix'}: is neither a shipped recipe" in refused(path)
+    path = write(tmp_path / "my.toml", "[data\nsize = 3\n")
+    assert refused(path).startswith(f"{path}: is not valid TOML (")
+    assert "line 1" in refused(path)
+    path.write_bytes(b"\xff\xfe")
+    assert refused(path).startswith(f"{path}: is not valid TOML (")
+    path = write(tmp_path / "my.toml", "data = 3\n")
+    assert refused(path).startswith(f"{path}: data: ")
+    path = write(tmp_path / "my.toml", "name = 3\n")
+    assert refused(path).startswith(f"{path}: name: ")
+
+
+def test_a_recipe_is_frozen() -> None:
+    recipe = load_recipe("pix2pix")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.epochs = 3  # type: ignore[misc]

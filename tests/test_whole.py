@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sat2map.errors import OutputError
+from sat2map.whole import whole_file, whole_folder, write_text
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.png"
+    with whole_file(path) as aside:
+        assert aside.parent == path.parent  # a rename within one file system
+        assert aside.suffix == ".png"
+        assert aside.name.startswith(".")
+        aside.write_text("half")
+        assert not path.exists()
+        aside.write_text("whole")
+    assert contents(tmp_path) == {"new/a.png": "whole"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_file_stays_as_it_was_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(error), whole_file(tmp_path / "a") as aside:
+        aside.write_text("half")
+        raise error
+    assert contents(tmp_path) == {"a": "old"}
+    with pytest.raises(error), whole_file(tmp_path / "b") as aside:
+        raise error
+    assert contents(tmp_path) == {"a": "old"}
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "Path.replace"])
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(f"sat2map.whole.{call}", no_space)
+    with pytest.raises(OutputError, match=r"a: cannot be written \(No space left on device\)"):
+        write_text(tmp_path / "a", "new")
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OutputError, match="file/a: cannot be written"):
+        write_text(tmp_path / "file" / "a", "new")
+    with (
+        pytest.raises(OutputError, match="file/a: cannot be written"),
+        whole_folder(tmp_path / "file" / "a"),
+    ):
+        pytest.fail("there is nothing to write to")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder: cannot be written"):
+        write_text(tmp_path / "folder", "new")
+    assert contents(tmp_path) == {"file": "old"}
+
+
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    for writer in (whole_file, whole_folder):
+        with (
+            pytest.raises(OutputError, match=r"a: .*Permission denied.*you may write to"),
+            writer(tmp_path / "a"),
+        ):
+            pytest.fail("there is nothing to write to")
+    assert contents(tmp_path) == {}
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "Straße")
+    assert (tmp_path / "a").read_bytes() == b"Stra\xc3\x9fe"
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a"
+    with whole_folder(path) as aside:
+        (aside / "1").write_text("one")
+        (aside / "sub").mkdir()
+        (aside / "sub" / "2").write_text("two")
+        assert not path.exists()
+    assert contents(tmp_path) == {"new/a/1": "one", "new/a/sub/2": "two"}
+
+
+def test_a_folder_that_exists_gives_way_only_if_told(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    with whole_folder(path) as aside:  # an empty one is no loss
+        (aside / "1").write_text("one")
+    with pytest.raises(OutputError, match="a: exists already"), whole_folder(path):
+        pytest.fail("it is refused before anything is written")
+    with whole_folder(path, replace=True) as aside:
+        (aside / "2").write_text("two")
+    assert contents(tmp_path) == {"a/2": "two"}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_never_replaces_a_file(tmp_path: Path, replace: bool) -> None:
+    (tmp_path / "a").write_text("old")
+    with (
+        pytest.raises(OutputError, match="a: exists already"),
+        whole_folder(tmp_path / "a", replace=replace),
+    ):
+        pytest.fail("it is refused before anything is written")
+    assert contents(tmp_path) == {"a": "old"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_folder_stays_as_it_was_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
+    write_text(tmp_path / "a" / "1", "old")
+    with pytest.raises(error), whole_folder(tmp_path / "a", replace=True) as aside:
+        (aside / "1").write_text("new")
+        raise error
+    assert contents(tmp_path) == {"a/1": "old"}
+
+
+@pytest.mark.parametrize("call", ["fsync", "first rename", "second rename"])
+def test_a_full_disk_leaves_the_old_folder(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "a" / "1", "old")
+    rename, renames = Path.rename, 0
+
+    def fails(path: Path, target: Path) -> Path:
+        nonlocal renames
+        renames += 1
+        if renames == (1 if call == "first rename" else 2):
+            no_space()
+        return rename(path, target)
+
+    if call == "fsync":
+        monkeypatch.setattr("sat2map.whole.os.fsync", no_space)
+    else:
+        monkeypatch.setattr(Path, "rename", fails)
+    with (
+        pytest.raises(OutputError, match="No space left on device"),
+        whole_folder(tmp_path / "a", replace=True) as aside,
+    ):
+        (aside / "1").write_text("new")
+    assert contents(tmp_path) == {"a/1": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
