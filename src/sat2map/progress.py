@@ -46,12 +46,12 @@ class Progress:
         self._bar: RichProgress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = RichProgress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _Rate(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
                 console=Console(stderr=True),
                 speed_estimate_period=120,
             )

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from sat2map import model as module
+from sat2map.errors import ModelError, OutputError
+from sat2map.legend import STREETS
+from sat2map.model import (
+    FORMAT,
+    DataFacts,
+    GeneratorSpec,
+    ModelCard,
+    build_generator,
+    describe,
+    load_model,
+    read_card,
+    save_model,
+)
+from sat2map.networks.resnet import ResNet
+from sat2map.networks.unet import UNet
+
+TINY = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 2})
+FULL = ModelCard(
+    generator=TINY,
+    direction="reverse",
+    bands=("red", "green", "nir"),
+    resolution_m=(0.5, 2.25),
+    normalisation="mean over 12 training pictures after training",
+    legend=STREETS,
+    data=DataFacts(name="towns", licence="CC0-1.0", pairs=12),
+    metrics={"val": {"l1": 7.5, "n": 3}},
+)
+
+
+@pytest.fixture
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return build_generator(TINY)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny: nn.Module) -> Path:
+    save_model(tmp_path / "tiny", tiny, FULL)
+    return tmp_path / "tiny"
+
+
+def refused(folder: Path, what: str, where: str = "") -> None:
+    """Check that loading gives one line that names the file."""
+    with pytest.raises(ModelError, match=what) as caught:
+        load_model(folder)
+    line = str(caught.value)
+    assert line.startswith(f"{folder / where}: ")
+    assert len(line.splitlines()) == 1
+    assert caught.value.exit_code == 1
+
+
+def edit(folder: Path, **entries: Any) -> None:
+    """Change entries of model.json."""
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TINY,
+        GeneratorSpec(
+            name="unet",
+            arguments={
+                "in_channels": 4,
+                "out_channels": 2,
+                "size": 16,
+                "base_channels": 2,
+                "skips": False,
+                "norm": "instance_calibrated",
+                "dropout": 0.25,
+                "dropout_blocks": [1, 2],
+            },
+        ),
+        GeneratorSpec(name="resnet", arguments={"base_channels": 4, "blocks": 1}),
+    ],
+)
+def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, spec: GeneratorSpec) -> None:
+    network = build_generator(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    source = torch.rand(1, spec.arguments.get("in_channels", 3), 16, 16)
+    network.train()
+    network(source)  # running statistics that are not those of a fresh network
+    card = FULL.model_copy(update={"generator": spec})
+    save_model(tmp_path / "model", network, card)
+    loaded = load_model(str(tmp_path / "model"))
+    assert loaded.card == card
+    assert not any(m.training for m in loaded.network.modules())
+    before, after = network.state_dict(), loaded.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network(source), network.eval()(source))
+
+
+def test_each_name_builds_its_network() -> None:
+    assert isinstance(build_generator(TINY), UNet)
+    with torch.device("meta"):
+        assert isinstance(build_generator(GeneratorSpec(name="resnet", arguments={})), ResNet)
+
+
+def test_the_folder_holds_no_pickle(saved: Path) -> None:
+    assert {path.name for path in saved.iterdir()} == {
+        "README.md", "model.json", "model.safetensors"
+    }  # fmt: skip
+    for path in saved.iterdir():
+        assert path.read_bytes()[:1] != b"\x80"  # what every binary pickle starts with
+        assert path.read_bytes()[:2] != b"PK"  # the archive that torch.save writes
+    with safe_open(saved / "model.safetensors", "pt") as weights:
+        assert "encoder.0.0.weight" in weights.keys()  # noqa: SIM118 - no mapping
+
+
+def test_the_card_for_programs(saved: Path) -> None:
+    entries = json.loads((saved / "model.json").read_text())
+    assert entries == {
+        "format": FORMAT,
+        "generator": {"name": "unet", "arguments": {"size": 16, "base_channels": 2}},
+        "direction": "reverse",
+        "bands": ["red", "green", "nir"],
+        "value_range": [-1.0, 1.0],
+        "resolution_m": [0.5, 2.25],
+        "normalisation": "mean over 12 training pictures after training",
+        "legend": STREETS.to_json(),
+        "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
+        "metrics": {"val": {"l1": 7.5, "n": 3}},
+    }
+    assert read_card(saved) == FULL
+
+
+def test_the_card_for_people(saved: Path) -> None:
+    text = (saved / "README.md").read_text()
+    assert text.startswith("# tiny\n")
+    for words in (
+        "unet(size=16, base_channels=2)",
+        "reverse",
+        "red, green, nir",
+        "0.5 to 2.25 m per pixel",
+        "mean over 12 training pictures",
+        "towns, 12 pairs",
+        "CC0-1.0",
+        "| highway | rgb(247, 160, 33) | yes |",
+        "| park | rgb(203, 223, 173) |  |",
+        '"l1": 7.5',
+    ):
+        assert words in text
+    bare = describe("bare", ModelCard(generator=TINY, normalisation="none"))
+    assert "| ground resolution | not recorded |" in bare
+    assert "| licence of that data | not recorded |" in bare
+    assert "| trained on | unknown |" in bare
+    assert "Legend" not in bare
+    assert "Figures" not in bare
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("streets", "streets"), ("run1/model", "run1"), ("run1/best", "run1"), ("a/models", "models")],
+)
+def test_people_call_a_model_by_its_folder_or_its_run(
+    tmp_path: Path, tiny: nn.Module, path: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path / path, tiny, FULL)
+    assert load_model(tmp_path / path).name == name
+    monkeypatch.chdir(tmp_path / path)
+    assert load_model(".").name == name
+
+
+def test_an_existing_model_is_replaced_only_if_told(saved: Path, tiny: nn.Module) -> None:
+    before = (saved / "model.json").read_bytes()
+    card = FULL.model_copy(update={"direction": "forward"})
+    with pytest.raises(OutputError, match="tiny: exists already"):
+        save_model(saved, tiny, card)
+    assert (saved / "model.json").read_bytes() == before
+    save_model(saved, tiny, card, replace=True)
+    assert load_model(saved).card == card
+
+
+def test_a_full_disk_leaves_the_old_model(
+    saved: Path, tiny: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    card = FULL.model_copy(update={"direction": "forward"})
+    with pytest.raises(OutputError, match="No space left on device"):
+        save_model(saved, tiny, card, replace=True)
+    assert load_model(saved).card == FULL
+    assert [path.name for path in saved.parent.iterdir()] == ["tiny"]
+
+
+def test_what_is_not_there(saved: Path) -> None:
+    refused(saved.parent / "other", "there is no such model folder")
+    refused(saved / "model.json", "there is no such model folder")
+    (saved / "model.safetensors").unlink()
+    refused(saved, "is missing", "model.safetensors")
+    (saved / "model.json").unlink()
+    refused(saved, r"cannot be read \(No such file or directory\)", "model.json")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 50, 2000, -1])
+def test_truncated_weights(saved: Path, kept: int) -> None:
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    refused(saved, "is damaged", "model.safetensors")
+
+
+def test_weights_that_are_something_else(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    path.write_text("These are no weights, however long this line may be.")
+    refused(saved, "is damaged", "model.safetensors")
+    torch.save({"a": torch.zeros(3)}, path)  # a pickle is not even looked into
+    refused(saved, "is damaged", "model.safetensors")
+    path.unlink()
+    path.mkdir()
+    refused(saved, "is damaged", "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[]", "the file: .*valid dictionary"),
+        (b"null", "the file: "),
+        (b"{}", "generator: Field required"),
+    ],
+)
+def test_a_card_that_is_garbage(saved: Path, text: bytes, what: str) -> None:
+    (saved / "model.json").write_bytes(text)
+    refused(saved, what, "model.json")
+
+
+@pytest.mark.parametrize(
+    ("entries", "what"),
+    [
+        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"format": FORMAT + 1}, f"has format {FORMAT + 1}; .* reads up to {FORMAT}.*Upgrade"),
+        ({"format": "new"}, "format: "),
+        ({"generator": {"name": "vit", "arguments": {}}}, "generator.name: .*'unet'"),
+        ({"direction": "up"}, "direction: "),
+        ({"resolution_m": [1]}, "resolution_m"),
+        ({"legend": [{"name": "road"}]}, "the legend has the entry {'name': 'road'}"),
+        ({"legend": []}, "a legend has 1 to 255 classes"),
+        ({"legend": "maps"}, "legend: "),
+        ({"data": {"size": 3}}, "data.size: Extra inputs"),
+    ],
+)
+def test_a_card_with_an_entry_that_is_wrong(
+    saved: Path, entries: dict[str, Any], what: str
+) -> None:
+    edit(saved, **entries)
+    refused(saved, what, "model.json")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"size": 20},
+        {"size": "16"},
+        {"size": 16, "base_channels": "2"},
+        {"size": 16, "base_channels": -2},
+        {"size": 16, "dropout": 3},
+        {"size": 16, "colour": "red"},
+    ],
+)
+def test_a_network_that_cannot_be_built(saved: Path, arguments: dict[str, Any]) -> None:
+    edit(saved, generator={"name": "unet", "arguments": arguments})
+    refused(saved, "describes a network that cannot be built", "model.json")
+
+
+@pytest.mark.parametrize(
+    ("spec", "what"),
+    [
+        ({"name": "unet", "arguments": {"size": 16, "base_channels": 3}}, "size mismatch for enc"),
+        ({"name": "unet", "arguments": {"size": 32, "base_channels": 2}}, "Missing key"),
+        ({"name": "resnet", "arguments": {"base_channels": 2, "blocks": 1}}, "Missing key"),
+    ],
+)
+def test_weights_of_another_network(saved: Path, spec: dict[str, Any], what: str) -> None:
+    edit(saved, generator=spec)
+    refused(saved, rf"does not fit the network of model\.json \({what}", "model.safetensors")
