@@ -92,7 +92,8 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, spec: GeneratorSpec)
     source = torch.rand(1, spec.arguments.get("in_channels", 3), 16, 16)
     network.train()
     network(source)  # running statistics that are not those of a fresh network
-    card = FULL.model_copy(update={"generator": spec})
+    bands = tuple(f"band_{i}" for i in range(source.shape[1]))
+    card = FULL.model_copy(update={"generator": spec, "bands": bands})
     save_model(tmp_path / "model", network, card)
     loaded = load_model(str(tmp_path / "model"))
     assert loaded.card == card
@@ -255,6 +256,8 @@ def test_a_card_that_is_garbage(saved: Path, text: bytes, what: str) -> None:
         ({"legend": []}, "a legend has 1 to 255 classes"),
         ({"legend": "maps"}, "legend: "),
         ({"data": {"size": 3}}, "data.size: Extra inputs"),
+        ({"bands": ["red"]}, "names 1 bands, but its network takes 3"),
+        ({"value_range": [0, 1]}, r"has the value range \[0.0, 1.0\], but only \[-1, 1\]"),
     ],
 )
 def test_a_card_with_an_entry_that_is_wrong(

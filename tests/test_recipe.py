@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -275,8 +276,6 @@ def test_toml_and_back_with_everything_changed(tmp_path: Path) -> None:
 
 @given(st.floats(1e-12, 1e3), st.floats(0, 0.9999999), st.integers(1, 10**12))
 def test_numbers_survive_toml_to_the_last_bit(rate: float, beta: float, epochs: int) -> None:
-    import tomllib
-
     values = {
         "optimiser": {"learning_rate": rate, "beta1": beta},
         "training": {"epochs": epochs},

@@ -162,6 +162,7 @@ def load_model(folder: str | Path) -> Model:
             remedy="Give the folder that training or import wrote, such as RUN/model.",
         )
     card = read_card(folder)
+    _check_consistent(card, folder / "model.json")
     weights = _read_weights(folder / "model.safetensors")
     try:
         network = build_generator(card.generator)
@@ -252,6 +253,23 @@ def describe(name: str, card: ModelCard) -> str:
 
 def _pairs(count: int | None) -> str:
     return "" if count is None else f", {count} pairs"
+
+
+def _check_consistent(card: ModelCard, path: Path) -> None:
+    """Refuse a card that would let the network be fed something else than it takes."""
+    taken = card.generator.arguments.get("in_channels", 3)
+    if taken != len(card.bands):
+        raise ModelError(
+            f"names {len(card.bands)} bands, but its network takes {taken}",
+            where=path,
+            remedy="Restore the file.",
+        )
+    if card.value_range != (-1.0, 1.0):
+        raise ModelError(
+            f"has the value range {list(card.value_range)}, but only [-1, 1] is supported",
+            where=path,
+            remedy="Scale the network's inputs and outputs to [-1, 1].",
+        )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data.pictures import read_picture
 from sat2map.errors import BatchError, DataError, OutputError, UsageError
+from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.translation import batch
 from sat2map.translation import translator as translator_module
 from sat2map.translation.batch import Options, translate_path
@@ -214,12 +216,33 @@ def test_max_pixels(translator: Translator, photo: Path, tmp_path: Path) -> None
     assert not (tmp_path / "b.png").exists()
 
 
-def test_other_bands_are_refused(translator: Translator, tmp_path: Path) -> None:
-    facts = {"width": 8, "height": 8, "count": 4, "dtype": "uint8", "photometric": "minisblack"}
+def save_bands(path: Path, bands: int) -> Path:
+    facts = {"width": 8, "height": 8, "count": bands, "dtype": "uint8"}
     with (
         pytest.warns(NotGeoreferencedWarning),
-        rasterio.open(tmp_path / "four.tif", "w", driver="GTiff", alpha="no", **facts) as file,
+        rasterio.open(path, "w", driver="GTiff", photometric="minisblack", **facts) as file,
     ):
-        file.write(np.zeros((4, 8, 8), np.uint8))
+        file.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (bands - 1)
+        file.write(np.full((bands, 8, 8), 77, np.uint8))
+    return path
+
+
+def test_other_bands_are_refused(translator: Translator, tmp_path: Path) -> None:
+    four = save_bands(tmp_path / "four.tif", 4)
     with pytest.raises(DataError, match=r"four\.tif: has 4 bands, but the model takes 3: red"):
-        translate_path(translator, tmp_path / "four.tif", tmp_path / "map.png", PLAIN)
+        translate_path(translator, four, tmp_path / "map.png", PLAIN)
+
+
+@pytest.mark.parametrize("bands", [2, 4])
+def test_a_source_of_other_bands_is_compared_too(tmp_path: Path, bands: int) -> None:
+    spec = GeneratorSpec(
+        name="unet", arguments={"in_channels": bands, "size": 16, "base_channels": 2}
+    )
+    names = tuple(f"band_{i}" for i in range(bands))
+    card = ModelCard(generator=spec, bands=names, normalisation="none")
+    model = Translator(Model(build_generator(spec), card, tmp_path), "cpu")
+    source = save_bands(tmp_path / "source.tif", bands)
+    translate_path(model, source, tmp_path / "map.png", Options(compare=True))
+    beside = read_picture(tmp_path / "map.compare.png").pixels
+    assert beside.shape == (8, 16, 3)
+    assert (beside[:, :8] == 77).all()

@@ -93,7 +93,7 @@ def _translate_folder(
         raise UsageError(
             "must be another folder than the input", where=target, remedy="Choose another name."
         )
-    written: list[Path] = []
+    written: dict[Path, None] = {}  # in order, and found at once
     failures: list[Sat2mapError] = []
     for done, picture in enumerate(pictures, 1):
         output = target / f"{picture.stem}.png"
@@ -105,14 +105,14 @@ def _translate_folder(
                     remedy="Rename one of them.",
                 )
             _translate_file(translator, picture, output, options, None)
-            written.append(output)
+            written[output] = None
         except DataError as error:
             failures.append(error)
         if progress is not None:
             progress(done, len(pictures))
     if failures:
         raise BatchError(failures, len(written))
-    return written
+    return list(written)
 
 
 def _translate_file(
