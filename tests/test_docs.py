@@ -1,0 +1,431 @@
+"""What the documentation tells to do can be done.
+
+Every line of a shell block in the README and in docs/ is run at reduced size, in a folder of
+its own where what it names as input is put in its place first. A line that this file does not
+know how to reduce is a failure, so none is left out silently. Lines of a `text` block that
+begin with `sat2map` are synopses: they are run without and with what stands in brackets.
+Python blocks are run too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import itertools
+import re
+import shlex
+import shutil
+import tarfile
+import threading
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from sat2map import recipe as recipes
+from sat2map.cli import app
+from sat2map.data.download import DATA_SETS
+from sat2map.evaluation import perceptual
+from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+IN_ONE_GO = {"README.md", "docs/tutorial.md"}
+"""Pages whose commands stand on each other; elsewhere each block is run by itself."""
+
+SYNOPSIS = {
+    "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
+    "INPUT OUTPUT": "input.png output.png",
+    "CHECKPOINT OUT": "checkpoint.pth OUT",
+    "--resolution M": "--resolution 1.9",
+    "--max-pixels N": "--max-pixels 5000",
+    "--base-url URL": "--base-url http://mirror.example",
+    "SIDE": "64",
+    "N": "3",
+    "S": "4",
+}
+"""What the placeholders of a synopsis stand for; MODEL, DIR, RUN, OUT are names already."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
+
+    @property
+    def commands(self) -> list[str]:
+        """Its shell commands, those of a synopsis written out."""
+        lines = [line.strip() for line in self.text.replace("\\\n", " ").splitlines()]
+        if self.language == "text":
+            synopses = [line for line in lines if line.startswith("sat2map ")]
+            return [command for synopsis in synopses for command in written_out(synopsis)]
+        if self.language == "sh":
+            return [line for line in lines if line and not line.startswith("#")]
+        return []
+
+    @property
+    def slow(self) -> bool:
+        """Whether a command draws large towns and a scene, whatever is asked for."""
+        return any(command.startswith("sat2map demo") for command in self.commands)
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    found: list[Block] = []
+    language, begun, lines = None, 0, list[str]()
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        fence = re.fullmatch(r"```(\w*)", line)
+        if fence is None:
+            lines.append(line)
+        elif language is None:
+            language, begun, lines = fence[1], number, []
+        else:
+            found.append(Block(page, begun, language, "\n".join(lines)))
+            language = None
+    assert language is None, f"{page}: a fence is not closed"
+    return found
+
+
+def written_out(synopsis: str) -> list[str]:
+    """Return the commands of a synopsis: without and with its brackets, each alternative."""
+    for short, long in SYNOPSIS.items():
+        synopsis = re.sub(rf"(?<!\w){re.escape(short)}(?!\w)", long, synopsis)
+    shortest = re.sub(r" *\[[^]]*\]", "", synopsis)
+    words = [word.split("|") for word in re.sub(r"[\[\]]", "", synopsis).split()]
+    return list(dict.fromkeys([shortest, *map(" ".join, itertools.product(*words))]))
+
+
+def groups() -> Iterator[list[Block]]:
+    """Yield the blocks that are run one after the other in one folder."""
+    for page in PAGES:
+        found = [block for block in blocks(page) if block.commands or block.language == "python"]
+        if page.relative_to(ROOT).as_posix() in IN_ONE_GO:
+            yield found
+        else:
+            yield from ([block] for block in found)
+
+
+# What the commands work on.
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
+    """A folder with a small thing of each kind that a command may name."""
+    folder = tmp_path_factory.mktemp("store")
+    data_set.rename(folder / "set")
+    spec = GeneratorSpec(name="unet", arguments={"size": 32, "base_channels": 2})
+    save_model(
+        folder / "model",
+        build_generator(spec),
+        ModelCard(generator=spec, normalisation="never estimated"),
+    )
+    torch.save(foreign_unet(), folder / "checkpoint.pth")
+    (folder / "pictures").mkdir()
+    random = np.random.default_rng(0)
+    for name in ("picture.png", "picture.tif", "pictures/a.jpg", "pictures/b.png"):
+        pixels = random.integers(0, 255, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def foreign_unet() -> dict[str, torch.Tensor]:
+    """Weights with the foreign names of a U-Net of five levels, 4 channels wide."""
+    weights: dict[str, torch.Tensor] = {}
+
+    def convolution(name: str, *shape: int) -> None:
+        weights[f"{name}.weight"] = torch.randn(*shape, 4, 4) * 0.1
+
+    def norm(name: str, channels: int) -> None:
+        for leaf, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            weights[f"{name}.{leaf}"] = torch.full((channels,), float(value))
+
+    channels = [4, 8, 16, 32, 32]
+    convolution("model.model.0", 4, 3)
+    convolution("model.model.3", 8, 3)
+    weights["model.model.3.bias"] = torch.zeros(3)
+    block = "model.model.1.model"
+    for level in range(1, 5):
+        before, inside = channels[level - 1 : level + 1]
+        convolution(f"{block}.1", inside, before)
+        if level < 4:
+            norm(f"{block}.2", inside)
+            convolution(f"{block}.5", 2 * inside, before)
+            norm(f"{block}.6", before)
+        else:
+            convolution(f"{block}.3", inside, before)
+            norm(f"{block}.4", before)
+        block += ".3.model"
+    return weights
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An HTTP server with an archive for each published data set."""
+    folder = tmp_path_factory.mktemp("server")
+    picture = io.BytesIO()
+    Image.fromarray(np.full((40, 80, 3), 128, np.uint8)).save(picture, "png")
+    for name in DATA_SETS:
+        with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as archive:
+            for split in ("train", "val"):
+                for number in (1, 2):
+                    member = tarfile.TarInfo(f"{name}/{split}/{number}.png")
+                    member.size = len(picture.getvalue())
+                    archive.addfile(member, io.BytesIO(picture.getvalue()))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+class MeanColour(nn.Module):
+    """Stands in for Inception, whose weights would be fetched."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+
+class MeanDifference(nn.Module):
+    """Stands in for LPIPS."""
+
+    def forward(self, generated: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        return (generated - true).abs().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture
+def perceptual_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = functools.partial(
+        perceptual.measure, features=MeanColour(), distance=MeanDifference()
+    )
+    monkeypatch.setattr("sat2map.evaluation.evaluate.measure", measure)
+
+
+# Running them.
+
+
+def option(arguments: list[str], name: str) -> str:
+    """Return the value of an option."""
+    assert name in arguments, f"{arguments} lacks {name}"
+    return arguments[arguments.index(name) + 1]
+
+
+def reduced(recipe: str, settings: list[str]) -> list[str]:
+    """Return settings that make a run of a recipe small and leave it what it is."""
+    full = recipes.load_recipe(recipe, settings)  # it is valid as it is written
+    strided = full.discriminator.strided_layers
+    size = {4: 64, 5: 128}.get(strided, 32)
+    small = [
+        f"data.size={size}",
+        "generator.base_channels=2",
+        "discriminator.base_channels=2",
+        "schedule.decay_epochs=1",
+        "training.epochs=1",
+        "training.max_steps=2",
+        "validation.pictures=1",
+        "statistics.pictures=2",
+        "statistics.validation_pictures=1",
+    ]
+    return small if full.data.resize is None else [*small, f"data.resize={size + 4}"]
+
+
+class Shell:
+    """Runs the commands of a page in the current folder, each made small."""
+
+    def __init__(self, store: Path, server: str) -> None:
+        self._store, self._server = store, server
+
+    def run(self, command: str) -> None:
+        """Run one line, or fail where it is of no known kind."""
+        match shlex.split(command):
+            case ["sat2map", *arguments]:
+                self._sat2map(arguments)
+            case ["make", target]:
+                targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+                assert target in targets, f"the Makefile has no target {target}"
+            case ["pip", "install", what]:
+                project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+                named = re.fullmatch(r"\.(?:\[(\w+)\])?", what)
+                assert named, f"what is {what}?"
+                assert named[1] is None or named[1] in project["optional-dependencies"]
+            case ["tensorboard", "--logdir", "runs"]:
+                assert importlib.util.find_spec("tensorboard") is not None
+            case _:
+                pytest.fail(f"how is this run at reduced size? {command}")
+
+    def _sat2map(self, arguments: list[str]) -> None:
+        settings = [b for a, b in itertools.pairwise(arguments) if a == "--set"]
+        more: list[str] = []
+        produced: list[str] = []
+        match arguments:
+            case ["data", "synthetic", directory, *_]:
+                for name, value in (("--pairs", "2"), ("--size", "32"), ("--scene", "64")):
+                    if name in arguments:
+                        more += [name, value]  # the last one counts
+                kinds = {"--pairs": "dataset.json", "--scene": "scene.tif"}
+                produced = [f"{directory}/{f}" for name, f in kinds.items() if name in arguments]
+            case ["data", "download", _, directory, *_]:
+                more = ["--base-url", self._server]
+                produced = [f"{directory}/dataset.json"]
+            case ["train", *_]:
+                run, name = option(arguments, "--out"), option(arguments, "--recipe")
+                if "--resume" not in arguments:
+                    shutil.rmtree(run, ignore_errors=True)  # of an earlier line
+                self._provide(option(arguments, "--data"), "set")
+                if "--init" in arguments:
+                    self._provide(option(arguments, "--init"), "model")
+                more = [word for s in reduced(name, settings) for word in ("--set", s)]
+                produced = [f"{run}/model/model.json", f"{run}/recipe.toml"]
+            case ["evaluate", model, *_]:
+                self._provide(model, "model")
+                self._provide(option(arguments, "--data"), "set")
+                if "--report" in arguments:
+                    produced = [f"{option(arguments, '--report')}/index.html"]
+            case ["translate", source, target, *_]:
+                suffix = Path(source).suffix
+                self._provide(source, f"picture{suffix}" if suffix else "pictures")
+                self._provide(option(arguments, "--model"), "model")
+                produced = [target]
+                if "--compare" in arguments:
+                    produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
+            case ["import", checkpoint, out, *_]:
+                self._provide(checkpoint, "checkpoint.pth")
+                if "--calibrate" in arguments:
+                    folder = option(arguments, "--calibrate")
+                    self._provide(folder, "pictures" if folder == "photos" else "set")
+                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                produced = [f"{out}/model.json"]
+            case ["info", model, *_]:
+                self._provide(model, "model")
+            case ["demo", *rest]:
+                directory = "demo" if not rest or rest[0].startswith("-") else rest[0]
+                more = [word for s in reduced("demo", settings) for word in ("--set", s)]
+                more += ["--pairs", "1"]
+                produced = [f"{directory}/index.html"]
+            case ["--version"] | ["--help"] | []:
+                pass
+            case _:
+                pytest.fail(f"how is this run at reduced size? sat2map {shlex.join(arguments)}")
+        result = CliRunner().invoke(app, [*arguments, *more])
+        said = f"sat2map {shlex.join(arguments)}: {result.output} {result.exception!r}"
+        assert result.exit_code == (0 if arguments else 2), said  # 2 with the help, as click does
+        for path in produced:
+            assert Path(path).exists(), f"{said} there is no {path}"
+
+    def _provide(self, name: str, kind: str) -> None:
+        """Put a thing of the store where a command expects it, unless one is there."""
+        place = Path(name)
+        if place.exists():
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (self._store / kind).is_dir():
+            shutil.copytree(self._store / kind, place)
+        else:
+            shutil.copy(self._store / kind, place)
+
+    def python(self, block: Block) -> None:
+        """Run a Python block; what its recipes train is made small."""
+        for name, kind in (
+            ("photo.png", "picture.png"),
+            ("towns", "set"),
+            ("maps", "set"),
+            ("runs/first/model", "model"),
+            ("runs/maps/model", "model"),
+        ):
+            if name in block.text:
+                self._provide(name, kind)
+        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.fixture
+def small_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make what `load_recipe` returns to a Python block small."""
+    load = recipes.load_recipe
+
+    def load_small(name: str, settings: list[str] | None = None) -> recipes.Recipe:
+        return load(name, [*(settings or []), *reduced(name, settings or [])])
+
+    monkeypatch.setattr("sat2map.load_recipe", load_small, raising=False)
+
+
+@pytest.mark.usefixtures("perceptual_stand_ins", "small_recipes")
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(
+            group,
+            id=group[0].name,
+            marks=[pytest.mark.slow] if any(block.slow for block in group) else [],
+        )
+        for group in groups()
+    ],
+)
+def test_what_the_pages_say_can_be_done(
+    group: list[Block],
+    store: Path,
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(group[0].page):
+        if block.language == "toml" and block.text.startswith("# "):
+            first = block.text.partition("\n")[0]
+            Path(first.removeprefix("# ")).write_text(block.text, encoding="utf-8")
+    shell = Shell(store, server)
+    for block in group:
+        if block.language == "python":
+            shell.python(block)
+        for command in block.commands:
+            shell.run(command)
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language in {"sh", "text", "python", "toml", "json"}, block.name
+            if block.language == "toml":
+                recipes.Recipe.model_validate(
+                    {k: v for k, v in tomllib.loads(block.text).items() if k != "base"}
+                )
+
+
+def test_every_verb_is_shown() -> None:
+    commands = [c for page in PAGES for block in blocks(page) for c in block.commands]
+    for verb in ("train", "evaluate", "translate", "import", "info", "demo", "data synthetic"):
+        assert any(command.startswith(f"sat2map {verb}") for command in commands), verb
+
+
+def test_an_unknown_line_is_a_failure(store: Path, server: str) -> None:
+    for line in ("sat2map frobnicate", "curl http://example.com", "pip install .[nothing]"):
+        with pytest.raises((pytest.fail.Exception, AssertionError)):
+            Shell(store, server).run(line)
+
+
+def test_a_synopsis_is_written_out() -> None:
+    assert written_out("sat2map evaluate MODEL --data DIR [--size 256|native] [--seed N]") == [
+        "sat2map evaluate MODEL --data DIR",
+        "sat2map evaluate MODEL --data DIR --size 256 --seed 3",
+        "sat2map evaluate MODEL --data DIR --size native --seed 3",
+    ]
