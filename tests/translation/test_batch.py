@@ -170,6 +170,21 @@ def test_alpha_is_kept_and_what_lies_under_it_does_not_leak(
     assert read_picture(tmp_path / "flat.jpg").alpha is None
 
 
+def test_what_is_faintly_visible_counts(translator: Translator, tmp_path: Path) -> None:
+    visible = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    alpha = np.full((16, 16, 1), 255, np.uint8)
+    alpha[4:12, 4:12] = 1
+    Image.fromarray(np.dstack([visible, alpha])).save(tmp_path / "faint.png")
+    translate_path(translator, tmp_path / "faint.png", tmp_path / "map.png", PLAIN)
+    assert np.array_equal(read_picture(tmp_path / "map.png").pixels, translator.translate(visible))
+    alpha[4:12, 4:12] = 0
+    Image.fromarray(np.dstack([visible, alpha])).save(tmp_path / "clear.png")
+    translate_path(translator, tmp_path / "clear.png", tmp_path / "map.png", PLAIN)
+    assert not np.array_equal(
+        read_picture(tmp_path / "map.png").pixels, translator.translate(visible)
+    )
+
+
 def test_a_wholly_transparent_picture_is_translated(translator: Translator, tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "clear.png")
     translate_path(translator, tmp_path / "clear.png", tmp_path / "out.png", PLAIN)
