@@ -126,19 +126,17 @@ class Legend:
 _CLASS_REMEDY = 'Each class is {"name": "road", "colour": [255, 255, 253], "road": true}.'
 
 
-def _read_class(entry: Mapping[str, Any]) -> LegendClass:
-    try:
-        name, colour, road = entry["name"], tuple(entry["colour"]), entry.get("road", False)
-    except (KeyError, TypeError, AttributeError):
-        name = colour = road = None
-    if not (
-        isinstance(name, str)
-        and isinstance(road, bool)
-        and isinstance(colour, tuple)
-        and all(type(value) is int for value in colour)
-    ):
-        raise DataError(f"the legend has the entry {entry!r}", remedy=_CLASS_REMEDY)
-    return LegendClass(name, colour, road)  # type: ignore[arg-type]  # Legend checks its length
+def _read_class(entry: object) -> LegendClass:
+    if isinstance(entry, Mapping):
+        name, colour, road = entry.get("name"), entry.get("colour"), entry.get("road", False)
+        if (
+            isinstance(name, str)
+            and isinstance(road, bool)
+            and isinstance(colour, list | tuple)
+            and all(type(value) is int for value in colour)
+        ):
+            return LegendClass(name, tuple(colour), road)  # the legend checks the length
+    raise DataError(f"the legend has the entry {entry!r}", remedy=_CLASS_REMEDY)
 
 
 def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
