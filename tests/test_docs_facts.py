@@ -1,0 +1,237 @@
+"""What the documentation says is so: links, tables and names agree with the code."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import inspect
+import json
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+import sat2map
+from sat2map.cli import app
+from sat2map.data.download import DATA_SETS
+from sat2map.data.pairs import read_card
+from sat2map.evaluation.perceptual import Perceptual
+from sat2map.evaluation.score import score_picture, summarise
+from sat2map.legend import STREETS
+from sat2map.model import DataFacts, GeneratorSpec, ModelCard
+from sat2map.recipe import load_recipe, shipped_recipes
+from sat2map.training.loop import train
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
+    *sorted((ROOT / "records").rglob("*.md")),
+]
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link may name in a page: its headings as a forge makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def section(page: Path, heading: str) -> str:
+    found = re.search(
+        rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text(page), re.MULTILINE | re.DOTALL
+    )
+    assert found, f"{page} has no section {heading}"
+    return found[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        assert place.exists(), f"{target} does not exist"
+        assert place.is_relative_to(ROOT), f"{target} lies outside"
+        if anchor:
+            assert anchor in anchors(place), f"{target} names no heading"
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", text(DOCS / "README.md")))
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert linked == pages - {"README.md"}
+
+
+def test_no_page_names_a_place_of_one_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.])/(home|work|tmp|root|Users)/", text(page)), page
+
+
+def recipe_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("recipe_tables", DOCS / "recipe_tables.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_the_recipe_are_those_of_its_schema() -> None:
+    tables = recipe_tables()
+    page = text(DOCS / "reference" / "recipe.md")
+    assert page == tables.page(), "run: python docs/recipe_tables.py"
+    assert "| None |" not in page, "a key of the recipe has no description"
+    assert "| `resize` | whole number or none, at least 16 | `286` |" in page
+
+
+def test_the_defaults_are_those_of_pix2pix() -> None:
+    empty = load_recipe("pix2pix").model_dump()
+    assert empty == type(load_recipe("pix2pix"))(name="pix2pix").model_dump()
+
+
+def test_the_readme_names_every_recipe() -> None:
+    table = section(ROOT / "README.md", "Recipes")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == shipped_recipes()
+
+
+def test_every_recipe_is_trained_in_the_guide() -> None:
+    guide = text(DOCS / "how-to" / "train.md")
+    for recipe in set(shipped_recipes()) - {"demo"}:
+        assert f"--recipe {recipe} " in guide
+
+
+def verbs() -> dict[str, set[str]]:
+    """Return the long options of each verb."""
+    found: dict[str, set[str]] = {}
+
+    def walk(command: Any, name: str) -> None:
+        for part, inner in getattr(command, "commands", {}).items():
+            walk(inner, f"{name} {part}".strip())
+        if not hasattr(command, "commands"):
+            options = [p.opts for p in command.params if p.param_type_name == "option"]
+            found[name] = {max(names, key=len) for names in options} - {"--help"}
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+@pytest.mark.parametrize(("verb", "options"), verbs().items(), ids=verbs())
+def test_the_command_line_page_has_every_option_and_no_other(verb: str, options: set[str]) -> None:
+    part = section(DOCS / "reference" / "command-line.md", verb)
+    assert set(re.findall(r"--[a-z][a-z-]*", part)) == options
+    rows = set(re.findall(r"^\| `(--[a-z-]+)`", part, re.MULTILINE))
+    assert rows in (set(), options - {"--quiet"})
+
+
+def test_the_python_page_has_the_signatures() -> None:
+    page = text(DOCS / "reference" / "python.md")
+    for name in set(sat2map.__all__) - {"__version__"}:
+        assert f"## `{name}" in page
+    for name in ("load", "load_recipe", "train", "evaluate"):
+        assert f"## `{name}{plain(getattr(sat2map, name))}`" in page
+    assert f"### `translate{plain(sat2map.Translator.translate)}`" in page
+
+
+def plain(function: object) -> str:
+    """Return a signature without types, as the page has it."""
+    assert callable(function)
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    ]
+    bare = inspect.Signature(parameters)
+    return str(bare).replace("'", '"')
+
+
+def test_the_model_folder_page_has_every_field() -> None:
+    part = section(DOCS / "reference" / "model-folder.md", "model.json")
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", part, re.MULTILINE)
+    assert [name for name, _ in rows] == list(ModelCard.model_fields)
+    told = dict(rows)
+    for key, fields in (("generator", GeneratorSpec), ("data", DataFacts)):
+        assert all(f"`{field}`" in told[key] for field in fields.model_fields)
+
+
+def test_the_metrics_page_has_every_figure() -> None:
+    page = text(DOCS / "reference" / "metrics.md")
+    labels = np.zeros((32, 32), np.uint8)
+    labels[:, 10:14], labels[20:24] = STREETS.names.index("road"), STREETS.names.index("highway")
+    picture = STREETS.paint(labels)
+    picture[labels == STREETS.names.index("highway")] = (240, 160, 30)
+    score = score_picture("town", picture, picture, picture, STREETS)
+    names = set(summarise([score], STREETS).metrics)
+    assert {"road_cldice", "highway_ratio", "iou_road", "iou_2px_road"} <= names
+    plain = {re.sub(r"_(road|land|highway)$", "_CLASS", n) if "iou_" in n else n for n in names}
+    plain |= set(Perceptual.__dataclass_fields__) - {"pictures"}
+    rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == plain
+
+
+def test_the_run_folder_page_has_what_a_run_leaves(data_set: Path, tmp_path: Path) -> None:
+    page = text(DOCS / "reference" / "run-folder.md")
+    settings = ["data.size=16", "data.resize=20", "discriminator.strided_layers=1"]
+    settings += [f"{network}.base_channels=2" for network in ("generator", "discriminator")]
+    settings += ["training.epochs=1", "training.log_steps=2", "statistics.pictures=1"]
+    train(load_recipe("pix2pix", settings), data_set, tmp_path / "run", quiet=True)
+    named = set(re.findall(r"^\| `([\w.]+)/?", page, re.MULTILINE))
+    assert named == {path.name for path in (tmp_path / "run").iterdir()}
+    with (tmp_path / "run" / "losses.csv").open(newline="") as stream:
+        columns = next(csv.reader(stream))
+    assert all(f"`{column}`" in page for column in columns)
+
+
+def test_the_data_set_page_has_the_house_legend_and_a_card_that_is_valid(tmp_path: Path) -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| (\d+), (\d+), (\d+) \| (yes)? ?\|$",
+        text(DOCS / "reference" / "data-set.md"),
+        re.MULTILINE,
+    )
+    told = [(name, tuple(map(int, colour)), road == "yes") for name, *colour, road in rows]
+    assert told == [(entry.name, entry.colour, entry.road) for entry in STREETS.classes]
+    example = re.search(r"```json\n(.*?)```", text(DOCS / "how-to" / "own-pairs.md"), re.DOTALL)
+    assert example is not None
+    (tmp_path / "dataset.json").write_text(example[1], encoding="utf-8")
+    card = read_card(tmp_path)
+    assert card.legend is not None and card.legend.roads.tolist() == [False, True, False]
+    assert set(json.loads(example[1])) == set(card.__dataclass_fields__)
+
+
+def test_the_guide_names_every_published_set() -> None:
+    page = text(DOCS / "how-to" / "published-data.md")
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| (\d+ [MG]B) \|$", page, re.MULTILINE)
+    assert [name for name, _ in rows] == list(DATA_SETS)
+    for name, size in rows:
+        assert DATA_SETS[name].about.endswith(size)
+        assert f"sat2map data download {name} {name}" in page
+
+
+def test_the_picture_of_the_readme_is_small() -> None:
+    path = DOCS / "images" / "town.png"
+    assert path.stat().st_size < 300_000
+    with Image.open(path) as picture:
+        assert picture.width > 2 * picture.height - 1
+
+
+def test_the_changelog_has_this_version() -> None:
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    assert project["version"] == sat2map.__version__
+    assert f"## {sat2map.__version__}" in text(ROOT / "CHANGELOG.md")

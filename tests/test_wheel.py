@@ -1,0 +1,115 @@
+"""The wheel as it is built and installed, not as the source tree happens to lie."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "sat2map"
+
+
+def run(*command: object, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy so that nothing is left in the source tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    junk = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", source / "src", ignore=junk)
+    shutil.copytree(ROOT / "tests", source / "tests", ignore=junk)
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source),
+        cwd=folder,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """A folder with the installed wheel, without its dependencies."""
+    target = wheel.parent / "installed"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--no-deps", "--no-index", "--target", target, wheel, cwd=wheel.parent)
+    return target
+
+
+def test_it_holds_all_that_the_package_has_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    mine = {name for name in names if name.startswith("sat2map/")}
+    there = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert mine == there
+    assert {
+        "sat2map/py.typed",
+        "sat2map/recipes/pix2pix.toml",
+        "sat2map/demo.html.jinja",
+        "sat2map/evaluation/report.html.jinja",
+    } <= mine
+    others = {name.partition("/")[0] for name in names - mine}
+    assert len(others) == 1 and next(iter(others)).endswith(".dist-info")
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_it_runs_as_installed(installed: Path, tmp_path: Path) -> None:
+    first = {"PYTHONPATH": str(installed)}
+    helped = run(sys.executable, "-m", "sat2map", "--help", cwd=tmp_path, **first)
+    assert "translate" in helped
+    code = """
+from pathlib import Path
+import sat2map
+from sat2map.recipe import load_recipe, shipped_recipes
+print(Path(sat2map.__file__).resolve())
+print(load_recipe("pix2pix").objective.l1_weight, len(shipped_recipes()))
+"""
+    where, values = run(sys.executable, "-c", code, cwd=tmp_path, **first).splitlines()
+    assert Path(where).is_relative_to(installed.resolve())
+    assert values == f"100.0 {len(list((PACKAGE / 'recipes').glob('*.toml')))}"
+
+
+@pytest.mark.slow
+def test_it_draws_trains_and_reports_as_installed(installed: Path, tmp_path: Path) -> None:
+    first = {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    sat2map = (sys.executable, "-m", "sat2map")
+    settings = ["data.size=32", "data.resize=36", "training.max_steps=2", "statistics.pictures=1"]
+    settings += ["generator.base_channels=2", "discriminator.base_channels=2"]
+    run(*sat2map, "data", "synthetic", "towns", "--pairs", 2, "--size", 40, cwd=tmp_path, **first)
+    run(
+        *(*sat2map, "train", "--recipe", "pix2pix", "--data", "towns", "--out", "run"),
+        *(word for setting in settings for word in ("--set", setting)),
+        cwd=tmp_path,
+        **first,
+    )
+    run(
+        *(*sat2map, "evaluate", "run/model", "--data", "towns", "--size", "native"),
+        *("--report", "report"),
+        cwd=tmp_path,
+        **first,
+    )
+    assert "<html" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
