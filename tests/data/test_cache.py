@@ -12,7 +12,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data import cache as module
-from sat2map.data.cache import DecodedPairs, cache_folder, decode_pairs, resize_picture
+from sat2map.data.cache import DecodedPairs, cache_folder, decode_pairs
 from sat2map.errors import BatchError, DataError, OutputError
 
 Array = NDArray[np.uint8]
@@ -137,16 +137,6 @@ def test_resizing_is_pillows_bicubic(tmp_path: Path, pairs: list[Array]) -> None
             expected = half.resize((16, 16), Image.Resampling.BICUBIC)
             assert np.array_equal(pixels[..., 3 * side : 3 * side + 3], expected)
     assert decoded.native_sides == (8, 8)
-
-
-def test_resizing_does_each_band_like_the_colours() -> None:
-    pixels = picture(20, 30, bands=5)
-    small = resize_picture(pixels, 8, 12)
-    assert small.shape == (8, 12, 5)
-    for first in (0, 1, 2):
-        colours = resize_picture(pixels[..., first : first + 3], 8, 12)
-        assert np.array_equal(small[..., first : first + 3], colours)
-    assert np.array_equal(resize_picture(pixels, 20, 30), pixels)
 
 
 def test_pictures_of_several_sizes_are_resized_to_one(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data import pictures as module
-from sat2map.data.pictures import list_pictures, natural_order, read_picture, write_picture
+from sat2map.data.pictures import (
+    list_pictures,
+    natural_order,
+    read_picture,
+    resize_square,
+    write_picture,
+)
 from sat2map.errors import DataError, OutputError, UsageError
 
 GREY = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
@@ -340,3 +346,16 @@ def test_a_large_orthophoto_is_no_bomb(tmp_path: Path) -> None:
     with Image.open(tmp_path / "large.png") as image:
         assert image.size == (20_000, 10_000)
     assert module.MAX_PIXELS > 200_000_000
+
+
+def test_resizing_does_each_band_like_the_colours() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 5), np.uint8)
+    small = resize_square(pixels, 8)
+    assert small.shape == (8, 8, 5)
+    for first in (0, 1, 2):
+        colours = resize_square(pixels[..., first : first + 3], 8)
+        assert np.array_equal(small[..., first : first + 3], colours)
+    expected = Image.fromarray(pixels[..., :3]).resize((8, 8), Image.Resampling.BICUBIC)
+    assert np.array_equal(small[..., :3], expected)
+    square = pixels[:20, :20]
+    assert resize_square(square, 20) is square

@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import label
 from skimage.measure import euler_number
 
+from sat2map.data.pictures import resize_square
 from sat2map.data.synthetic import draw_pair
 from sat2map.evaluation import classes
 from sat2map.evaluation.roads import compare_roads, skeleton, topology
-from sat2map.evaluation.score import resize
 from sat2map.legend import STREETS
 
 
@@ -118,7 +118,7 @@ def town(side: int = 600) -> Image.Image:
 def test_thin_streets_are_found_at_256_and_none_on_a_blurred_map():
     native = np.asarray(town())
     truth = classes.true_classes(native, STREETS, 256, 256)
-    small = resize(native, 256)
+    small = resize_square(native, 256)
     sharp = compare_roads(STREETS.roads[STREETS.label(small)], truth.road)
     assert sharp.cldice >= 0.9
     assert sharp.completeness >= 0.9
@@ -134,5 +134,5 @@ def test_thin_streets_are_found_at_256_and_none_on_a_blurred_map():
 def test_thin_streets_of_procedural_towns_are_found(seed):
     _, native = draw_pair(600, seed)
     truth = classes.true_classes(native, STREETS, 256, 256)
-    found = STREETS.roads[STREETS.label(resize(native, 256))]
+    found = STREETS.roads[STREETS.label(resize_square(native, 256))]
     assert compare_roads(found, truth.road).cldice >= 0.9

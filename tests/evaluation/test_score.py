@@ -8,12 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sat2map.data.pairs import PairFile, find_pairs
+from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError
 from sat2map.evaluation import classes, image
 from sat2map.evaluation.classes import Agreement
 from sat2map.evaluation.score import (
     PictureScore,
-    resize,
     score_picture,
     score_pictures,
     summarise,
@@ -99,7 +99,7 @@ def test_without_a_legend_only_the_figures_of_pictures():
 
 def test_classes_are_labelled_at_the_native_size():
     native = small_map(3, side=240)
-    small = resize(native, 96)
+    small = resize_square(native, 96)
     by_native = score_picture("a", small, small, native, STREETS)
     by_itself = score_picture("a", small, small, small, STREETS)
     assert by_itself.values["mean_iou"] == 1
@@ -179,8 +179,11 @@ def test_targets_of_several_bands_get_the_figures_of_pictures():
     values = score_picture("a", target, target, native, STREETS).values
     assert values["l1"] == 0
     assert "mean_iou" not in values
-    assert resize(native, 20).shape == (20, 20, 4)
-    np.testing.assert_array_equal(resize(native, 20)[..., :3], resize(native[..., :3], 20))
+    assert resize_square(native, 20).shape == (20, 20, 4)
+    small = resize_square(native, 20)[..., :3]
+    np.testing.assert_array_equal(small, resize_square(native[..., :3], 20))
+        resize_square(native, 20)[..., :3], resize_square(native[..., :3], 20)
+    )
 
 
 def counted(name: str, both: list[int], either: list[int], **values: float) -> PictureScore:

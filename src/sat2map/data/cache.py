@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
+from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 from sat2map.whole import whole_folder
 
@@ -110,28 +110,6 @@ def decode_pairs(
     return DecodedPairs(pixels, facts["source_channels"], (low, high), tuple(p.stem for p in pairs))
 
 
-def resize_picture(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize by Pillow's bicubic, each channel by itself, rounded to 8 bits.
-
-    Args:
-        pixels: uint8 [H,W,C].
-        height: New height.
-        width: New width.
-    """
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    if pixels.shape[2] == 3:
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    bands = [
-        Image.fromarray(np.ascontiguousarray(pixels[..., band])).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
-        for band in range(pixels.shape[2])
-    ]
-    return np.stack([np.asarray(band) for band in bands], axis=-1)
-
-
 def _state(pairs: list[PairFile]) -> list[object]:
     """Return what changes when a file, or the format of the cache, does."""
     state: list[object] = [FORMAT]
@@ -169,8 +147,8 @@ def _decode_all(
             return error
         native = source.shape[0]
         if resize is not None:
-            source = resize_picture(source, resize, resize)
-            target = resize_picture(target, resize, resize)
+            source = resize_square(source, resize)
+            target = resize_square(target, resize)
         return source, target, native
 
     failures: list[Sat2mapError] = []

@@ -103,6 +103,24 @@ def write_picture(
             image.save(aside, compression="tiff_deflate")
 
 
+def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize uint8 [H,W,C] straight to uint8 [side,side,C].
+
+    With Pillow's bicubic, which is widened by the scale when it shrinks; each channel by
+    itself, rounded to 8 bits.
+    """
+    if pixels.shape[:2] == (side, side):
+        return pixels
+
+    def resize(band: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        image = Image.fromarray(np.ascontiguousarray(band))
+        return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+    if pixels.shape[2] == 3:
+        return resize(pixels)
+    return np.stack([resize(pixels[..., band]) for band in range(pixels.shape[2])], axis=2)
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """Return the pictures directly inside a folder in natural order (2 before 10).
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
+from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, Sat2mapError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
 from sat2map.evaluation.perceptual import Perceptual, measure
 from sat2map.evaluation.report import write_report
-from sat2map.evaluation.score import Summary, Translate, resize, score_pictures, summarise
+from sat2map.evaluation.score import Summary, Translate, score_pictures, summarise
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
 
@@ -134,7 +135,7 @@ def _both(
     for pair in pairs:
         source, target = read_pair(pair, direction)
         if size is not None:
-            source, target = resize(source, size), resize(target, size)
+            source, target = resize_square(source, size), resize_square(target, size)
         yield translate(source), target
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile, read_pair
+from sat2map.data.pictures import resize_square
 from sat2map.evaluation.image import error_map
-from sat2map.evaluation.score import PictureScore, Translate, resize
+from sat2map.evaluation.score import PictureScore, Translate
 
 Place = Literal["best", "median", "worst"]
 
@@ -97,7 +98,7 @@ def collect_examples(
     for place, score in choose_examples(scores, count):
         source, true = read_pair(files[score.name], direction)
         if size is not None:
-            source, true = resize(source, size), resize(true, size)
+            source, true = resize_square(source, size), resize_square(true, size)
         examples.append(Example(place, score, source, translate(source), true))
     return examples
 

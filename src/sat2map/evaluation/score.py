@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile, read_pair
+from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, DataError, Sat2mapError
 from sat2map.evaluation import classes, edges, image, roads
 from sat2map.evaluation.classes import Agreement
@@ -152,7 +152,7 @@ def score_pictures(
                 if size is None:
                     target = native
                 else:
-                    source, target = resize(source, size), resize(native, size)
+                    source, target = resize_square(source, size), resize_square(native, size)
                 generated = translate(source)
                 _check_shape(pair, generated, target)
             except Sat2mapError as error:
@@ -282,26 +282,6 @@ def describe_protocol(
         "interval": f"95 %, bootstrap over pictures, {RESAMPLES} resamples",
         "legend": None if legend is None else legend.to_json(),
     }
-
-
-def resize(picture: Pixels, size: int) -> Pixels:
-    """Resize a picture, uint8 [H,W,C], straight to uint8 [size,size,C].
-
-    With Pillow's bicubic, which is widened by the scale when it shrinks, rounded to 8 bits.
-    """
-    if picture.shape[:2] == (size, size):
-        return picture
-    if picture.shape[2] == 3:
-        return _resize_image(picture, size)
-    bands = [_resize_image(picture[..., band], size) for band in range(picture.shape[2])]
-    return np.stack(bands, axis=2)
-
-
-def _resize_image(pixels: Pixels, size: int) -> Pixels:
-    resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
-        (size, size), Image.Resampling.BICUBIC
-    )
-    return np.asarray(resized)
 
 
 def _check_shape(pair: PairFile, generated: Pixels, target: Pixels) -> None:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sat2map.data.cache import DecodedPairs, resize_picture
+from sat2map.data.cache import DecodedPairs
 from sat2map.data.pairs import PairFile, read_pair
+from sat2map.data.pictures import resize_square
 from sat2map.errors import Sat2mapError
 from sat2map.evaluation.score import Summary, score_pictures, summarise
 from sat2map.model import Model, ModelCard
@@ -120,7 +121,7 @@ def _sources(
 def _at_training_scale(pixels: Pixels, recipe: Recipe) -> Pixels:
     size = recipe.data.size
     if recipe.data.resize is not None:
-        return resize_picture(pixels, size, size)
+        return resize_square(pixels, size)
     top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
     return pixels[top : top + size, left : left + size]
 
