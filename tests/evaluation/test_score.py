@@ -182,8 +182,6 @@ def test_targets_of_several_bands_get_the_figures_of_pictures():
     assert resize_square(native, 20).shape == (20, 20, 4)
     small = resize_square(native, 20)[..., :3]
     np.testing.assert_array_equal(small, resize_square(native[..., :3], 20))
-        resize_square(native, 20)[..., :3], resize_square(native[..., :3], 20)
-    )
 
 
 def counted(name: str, both: list[int], either: list[int], **values: float) -> PictureScore:
