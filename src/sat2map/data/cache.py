@@ -85,8 +85,9 @@ def decode_pairs(
         DataError: The pairs have unequal sizes or channels, or are smaller than the crop.
         OutputError: The cache cannot be written.
     """
+    directory = directory.resolve()
     pairs = find_pairs(directory, split)
-    place = f"{directory.resolve()}|{split}|{resize}|{direction}"
+    place = f"{directory}|{split}|{resize}|{direction}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     state = _state(pairs)
     if _read_state(entry) != state:

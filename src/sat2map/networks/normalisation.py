@@ -25,11 +25,15 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
     "instance" normalises each picture by itself, always; "instance_calibrated" does so in
     training and takes fixed statistics, filled in by `reestimate`, in evaluation.
     """
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    if kind == "none":
-        return nn.Identity()
-    return nn.InstanceNorm2d(channels, track_running_stats=kind == "instance_calibrated")
+    match kind:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "instance" | "instance_calibrated":
+            return nn.InstanceNorm2d(channels, track_running_stats=kind == "instance_calibrated")
+        case "none":
+            return nn.Identity()
+        case _:
+            raise ValueError(f"norm is batch, instance, instance_calibrated or none, not {kind!r}")
 
 
 def norm_has_shift(kind: Norm) -> bool:

@@ -139,7 +139,7 @@ class Translator:
         tensor = from_picture(source[rows[:, None], columns[None, :]], self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), as_published(self._network):
-            torch.manual_seed(seed)
+            _seed(self.device, seed)
             answer = self._predict(tensor)
         pixels: NDArray[np.uint8] = to_pixels(answer)[0, :height, :width].cpu().numpy()
         return pixels
@@ -148,6 +148,16 @@ class Translator:
     def _predict(self, source: Tensor) -> Tensor:
         answer: Tensor = self._network(source)
         return answer
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the random numbers of one device and leave the others' alone."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def default_device() -> torch.device:
