@@ -52,7 +52,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     taken = any(path.iterdir()) and not replace if path.is_dir() else path.exists()
     if taken:
         raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    aside = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:8]}")
     with writing_to(path):
         try:
             aside.mkdir(parents=True)

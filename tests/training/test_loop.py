@@ -181,8 +181,11 @@ train(load_recipe({str(tmp_path / "recipe.toml")!r}), Path({str(data)!r}), Path(
     assert checkpoints(broken / "checkpoints")[-1].name == "step-00000008.pt"
     with (broken / "losses.csv").open("a") as stream:
         stream.write("10,2,0.1")  # a line that the kill cut short
+    (broken / "checkpoints" / ".step-00000012.0123abcd.pt").write_bytes(b"half")
+    (broken / ".best.0123abcd").mkdir()
     train(recipe, data, broken, resume=True, quiet=True)
     assert_same_end(tmp_path / "whole", broken)
+    assert not [path for path in broken.rglob("*") if path.name.startswith(".")]
     steps = [int(line["step"]) for line in table(broken / "losses.csv")]
     assert steps == sorted(set(steps))
     assert steps[-1] == 18

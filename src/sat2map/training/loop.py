@@ -100,6 +100,7 @@ def train(
     if resume and not state.restore(run / "checkpoints"):
         log.warning("%s: there is no whole checkpoint, so the run begins afresh", run)
 
+    setup.sweep(run)
     write_text(run / "recipe.toml", recipe.to_toml())
 
     pixels = torch.from_numpy(pairs.pixels)

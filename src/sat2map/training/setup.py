@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -43,6 +44,15 @@ def check_run(run: Path, recipe: Recipe, resume: bool) -> None:
                         where=kept,
                         remedy="Resume with the same recipe and settings, or start another run.",
                     )
+
+
+def sweep(run: Path) -> None:
+    """Remove what a kill left half-written: files and folders whose names begin with a dot."""
+    for left in [*run.glob(".*"), *(run / "checkpoints").glob(".*")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def card(recipe: Recipe, data: Path, pairs: DecodedPairs) -> ModelCard:
