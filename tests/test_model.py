@@ -163,6 +163,25 @@ def test_the_card_for_people(saved: Path) -> None:
     assert "Figures" not in bare
 
 
+def test_the_card_for_people_shows_an_evaluation_as_a_table() -> None:
+    interval = {"mean": 0.12345, "low": 0.1, "high": 0.25}
+    evaluation = {
+        "pictures": 8,
+        "protocol": {"size": 256, "split": "val", "legend": STREETS.to_json()},
+        "metrics": {"road_cldice": interval, "iou_park": interval},
+        "class_iou": {"park": {"iou": interval}},
+    }
+    card = ModelCard(generator=TINY, normalisation="none", metrics={"validation": evaluation})
+    _, _, figures = describe("a", card).partition("## Figures")
+    assert figures.splitlines()[2:] == [
+        "validation: 8 pictures; size: 256; split: val",
+        "",
+        "| metric | mean | 95 % interval |",
+        "|---|---|---|",
+        "| road_cldice | 0.1235 | 0.1 to 0.25 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [("streets", "streets"), ("run1/model", "run1"), ("run1/best", "run1"), ("a/models", "models")],

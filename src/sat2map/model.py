@@ -225,7 +225,8 @@ def describe(name: str, card: ModelCard) -> str:
     if card.resolution_m is None:
         scale = "not recorded"
     else:
-        scale = "{:g} to {:g} m per pixel".format(*card.resolution_m)
+        ends = dict.fromkeys(f"{metres:g}" for metres in card.resolution_m)  # one if they agree
+        scale = f"{' to '.join(ends)} m per pixel"
     lines = [
         f"# {name}",
         "",
@@ -247,12 +248,27 @@ def describe(name: str, card: ModelCard) -> str:
             f"| {c.name} | rgb{c.colour} | {'yes' if c.road else ''} |" for c in card.legend.classes
         ]
     if card.metrics:
-        lines += ["", "## Figures", "", "```json", json.dumps(card.metrics, indent=2), "```"]
+        lines += ["", "## Figures", *(_figures(name, of) for name, of in card.metrics.items())]
     return "\n".join([*lines, ""])
 
 
 def _pairs(count: int | None) -> str:
     return "" if count is None else f", {count} pairs"
+
+
+def _figures(name: str, of: Any) -> str:
+    """Return an evaluation as a table, as `Summary.to_json` gives it, or else as JSON."""
+    try:
+        rows = [
+            f"| {metric} | {figure['mean']:.4g} | {figure['low']:.4g} to {figure['high']:.4g} |"
+            for metric, figure in of["metrics"].items()
+            if not metric.startswith("iou_")  # class by class in model.json
+        ]
+        protocol = "".join(f"; {k}: {v}" for k, v in of["protocol"].items() if k != "legend")
+        head = f"\n{name}: {of['pictures']} pictures{protocol}\n"
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return f"\n{name}\n\n```json\n{json.dumps(of, indent=2)}\n```"
+    return "\n".join([head, "| metric | mean | 95 % interval |", "|---|---|---|", *rows])
 
 
 def _check_consistent(card: ModelCard, path: Path) -> None:

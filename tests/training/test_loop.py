@@ -102,6 +102,8 @@ def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small)
     card = json.loads((run / "model" / "model.json").read_text())
     assert card["data"]["pairs"] == 6
     assert card["metrics"]["validation"]["pictures"] == 3
+    assert card["metrics"]["validation"]["protocol"]["split"] == "val"
+    assert card["metrics"]["validation"]["protocol"]["size"] == 16
 
 
 def test_the_best_model_is_the_one_with_the_best_validation(

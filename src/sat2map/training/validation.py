@@ -68,7 +68,8 @@ def validate(
     )
     for failure in scores.failures:
         progress.say(f"left out of the validation: {failure}")
-    return summarise(scores.scores, card.legend)
+    protocol = scores.protocol | {"split": "val", "prediction": "deterministic"}
+    return summarise(scores.scores, card.legend, protocol)
 
 
 def improves(metric: str, score: float, best: float | None) -> bool:
