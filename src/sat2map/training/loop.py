@@ -178,7 +178,12 @@ def train(
 
     with Progress("estimating normalisation statistics", quiet=quiet) as progress:
         network = with_fresh_statistics(
-            judged, pairs, recipe.data.size, recipe.statistics.pictures, fabric.device
+            judged,
+            pairs,
+            recipe.data.size,
+            recipe.statistics.pictures,
+            fabric.device,
+            progress.show,
         )
         if validation_pairs:
             summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)

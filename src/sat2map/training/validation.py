@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,12 @@ Pixels = NDArray[np.uint8]
 
 
 def with_fresh_statistics(
-    generator: nn.Module, pairs: DecodedPairs, size: int, pictures: int, device: torch.device
+    generator: nn.Module,
+    pairs: DecodedPairs,
+    size: int,
+    pictures: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
 ) -> nn.Module:
     """Return a copy whose normalisation statistics are those of training pictures.
 
@@ -40,9 +45,10 @@ def with_fresh_statistics(
         size: Side of the centre crops that are taken of them.
         pictures: How many of them, evenly spread and so always the same.
         device: Where the copy runs.
+        progress: Called with (done, all) pictures.
     """
     network = copy.deepcopy(generator).to(device)
-    reestimate(network, _sources(pairs, size, pictures, device))
+    reestimate(network, _sources(pairs, size, pictures, device, progress))
     return network.eval()
 
 
@@ -109,7 +115,11 @@ def spread(pairs: list[PairFile], count: int) -> list[PairFile]:
 
 
 def _sources(
-    pairs: DecodedPairs, size: int, pictures: int, device: torch.device
+    pairs: DecodedPairs,
+    size: int,
+    pictures: int,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[Tensor]:
     height, width = pairs.pixels.shape[1:3]
     top, left = (height - size) // 2, (width - size) // 2
@@ -117,6 +127,8 @@ def _sources(
     for i in range(count):
         picture = pairs.pixels[i * len(pairs) // count, top : top + size, left : left + size]
         yield from_picture(picture[..., : pairs.source_channels], device)
+        if progress is not None:
+            progress(i + 1, count)
 
 
 def _at_training_scale(pixels: Pixels, recipe: Recipe) -> Pixels:
