@@ -32,6 +32,7 @@ class Translator:
         card: The model's card.
         name: What people call the model.
         device: Where it runs.
+        multiple: What the sides of a window must be multiples of.
     """
 
     def __init__(self, model: Model, device: torch.device | str | None = None) -> None:
@@ -39,7 +40,7 @@ class Translator:
         self.name = model.name
         self.device = default_device() if device is None else torch.device(device)
         self._network: nn.Module = model.network.to(self.device).eval()
-        self._multiple = int(getattr(model.network, "multiple", 1))
+        self.multiple = int(getattr(model.network, "multiple", 1))
 
     def translate(
         self,
@@ -81,9 +82,9 @@ class Translator:
         if published:
             return self._translate_published(source, seed)
         height, width, _ = source.shape
-        window = max(WINDOW, self._multiple)
-        rows = spans(height, window, OVERLAP, self._multiple)
-        columns = spans(width, window, OVERLAP, self._multiple)
+        window = max(WINDOW, self.multiple)
+        rows = spans(height, window, OVERLAP, self.multiple)
+        columns = spans(width, window, OVERLAP, self.multiple)
         result: NDArray[np.uint8] | None = None
         strips = self._strips(source, rows, columns, progress)
         for top, strip in blend_rows(rows, strips):
@@ -93,6 +94,21 @@ class Translator:
             result[top : top + len(pixels)] = pixels
         assert result is not None
         return result
+
+    def predict(self, window: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what the network makes of one window, deterministically.
+
+        This is for those who lay and blend windows themselves; `translate` does it for arrays.
+
+        Args:
+            window: uint8 [h,w,C], both sides multiples of `multiple`.
+
+        Returns:
+            float32 [h,w,out_channels], about -1 to 1.
+        """
+        answer = self._predict(from_picture(window, self.device))
+        values: NDArray[np.float32] = answer[0].permute(1, 2, 0).float().cpu().numpy()
+        return values
 
     def _strips(
         self,
@@ -111,8 +127,7 @@ class Translator:
                     mirrored(row.start, row.size, height)[:, None],
                     mirrored(column.start, column.size, width)[None, :],
                 ]
-                answer = self._predict(from_picture(window, self.device))
-                values = answer[0].permute(1, 2, 0).float().cpu().numpy()
+                values = self.predict(window)
                 if strip is None:
                     strip = np.zeros((row.size, width, values.shape[2]), np.float32)
                 stop = min(column.start + column.size, width)
@@ -134,8 +149,8 @@ class Translator:
                 "takes the whole picture at once",
                 remedy="Predict deterministically, or cut the picture into parts.",
             )
-        rows = mirrored(0, -(-height // self._multiple) * self._multiple, height)
-        columns = mirrored(0, -(-width // self._multiple) * self._multiple, width)
+        rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
+        columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)
         tensor = from_picture(source[rows[:, None], columns[None, :]], self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), as_published(self._network):

@@ -1,0 +1,1 @@
+"""Georeferenced scenes of any size: windows in, windows out, in flat memory."""

@@ -1,0 +1,142 @@
+"""At which ground resolution a scene is translated, and at which its map is written."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sat2map.errors import UsageError
+from sat2map.raster.grid import Grid, ground_resolution
+
+logger = logging.getLogger(__name__)
+
+Resolution = Literal["native", "model"] | float
+
+NEAR = 1.1
+"""A scene this close to what the model knows is translated pixel for pixel."""
+
+FAR = 2.0
+"""A scene this much coarser than the model knows gets a warning."""
+
+ENLARGED = 4.0
+"""No scene is enlarged by more before it is translated: there is nothing more to see."""
+
+FINEST = 16.0
+"""No map is written this much finer than its scene."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What `choose_scale` finds.
+
+    Attributes:
+        ground: The scene's metres per pixel (along a row, along a column), None if unknown.
+        seen_m: Metres per pixel that the network sees, None if unknown.
+        seen: Height and width that the network sees.
+        written: Height and width of the map.
+    """
+
+    ground: tuple[float, float] | None
+    seen_m: float | None
+    seen: tuple[int, int]
+    written: tuple[int, int]
+
+
+def choose_scale(
+    grid: Grid, known: tuple[float, float] | None, resolution: Resolution, where: Path
+) -> Scale:
+    """Choose the sizes of the grids that a scene is translated on and written on.
+
+    Args:
+        grid: The scene's own.
+        known: Finest and coarsest metres per pixel that the model knows.
+        resolution: The map's: the scene's own, the one that the network sees, or metres.
+        where: The scene, for messages.
+
+    Raises:
+        UsageError: The resolution asks for what nobody knows, or for far too much.
+    """
+    own = (grid.height, grid.width)
+    ground = ground_resolution(grid)
+    _warn(grid, ground, known, where)
+    seen_m, seen = None, own
+    if ground is not None:
+        mean = math.sqrt(ground[0] * ground[1])
+        seen_m = mean
+        if known is not None:
+            seen_m = max(min(max(mean, known[0]), known[1]), mean / ENLARGED)
+        if max(*ground, seen_m) > NEAR * min(*ground, seen_m):
+            seen = _size(grid, ground, seen_m)
+        else:
+            seen_m = mean
+    if resolution == "native":
+        return Scale(ground, seen_m, seen, own)
+    if resolution == "model":
+        return Scale(ground, seen_m, seen, seen)
+    if ground is None:
+        raise UsageError(
+            f"the ground resolution of {where} is not known",
+            where="--resolution",
+            remedy="Give native, or georeference the scene first.",
+        )
+    if not resolution > 0 or min(ground) > FINEST * resolution:
+        raise UsageError(
+            f"{resolution:g} m per pixel is no resolution for a scene of {ground[0]:.3g} m",
+            where="--resolution",
+            remedy=f"Give at least {min(ground) / FINEST:.2g}.",
+        )
+    return Scale(ground, seen_m, seen, _size(grid, ground, resolution))
+
+
+def knows(known: tuple[float, float] | None, ground: tuple[float, float] | None) -> str:
+    """Say in a few words what a model makes of a scene's ground resolution."""
+    if ground is None:
+        return "unknown: the scene does not say its ground resolution"
+    if known is None:
+        return "unknown: the model does not say which ground resolutions it knows"
+    finest, coarsest = known
+    mean = math.sqrt(ground[0] * ground[1])
+    span = f"{finest:g} m" if finest == coarsest else f"{finest:g} to {coarsest:g} m"
+    if mean > FAR * coarsest:
+        return f"no: the model knows {span}, the scene is too coarse"
+    if mean > NEAR * coarsest:
+        return f"nearly: the model knows {span}, the scene is enlarged"
+    if mean < finest / NEAR:
+        return f"yes, reduced: the model knows {span}"
+    return f"yes: the model knows {span}"
+
+
+def _size(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int, int]:
+    height = max(1, round(grid.height * ground[1] / metres))
+    return height, max(1, round(grid.width * ground[0] / metres))
+
+
+def _warn(
+    grid: Grid,
+    ground: tuple[float, float] | None,
+    known: tuple[float, float] | None,
+    where: Path,
+) -> None:
+    if grid.crs is None:
+        logger.warning(
+            f"{where}: has no coordinate reference system; it is translated pixel for pixel, "
+            "and the map has none either."
+        )
+    elif ground is None:
+        logger.warning(
+            f"{where}: its ground resolution cannot be told from its georeference; it is "
+            "translated pixel for pixel."
+        )
+    elif known is None:
+        logger.warning(
+            f"{where}: the model does not say which ground resolutions it knows; the scene is "
+            "translated pixel for pixel."
+        )
+    elif math.sqrt(ground[0] * ground[1]) > FAR * known[1]:
+        logger.warning(
+            f"{where}: has {math.sqrt(ground[0] * ground[1]):.3g} m per pixel, but the model "
+            f"knows {known[0]:g} to {known[1]:g} m; what it has not seen it will make up."
+        )

@@ -1,0 +1,473 @@
+"""Scenes: whatever GDAL opens as one raster, read in windows as 8-bit pixels and a mask."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from sat2map.errors import DataError, UsageError
+from sat2map.raster.grid import Bounds, Grid, window_of
+from sat2map.raster.resample import apply, resampling
+from sat2map.translation.tiling import mirrored
+
+logger = logging.getLogger(__name__)
+
+STRETCH = (2.0, 98.0)
+SAMPLE_SIDE = 1024
+CHUNK = 256
+
+_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a scene's values become 8-bit pixels, and which part of it is meant.
+
+    Attributes:
+        bands: Numbers of the bands, from 1; None chooses by what the file calls them.
+        stretch: Percentiles, taken once over the whole scene, that become 0 and 255. None
+            leaves 8-bit values as they are and takes `STRETCH` for others.
+        value_range: Values that become 0 and 255, in place of percentiles.
+        bbox: West, south, east, north in degrees (WGS 84); None means all of the scene.
+    """
+
+    bands: tuple[int, ...] | None = None
+    stretch: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
+    bbox: Bounds | None = None
+
+
+class Scene:
+    """An open raster, or the part of it that is meant, at its own resolution.
+
+    Use it in a `with` statement, and in one thread at a time.
+
+    Args:
+        path: The file.
+        wanted: How many bands the model takes.
+        reading: How to read.
+        quiet: Leave out the notices, for a file that is opened once more.
+
+    Attributes:
+        path: The file.
+        dataset: What rasterio opened.
+        bands: Numbers of the bands that are read, from 1.
+        grid: The part's grid.
+        masked: Whether there may be pixels without values.
+        value_range: Per band what becomes 0 and 255, float64 [C,2]; None leaves values alone.
+
+    Raises:
+        DataError: The file cannot be read, or has no such bands.
+        UsageError: `reading` does not fit the scene.
+    """
+
+    def __init__(
+        self, path: Path, wanted: int, reading: Reading | None = None, *, quiet: bool = False
+    ) -> None:
+        reading = reading or Reading()
+        self.path = path
+        self._say = logger.debug if quiet else logger.warning
+        self.dataset: Any = open_raster(path)
+        try:
+            with reading_from(path):
+                self._prepare(wanted, reading)
+        except BaseException:
+            self.dataset.close()
+            raise
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dataset.close()
+
+    def _prepare(self, wanted: int, reading: Reading) -> None:
+        dataset = self.dataset
+        if any("complex" in kind for kind in dataset.dtypes):
+            raise DataError(
+                "holds complex numbers", where=self.path, remedy="Give amplitudes instead."
+            )
+        whole = grid_of(dataset)
+        self._palette = _palette(dataset) if reading.bands is None else None
+        self._alpha = self._find_alpha(reading.bands or ())
+        self.bands = self._choose(wanted, reading.bands)
+        flags = dataset.mask_flag_enums[self.bands[0] - 1]
+        self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        self._nodata = [dataset.nodatavals[band - 1] for band in self.bands]
+        kinds = [np.dtype(dataset.dtypes[band - 1]).kind for band in self.bands]
+        self.masked = (
+            self._alpha is not None
+            or self._has_mask
+            or all(value is not None for value in self._nodata)
+            or "f" in kinds
+            or (self._palette is not None and bool((self._palette[:, 3] < 255).any()))
+        )
+        self._top, self._left = 0, 0
+        self.grid = whole
+        if reading.bbox is not None:
+            top, left, height, width = window_of(whole, reading.bbox, self.path)
+            self._top, self._left = top, left
+            self.grid = whole.part(top, left, height, width)
+        self.value_range = self._find_range(reading)
+
+    def _find_alpha(self, chosen: tuple[int, ...]) -> int | None:
+        """Return the band that says what is transparent, if it is one."""
+        kinds = self.dataset.colorinterp
+        if ColorInterp.alpha not in kinds:
+            return None
+        band: int = kinds.index(ColorInterp.alpha) + 1
+        if band in chosen:
+            return None
+        sample = self._sample([band])[0]
+        between = (sample != 0) & (sample != sample.max())
+        if between.mean() > 0.5:
+            self._say(
+                f"{self.path}: band {band} is called alpha, but most of its values are between "
+                "clear and opaque; it is taken for something else, such as infrared."
+            )
+            return None
+        return band
+
+    def _choose(self, wanted: int, chosen: tuple[int, ...] | None) -> list[int]:
+        count, kinds = self.dataset.count, self.dataset.colorinterp
+        if chosen is not None:
+            missing = [band for band in chosen if not 1 <= band <= count]
+            if missing or not chosen:
+                raise UsageError(
+                    f"{self.path} has no band {missing[0] if missing else 'of no name'}; it has "
+                    f"{count}",
+                    where="--bands",
+                    remedy="Give numbers from 1, such as 3,2,1.",
+                )
+            if len(chosen) not in {1, wanted}:
+                raise UsageError(
+                    f"{len(chosen)} bands are named, but the model takes {wanted}",
+                    where="--bands",
+                    remedy=f"Name {wanted}, in the model's order.",
+                )
+            return list(chosen) * (wanted // len(chosen))
+        if self._palette is not None and wanted == 3:
+            return [1]
+        self._palette = None
+        if wanted == 3 and all(kind in kinds for kind in _COLOURS):
+            return [kinds.index(kind) + 1 for kind in _COLOURS]
+        usable = [band for band in range(1, count + 1) if band != self._alpha]
+        if not usable:
+            raise DataError("has only an alpha band", where=self.path, remedy="Give a photo.")
+        if len(usable) >= wanted:
+            if len(usable) > 1 and (len(usable) > wanted or wanted == 3):
+                names = ", ".join(map(str, usable[:wanted]))
+                self._say(
+                    f"{self.path}: does not say which of its {len(usable)} bands are which "
+                    f"colours; bands {names} are taken. Choose others with --bands."
+                )
+            return usable[:wanted]
+        if wanted == 3:
+            self._say(
+                f"{self.path}: has one band without colours, which is translated as grey; the "
+                "model was trained on colours, so expect less."
+                if len(usable) == 1
+                else f"{self.path}: has {len(usable)} bands, of which the first is translated as "
+                "grey; the model was trained on colours, so expect less."
+            )
+            return [usable[0]] * 3
+        raise DataError(
+            f"has {len(usable)} bands, but the model takes {wanted}",
+            where=self.path,
+            remedy="Choose another model, or add the bands.",
+        )
+
+    def _find_range(self, reading: Reading) -> NDArray[np.float64] | None:
+        if self._palette is not None:
+            return None
+        if reading.value_range is not None:
+            return np.array([reading.value_range] * len(self.bands), np.float64)
+        if reading.stretch is None and {self.dataset.dtypes[b - 1] for b in self.bands} == {
+            "uint8"
+        }:
+            bits = self.dataset.tags(self.bands[0], ns="IMAGE_STRUCTURE").get("NBITS", "8")
+            if int(bits) >= 8:
+                return None
+            return np.array([(0, 2 ** int(bits) - 1)] * len(self.bands), np.float64)
+        distinct = sorted(set(self.bands))
+        values = self._sample(distinct)
+        nodata = [self._nodata[self.bands.index(band)] for band in distinct]
+        valid = _has_values(values, nodata)
+        if self._alpha is not None:
+            valid &= self._sample([self._alpha])[0] > 0
+        if self._has_mask:
+            height, width = values.shape[1:]
+            mask = self.dataset.read_masks(self.bands[0], out_shape=(height, width))
+            valid &= mask > 0
+        if not valid.any():
+            return np.array([(0.0, 1.0)] * len(self.bands))
+        found = np.percentile(
+            values[:, valid].astype(np.float64), reading.stretch or STRETCH, axis=1
+        ).T
+        ranges = dict(zip(distinct, found, strict=True))
+        return np.array([ranges[band] for band in self.bands])
+
+    def _sample(self, bands: list[int]) -> NDArray[Any]:
+        """Return some pixels from all over the file, [B,h,w] of the file's type."""
+        shape = [min(side, SAMPLE_SIDE) for side in self.dataset.shape]
+        values: NDArray[Any] = self.dataset.read(bands, out_shape=(len(bands), *shape))
+        return values
+
+    def read(
+        self, row: int, column: int, height: int, width: int, factor: int = 1
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read some of the part's pixels; all of them must lie inside.
+
+        Args:
+            row: First row, of the part thinned by `factor`.
+            column: First column likewise.
+            height: Rows.
+            width: Columns.
+            factor: Side of the squares of pixels that are averaged into one.
+
+        Returns:
+            uint8 [height,width,C], and whether there is a value, bool [height,width].
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        window = Window(
+            self._left + column * factor,
+            self._top + row * factor,
+            width * factor,
+            height * factor,
+        )
+        shape = (height, width)
+        mean = Resampling.average if factor > 1 else Resampling.nearest
+        distinct = sorted(set(self.bands))
+        with reading_from(self.path):
+            values = self.dataset.read(
+                distinct,
+                window=window,
+                out_shape=(len(distinct), *shape),
+                resampling=Resampling.nearest if self._palette is not None else mean,
+            )
+            valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+            if self._alpha is not None:
+                alpha = self.dataset.read(
+                    self._alpha, window=window, out_shape=shape, resampling=mean
+                )
+                valid &= alpha > 0
+            if self._has_mask:
+                mask = self.dataset.read_masks(
+                    self.bands[0], window=window, out_shape=shape, resampling=mean
+                )
+                valid &= mask > 0
+        if self._palette is not None:
+            painted = self._palette[values[0]]
+            return np.ascontiguousarray(painted[..., :3]), valid & (painted[..., 3] > 0)
+        values = values[[distinct.index(band) for band in self.bands]].transpose(1, 2, 0)
+        if self.value_range is None:
+            return np.ascontiguousarray(values), valid
+        low, high = self.value_range.T.astype(np.float32)
+        scaled = values.astype(np.float32)
+        scaled[~valid] = 0
+        scaled = (scaled - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-20)))
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
+
+
+class View:
+    """A scene on another grid over the same ground.
+
+    Whatever window is read, a pixel is the same, to the last bit or to one in the rounding.
+
+    Args:
+        scene: The scene.
+        height: Rows of the grid.
+        width: Columns.
+
+    Attributes:
+        grid: The grid.
+    """
+
+    def __init__(self, scene: Scene, height: int, width: int) -> None:
+        self.grid = scene.grid.resized(height, width)
+        self._scene = scene
+        own = scene.grid
+        self._same = (own.height, own.width) == (height, width)
+        # GDAL thins first, which is fast and uses overviews; the rest is done here, exactly.
+        self._factor = max(1, int(min(own.height / height, own.width / width) / 2))
+
+    def read(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read a window, which may reach beyond the grid: there it is mirrored.
+
+        Returns:
+            uint8 [height,width,C], and where some of the scene shows, bool [height,width]; what
+            the pixels hold elsewhere means nothing.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        pixels, cover = self._mirrored(row, column, height, width)
+        return pixels, cover > 1e-3
+
+    def valid(self, row: int, column: int, height: int, width: int) -> NDArray[np.bool_]:
+        """Return of which pixels at least a half has values, bool [height,width]."""
+        if not self._scene.masked:
+            return np.ones((height, width), np.bool_)
+        return self._mirrored(row, column, height, width)[1] >= 0.5
+
+    def _mirrored(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        rows = mirrored(row, height, self.grid.height)
+        columns = mirrored(column, width, self.grid.width)
+        top, left = int(rows.min()), int(columns.min())
+        bottom, right = int(rows.max()) + 1, int(columns.max()) + 1
+        read = self._own if self._same else self._resampled
+        parts = [
+            read(start, left, min(CHUNK, bottom - start), right - left)
+            for start in range(top, bottom, CHUNK)
+        ]
+        pixels = np.concatenate([part[0] for part in parts])
+        cover = np.concatenate([part[1] for part in parts])
+        where = (rows - top)[:, None], (columns - left)[None, :]
+        return pixels[where], cover[where]
+
+    def _own(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        pixels, valid = self._scene.read(row, column, height, width)
+        return pixels, valid.astype(np.float32)
+
+    def _resampled(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        own, grid = self._scene.grid, self.grid
+        vertical, top, deep = self._axis(own.height, grid.height, row, height)
+        horizontal, left, wide = self._axis(own.width, grid.width, column, width)
+        pixels, valid = self._scene.read(top, left, deep, wide, self._factor)
+        values = pixels.astype(np.float32)
+        if valid.all():
+            values = apply(vertical, values, horizontal)
+            cover = np.ones((height, width), np.float32)
+        else:
+            values *= valid[..., None]
+            values = apply(vertical, values, horizontal)
+            cover = apply(vertical, valid[..., None].astype(np.float32), horizontal)[..., 0]
+            values /= np.maximum(cover, 1e-6)[..., None]
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8), cover
+
+    def _axis(self, own: int, wanted: int, start: int, size: int) -> tuple[Any, int, int]:
+        """Return the matrix of one axis, and first pixel and number of those it is made of."""
+        thin = own // self._factor
+        matrix = resampling(thin, wanted, start, start + size, own / self._factor)
+        first, last = int(matrix.indices.min()), int(matrix.indices.max()) + 1
+        return matrix[:, first:last], first, last - first
+
+
+def fill_nearest(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return pixels whose invalid ones hold what the nearest valid one does.
+
+    Args:
+        pixels: uint8 [H,W,C].
+        valid: bool [H,W]; where none is, the pixels come back as they are.
+    """
+    if valid.all() or not valid.any():
+        return pixels
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    filled: NDArray[np.uint8] = pixels[rows, columns]
+    return filled
+
+
+def open_raster(path: Path) -> Any:
+    """Open a raster with rasterio.
+
+    Raises:
+        DataError: It is missing, or none that GDAL knows, or has no bands of its own.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    with reading_from(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        dataset = rasterio.open(path)
+    if dataset.count == 0:
+        dataset.close()
+        raise DataError(
+            "holds no raster bands of its own",
+            where=path,
+            remedy="Choose one of the rasters in it first, for example with gdal_translate.",
+        )
+    return dataset
+
+
+def grid_of(dataset: Any) -> Grid:
+    """Return the grid of all of a raster."""
+    return Grid(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
+
+
+@contextmanager
+def reading_from(path: Path) -> Iterator[None]:
+    """Turn what GDAL says while reading `path` into a `DataError`."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        detail: BaseException = error
+        while detail.__cause__ is not None:
+            detail = detail.__cause__
+        text = (str(detail).strip().splitlines() or [repr(detail)])[0]
+        raise DataError(
+            f"cannot be read ({text.replace(f'{path}', path.name)})",
+            where=path,
+            remedy="The file is broken or no raster: restore it, or remove it.",
+        ) from error
+
+
+def _palette(dataset: Any) -> NDArray[np.uint8] | None:
+    """Return the colours of a raster of colour numbers, RGBA, uint8 [256,4]."""
+    if dataset.colorinterp[0] != ColorInterp.palette or dataset.dtypes[0] != "uint8":
+        return None
+    table = dataset.colormap(1)
+    return np.array([table.get(number, (0, 0, 0, 255)) for number in range(256)], np.uint8)
+
+
+def _has_values(values: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:
+    """Return where not all bands are nodata and none is NaN, bool [h,w], of values [B,h,w]."""
+    valid = np.ones(values.shape[1:], np.bool_)
+    if values.dtype.kind == "f":
+        valid &= np.isfinite(values).all(0)
+    if None not in nodata:
+        same = [
+            band == np.array(value).astype(band.dtype)
+            if _fits(float(value or 0), values.dtype)
+            else np.zeros(band.shape, np.bool_)
+            for band, value in zip(values, nodata, strict=True)
+        ]
+        valid &= ~np.logical_and.reduce(same)
+    return valid
+
+
+def _fits(value: float, kind: np.dtype[Any]) -> bool:
+    """Return whether a type can hold a value; files name -9999 as nodata of 8 bits."""
+    if kind.kind == "f" or not np.isfinite(value):
+        return kind.kind == "f"
+    limits = np.iinfo(kind)
+    return bool(limits.min <= value <= limits.max and value == round(value))

@@ -1,0 +1,258 @@
+"""Translating a georeferenced scene: read, translate, blend, write, all at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+import sat2map
+from sat2map.errors import DataError, UsageError
+from sat2map.legend import Legend
+from sat2map.raster.blend import blend
+from sat2map.raster.pipeline import ahead, behind
+from sat2map.raster.resample import Placement, placements
+from sat2map.raster.scale import Resolution, Scale, choose_scale
+from sat2map.raster.sink import TILE, Sink, check_name, whole_map
+from sat2map.raster.source import Reading, Scene, View, fill_nearest
+from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, OVERLAP, WINDOW, Translator
+
+CACHE_MB = 128
+"""What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine."""
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How a scene is translated.
+
+    Attributes:
+        reading: Which bands and values, and which part.
+        resolution: The map's: "native" is the scene's own, "model" the one at which the network
+            sees the scene, a number is metres per pixel.
+        legend_colours: Give every pixel the nearest colour of the model's legend.
+        published: Predict as published; the scene then passes as a whole.
+        seed: Seed of the dropout as published.
+        window: Side of the windows, in pixels that the network sees.
+        overlap: What neighbouring windows share.
+    """
+
+    reading: Reading = field(default_factory=Reading)
+    resolution: Resolution = "native"
+    legend_colours: bool = False
+    published: bool = False
+    seed: int = 0
+    window: int = WINDOW
+    overlap: int = OVERLAP
+
+
+def translate_raster(
+    input: str | Path,
+    output: str | Path,
+    translator: Translator,
+    options: SceneOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Translate a scene of any size into a map with the same georeference, in flat memory.
+
+    The scene is read at a ground resolution that the model knows, in windows that overlap;
+    what has no values is filled from the nearest that has, and beyond the edges the scene is
+    mirrored. The answers are blended, resampled to the map's resolution and written block by
+    block. Reading, translating and writing go on at the same time.
+
+    Args:
+        input: Any one raster that GDAL opens: GeoTIFF, COG, JPEG 2000, VRT.
+        output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .png and .jpg a
+            picture with a world file.
+        translator: The model.
+        options: How.
+        progress: Called with (done, all) pixels of the map.
+
+    Returns:
+        `output`.
+
+    Raises:
+        DataError: The scene cannot be read, or has no valid pixel.
+        UsageError: The options do not fit the scene or the model.
+        OutputError: The place is not writable or the disk is full.
+    """
+    source, target, options = Path(input), Path(output), options or SceneOptions()
+    legend = _legend(translator, options)
+    check_name(target)
+    with ExitStack() as stack:
+        cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_MB}
+        stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, **cache))
+        bands = len(translator.card.bands)
+        scene = stack.enter_context(Scene(source, bands, options.reading))
+        if any(_same(target, Path(file)) for file in [source, *scene.dataset.files]):
+            raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+        scale = choose_scale(scene.grid, translator.card.resolution_m, options.resolution, source)
+        # A second handle: the first is read ahead by another thread, and GDAL's are for one.
+        unstretched = replace(options.reading, stretch=None, value_range=(0.0, 1.0))
+        again = stack.enter_context(Scene(source, bands, unstretched, quiet=True))
+        work = _Work(
+            translator,
+            View(scene, *scale.seen),
+            View(again, *scale.written),
+            options,
+            legend,
+        )
+        tags = _tags(translator, scene, scale, options)
+        sink = stack.enter_context(
+            whole_map(
+                target, work.mask.grid, masked=scene.masked, flat=legend is not None, tags=tags
+            )
+        )
+        work.run(sink, target, progress)
+        if not work.some:
+            raise DataError(
+                "has no valid pixel, only nodata",
+                where=source,
+                remedy="Give another scene, or another --bbox.",
+            )
+    return target
+
+
+class _Work:
+    """One scene on its way.
+
+    Args:
+        translator: The model.
+        seen: What the network sees.
+        mask: The scene on the map's grid.
+        options: How.
+        legend: Whose colours the map gets, if any.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        seen: View,
+        mask: View,
+        options: SceneOptions,
+        legend: Legend | None,
+    ) -> None:
+        self._translator = translator
+        self._seen = seen
+        self.mask = mask
+        self._options = options
+        self._legend = legend
+        self.some = False
+        sizes = (seen.grid.height, seen.grid.width)
+        written = (mask.grid.height, mask.grid.width)
+        self._rows, self._columns = (
+            self._placements(size, wanted) for size, wanted in zip(sizes, written, strict=True)
+        )
+
+    def _placements(self, seen: int, written: int) -> list[Placement]:
+        multiple = self._translator.multiple
+        window, overlap = max(self._options.window, 2), self._options.overlap
+        if self._options.published:
+            grid = self._seen.grid
+            if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
+                raise UsageError(
+                    f"{grid.width} x {grid.height} pixels are too many to be predicted as "
+                    "published, which takes the whole scene at once",
+                    remedy="Predict deterministically, or give a --bbox.",
+                )
+            window, overlap = seen, 0
+        window = math.ceil(window / multiple) * multiple
+        return placements(seen, written, window, overlap, multiple, TILE)
+
+    def run(self, sink: Sink, target: Path, progress: Callable[[int, int], None] | None) -> None:
+        """Translate all windows into the sink."""
+        done, total = 0, self.mask.grid.height * self.mask.grid.width
+        with behind(partial(self._write, sink, target.parent)) as hand_over:
+            for row, column, pixels in ahead(self._windows()):
+                hand_over(None if pixels is None else self._answer(pixels, target))
+                if progress is not None:
+                    done += (row.finish - row.begin) * (column.finish - column.begin)
+                    progress(done, total)
+
+    def _windows(self) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
+        for row in self._rows:
+            for column in self._columns:
+                pixels, valid = self._seen.read(
+                    row.span.start, column.span.start, row.span.size, column.span.size
+                )
+                self.some = self.some or bool(valid.any())
+                yield row, column, fill_nearest(pixels, valid) if valid.any() else None
+
+    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
+        if self._options.published:
+            result = self._translator.translate(pixels, published=True, seed=self._options.seed)
+            values = result.astype(np.float32) / 127.5 - 1
+        else:
+            values = self._translator.predict(pixels)
+        if values.shape[2] != 3:
+            raise UsageError(
+                f"the result has {values.shape[2]} bands, but a map has 3",
+                where=target,
+                remedy="Use a model whose targets are RGB pictures.",
+            )
+        return values
+
+    def _write(
+        self, sink: Sink, scratch: Path, answers: Iterator[NDArray[np.float32] | None]
+    ) -> None:
+        for top, left, values in blend(self._rows, self._columns, answers, 3, scratch):
+            if not values.size:
+                continue
+            pixels = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
+            if self._legend is not None:
+                pixels = self._legend.paint(self._legend.label(pixels))
+            height, width, _ = pixels.shape
+            sink.write(top, left, pixels, self.mask.valid(top, left, height, width))
+
+
+def _legend(translator: Translator, options: SceneOptions) -> Legend | None:
+    if not options.legend_colours:
+        return None
+    if translator.card.legend is None:
+        raise UsageError(
+            f"the model {translator.name} has no legend",
+            where="--legend-colours",
+            remedy="Leave it out, or choose a model with a legend.",
+        )
+    return translator.card.legend
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or (
+        one.exists() and other.exists() and one.samefile(other)
+    )
+
+
+def _tags(
+    translator: Translator, scene: Scene, scale: Scale, options: SceneOptions
+) -> dict[str, str]:
+    """Return what a map says of its making."""
+    ranges = scene.value_range
+    parameters: dict[str, Any] = {
+        "source": scene.path.name,
+        "bands": list(scene.bands),
+        "value_range": None if ranges is None else [[float(f"{v:.6g}") for v in r] for r in ranges],
+        "scene_m": None if scale.ground is None else [round(v, 6) for v in scale.ground],
+        "seen_m": None if scale.seen_m is None else round(scale.seen_m, 6),
+        "resolution": options.resolution,
+        "bbox": options.reading.bbox,
+        "mode": f"as published, seed {options.seed}" if options.published else "deterministic",
+        "window": options.window,
+        "overlap": options.overlap,
+        "legend_colours": options.legend_colours,
+    }
+    return {
+        "TIFFTAG_SOFTWARE": f"sat2map {sat2map.__version__}",
+        "SAT2MAP_VERSION": sat2map.__version__,
+        "SAT2MAP_MODEL": translator.name,
+        "SAT2MAP_PARAMETERS": json.dumps(parameters),
+    }
