@@ -3,6 +3,7 @@
 The public face, imported only when first used, so that `import sat2map` costs nothing:
 
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
+- `translate_raster(input, output, translator)` translates a georeferenced scene of any size;
 - `train(recipe, data, run)` trains a model;
 - `evaluate(translator, data)` scores one.
 """
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sat2map.evaluation.evaluate import evaluate as evaluate
+    from sat2map.raster.options import SceneOptions as SceneOptions
+    from sat2map.raster.translate import translate_raster as translate_raster
     from sat2map.recipe import load_recipe as load_recipe
     from sat2map.training.loop import train as train
     from sat2map.translation.translator import Translator as Translator
@@ -22,13 +25,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "SceneOptions": "sat2map.raster.options",
     "Translator": "sat2map.translation.translator",
     "evaluate": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
     "train": "sat2map.training.loop",
+    "translate_raster": "sat2map.raster.translate",
 }
-__all__ = ["Translator", "__version__", "evaluate", "load", "load_recipe", "train"]
+__all__ = [
+    "SceneOptions",
+    "Translator",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_recipe",
+    "train",
+    "translate_raster",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -156,25 +156,69 @@ def evaluate(
 
 @app.command()
 def translate(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture or a folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A picture or a folder.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A scene, a picture, or a folder of them.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="The map: .tif, .png, .jpg (or .webp); or a folder."),
+    ],
     model: Annotated[Path, typer.Option(help="Model folder.")],
+    bands: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
+    ] = None,
+    resolution: Annotated[
+        str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
+    ] = "native",
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="Scene: translate this part, degrees (WGS 84)."),
+    ] = None,
+    legend_colours: Annotated[
+        bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
+    ] = False,
     as_published: AsPublished = False,
     seed: Seed = 0,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write source and result side by side.")
     ] = False,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger pictures.")] = 500_000_000,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Refuse larger pictures; scenes may be of any size.")
+    ] = 500_000_000,
     quiet: Quiet = False,
 ) -> None:
-    """Translate a picture, or every picture of a folder into OUTPUT/STEM.png."""
+    """Translate a scene, a picture, or every one of a folder.
+
+    A scene (TIFF, VRT, JPEG 2000) of any size becomes a map with its georeference. Of a
+    folder, scenes become OUTPUT/STEM.tif and pictures OUTPUT/STEM.png.
+    """
     from sat2map.progress import Progress
-    from sat2map.translation.batch import Options, translate_path
+    from sat2map.raster.batch import is_scene, translate_path
+    from sat2map.raster.options import SceneOptions, scene_reading, scene_resolution
     from sat2map.translation.translator import load
 
-    options = Options(as_published, seed, compare, max_pixels)
-    with Progress("translating", quiet=quiet) as progress:
-        for path in translate_path(load(model), source, target, options, progress.show):
+    options = SceneOptions(
+        reading=scene_reading(bands, stretch, value_range, bbox),
+        resolution=scene_resolution(resolution),
+        legend_colours=legend_colours,
+        published=as_published,
+        seed=seed,
+        compare=compare,
+    )
+    scene = is_scene(source) and not source.is_dir()
+    with Progress("translating", quiet=quiet, pixels=scene) as progress:
+        for path in translate_path(
+            load(model), source, target, options, max_pixels=max_pixels, progress=progress.show
+        ):
             print(path)
 
 
@@ -219,12 +263,23 @@ def import_(
 
 @app.command()
 def info(
-    model: Annotated[Path, typer.Argument(help="Model folder.")], as_json: AsJson = False
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Model folder, or a scene.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Of a scene: does this model know its scale?")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a model is: network, scale, legend, data, figures."""
-    from sat2map.model import describe, load_model
+    """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
+    from sat2map.model import describe, load_model, read_card
 
-    loaded = load_model(model)
+    if path.is_file():
+        from sat2map.raster.info import describe_scene, scene_facts
+
+        known = False if model is None else read_card(model).resolution_m
+        told = scene_facts(path, known)
+        print(json.dumps(told, indent=2) if as_json else describe_scene(told))
+        return
+    loaded = load_model(path)
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
     if as_json:
         facts: dict[str, Any] = loaded.card.model_dump(mode="json")

@@ -17,7 +17,7 @@ from sat2map.legend import STREETS
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.loop import train
-from sat2map.translation.batch import Options, translate_path
+from sat2map.translation.picture import PictureOptions, translate_picture
 from sat2map.translation.translator import Translator, load
 from sat2map.whole import write_text
 
@@ -87,7 +87,7 @@ def run_demo(
     with Progress("4/4 translating a scene", quiet=quiet) as progress:
         scene = write_scene(directory / "scene", scene_side, seed=SCENE_SEED)
         generated = directory / "scene_generated.png"
-        translate_path(translator, scene.photo, generated, Options(), progress.show)
+        translate_picture(translator, scene.photo, generated, PictureOptions(), progress.show)
     page = _write_page(directory, translator, evaluation, scene, generated, recipe)
 
     _say("", quiet)

@@ -25,8 +25,28 @@ PLAIN_SECONDS = 15.0
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, pixels: bool) -> None:
+        super().__init__()
+        self._pixels = pixels
+
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.3g}/s", style="cyan")
+        return Text("" if task.speed is None else _rate(task.speed, self._pixels), style="cyan")
+
+
+class _Megapixels(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        total = None if task.total is None else int(task.total)
+        return Text(_count(int(task.completed), total, pixels=True), style="green")
+
+
+def _count(done: int, total: int | None, pixels: bool) -> str:
+    if not pixels:
+        return f"{done}" if total is None else f"{done}/{total}"
+    return f"{done / 1e6:.1f}" + ("" if total is None else f"/{total / 1e6:.1f}") + " Mpx"
+
+
+def _rate(rate: float, pixels: bool) -> str:
+    return f"{rate / 1e6:.3g} Mpx/s" if pixels else f"{rate:.3g}/s"
 
 
 class Progress:
@@ -35,10 +55,12 @@ class Progress:
     Args:
         title: What is being done.
         quiet: Show nothing.
+        pixels: What is counted are pixels, shown as megapixels.
     """
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
+    def __init__(self, title: str, *, quiet: bool = False, pixels: bool = False) -> None:
         self._title = title
+        self._pixels = pixels
         self._quiet = quiet
         self._note = ""
         self._began: tuple[float, int] | None = None
@@ -48,8 +70,8 @@ class Progress:
             self._bar = RichProgress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
-                _Rate(),
+                _Megapixels() if pixels else MofNCompleteColumn(),
+                _Rate(pixels),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", style="dim", markup=False),
                 console=Console(stderr=True),
@@ -100,9 +122,9 @@ class Progress:
         self._spoke = now
         began, first = self._began
         rate = (done - first) / (now - began) if now > began else 0.0
-        line = f"{self._title}: {done}" if total is None else f"{self._title}: {done}/{total}"
+        line = f"{self._title}: {_count(done, total, self._pixels)}"
         if rate > 0:
-            line += f", {rate:.3g}/s"
+            line += f", {_rate(rate, self._pixels)}"
             if total is not None and done < total:
                 left = (total - done) / rate
                 line += f", {left // 60:.0f} min {left % 60:.0f} s left"

@@ -6,14 +6,12 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sat2map.errors import UsageError
 from sat2map.raster.grid import Grid, ground_resolution
+from sat2map.raster.options import Resolution
 
 logger = logging.getLogger(__name__)
-
-Resolution = Literal["native", "model"] | float
 
 NEAR = 1.1
 """A scene this close to what the model knows is translated pixel for pixel."""
@@ -99,7 +97,7 @@ def knows(known: tuple[float, float] | None, ground: tuple[float, float] | None)
         return "unknown: the model does not say which ground resolutions it knows"
     finest, coarsest = known
     mean = math.sqrt(ground[0] * ground[1])
-    span = f"{finest:g} m" if finest == coarsest else f"{finest:g} to {coarsest:g} m"
+    span = _span(known)
     if mean > FAR * coarsest:
         return f"no: the model knows {span}, the scene is too coarse"
     if mean > NEAR * coarsest:
@@ -107,6 +105,11 @@ def knows(known: tuple[float, float] | None, ground: tuple[float, float] | None)
     if mean < finest / NEAR:
         return f"yes, reduced: the model knows {span}"
     return f"yes: the model knows {span}"
+
+
+def _span(known: tuple[float, float]) -> str:
+    finest, coarsest = known
+    return f"{finest:g} m" if finest == coarsest else f"{finest:g} to {coarsest:g} m"
 
 
 def _size(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int, int]:
@@ -138,5 +141,5 @@ def _warn(
     elif math.sqrt(ground[0] * ground[1]) > FAR * known[1]:
         logger.warning(
             f"{where}: has {math.sqrt(ground[0] * ground[1]):.3g} m per pixel, but the model "
-            f"knows {known[0]:g} to {known[1]:g} m; what it has not seen it will make up."
+            f"knows {_span(known)}; what it has not seen it will make up."
         )

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,35 +19,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import Bounds, Grid, window_of
-from sat2map.raster.resample import apply, resampling
-from sat2map.translation.tiling import mirrored
+from sat2map.raster.grid import Grid, window_of
+from sat2map.raster.options import STRETCH, Reading
 
 logger = logging.getLogger(__name__)
 
-STRETCH = (2.0, 98.0)
 SAMPLE_SIDE = 1024
-CHUNK = 256
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a scene's values become 8-bit pixels, and which part of it is meant.
-
-    Attributes:
-        bands: Numbers of the bands, from 1; None chooses by what the file calls them.
-        stretch: Percentiles, taken once over the whole scene, that become 0 and 255. None
-            leaves 8-bit values as they are and takes `STRETCH` for others.
-        value_range: Values that become 0 and 255, in place of percentiles.
-        bbox: West, south, east, north in degrees (WGS 84); None means all of the scene.
-    """
-
-    bands: tuple[int, ...] | None = None
-    stretch: tuple[float, float] | None = None
-    value_range: tuple[float, float] | None = None
-    bbox: Bounds | None = None
 
 
 class Scene:
@@ -208,23 +186,35 @@ class Scene:
             if int(bits) >= 8:
                 return None
             return np.array([(0, 2 ** int(bits) - 1)] * len(self.bands), np.float64)
-        distinct = sorted(set(self.bands))
-        values = self._sample(distinct)
-        nodata = [self._nodata[self.bands.index(band)] for band in distinct]
-        valid = _has_values(values, nodata)
-        if self._alpha is not None:
-            valid &= self._sample([self._alpha])[0] > 0
-        if self._has_mask:
-            height, width = values.shape[1:]
-            mask = self.dataset.read_masks(self.bands[0], out_shape=(height, width))
-            valid &= mask > 0
+        values, valid = self.sample()
         if not valid.any():
             return np.array([(0.0, 1.0)] * len(self.bands))
         found = np.percentile(
             values[:, valid].astype(np.float64), reading.stretch or STRETCH, axis=1
         ).T
-        ranges = dict(zip(distinct, found, strict=True))
+        ranges = dict(zip(sorted(set(self.bands)), found, strict=True))
         return np.array([ranges[band] for band in self.bands])
+
+    def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Look at a thousand pixels from a thousand rows of all of the file.
+
+        Returns:
+            The bands that are read, each once and in the file's order, [B,h,w] of its type; and
+            whether there are values, bool [h,w].
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        distinct = sorted(set(self.bands))
+        with reading_from(self.path):
+            values = self._sample(distinct)
+            valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+            if self._alpha is not None:
+                valid &= self._sample([self._alpha])[0] > 0
+            if self._has_mask:
+                mask = self.dataset.read_masks(self.bands[0], out_shape=valid.shape)
+                valid &= mask > 0
+        return values, valid
 
     def _sample(self, bands: list[int]) -> NDArray[Any]:
         """Return some pixels from all over the file, [B,h,w] of the file's type."""
@@ -288,114 +278,6 @@ class Scene:
         scaled[~valid] = 0
         scaled = (scaled - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-20)))
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
-
-
-class View:
-    """A scene on another grid over the same ground.
-
-    Whatever window is read, a pixel is the same, to the last bit or to one in the rounding.
-
-    Args:
-        scene: The scene.
-        height: Rows of the grid.
-        width: Columns.
-
-    Attributes:
-        grid: The grid.
-    """
-
-    def __init__(self, scene: Scene, height: int, width: int) -> None:
-        self.grid = scene.grid.resized(height, width)
-        self._scene = scene
-        own = scene.grid
-        self._same = (own.height, own.width) == (height, width)
-        # GDAL thins first, which is fast and uses overviews; the rest is done here, exactly.
-        self._factor = max(1, int(min(own.height / height, own.width / width) / 2))
-
-    def read(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Read a window, which may reach beyond the grid: there it is mirrored.
-
-        Returns:
-            uint8 [height,width,C], and where some of the scene shows, bool [height,width]; what
-            the pixels hold elsewhere means nothing.
-
-        Raises:
-            DataError: A block of the file is damaged.
-        """
-        pixels, cover = self._mirrored(row, column, height, width)
-        return pixels, cover > 1e-3
-
-    def valid(self, row: int, column: int, height: int, width: int) -> NDArray[np.bool_]:
-        """Return of which pixels at least a half has values, bool [height,width]."""
-        if not self._scene.masked:
-            return np.ones((height, width), np.bool_)
-        return self._mirrored(row, column, height, width)[1] >= 0.5
-
-    def _mirrored(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        rows = mirrored(row, height, self.grid.height)
-        columns = mirrored(column, width, self.grid.width)
-        top, left = int(rows.min()), int(columns.min())
-        bottom, right = int(rows.max()) + 1, int(columns.max()) + 1
-        read = self._own if self._same else self._resampled
-        parts = [
-            read(start, left, min(CHUNK, bottom - start), right - left)
-            for start in range(top, bottom, CHUNK)
-        ]
-        pixels = np.concatenate([part[0] for part in parts])
-        cover = np.concatenate([part[1] for part in parts])
-        where = (rows - top)[:, None], (columns - left)[None, :]
-        return pixels[where], cover[where]
-
-    def _own(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        pixels, valid = self._scene.read(row, column, height, width)
-        return pixels, valid.astype(np.float32)
-
-    def _resampled(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        own, grid = self._scene.grid, self.grid
-        vertical, top, deep = self._axis(own.height, grid.height, row, height)
-        horizontal, left, wide = self._axis(own.width, grid.width, column, width)
-        pixels, valid = self._scene.read(top, left, deep, wide, self._factor)
-        values = pixels.astype(np.float32)
-        if valid.all():
-            values = apply(vertical, values, horizontal)
-            cover = np.ones((height, width), np.float32)
-        else:
-            values *= valid[..., None]
-            values = apply(vertical, values, horizontal)
-            cover = apply(vertical, valid[..., None].astype(np.float32), horizontal)[..., 0]
-            values /= np.maximum(cover, 1e-6)[..., None]
-        return np.clip(np.rint(values), 0, 255).astype(np.uint8), cover
-
-    def _axis(self, own: int, wanted: int, start: int, size: int) -> tuple[Any, int, int]:
-        """Return the matrix of one axis, and first pixel and number of those it is made of."""
-        thin = own // self._factor
-        matrix = resampling(thin, wanted, start, start + size, own / self._factor)
-        first, last = int(matrix.indices.min()), int(matrix.indices.max()) + 1
-        return matrix[:, first:last], first, last - first
-
-
-def fill_nearest(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return pixels whose invalid ones hold what the nearest valid one does.
-
-    Args:
-        pixels: uint8 [H,W,C].
-        valid: bool [H,W]; where none is, the pixels come back as they are.
-    """
-    if valid.all() or not valid.any():
-        return pixels
-    from scipy.ndimage import distance_transform_edt
-
-    rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    filled: NDArray[np.uint8] = pixels[rows, columns]
-    return filled
 
 
 def open_raster(path: Path) -> Any:

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,44 +14,25 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 
 import sat2map
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import Legend
 from sat2map.raster.blend import blend
+from sat2map.raster.grid import Grid
+from sat2map.raster.options import SceneOptions
 from sat2map.raster.pipeline import ahead, behind
 from sat2map.raster.resample import Placement, placements
-from sat2map.raster.scale import Resolution, Scale, choose_scale
+from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.sink import TILE, Sink, check_name, whole_map
-from sat2map.raster.source import Reading, Scene, View, fill_nearest
-from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, OVERLAP, WINDOW, Translator
+from sat2map.raster.source import Scene
+from sat2map.raster.view import View
+from sat2map.translation.picture import compare_name, fill_nearest, legend_of
+from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 
 CACHE_MB = 128
 """What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine."""
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """How a scene is translated.
-
-    Attributes:
-        reading: Which bands and values, and which part.
-        resolution: The map's: "native" is the scene's own, "model" the one at which the network
-            sees the scene, a number is metres per pixel.
-        legend_colours: Give every pixel the nearest colour of the model's legend.
-        published: Predict as published; the scene then passes as a whole.
-        seed: Seed of the dropout as published.
-        window: Side of the windows, in pixels that the network sees.
-        overlap: What neighbouring windows share.
-    """
-
-    reading: Reading = field(default_factory=Reading)
-    resolution: Resolution = "native"
-    legend_colours: bool = False
-    published: bool = False
-    seed: int = 0
-    window: int = WINDOW
-    overlap: int = OVERLAP
 
 
 def translate_raster(
@@ -86,7 +66,7 @@ def translate_raster(
         OutputError: The place is not writable or the disk is full.
     """
     source, target, options = Path(input), Path(output), options or SceneOptions()
-    legend = _legend(translator, options)
+    legend = legend_of(translator) if options.legend_colours else None
     check_name(target)
     with ExitStack() as stack:
         cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_MB}
@@ -97,22 +77,17 @@ def translate_raster(
             raise UsageError("is the input itself", where=target, remedy="Choose another name.")
         scale = choose_scale(scene.grid, translator.card.resolution_m, options.resolution, source)
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
-        unstretched = replace(options.reading, stretch=None, value_range=(0.0, 1.0))
-        again = stack.enter_context(Scene(source, bands, unstretched, quiet=True))
-        work = _Work(
-            translator,
-            View(scene, *scale.seen),
-            View(again, *scale.written),
-            options,
-            legend,
+        again = stack.enter_context(Scene(source, bands, options.reading, quiet=True))
+        shown = View(again, *scale.written)
+        work = _Work(translator, View(scene, *scale.seen), shown, options, legend)
+        open_map = partial(
+            whole_map, masked=scene.masked, tags=_tags(translator, scene, scale, options)
         )
-        tags = _tags(translator, scene, scale, options)
-        sink = stack.enter_context(
-            whole_map(
-                target, work.mask.grid, masked=scene.masked, flat=legend is not None, tags=tags
-            )
-        )
-        work.run(sink, target, progress)
+        sinks = [stack.enter_context(open_map(target, shown.grid, flat=legend is not None))]
+        if options.compare:
+            pair = Grid(shown.grid.height, 2 * shown.grid.width, Affine.identity(), None)
+            sinks.append(stack.enter_context(open_map(compare_name(target), pair, flat=False)))
+        work.run(sinks, target, progress)
         if not work.some:
             raise DataError(
                 "has no valid pixel, only nodata",
@@ -128,7 +103,7 @@ class _Work:
     Args:
         translator: The model.
         seen: What the network sees.
-        mask: The scene on the map's grid.
+        shown: The scene on the map's grid.
         options: How.
         legend: Whose colours the map gets, if any.
     """
@@ -137,18 +112,18 @@ class _Work:
         self,
         translator: Translator,
         seen: View,
-        mask: View,
+        shown: View,
         options: SceneOptions,
         legend: Legend | None,
     ) -> None:
         self._translator = translator
         self._seen = seen
-        self.mask = mask
+        self._shown = shown
         self._options = options
         self._legend = legend
         self.some = False
         sizes = (seen.grid.height, seen.grid.width)
-        written = (mask.grid.height, mask.grid.width)
+        written = (shown.grid.height, shown.grid.width)
         self._rows, self._columns = (
             self._placements(size, wanted) for size, wanted in zip(sizes, written, strict=True)
         )
@@ -168,10 +143,12 @@ class _Work:
         window = math.ceil(window / multiple) * multiple
         return placements(seen, written, window, overlap, multiple, TILE)
 
-    def run(self, sink: Sink, target: Path, progress: Callable[[int, int], None] | None) -> None:
-        """Translate all windows into the sink."""
-        done, total = 0, self.mask.grid.height * self.mask.grid.width
-        with behind(partial(self._write, sink, target.parent)) as hand_over:
+    def run(
+        self, sinks: list[Sink], target: Path, progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Translate all windows into the map's sink, and into that of the comparison."""
+        done, total = 0, self._shown.grid.height * self._shown.grid.width
+        with behind(partial(self._write, sinks, target.parent)) as hand_over:
             for row, column, pixels in ahead(self._windows()):
                 hand_over(None if pixels is None else self._answer(pixels, target))
                 if progress is not None:
@@ -202,7 +179,7 @@ class _Work:
         return values
 
     def _write(
-        self, sink: Sink, scratch: Path, answers: Iterator[NDArray[np.float32] | None]
+        self, sinks: list[Sink], scratch: Path, answers: Iterator[NDArray[np.float32] | None]
     ) -> None:
         for top, left, values in blend(self._rows, self._columns, answers, 3, scratch):
             if not values.size:
@@ -211,19 +188,18 @@ class _Work:
             if self._legend is not None:
                 pixels = self._legend.paint(self._legend.label(pixels))
             height, width, _ = pixels.shape
-            sink.write(top, left, pixels, self.mask.valid(top, left, height, width))
+            if len(sinks) == 1:
+                sinks[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
+                continue
+            photo, valid = self._shown.look(top, left, height, width)
+            sinks[0].write(top, left, pixels, valid)
+            sinks[1].write(top, left, _three(photo), valid)
+            sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
 
 
-def _legend(translator: Translator, options: SceneOptions) -> Legend | None:
-    if not options.legend_colours:
-        return None
-    if translator.card.legend is None:
-        raise UsageError(
-            f"the model {translator.name} has no legend",
-            where="--legend-colours",
-            remedy="Leave it out, or choose a model with a legend.",
-        )
-    return translator.card.legend
+def _three(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pixels of any number of bands as three that can be shown."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,0 +1,118 @@
+"""A scene on another grid: windows of it, resampled on the fly, mirrored beyond its edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.raster.resample import apply, resampling
+from sat2map.raster.source import Scene
+from sat2map.translation.tiling import mirrored
+
+CHUNK = 256
+"""Rows that are read at once, so that a much finer scene does not fill the memory."""
+
+
+class View:
+    """A scene on another grid over the same ground.
+
+    Whatever window is read, a pixel is the same, to the last bit or to one in the rounding.
+
+    Args:
+        scene: The scene.
+        height: Rows of the grid.
+        width: Columns.
+
+    Attributes:
+        grid: The grid.
+    """
+
+    def __init__(self, scene: Scene, height: int, width: int) -> None:
+        self.grid = scene.grid.resized(height, width)
+        self._scene = scene
+        own = scene.grid
+        self._same = (own.height, own.width) == (height, width)
+        # GDAL thins first, which is fast and uses overviews; the rest is done here, exactly.
+        self._factor = max(1, int(min(own.height / height, own.width / width) / 2))
+
+    def read(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read a window, which may reach beyond the grid: there it is mirrored.
+
+        Returns:
+            uint8 [height,width,C], and where some of the scene shows, bool [height,width]; what
+            the pixels hold elsewhere means nothing.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        pixels, cover = self._mirrored(row, column, height, width)
+        return pixels, cover > 1e-3
+
+    def look(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Read a window to be shown: as `read`, but valid is what at least half shows.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        pixels, cover = self._mirrored(row, column, height, width)
+        return pixels, cover >= 0.5
+
+    def valid(self, row: int, column: int, height: int, width: int) -> NDArray[np.bool_]:
+        """Return only where `look` finds something, bool [height,width]."""
+        if not self._scene.masked:
+            return np.ones((height, width), np.bool_)
+        return self.look(row, column, height, width)[1]
+
+    def _mirrored(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        rows = mirrored(row, height, self.grid.height)
+        columns = mirrored(column, width, self.grid.width)
+        top, left = int(rows.min()), int(columns.min())
+        bottom, right = int(rows.max()) + 1, int(columns.max()) + 1
+        read = self._own if self._same else self._resampled
+        parts = [
+            read(start, left, min(CHUNK, bottom - start), right - left)
+            for start in range(top, bottom, CHUNK)
+        ]
+        pixels = np.concatenate([part[0] for part in parts])
+        cover = np.concatenate([part[1] for part in parts])
+        where = (rows - top)[:, None], (columns - left)[None, :]
+        return pixels[where], cover[where]
+
+    def _own(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        pixels, valid = self._scene.read(row, column, height, width)
+        return pixels, valid.astype(np.float32)
+
+    def _resampled(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        own, grid = self._scene.grid, self.grid
+        vertical, top, deep = self._axis(own.height, grid.height, row, height)
+        horizontal, left, wide = self._axis(own.width, grid.width, column, width)
+        pixels, valid = self._scene.read(top, left, deep, wide, self._factor)
+        values = pixels.astype(np.float32)
+        if valid.all():
+            values = apply(vertical, values, horizontal)
+            cover = np.ones((height, width), np.float32)
+        else:
+            values *= valid[..., None]
+            values = apply(vertical, values, horizontal)
+            cover = apply(vertical, valid[..., None].astype(np.float32), horizontal)[..., 0]
+            values /= np.maximum(cover, 1e-6)[..., None]
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8), cover
+
+    def _axis(self, own: int, wanted: int, start: int, size: int) -> tuple[Any, int, int]:
+        """Return the matrix of one axis, and first pixel and number of those it is made of."""
+        thin = own // self._factor
+        matrix = resampling(thin, wanted, start, start + size, own / self._factor)
+        first, last = int(matrix.indices.min()), int(matrix.indices.max()) + 1
+        return matrix[:, first:last], first, last - first

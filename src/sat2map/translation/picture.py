@@ -1,0 +1,132 @@
+"""Translating one picture file into another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, write_picture
+from sat2map.errors import DataError, UsageError
+from sat2map.legend import Legend
+from sat2map.translation.translator import Translator
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How a picture is translated.
+
+    Attributes:
+        published: Predict as published, with dropout and the picture's own statistics.
+        seed: Seed of that dropout.
+        compare: Also write source and result side by side, as NAME.compare.SUFFIX.
+        max_pixels: Refuse larger pictures.
+        legend_colours: Give every pixel the nearest colour of the model's legend.
+    """
+
+    published: bool = False
+    seed: int = 0
+    compare: bool = False
+    max_pixels: int = MAX_PIXELS
+    legend_colours: bool = False
+
+
+def translate_picture(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: PictureOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Translate a picture into a picture.
+
+    Args:
+        translator: The model.
+        source: A picture (PNG, JPEG, WebP, 8-bit TIFF).
+        target: A picture's name.
+        options: How.
+        progress: Called with (done, all) windows.
+
+    Returns:
+        `target`.
+
+    Raises:
+        DataError: The picture cannot be used.
+        UsageError: The names do not fit together, or the model has no legend to snap to.
+        OutputError: The place is not writable or the disk is full.
+    """
+    if not source.exists():
+        raise DataError("there is no such file", where=source, remedy="Check the name.")
+    if target.suffix.lower() not in PICTURE_SUFFIXES:
+        raise UsageError(
+            "is not a name for a picture", where=target, remedy="End it in .png, .jpg or .webp."
+        )
+    if target.resolve() == source.resolve():
+        raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+    legend = legend_of(translator) if options.legend_colours else None
+    picture = read_picture(source, max_pixels=options.max_pixels)
+    pixels = picture.pixels
+    if picture.alpha is not None:  # what lies under transparency is often black
+        pixels = fill_nearest(pixels, picture.alpha > 0)
+    bands = translator.card.bands
+    if pixels.shape[2] != len(bands):
+        raise DataError(
+            f"has {pixels.shape[2]} bands, but the model takes {len(bands)}: {', '.join(bands)}",
+            where=source,
+            remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
+        )
+    try:
+        result = translator.translate(
+            pixels, published=options.published, seed=options.seed, progress=progress
+        )
+    except UsageError as error:  # too large to be predicted as published
+        raise DataError(error.what, where=source, remedy=error.remedy) from error
+    if legend is not None:
+        result = legend.paint(legend.label(result))
+    write_picture(target, result, picture.alpha)
+    if options.compare:
+        seen = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
+        beside = np.hstack([seen, result])
+        write_picture(compare_name(target), beside)
+    return target
+
+
+def legend_of(translator: Translator) -> Legend:
+    """Return the legend whose colours a map may be snapped to.
+
+    Raises:
+        UsageError: The model has none.
+    """
+    if translator.card.legend is None:
+        raise UsageError(
+            f"the model {translator.name} has no legend",
+            where="--legend-colours",
+            remedy="Leave it out, or choose a model with a legend.",
+        )
+    return translator.card.legend
+
+
+def compare_name(target: Path) -> Path:
+    """Return the name of what shows source and result side by side."""
+    return target.with_suffix(f".compare{target.suffix}")
+
+
+def fill_nearest(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return pixels whose invalid ones hold what the nearest valid one does.
+
+    The network would see the edge of whatever else is there.
+
+    Args:
+        pixels: uint8 [H,W,C].
+        valid: bool [H,W]; where none is, the pixels come back as they are.
+    """
+    if valid.all() or not valid.any():
+        return pixels
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    filled: NDArray[np.uint8] = pixels[rows, columns]
+    return filled
