@@ -1,20 +1,12 @@
-"""From one grid to another along an axis, and how windows add up on it: pure geometry.
-
-Resampling and blending are both linear, so a window's answer can be weighted and resampled on
-its own and then added to the others': the sum is the same as if the whole scene had been
-blended first and resampled afterwards, but nobody ever has to hold it.
-"""
+"""From one grid to another over the same ground, as sparse matrices along an axis each."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-
-from sat2map.translation.tiling import Span, spans
 
 
 def resampling(
@@ -60,7 +52,7 @@ def resampling(
     return csr_array((entries, where), shape=(stop - start, source))
 
 
-def apply(
+def resample(
     vertical: csr_array, values: NDArray[np.float32], horizontal: csr_array
 ) -> NDArray[np.float32]:
     """Resample along both axes.
@@ -78,62 +70,3 @@ def apply(
     turned = np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(width, -1)
     done: NDArray[np.float32] = (horizontal @ turned).reshape(-1, len(tall), bands)
     return np.ascontiguousarray(done.transpose(1, 0, 2))
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What one window contributes along one axis of the output.
-
-    Attributes:
-        span: The window, in pixels of the grid that the network sees.
-        first: First output pixel that it contributes to.
-        matrix: Its weights, blending and resampling in one: float32 [pixels, window], sparse.
-        begin: First output pixel that was not finished before this window.
-        finish: One past the last output pixel that needs no later window.
-        end: One past the last output pixel that this or an earlier window contributes to.
-    """
-
-    span: Span
-    first: int
-    matrix: csr_array
-    begin: int
-    finish: int
-    end: int
-
-
-def placements(
-    seen: int, written: int, window: int, overlap: int, multiple: int, align: int
-) -> list[Placement]:
-    """Return what each window contributes to an axis.
-
-    Over all windows the weights of every output pixel sum to one, and the ranges from `begin`
-    to `finish` follow each other without gap or overlap.
-
-    Args:
-        seen: Pixels of the axis that the network sees.
-        written: Pixels of the output's axis over the same ground.
-        window: Size of a window, a multiple of `multiple`.
-        overlap: What neighbours share, at most half of the window.
-        multiple: What sizes are multiples of.
-        align: Where pixels are finished, at multiples of this; the end excepted.
-    """
-    whole = resampling(seen, written).tocsc()
-    found = []
-    for span in spans(seen, window, overlap, multiple):
-        inside = min(span.size, seen - span.start)
-        part = whole[:, span.start : span.start + inside]
-        touched = np.unique(part.indices)
-        first, last = int(touched.min()), int(touched.max()) + 1
-        weighted = (part.tocsr()[first:last] * span.weights()[None, :inside]).tocsr()
-        # What lies beyond the scene is a mirror image that nobody gets to see.
-        weighted.resize((last - first, span.size))
-        found.append((span, first, last, weighted.astype(np.float32)))
-    placed: list[Placement] = []
-    begin = end = 0
-    for i, (span, first, last, matrix) in enumerate(found):
-        end = max(end, last)
-        following = [later[1] for later in found[i + 1 :]]
-        finish = max(min(following) // align * align, begin) if following else written
-        placed.append(Placement(span, first, matrix, begin, finish, end))
-        begin = finish
-    return placed

@@ -68,7 +68,6 @@ class Sink:
                 blockxsize=TILE,
                 blockysize=TILE,
                 compress="deflate",
-                zlevel=1,
                 predictor=1 if flat else 2,
                 bigtiff="if_safer",
             )

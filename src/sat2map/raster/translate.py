@@ -23,13 +23,17 @@ from sat2map.raster.blend import blend
 from sat2map.raster.grid import Grid
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.pipeline import ahead, behind
-from sat2map.raster.resample import Placement, placements
+from sat2map.raster.placement import Placement, placements
+from sat2map.raster.resample import resample
 from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.sink import TILE, Sink, check_name, whole_map
 from sat2map.raster.source import Scene
 from sat2map.raster.view import View
 from sat2map.translation.picture import compare_name, fill_nearest, legend_of
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
+
+PIECE = 4 * TILE
+"""Side of what is resampled and written at once, in pixels of the map."""
 
 CACHE_MB = 128
 """What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine."""
@@ -152,7 +156,7 @@ class _Work:
             for row, column, pixels in ahead(self._windows()):
                 hand_over(None if pixels is None else self._answer(pixels, target))
                 if progress is not None:
-                    done += (row.finish - row.begin) * (column.finish - column.begin)
+                    done += (row.last - row.first) * (column.last - column.first)
                     progress(done, total)
 
     def _windows(self) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
@@ -181,20 +185,28 @@ class _Work:
     def _write(
         self, sinks: list[Sink], scratch: Path, answers: Iterator[NDArray[np.float32] | None]
     ) -> None:
-        for top, left, values in blend(self._rows, self._columns, answers, 3, scratch):
-            if not values.size:
-                continue
-            pixels = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
-            if self._legend is not None:
-                pixels = self._legend.paint(self._legend.label(pixels))
-            height, width, _ = pixels.shape
-            if len(sinks) == 1:
-                sinks[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
-                continue
-            photo, valid = self._shown.look(top, left, height, width)
-            sinks[0].write(top, left, pixels, valid)
-            sinks[1].write(top, left, _three(photo), valid)
-            sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
+        for row, column, values in blend(self._rows, self._columns, answers, 3, scratch):
+            for top in range(row.first, row.last, PIECE):
+                for left in range(column.first, column.last, PIECE):
+                    bottom, right = min(top + PIECE, row.last), min(left + PIECE, column.last)
+                    vertical = row.matrix[top - row.first : bottom - row.first]
+                    horizontal = column.matrix[left - column.first : right - column.first]
+                    self._write_piece(sinks, top, left, resample(vertical, values, horizontal))
+
+    def _write_piece(
+        self, sinks: list[Sink], top: int, left: int, values: NDArray[np.float32]
+    ) -> None:
+        pixels = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
+        if self._legend is not None:
+            pixels = self._legend.paint(self._legend.label(pixels))
+        height, width, _ = pixels.shape
+        if len(sinks) == 1:
+            sinks[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
+            return
+        photo, valid = self._shown.look(top, left, height, width)
+        sinks[0].write(top, left, pixels, valid)
+        sinks[1].write(top, left, _three(photo), valid)
+        sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
 
 
 def _three(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

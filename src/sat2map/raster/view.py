@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.raster.resample import apply, resampling
+from sat2map.raster.resample import resample, resampling
 from sat2map.raster.source import Scene
 from sat2map.translation.tiling import mirrored
 
@@ -101,12 +101,12 @@ class View:
         pixels, valid = self._scene.read(top, left, deep, wide, self._factor)
         values = pixels.astype(np.float32)
         if valid.all():
-            values = apply(vertical, values, horizontal)
+            values = resample(vertical, values, horizontal)
             cover = np.ones((height, width), np.float32)
         else:
             values *= valid[..., None]
-            values = apply(vertical, values, horizontal)
-            cover = apply(vertical, valid[..., None].astype(np.float32), horizontal)[..., 0]
+            values = resample(vertical, values, horizontal)
+            cover = resample(vertical, valid[..., None].astype(np.float32), horizontal)[..., 0]
             values /= np.maximum(cover, 1e-6)[..., None]
         return np.clip(np.rint(values), 0, 255).astype(np.uint8), cover
 
