@@ -89,7 +89,10 @@ class _ProjectionError(Exception):
 def to_wgs84(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (longitude, latitude) in degrees of (column, row), float64 [N,2] both."""
     xs, ys = grid.transform @ (points[:, 0], points[:, 1])
-    return _transform(grid.crs, "EPSG:4326", xs, ys)
+    degrees = _transform(grid.crs, "EPSG:4326", xs, ys)
+    if np.abs(degrees[:, 1]).max() > 90:  # metres that are called degrees
+        raise _ProjectionError
+    return degrees
 
 
 def bounds_wgs84(grid: Grid) -> Bounds | None:

@@ -64,9 +64,12 @@ def behind(consume: Callable[[Iterator[T]], None], depth: int = 2) -> Iterator[C
             while True:
                 if running.done():
                     running.result()
+                    if kind == "end":
+                        return  # it did not need to be told
                     raise RuntimeError("the consumer ended before its items did")
                 try:
-                    return waiting.put((kind, item), timeout=0.1)
+                    waiting.put((kind, item), timeout=0.1)
+                    return
                 except queue.Full:
                     continue
 

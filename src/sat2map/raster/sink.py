@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ class Sink:
         self, path: Path, grid: Grid, *, mask: Literal["none", "mask", "alpha"], flat: bool
     ) -> None:
         self._mask = mask
+        self._written: list[tuple[Window, int]] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             self._dataset: Any = rasterio.open(
@@ -85,11 +87,27 @@ class Sink:
         self._dataset.write(shown.transpose(2, 0, 1), window=window)
         if self._mask == "mask":
             self._dataset.write_mask(opaque, window=window)
+        self._written.append((window, _checksum(shown, opaque if self._mask == "mask" else None)))
 
     def close(self, tags: Mapping[str, str]) -> None:
         """Finish the file."""
         self._dataset.update_tags(**tags)
         self._dataset.close()
+
+    def check(self, path: Path) -> None:
+        """Compare what a file holds with what was written.
+
+        GDAL does not always notice when a disk is full.
+
+        Raises:
+            OSError: It holds something else.
+        """
+        with rasterio.open(path) as file:
+            for window, expected in self._written:
+                found = file.read(window=window).transpose(1, 2, 0)
+                mask = file.dataset_mask(window=window) if self._mask == "mask" else None
+                if _checksum(found, mask) != expected:
+                    raise OSError(errno.EIO, "what was written cannot be read back")
 
     def abandon(self) -> None:
         """Close the file, whatever its state."""
@@ -135,7 +153,7 @@ def whole_map(
                 except BaseException:
                     sink.abandon()
                     raise
-                _finish(blocks, aside, path, grid, flat=flat)
+                _finish(sink, blocks, aside, path, grid, flat=flat)
         finally:
             for file in path.parent.iterdir():  # GDAL's own files aside may be there too
                 if file.name.startswith(aside.stem) and file != aside:
@@ -167,7 +185,7 @@ def world_file_of(path: Path) -> Path:
     return path.with_suffix(f"{suffix[:2]}{suffix[-1]}w")
 
 
-def _finish(blocks: Path, aside: Path, path: Path, grid: Grid, *, flat: bool) -> None:
+def _finish(sink: Sink, blocks: Path, aside: Path, path: Path, grid: Grid, *, flat: bool) -> None:
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         rasterio.shutil.copy(
@@ -178,19 +196,38 @@ def _finish(blocks: Path, aside: Path, path: Path, grid: Grid, *, flat: bool) ->
             predictor="no" if flat else "yes",
             blocksize=COG_TILE,
             overviews="auto",
-            overview_resampling="mode" if flat else "average",
+            overview_resampling="nearest" if flat else "average",
             overview_compress="deflate",
             bigtiff="if_safer",
             num_threads="all_cpus",
         )
+        sink.check(aside)
+        with rasterio.open(aside) as file:
+            levels = range(len(file.overviews(1)))
+        for level in levels:
+            _decode(aside, overview_level=level)
         return
     options = {"quality": 95} if suffix in JPEG_SUFFIXES else {}
     driver = "JPEG" if suffix in JPEG_SUFFIXES else "PNG"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        sink.check(blocks)
         rasterio.shutil.copy(blocks, aside, driver=driver, **options)
+        _decode(aside)
     if grid.georeferenced:
         write_text(world_file_of(path), world_file(grid))
+
+
+def _decode(path: Path, **options: Any) -> None:
+    """Read all of a file, which fails where it is not whole."""
+    with rasterio.open(path, **options) as file:
+        for row in range(0, file.height, TILE):
+            file.read(window=Window(0, row, file.width, min(TILE, file.height - row)))
+
+
+def _checksum(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> int:
+    checksum = zlib.crc32(pixels.tobytes())
+    return checksum if mask is None else zlib.crc32(mask.tobytes(), checksum)
 
 
 def world_file(grid: Grid) -> str:

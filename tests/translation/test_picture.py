@@ -11,14 +11,13 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data.pictures import read_picture
-from sat2map.errors import BatchError, DataError, OutputError, UsageError
-from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
-from sat2map.translation import batch
-from sat2map.translation import translator as translator_module
-from sat2map.translation.batch import Options, translate_path
+from sat2map.errors import DataError, UsageError
+from sat2map.legend import STREETS
+from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator, load_model
+from sat2map.translation.picture import PictureOptions, translate_picture
 from sat2map.translation.translator import Translator, load
 
-PLAIN = Options()
+PLAIN = PictureOptions()
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_a_picture_becomes_a_picture_of_its_size(
     translator: Translator, photo: Path, tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / name
-    assert translate_path(translator, photo, target, PLAIN) == [target]
+    assert translate_picture(translator, photo, target, PLAIN) == target
     expected = translator.translate(read_picture(photo).pixels)
     written = read_picture(target)
     assert np.array_equal(written.pixels, expected)
@@ -56,14 +55,14 @@ def test_a_picture_becomes_a_picture_of_its_size(
 
 def test_jpeg_is_written_near_enough(translator: Translator, photo: Path, tmp_path: Path) -> None:
     target = tmp_path / "map.jpg"
-    translate_path(translator, photo, target, PLAIN)
+    translate_picture(translator, photo, target, PLAIN)
     expected = translator.translate(read_picture(photo).pixels)
     assert np.abs(read_picture(target).pixels.astype(int) - expected).mean() < 8
 
 
 def test_as_published_with_a_seed(translator: Translator, photo: Path, tmp_path: Path) -> None:
-    options = Options(published=True, seed=5)
-    translate_path(translator, photo, tmp_path / "a.png", options)
+    options = PictureOptions(published=True, seed=5)
+    translate_picture(translator, photo, tmp_path / "a.png", options)
     expected = translator.translate(read_picture(photo).pixels, published=True, seed=5)
     assert np.array_equal(read_picture(tmp_path / "a.png").pixels, expected)
 
@@ -71,82 +70,10 @@ def test_as_published_with_a_seed(translator: Translator, photo: Path, tmp_path:
 def test_a_comparison_shows_both_side_by_side(
     translator: Translator, photo: Path, tmp_path: Path
 ) -> None:
-    translate_path(translator, photo, tmp_path / "my.map.png", Options(compare=True))
+    translate_picture(translator, photo, tmp_path / "my.map.png", PictureOptions(compare=True))
     beside = read_picture(tmp_path / "my.map.compare.png").pixels
     assert np.array_equal(beside[:, :24], read_picture(photo).pixels)
     assert np.array_equal(beside[:, 24:], read_picture(tmp_path / "my.map.png").pixels)
-
-
-def test_a_folder_becomes_a_folder_of_png(translator: Translator, tmp_path: Path) -> None:
-    source = tmp_path / "photos"
-    for i, name in enumerate(("2.jpg", "10.webp", "b.tif", "a.png")):
-        save(source / name, 8 + i, 16)
-    (source / "notes.txt").write_text("no picture")
-    calls: list[tuple[int, int]] = []
-    written = translate_path(
-        translator, source, tmp_path / "maps", PLAIN, lambda i, n: calls.append((i, n))
-    )
-    assert [path.name for path in written] == ["2.png", "10.png", "a.png", "b.png"]
-    assert names(tmp_path / "maps") == ["10.png", "2.png", "a.png", "b.png"]
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    for path, picture in zip(written, ("2.jpg", "10.webp", "a.png", "b.tif"), strict=True):
-        expected = translator.translate(read_picture(source / picture).pixels)
-        assert np.array_equal(read_picture(path).pixels, expected)
-
-
-def test_a_broken_picture_among_good_ones_is_named_and_the_others_are_done(
-    translator: Translator, tmp_path: Path
-) -> None:
-    source = tmp_path / "photos"
-    save(source / "1.png", 8, 8)
-    (source / "2.jpg").write_text("no picture")
-    save(source / "3.png", 8, 8)
-    Image.new("I;16", (8, 8)).save(source / "4.png")
-    with pytest.raises(BatchError) as caught:
-        translate_path(translator, source, tmp_path / "maps", PLAIN)
-    assert names(tmp_path / "maps") == ["1.png", "3.png"]
-    line = str(caught.value)
-    assert line.startswith("2 items could not be used, 2 done: ")
-    assert f"{source / '2.jpg'}: is not a PNG, JPEG or WebP picture" in line
-    assert f"{source / '4.png'}: has more than 8 bits per channel" in line
-    assert len(line.splitlines()) == 1
-
-
-def test_the_same_stem_twice_is_an_error_for_the_second(
-    translator: Translator, tmp_path: Path
-) -> None:
-    source = tmp_path / "photos"
-    save(source / "a.jpg", 8, 8)
-    save(source / "a.png", 16, 8)
-    with pytest.raises(BatchError, match=r"a\.png: has the same stem as another picture"):
-        translate_path(translator, source, tmp_path / "maps", PLAIN)
-    assert read_picture(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
-
-
-def test_too_large_as_published_is_an_item_of_the_batch(
-    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(translator_module, "MAX_PUBLISHED_PIXELS", 100)
-    source = tmp_path / "photos"
-    save(source / "1.png", 16, 16)
-    save(source / "2.png", 8, 8)
-    with pytest.raises(BatchError, match=r"1\.png: 16 x 16 pixels are too many"):
-        translate_path(translator, source, tmp_path / "maps", Options(published=True))
-    assert names(tmp_path / "maps") == ["2.png"]
-
-
-def test_a_full_disk_ends_the_batch(
-    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OutputError("cannot be written", where="maps", remedy="Free some space.")
-
-    source = tmp_path / "photos"
-    save(source / "1.png", 8, 8)
-    save(source / "2.png", 8, 8)
-    monkeypatch.setattr(batch, "write_picture", full)
-    with pytest.raises(OutputError):
-        translate_path(translator, source, tmp_path / "maps", PLAIN)
 
 
 def test_alpha_is_kept_and_what_lies_under_it_does_not_leak(
@@ -162,11 +89,11 @@ def test_alpha_is_kept_and_what_lies_under_it_does_not_leak(
         path = tmp_path / f"{hidden}.png"
         Image.fromarray(np.dstack([pixels, alpha])).save(path)
         target = tmp_path / f"{hidden}.map.png"
-        translate_path(translator, path, target, PLAIN)
+        translate_picture(translator, path, target, PLAIN)
         results.append(read_picture(target))
     assert np.array_equal(results[0].alpha, alpha)  # type: ignore[arg-type]
     assert np.array_equal(results[0].pixels, results[1].pixels)
-    translate_path(translator, tmp_path / "0.png", tmp_path / "flat.jpg", PLAIN)
+    translate_picture(translator, tmp_path / "0.png", tmp_path / "flat.jpg", PLAIN)
     assert read_picture(tmp_path / "flat.jpg").alpha is None
 
 
@@ -175,11 +102,11 @@ def test_what_is_faintly_visible_counts(translator: Translator, tmp_path: Path) 
     alpha = np.full((16, 16, 1), 255, np.uint8)
     alpha[4:12, 4:12] = 1
     Image.fromarray(np.dstack([visible, alpha])).save(tmp_path / "faint.png")
-    translate_path(translator, tmp_path / "faint.png", tmp_path / "map.png", PLAIN)
+    translate_picture(translator, tmp_path / "faint.png", tmp_path / "map.png", PLAIN)
     assert np.array_equal(read_picture(tmp_path / "map.png").pixels, translator.translate(visible))
     alpha[4:12, 4:12] = 0
     Image.fromarray(np.dstack([visible, alpha])).save(tmp_path / "clear.png")
-    translate_path(translator, tmp_path / "clear.png", tmp_path / "map.png", PLAIN)
+    translate_picture(translator, tmp_path / "clear.png", tmp_path / "map.png", PLAIN)
     assert not np.array_equal(
         read_picture(tmp_path / "map.png").pixels, translator.translate(visible)
     )
@@ -187,7 +114,7 @@ def test_what_is_faintly_visible_counts(translator: Translator, tmp_path: Path) 
 
 def test_a_wholly_transparent_picture_is_translated(translator: Translator, tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "clear.png")
-    translate_path(translator, tmp_path / "clear.png", tmp_path / "out.png", PLAIN)
+    translate_picture(translator, tmp_path / "clear.png", tmp_path / "out.png", PLAIN)
     written = read_picture(tmp_path / "out.png")
     assert written.alpha is not None
     assert not written.alpha.any()
@@ -198,36 +125,28 @@ def test_a_name_for_no_picture_is_refused(
     translator: Translator, photo: Path, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UsageError, match=rf"{name}: is not a name for a picture"):
-        translate_path(translator, photo, tmp_path / name, PLAIN)
+        translate_picture(translator, photo, tmp_path / name, PLAIN)
     assert names(tmp_path) == ["photo.png"]
 
 
 def test_the_input_is_never_overwritten(translator: Translator, photo: Path) -> None:
     folder, before = photo.parent, photo.read_bytes()
     with pytest.raises(UsageError, match="is the input itself"):
-        translate_path(translator, photo, folder / "x" / ".." / photo.name, PLAIN)
-    with pytest.raises(UsageError, match="another folder"):
-        translate_path(translator, folder, folder, PLAIN)
-    with pytest.raises(UsageError, match="another folder"):
-        translate_path(translator, folder, photo, PLAIN)
+        translate_picture(translator, photo, folder / "x" / ".." / photo.name, PLAIN)
     assert photo.read_bytes() == before
     assert names(folder) == ["photo.png"]
 
 
-def test_what_is_not_there_or_empty(translator: Translator, tmp_path: Path) -> None:
+def test_what_is_not_there(translator: Translator, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.png: there is no such file"):
-        translate_path(translator, tmp_path / "no.png", tmp_path / "map.png", PLAIN)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: has no pictures"):
-        translate_path(translator, tmp_path / "empty", tmp_path / "maps", PLAIN)
-    assert not (tmp_path / "maps").exists()
+        translate_picture(translator, tmp_path / "no.png", tmp_path / "map.png", PLAIN)
 
 
 def test_max_pixels(translator: Translator, photo: Path, tmp_path: Path) -> None:
     options = replace(PLAIN, max_pixels=20 * 24)
-    translate_path(translator, photo, tmp_path / "map.png", options)
+    translate_picture(translator, photo, tmp_path / "map.png", options)
     with pytest.raises(DataError, match=r"24 x 20 pixels are more than the 479.*--max-pixels"):
-        translate_path(translator, photo, tmp_path / "b.png", replace(PLAIN, max_pixels=479))
+        translate_picture(translator, photo, tmp_path / "b.png", replace(PLAIN, max_pixels=479))
     assert not (tmp_path / "b.png").exists()
 
 
@@ -245,7 +164,7 @@ def save_bands(path: Path, bands: int) -> Path:
 def test_other_bands_are_refused(translator: Translator, tmp_path: Path) -> None:
     four = save_bands(tmp_path / "four.tif", 4)
     with pytest.raises(DataError, match=r"four\.tif: has 4 bands, but the model takes 3: red"):
-        translate_path(translator, four, tmp_path / "map.png", PLAIN)
+        translate_picture(translator, four, tmp_path / "map.png", PLAIN)
 
 
 @pytest.mark.parametrize("bands", [2, 4])
@@ -257,7 +176,19 @@ def test_a_source_of_other_bands_is_compared_too(tmp_path: Path, bands: int) -> 
     card = ModelCard(generator=spec, bands=names, normalisation="none")
     model = Translator(Model(build_generator(spec), card, tmp_path), "cpu")
     source = save_bands(tmp_path / "source.tif", bands)
-    translate_path(model, source, tmp_path / "map.png", Options(compare=True))
+    translate_picture(model, source, tmp_path / "map.png", PictureOptions(compare=True))
     beside = read_picture(tmp_path / "map.compare.png").pixels
     assert beside.shape == (8, 16, 3)
     assert (beside[:, :8] == 77).all()
+
+
+def test_legend_colours_are_the_only_ones(model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    model = load_model(model_folder)
+    card = model.card.model_copy(update={"legend": STREETS})
+    with_legend = Translator(replace(model, card=card), "cpu")
+    options = PictureOptions(legend_colours=True)
+    translate_picture(with_legend, photo, tmp_path / "map.png", options)
+    found = {tuple(p) for p in read_picture(tmp_path / "map.png").pixels.reshape(-1, 3).tolist()}
+    assert found <= {entry.colour for entry in STREETS.classes}
+    with pytest.raises(UsageError, match="--legend-colours: the model tiny has no legend"):
+        translate_picture(Translator(model, "cpu"), photo, tmp_path / "other.png", options)

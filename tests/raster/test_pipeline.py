@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sat2map.raster.pipeline import ahead, behind
+
+
+def test_items_come_in_order_from_another_thread() -> None:
+    threads: set[int] = set()
+
+    def items() -> Iterator[int]:
+        for i in range(20):
+            threads.add(threading.get_ident())
+            yield i
+
+    assert list(ahead(items())) == list(range(20))
+    assert threading.get_ident() not in threads
+
+
+def test_no_more_than_a_few_are_made_ahead() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    for item in ahead(items(), 2):
+        assert len(made) <= item + 4
+        if item == 10:
+            break
+    assert len(made) <= 14
+
+
+def test_what_making_an_item_raises_comes_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("second")
+
+    found = []
+    with pytest.raises(KeyError, match="second"):
+        for item in ahead(items()):
+            found.append(item)  # noqa: PERF402
+    assert found == [1]
+
+
+def test_all_is_consumed_before_the_block_ends() -> None:
+    got: list[int] = []
+    with behind(lambda items: got.extend(items)) as hand_over:
+        for i in range(50):
+            hand_over(i)
+    assert got == list(range(50))
+
+
+def test_a_consumer_that_knows_when_it_is_done_needs_no_end() -> None:
+    ended = threading.Event()
+
+    def consume(items: Iterator[int]) -> None:
+        assert next(items) == 1
+        ended.set()
+
+    with behind(consume) as hand_over:
+        hand_over(1)
+        ended.wait()
+        time.sleep(0.05)
+
+
+def test_what_the_consumer_raises_stops_the_producer() -> None:
+    def consume(items: Iterator[int]) -> None:
+        next(items)
+        raise KeyError("full")
+
+    with pytest.raises(KeyError, match="full"), behind(consume) as hand_over:
+        for i in range(1000):
+            hand_over(i)
+
+
+def test_where_the_producer_fails_the_consumer_ends() -> None:
+    ended = threading.Event()
+
+    def consume(items: Iterator[int]) -> None:
+        try:
+            for _ in items:
+                pass
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyError, match="broken"), behind(consume) as hand_over:
+        hand_over(1)
+        raise KeyError("broken")
+    assert ended.is_set()
