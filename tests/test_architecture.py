@@ -20,7 +20,7 @@ LAYERS = (
     {"model", "data"},
     {"translation", "calibration"},
     {"foreign"},
-    {"evaluation"},
+    {"evaluation", "raster"},
     {"training"},
     {"demo"},
     {"cli"},

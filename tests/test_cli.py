@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
@@ -161,6 +162,85 @@ def test_translate_a_picture_and_a_folder(sat2map: Sat2map, tmp_path: Path, mode
     one, again, two = ((tmp_path / f"{name}.png").read_bytes() for name in ("s1", "s1again", "s2"))
     assert one == again
     assert one != two
+
+
+def scene(path: Path, bands: int = 3, dtype: str = "uint8") -> Path:
+    """Write a scene of 40 x 50 pixels of 1 m in Berlin."""
+    pixels = np.random.default_rng(0).integers(0, 255, (bands, 40, 50)).astype(dtype)
+    facts = {"height": 40, "width": 50, "count": bands, "dtype": dtype, "crs": "EPSG:32633"}
+    where = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
+    with rasterio.open(path, "w", driver="GTiff", transform=where, **facts) as file:
+        file.write(pixels)
+    return path
+
+
+def test_translate_a_scene(
+    sat2map: Sat2map, tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ortho, out = scene(tmp_path / "ortho.tif", 4, "uint16"), tmp_path / "map.tif"
+    done = sat2map(
+        *("translate", ortho, out, "--model", model, "--bands", "3,2,1", "--stretch", "1,99"),
+        *("--resolution", "2", "--seed", 3),
+    )
+    assert (done.code, done.out.strip()) == (0, str(out))
+    assert "translating: 0.0/0.0 Mpx" in done.err
+    assert "does not say which ground resolutions it knows" in caplog.text
+    with rasterio.open(ortho) as before, rasterio.open(out) as after:
+        assert after.crs == before.crs
+        assert after.bounds == before.bounds
+        assert after.shape == (20, 25)
+    part = sat2map(
+        *("translate", ortho, tmp_path / "part.png", "--model", model, "--range", "0,255"),
+        *("--bbox", "13.4085,52.5191,13.4088,52.5193", "-q"),
+    )
+    assert part.code == 0, part.err
+    with Image.open(tmp_path / "part.png") as image:
+        assert 0 < image.width < 50
+        assert 0 < image.height <= 40
+    assert (tmp_path / "part.pgw").exists()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    scene(folder / "a.tif"), picture(folder / "b.jpg")
+    many = sat2map("translate", folder, tmp_path / "maps", "--model", model)
+    assert many.code == 0
+    assert tree(tmp_path / "maps") == {"a.tif", "b.png"}
+
+
+def test_info_of_a_scene(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
+    ortho = scene(tmp_path / "ortho.tif")
+    told = sat2map("info", ortho, "--model", model)
+    assert told.code == 0
+    assert "50 x 40 pixels" in told.out
+    assert "the model does not say" in told.out
+    facts = json.loads(sat2map("info", ortho, "--json").out)
+    assert facts["crs"] == "EPSG:32633"
+    assert facts["ground_resolution_m"] == pytest.approx([1, 1], rel=0.001)
+    (tmp_path / "text.tif").write_text("text")
+    wrong = sat2map("info", tmp_path / "text.tif")
+    assert wrong.code == 1
+    wrong.one_line_about("text.tif", "cannot be read")
+
+
+def test_bad_scenes(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
+    ortho, out = scene(tmp_path / "ortho.tif"), tmp_path / "map.tif"
+    (tmp_path / "text.tif").write_text("text")
+    for arguments, code, words in (
+        (("text.tif",), 1, ("text.tif", "cannot be read")),
+        (("ortho.tif", "--bands", "1,2,9"), 2, ("--bands", "no band 9")),
+        (("ortho.tif", "--bands", "red"), 2, ("--bands", "red")),
+        (("ortho.tif", "--bbox", "berlin"), 2, ("--bbox", "west,south,east,north")),
+        (("ortho.tif", "--bbox", "0,0,1,1"), 2, ("--bbox", "ortho.tif", "13.4")),
+        (("ortho.tif", "--resolution", "0"), 2, ("--resolution",)),
+        (("ortho.tif", "--legend-colours"), 2, ("--legend-colours", "no legend")),
+    ):
+        name, *options = arguments
+        done = sat2map("translate", tmp_path / name, out, "--model", model, *options)
+        assert done.code == code, arguments
+        done.one_line_about(*words)
+        assert not out.exists()
+    same = sat2map("translate", ortho, ortho, "--model", model)
+    assert same.code == 2
+    same.one_line_about("ortho.tif", "input itself")
 
 
 def test_import_a_foreign_checkpoint(sat2map: Sat2map, tmp_path: Path) -> None:

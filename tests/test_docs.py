@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from torch import nn
@@ -35,6 +36,7 @@ from sat2map import recipe as recipes
 from sat2map.cli import app
 from sat2map.data.download import DATA_SETS
 from sat2map.evaluation import perceptual
+from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +47,9 @@ IN_ONE_GO = {"README.md", "docs/tutorial.md"}
 SYNOPSIS = {
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
     "INPUT OUTPUT": "input.png output.png",
+    "SCENE MAP": "input.tif output.tif",
+    "SCENE": "input.tif",
+    "W,S,E,N": "13.4085,52.5191,13.4088,52.5193",
     "CHECKPOINT OUT": "checkpoint.pth OUT",
     "--resolution M": "--resolution 1.9",
     "--max-pixels N": "--max-pixels 5000",
@@ -134,14 +139,18 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
     save_model(
         folder / "model",
         build_generator(spec),
-        ModelCard(generator=spec, normalisation="never estimated"),
+        ModelCard(generator=spec, normalisation="never estimated", legend=STREETS),
     )
     torch.save(foreign_unet(), folder / "checkpoint.pth")
     (folder / "pictures").mkdir()
     random = np.random.default_rng(0)
-    for name in ("picture.png", "picture.tif", "pictures/a.jpg", "pictures/b.png"):
+    for name in ("picture.png", "pictures/a.jpg", "pictures/b.png"):
         pixels = random.integers(0, 255, (40, 50, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
+    facts = {"height": 40, "width": 50, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    where = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
+    with rasterio.open(folder / "picture.tif", "w", transform=where, **facts) as file:
+        file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
     return folder
 
 
@@ -316,8 +325,10 @@ class Shell:
                     self._provide(folder, "pictures" if folder == "photos" else "set")
                 shutil.rmtree(out, ignore_errors=True)  # of an earlier line
                 produced = [f"{out}/model.json"]
-            case ["info", model, *_]:
-                self._provide(model, "model")
+            case ["info", described, *_]:
+                self._provide(described, "picture.tif" if ".tif" in described else "model")
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "model")
             case ["demo", *rest]:
                 directory = "demo" if not rest or rest[0].startswith("-") else rest[0]
                 more = [word for s in reduced("demo", settings) for word in ("--set", s)]
@@ -348,6 +359,7 @@ class Shell:
         """Run a Python block; what its recipes train is made small."""
         for name, kind in (
             ("photo.png", "picture.png"),
+            ("ortho.tif", "picture.tif"),
             ("towns", "set"),
             ("maps", "set"),
             ("runs/first/model", "model"),

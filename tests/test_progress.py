@@ -110,3 +110,20 @@ def test_the_bar_goes_away_with_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         progress.show(1, 4)
         raise KeyboardInterrupt
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is back
+
+
+def test_pixels_are_megapixels(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress("translating", pixels=True)
+    progress.show(1_000_000, 40_000_000)
+    clock.now += 20
+    progress.show(9_000_000, 40_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "translating: 1.0/40.0 Mpx",
+        "translating: 9.0/40.0 Mpx, 0.4 Mpx/s, 1 min 18 s left",
+    ]
+    terminal = on_terminal(monkeypatch)
+    with Progress("translating", pixels=True) as bar:
+        bar.show(9_000_000, 40_000_000)
+    assert "9.0/40.0 Mpx" in terminal.getvalue()

@@ -346,6 +346,9 @@ def test_a_comparison_shows_both_side_by_side(
     translate_raster(make_scene(pixels), tmp_path / "map.png", model, options)
     both = np.asarray(Image.open(tmp_path / "map.compare.png"))
     assert np.array_equal(both, np.hstack([pixels, 255 - pixels]))
+    translate_raster(tmp_path / "scene.tif", tmp_path / "map.tif", model, options)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "map.compare.tif")), both)
+    assert len(left(tmp_path)) == 6  # two maps, two comparisons, a world file and the scene
 
 
 def test_progress_counts_pixels(

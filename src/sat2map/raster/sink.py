@@ -102,7 +102,7 @@ class Sink:
         Raises:
             OSError: It holds something else.
         """
-        with rasterio.open(path) as file:
+        with _opened(path) as file:
             for window, expected in self._written:
                 found = file.read(window=window).transpose(1, 2, 0)
                 mask = file.dataset_mask(window=window) if self._mask == "mask" else None
@@ -202,7 +202,7 @@ def _finish(sink: Sink, blocks: Path, aside: Path, path: Path, grid: Grid, *, fl
             num_threads="all_cpus",
         )
         sink.check(aside)
-        with rasterio.open(aside) as file:
+        with _opened(aside) as file:
             levels = range(len(file.overviews(1)))
         for level in levels:
             _decode(aside, overview_level=level)
@@ -218,9 +218,15 @@ def _finish(sink: Sink, blocks: Path, aside: Path, path: Path, grid: Grid, *, fl
         write_text(world_file_of(path), world_file(grid))
 
 
+def _opened(path: Path, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, **options)
+
+
 def _decode(path: Path, **options: Any) -> None:
     """Read all of a file, which fails where it is not whole."""
-    with rasterio.open(path, **options) as file:
+    with _opened(path, **options) as file:
         for row in range(0, file.height, TILE):
             file.read(window=Window(0, row, file.width, min(TILE, file.height - row)))
 

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from sat2map.data.pictures import read_picture
+from sat2map.errors import BatchError, DataError, OutputError, UsageError
+from sat2map.raster import batch
+from sat2map.raster.batch import translate_path
+from sat2map.raster.options import Reading, SceneOptions
+from sat2map.translation import picture as picture_module
+from sat2map.translation import translator as translator_module
+from sat2map.translation.translator import Translator, load
+
+from .conftest import MakeScene, noise
+
+SMALL = SceneOptions(window=64, overlap=16)
+
+
+@pytest.fixture
+def translator(model_folder: Path) -> Translator:
+    return load(model_folder, "cpu")
+
+
+def save(path: Path, height: int, width: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(noise(height, width, seed=height)).save(path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_scenes_become_geotiffs_and_pictures_png(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    for i, name in enumerate(("2.jpg", "10.webp", "b.tif", "a.png")):
+        save(source / name, 8 + i, 16)
+    (source / "notes.txt").write_text("no picture")
+    scene = make_scene(noise(30, 30))
+    scene.rename(source / "ortho.tif")
+    calls: list[tuple[int, int]] = []
+    written = translate_path(
+        translator,
+        source,
+        tmp_path / "maps",
+        SMALL,
+        progress=lambda i, n: calls.append((i, n)),
+    )
+    assert [path.name for path in written] == ["2.png", "10.png", "a.png", "b.png", "ortho.tif"]
+    assert names(tmp_path / "maps") == ["10.png", "2.png", "a.png", "b.png", "ortho.tif"]
+    assert calls == [(i, 5) for i in range(1, 6)]
+    for path, picture in zip(written, ("2.jpg", "10.webp", "a.png", "b.tif"), strict=False):
+        expected = translator.translate(read_picture(source / picture).pixels)
+        assert np.array_equal(read_picture(path).pixels, expected)
+    with rasterio.open(tmp_path / "maps" / "ortho.tif") as file:
+        assert file.crs.to_epsg() == 32633
+
+
+def test_what_cannot_be_used_is_named_and_the_others_are_done(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    (source / "2.jpg").write_text("no picture")
+    save(source / "3.png", 8, 8)
+    Image.new("I;16", (8, 8)).save(source / "4.png")
+    (source / "5.tif").write_text("no raster")
+    make_scene(np.zeros((9, 9, 3), np.uint8), nodata=0).rename(source / "6.tif")
+    make_scene(noise(9, 9)).rename(source / "7.tif")
+    with pytest.raises(BatchError) as caught:
+        translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert names(tmp_path / "maps") == ["1.png", "3.png", "7.tif"]
+    line = str(caught.value)
+    assert line.startswith("4 items could not be used, 3 done: ")
+    assert f"{source / '2.jpg'}: is not a PNG, JPEG or WebP picture" in line
+    assert f"{source / '4.png'}: has more than 8 bits per channel" in line
+    assert f"{source / '5.tif'}: cannot be read" in line
+    assert f"{source / '6.tif'}: has no valid pixel" in line
+    assert len(line.splitlines()) == 1
+
+
+def test_a_scene_that_a_box_misses_is_an_item_of_the_batch(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    make_scene(noise(9, 9)).rename(source / "a.tif")
+    options = replace(SMALL, reading=Reading(bbox=(0, 0, 1, 1)))
+    with pytest.raises(BatchError, match=r"a\.tif lies wholly outside"):
+        translate_path(translator, source, tmp_path / "maps", options)
+
+
+def test_the_same_stem_twice_is_an_error_for_the_second(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "a.jpg", 8, 8)
+    save(source / "a.png", 16, 8)
+    make_scene(noise(9, 9)).rename(source / "a.tif")
+    with pytest.raises(BatchError) as caught:
+        translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert "a.png: has the same stem as another file" in str(caught.value)
+    assert "a.tif: has the same stem as another file" in str(caught.value)
+    assert read_picture(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
+
+
+def test_too_large_as_published_is_an_item_of_the_batch(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator_module, "MAX_PUBLISHED_PIXELS", 100)
+    source = tmp_path / "photos"
+    save(source / "1.png", 16, 16)
+    save(source / "2.png", 8, 8)
+    with pytest.raises(BatchError, match=r"1\.png: 16 x 16 pixels are too many"):
+        translate_path(translator, source, tmp_path / "maps", SceneOptions(published=True))
+    assert names(tmp_path / "maps") == ["2.png"]
+
+
+def test_a_full_disk_ends_the_batch(
+    make_scene: MakeScene,
+    translator: Translator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = itertools.count()
+
+    def full(*_: object) -> None:
+        next(done)
+        raise OutputError("cannot be written", where="maps", remedy="Free some space.")
+
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    make_scene(noise(9, 9)).rename(source / "2.tif")
+    monkeypatch.setattr(picture_module, "write_picture", full)
+    monkeypatch.setattr(batch, "translate_raster", full)
+    with pytest.raises(OutputError):
+        translate_path(translator, source, tmp_path / "maps")
+    assert next(done) == 1
+
+
+def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:
+    photo = save(tmp_path / "photos" / "photo.png", 8, 8)
+    for target in (photo.parent, photo):
+        with pytest.raises(UsageError, match="another folder"):
+            translate_path(translator, photo.parent, target)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: has no pictures"):
+        translate_path(translator, tmp_path / "empty", tmp_path / "maps")
+    assert names(tmp_path) == ["empty", "photos"]
+    for missing in ("no.png", "no.tif"):
+        with pytest.raises(DataError, match=rf"{missing}: there is no such file"):
+            translate_path(translator, tmp_path / missing, tmp_path / "map.png")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SceneOptions(resolution="model"),
+        SceneOptions(reading=Reading(bands=(3, 2, 1))),
+        SceneOptions(reading=Reading(bbox=(0, 0, 1, 1))),
+    ],
+)
+def test_options_of_scenes_do_not_apply_to_a_picture(
+    translator: Translator, tmp_path: Path, options: SceneOptions
+) -> None:
+    photo = save(tmp_path / "photo.png", 8, 8)
+    with pytest.raises(UsageError, match=r"photo\.png: is a picture"):
+        translate_path(translator, photo, tmp_path / "map.png", options)
+
+
+def test_a_legend_that_the_model_lacks_is_missed_once(
+    translator: Translator, tmp_path: Path
+) -> None:
+    save(tmp_path / "photos" / "photo.png", 8, 8)
+    with pytest.raises(UsageError, match="--legend-colours: the model tiny has no legend"):
+        options = SceneOptions(legend_colours=True)
+        translate_path(translator, tmp_path / "photos", tmp_path / "maps", options)
+
+
+def test_a_scene_of_any_size_is_no_picture_too_large(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    scene, target = make_scene(noise(30, 30)), tmp_path / "map.tif"
+    assert translate_path(translator, scene, target, SMALL, max_pixels=1) == [target]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from sat2map.errors import UsageError
+from sat2map.raster.options import Reading, scene_reading, scene_resolution
+
+
+def test_words_become_options() -> None:
+    assert scene_reading(None, None, None, None) == Reading()
+    assert scene_reading("3,2,1", "0.5,99.5", "-10,3e3", "-71.2,42,-71.1,42.5") == Reading(
+        (3, 2, 1), (0.5, 99.5), (-10, 3000), (-71.2, 42, -71.1, 42.5)
+    )
+    assert scene_reading(None, None, None, "179.5,-20,-179.5,-19").bbox == (179.5, -20, -179.5, -19)
+    assert [scene_resolution(text) for text in ("native", "model", "0.5")] == [
+        "native",
+        "model",
+        0.5,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "1,a,3", "red", "1.5", "1 2 3"])
+def test_bands_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--bands: .* names no bands"):
+        scene_reading(text, None, None, None)
+
+
+@pytest.mark.parametrize("text", ["2", "98,2", "-1,50", "0,101", "a,b", "1,2,3", "nan,5"])
+def test_percentiles_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--stretch: .* is no range"):
+        scene_reading(None, text, None, None)
+
+
+@pytest.mark.parametrize("text", ["5,5", "9,1", "inf,3", "x"])
+def test_values_that_are_no_range(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--range: .* is no range"):
+        scene_reading(None, None, text, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["13,52,14", "13,53,14,52", "13,52,13,53", "500000,52,500100,53", "13,52,14,91", "box"]
+)
+def test_boxes_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--bbox: .* is no bounding box"):
+        scene_reading(None, None, None, text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "fine", "1,2", "nan"])
+def test_resolutions_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--resolution: .* is no resolution"):
+        scene_resolution(text)
