@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.data.pictures import list_pictures, read_picture
 from sat2map.errors import DataError
-from sat2map.networks.values import to_network
+from sat2map.networks.values import from_picture
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class CalibrationSet:
             if progress is not None:
                 progress(done, len(self.pictures))
             for window in _cut(self._read(item, bands), side, self.windows_each):
-                yield to_network(torch.from_numpy(window)[None])
+                yield from_picture(window)
         if progress is not None:
             progress(len(self.pictures), len(self.pictures))
 
@@ -129,7 +128,7 @@ def _cut(pixels: NDArray[np.uint8], side: int, count: int) -> list[NDArray[np.ui
         for left in range(width % side // 2, width - side + 1, side)
     ]
     places = [corners[i] for i in _spread(len(corners), count)]
-    return [pixels[y : y + side, x : x + side].copy() for y, x in places]
+    return [pixels[y : y + side, x : x + side] for y, x in places]
 
 
 def _spread(available: int, wanted: int) -> list[int]:

@@ -69,6 +69,16 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     monkeypatch.setattr(Monitor, "step", step_and_signal)
 
 
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, step: int, recipe: Recipe, data: Path, run: Path
+) -> None:
+    """Begin a run that is asked to stop when a step is done."""
+    with monkeypatch.context() as patch:
+        signal_at(patch, step, signal.SIGTERM)
+        with pytest.raises(InterruptedRunError):
+            train(recipe, data, run, quiet=True)
+
+
 def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small) -> None:
     run = tmp_path / "run"
     assert train(small(), data, run, quiet=True) == run / "model"
@@ -198,10 +208,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     train(small(), data, tmp_path / "whole", quiet=True)
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        signal_at(patch, 14, signal.SIGTERM)
-        with pytest.raises(InterruptedRunError):
-            train(small(), data, run, quiet=True)
+    interrupt(monkeypatch, 14, small(), data, run)
     newest = checkpoints(run / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     train(small(), data, run, resume=True, quiet=True)
@@ -237,10 +244,7 @@ def test_a_run_folder_with_something_in_it_is_refused(
 def test_resume_with_another_recipe_names_the_key(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        signal_at(patch, 2, signal.SIGTERM)
-        with pytest.raises(InterruptedRunError):
-            train(small(), data, tmp_path / "run", quiet=True)
+    interrupt(monkeypatch, 2, small(), data, tmp_path / "run")
     with pytest.raises(UsageError, match=r"optimiser\.learning_rate = 0\.0002, not 0\.1"):
         train(small("optimiser.learning_rate=0.1"), data, tmp_path / "run", resume=True)
 
@@ -248,10 +252,7 @@ def test_resume_with_another_recipe_names_the_key(
 def test_resume_with_another_data_set_is_refused(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        signal_at(patch, 2, signal.SIGTERM)
-        with pytest.raises(InterruptedRunError):
-            train(small(), data, tmp_path / "run", quiet=True)
+    interrupt(monkeypatch, 2, small(), data, tmp_path / "run")
     (data / "train" / "0.png").unlink()
     with pytest.raises(TrainingError, match="6 pairs, but now there are 5"):
         train(small(), data, tmp_path / "run", resume=True, quiet=True)

@@ -7,8 +7,10 @@ not an 8-bit picture is refused with a line that says what to do, never silently
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,8 +123,10 @@ def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack([resize(pixels[..., band]) for band in range(pixels.shape[2])], axis=2)
 
 
-def list_pictures(folder: Path) -> list[Path]:
+def list_pictures(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> list[Path]:
     """Return the pictures directly inside a folder in natural order (2 before 10).
+
+    What is a picture is told by its suffix.
 
     Hidden files are left out.
 
@@ -134,7 +138,7 @@ def list_pictures(folder: Path) -> list[Path]:
     found = (
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
     return sorted(found, key=natural_order)
 
@@ -213,6 +217,16 @@ def _refuse_depth(path: Path, image: Image.Image) -> None:
         )
 
 
+def read_palette(raster: Any) -> NDArray[np.uint8]:
+    """Return the colours of a raster of 8-bit colour numbers, RGBA, uint8 [256,4].
+
+    Args:
+        raster: What rasterio opened; its first band has a colour table.
+    """
+    table = raster.colormap(1)
+    return np.array([table.get(number, (0, 0, 0, 255)) for number in range(256)], np.uint8)
+
+
 def _read_tiff(path: Path, max_pixels: int) -> Picture:
     import rasterio
     from rasterio.enums import ColorInterp
@@ -233,8 +247,7 @@ def _read_tiff(path: Path, max_pixels: int) -> Picture:
                     )
                 kinds = raster.colorinterp
                 if kinds[0] == ColorInterp.palette:
-                    table = raster.colormap(1)
-                    colours = np.array([table.get(i, (0, 0, 0, 255)) for i in range(256)], np.uint8)
+                    colours = read_palette(raster)
                     painted = colours[raster.read(1)]
                     opaque = bool((colours[..., 3] == 255).all())
                     return Picture(

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
-from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, Sat2mapError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
 from sat2map.evaluation.perceptual import Perceptual, measure
 from sat2map.evaluation.report import write_report
-from sat2map.evaluation.score import Summary, Translate, score_pictures, summarise
+from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
 
@@ -31,14 +30,12 @@ class Evaluation:
     Attributes:
         summary: The figures.
         failures: One error for each pair that could not be scored.
-        done: How many pairs were scored.
         report: The page, if one was asked for.
         perceptual: FID, KID and LPIPS, if they were asked for.
     """
 
     summary: Summary
     failures: list[Sat2mapError]
-    done: int
     report: Path | None = None
     perceptual: Perceptual | None = None
 
@@ -56,7 +53,7 @@ class Evaluation:
             BatchError: At least one pair could not be scored.
         """
         if self.failures:
-            raise BatchError(self.failures, self.done)
+            raise BatchError(self.failures, self.summary.pictures)
 
 
 def evaluate(
@@ -103,7 +100,7 @@ def evaluate(
         translate, pairs, size=size, direction=direction, legend=legend, progress=progress
     )
     if not scores.scores:
-        raise BatchError(scores.failures, 0)
+        scores.raise_failures()
     mode: dict[str, Any] = {"split": split, "data": data.resolve().name}
     mode["prediction"] = f"as published, seed {seed}" if published else "deterministic"
     summary = summarise(scores.scores, legend, scores.protocol | mode)
@@ -125,7 +122,7 @@ def evaluate(
         good = {score.name for score in scores.scores}
         again = [pair for pair in pairs if pair.stem in good]
         seen = measure(_both(translate, again, size, direction), device=translator.device)
-    return Evaluation(summary, scores.failures, len(scores.scores), page, seen)
+    return Evaluation(summary, scores.failures, page, seen)
 
 
 def _both(
@@ -133,9 +130,7 @@ def _both(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield the generated and the true picture of each pair."""
     for pair in pairs:
-        source, target = read_pair(pair, direction)
-        if size is not None:
-            source, target = resize_square(source, size), resize_square(target, size)
+        source, target, _ = read_compared(pair, direction, size)
         yield translate(source), target
 
 

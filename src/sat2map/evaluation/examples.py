@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sat2map.data.pairs import Direction, PairFile, read_pair
-from sat2map.data.pictures import resize_square
+from sat2map.data.pairs import Direction, PairFile
 from sat2map.evaluation.image import error_map
-from sat2map.evaluation.score import PictureScore, Translate
+from sat2map.evaluation.score import PictureScore, Translate, read_compared
 
 Place = Literal["best", "median", "worst"]
 
@@ -96,9 +95,7 @@ def collect_examples(
     files: Mapping[str, PairFile] = {pair.stem: pair for pair in pairs}
     examples = []
     for place, score in choose_examples(scores, count):
-        source, true = read_pair(files[score.name], direction)
-        if size is not None:
-            source, true = resize_square(source, size), resize_square(true, size)
+        source, true, _ = read_compared(files[score.name], direction, size)
         examples.append(Example(place, score, source, translate(source), true))
     return examples
 

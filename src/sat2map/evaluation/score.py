@@ -148,11 +148,7 @@ def score_pictures(
     with ThreadPoolExecutor(max_workers=1) as pool:
         for pair in pairs:
             try:
-                source, native = read_pair(pair, direction)
-                if size is None:
-                    target = native
-                else:
-                    source, target = resize_square(source, size), resize_square(native, size)
+                source, target, native = read_compared(pair, direction, size)
                 generated = translate(source)
                 _check_shape(pair, generated, target)
             except Sat2mapError as error:
@@ -167,6 +163,25 @@ def score_pictures(
         while waiting:
             finish()
     return Scores(scores, failures, describe_protocol(size, direction, legend))
+
+
+def read_compared(
+    pair: PairFile, direction: Direction, size: int | None
+) -> tuple[Pixels, Pixels, Pixels]:
+    """Return source and target at the compared size, and the target as it is in the file.
+
+    Args:
+        pair: The files.
+        direction: "reverse" swaps source and target.
+        size: The side of both in pixels, or None to take them as they are.
+
+    Raises:
+        DataError: As for `read_pair`.
+    """
+    source, native = read_pair(pair, direction)
+    if size is None:
+        return source, native, native
+    return resize_square(source, size), resize_square(native, size), native
 
 
 def score_picture(

@@ -19,6 +19,12 @@ def from_picture(pixels: NDArray[np.uint8], device: torch.device | None = None) 
     return to_network(torch.from_numpy(np.array(pixels))[None].to(device))
 
 
+def round_picture(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return float32 in [-1,1] of any shape as uint8, rounded and clipped."""
+    pixels: NDArray[np.uint8] = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
+    return pixels
+
+
 def to_pixels(values: Tensor) -> Tensor:
     """Return float [N,C,H,W] in [-1,1] as uint8 [N,H,W,C], rounded and clipped."""
     scaled = values.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES, natural_order
+from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.source import grid_of, open_raster
@@ -76,15 +76,7 @@ def _translate_folder(
     max_pixels: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[Path]:
-    files = sorted(
-        (
-            path
-            for path in source.iterdir()
-            if path.suffix.lower() in SCENE_SUFFIXES | PICTURE_SUFFIXES
-            and not path.name.startswith(".")
-        ),
-        key=natural_order,
-    )
+    files = list_pictures(source, SCENE_SUFFIXES | PICTURE_SUFFIXES)
     if not files:
         raise DataError(
             "has no pictures", where=source, remedy="Put PNG, JPEG, WebP or TIFF files there."

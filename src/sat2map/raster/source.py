@@ -18,6 +18,7 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from sat2map.data.pictures import read_palette
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.grid import Grid, window_of
 from sat2map.raster.options import STRETCH, Reading
@@ -327,8 +328,7 @@ def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     """Return the colours of a raster of colour numbers, RGBA, uint8 [256,4]."""
     if dataset.colorinterp[0] != ColorInterp.palette or dataset.dtypes[0] != "uint8":
         return None
-    table = dataset.colormap(1)
-    return np.array([table.get(number, (0, 0, 0, 255)) for number in range(256)], np.uint8)
+    return read_palette(dataset)
 
 
 def _has_values(values: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 import sat2map
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import Legend
+from sat2map.networks.values import round_picture
 from sat2map.raster.blend import blend
 from sat2map.raster.grid import Grid
 from sat2map.raster.options import SceneOptions
@@ -29,7 +30,7 @@ from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.sink import TILE, Sink, check_name, whole_map
 from sat2map.raster.source import Scene
 from sat2map.raster.view import View
-from sat2map.translation.picture import compare_name, fill_nearest, legend_of
+from sat2map.translation.picture import compare_name, fill_nearest, legend_of, three_bands
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 
 PIECE = 4 * TILE
@@ -196,7 +197,7 @@ class _Work:
     def _write_piece(
         self, sinks: list[Sink], top: int, left: int, values: NDArray[np.float32]
     ) -> None:
-        pixels = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
+        pixels = round_picture(values)
         if self._legend is not None:
             pixels = self._legend.paint(self._legend.label(pixels))
         height, width, _ = pixels.shape
@@ -205,13 +206,8 @@ class _Work:
             return
         photo, valid = self._shown.look(top, left, height, width)
         sinks[0].write(top, left, pixels, valid)
-        sinks[1].write(top, left, _three(photo), valid)
+        sinks[1].write(top, left, three_bands(photo), valid)
         sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
-
-
-def _three(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pixels of any number of bands as three that can be shown."""
-    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ GRID_ROWS = 6
 LOWER_IS_BETTER = frozenset({"l1", "rmse"})
 
 Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
 
 
 def with_fresh_statistics(
@@ -109,9 +111,9 @@ def grid(
     return rows
 
 
-def spread(pairs: list[PairFile], count: int) -> list[PairFile]:
-    """Return `count` of the pairs, evenly spread, or all where there are no more."""
-    return [pairs[i * len(pairs) // count] for i in range(count)] if len(pairs) > count else pairs
+def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """Return `count` of the items, evenly spread, or all where there are no more."""
+    return [items[i * len(items) // count] for i in range(count)] if len(items) > count else items
 
 
 def _sources(
@@ -123,12 +125,12 @@ def _sources(
 ) -> Iterator[Tensor]:
     height, width = pairs.pixels.shape[1:3]
     top, left = (height - size) // 2, (width - size) // 2
-    count = min(pictures, len(pairs))
-    for i in range(count):
-        picture = pairs.pixels[i * len(pairs) // count, top : top + size, left : left + size]
+    chosen = spread(range(len(pairs)), pictures)
+    for done, i in enumerate(chosen, 1):
+        picture = pairs.pixels[i, top : top + size, left : left + size]
         yield from_picture(picture[..., : pairs.source_channels], device)
         if progress is not None:
-            progress(i + 1, count)
+            progress(done, len(chosen))
 
 
 def _at_training_scale(pixels: Pixels, recipe: Recipe) -> Pixels:

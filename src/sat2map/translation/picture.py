@@ -88,8 +88,7 @@ def translate_picture(
         result = legend.paint(legend.label(result))
     write_picture(target, result, picture.alpha)
     if options.compare:
-        seen = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
-        beside = np.hstack([seen, result])
+        beside = np.hstack([three_bands(pixels), result])
         write_picture(compare_name(target), beside)
     return target
 
@@ -112,6 +111,11 @@ def legend_of(translator: Translator) -> Legend:
 def compare_name(target: Path) -> Path:
     """Return the name of what shows source and result side by side."""
     return target.with_suffix(f".compare{target.suffix}")
+
+
+def three_bands(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pixels of any number of bands, uint8 [H,W,C], as three that can be shown."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
 
 
 def fill_nearest(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

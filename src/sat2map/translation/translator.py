@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sat2map.errors import UsageError
 from sat2map.model import Model, ModelCard, load_model
 from sat2map.networks.normalisation import as_published
-from sat2map.networks.values import from_picture, to_pixels
+from sat2map.networks.values import from_picture, round_picture, to_pixels
 from sat2map.translation.tiling import Span, blend_rows, mirrored, spans
 
 WINDOW = 1024
@@ -88,7 +88,7 @@ class Translator:
         result: NDArray[np.uint8] | None = None
         strips = self._strips(source, rows, columns, progress)
         for top, strip in blend_rows(rows, strips):
-            pixels = np.clip(np.rint((strip[: height - top] + 1) * 127.5), 0, 255)
+            pixels = round_picture(strip[: height - top])
             if result is None:
                 result = np.empty((height, width, strip.shape[2]), np.uint8)
             result[top : top + len(pixels)] = pixels
