@@ -135,8 +135,9 @@ def test_files_stay_readable(path: Path) -> None:
         ),
         ("from sat2map.recipe import load_recipe; load_recipe('pix2pix')", {"torch", "numpy"}),
         ("import sat2map.translation.tiling", {"torch"}),
+        ("import sat2map.raster.view", {"torch"}),
     ],
-    ids=["package", "command line", "help", "recipe", "tiling"],
+    ids=["package", "command line", "help", "recipe", "tiling", "windows"],
 )
 def test_what_is_not_needed_is_not_imported(code: str, forbidden: set[str]) -> None:
     code += "\nimport sys; print('MODULES', *sys.modules)"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sat2map.errors import UsageError
 from sat2map.raster.grid import Bounds
-from sat2map.translation.translator import OVERLAP, WINDOW
+from sat2map.translation.tiling import OVERLAP, WINDOW
 
 Resolution = Literal["native", "model"] | float
 

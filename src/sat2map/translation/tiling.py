@@ -13,6 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+WINDOW = 1024
+"""Side of the windows, unless said otherwise."""
+
+OVERLAP = 256
+"""What neighbouring windows share, unless said otherwise."""
+
 
 @dataclass(frozen=True)
 class Span:

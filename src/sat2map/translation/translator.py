@@ -14,10 +14,8 @@ from sat2map.errors import UsageError
 from sat2map.model import Model, ModelCard, load_model
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.values import from_picture, round_picture, to_pixels
-from sat2map.translation.tiling import Span, blend_rows, mirrored, spans
+from sat2map.translation.tiling import OVERLAP, WINDOW, Span, blend_rows, mirrored, spans
 
-WINDOW = 1024
-OVERLAP = 256
 MAX_PUBLISHED_PIXELS = 16_000_000
 
 
