@@ -1,8 +1,13 @@
-"""What several rooms' tests share: a cache of their own, a small data set, a small model."""
+"""What several rooms' tests share: a cache of their own, small data, a model, servers."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,3 +66,61 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = build_generator(spec)
     save_model(folder, network, ModelCard(generator=spec, normalisation="never estimated"))
     return folder
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """A local server that answers as a test has it.
+
+    `answer` is called with the path and the body of each request and returns the status, the
+    headers, and the body; in place of the body may stand (body, n): the connection breaks off
+    after n bytes. `asked` lists the requests: path, headers, body.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, answer: Callable[[str, bytes], tuple[int, dict[str, str], Any]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = answer
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ScriptedServer
+
+    def do_GET(self) -> None:
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append((self.path, dict(self.headers.items()), sent))
+        status, headers, body = self.server.answer(self.path, sent)
+        body, whole = body if isinstance(body, tuple) else (body, len(body))
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:whole])
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ScriptedServer]]:
+    """Return a starter of servers that answer as they are told."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ExitStack() as stack:
+
+        def start(answer: Callable[[str, bytes], tuple[int, dict[str, str], Any]]) -> Any:
+            server = stack.enter_context(ScriptedServer(answer))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return server
+
+        yield start

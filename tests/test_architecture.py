@@ -21,8 +21,10 @@ LAYERS = (
     {"translation", "calibration"},
     {"foreign"},
     {"evaluation", "raster"},
-    {"training"},
+    {"training", "cartography"},
     {"demo"},
+    {"cli_options"},
+    {"cli_data"},
     {"cli"},
     {"__main__"},
 )

@@ -13,6 +13,7 @@ import functools
 import importlib.util
 import io
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -54,6 +55,10 @@ SYNOPSIS = {
     "--resolution M": "--resolution 1.9",
     "--max-pixels N": "--max-pixels 5000",
     "--base-url URL": "--base-url http://mirror.example",
+    "--url URL/{z}/{x}/{y}.png": "--url http://tiles.example/{z}/{x}/{y}.png",
+    "--url URL": "--url http://overpass.example/api/interpreter",
+    "TEXT": "Somebody",
+    "--zoom Z": "--zoom 16",
     "SIDE": "64",
     "N": "3",
     "S": "4",
@@ -198,7 +203,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     member.size = len(picture.getvalue())
                     archive.addfile(member, io.BytesIO(picture.getvalue()))
 
+    (folder / "tile.png").write_bytes(tile_of_noise())
+
     class Quiet(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/tiles/"):
+                self.path = "/tile.png"
+            super().do_GET()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            street = [{"lat": 52.5191, "lon": 13.4085}, {"lat": 52.5193, "lon": 13.4088}]
+            way = {"type": "way", "id": 1, "geometry": street, "tags": {"highway": "primary"}}
+            body = json.dumps({"elements": [way]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, *arguments: object) -> None:
             pass
 
@@ -207,6 +229,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
+
+
+def tile_of_noise() -> bytes:
+    """A tile of a map service, PNG."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 255, (256, 256, 3), np.uint8)
+    Image.fromarray(noise).save(file, "png")
+    return file.getvalue()
 
 
 class MeanColour(nn.Module):
@@ -297,6 +327,13 @@ class Shell:
             case ["data", "download", _, directory, *_]:
                 more = ["--base-url", self._server]
                 produced = [f"{directory}/dataset.json"]
+            case ["data", "osm", *_]:
+                more = ["--url", f"{self._server}/api/interpreter"]
+                produced = [word for word in arguments if word.endswith(".gpkg")]
+            case ["data", "imagery", *_]:
+                more = ["--url", self._server + "/tiles/{z}/{x}/{y}.png", "--rate", "1000"]
+                more += ["--zoom", "15"]
+                produced = [word for word in arguments if word.endswith(".tif")]
             case ["train", *_]:
                 run, name = option(arguments, "--out"), option(arguments, "--recipe")
                 if "--resume" not in arguments:

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sat2map.cli_data import data_app
+from sat2map.cli_options import AsJson, AsPublished, DataDir, Quiet, Seed, Settings
 from sat2map.errors import Sat2mapError, UsageError
 
 app = typer.Typer(
@@ -22,24 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Satellite and aerial images into maps with Pix2Pix.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
 app.add_typer(data_app, name="data")
-
-DataDir = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", help="Data set: DIR/{train,val}/ with pairs."),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-AsPublished = Annotated[
-    bool,
-    typer.Option("--as-published", help="Predict with dropout and the picture's own statistics."),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -300,54 +285,6 @@ def demo(
     from sat2map.demo import run_demo
 
     run_demo(directory, pairs=pairs, settings=settings, quiet=quiet)
-
-
-@data_app.command("synthetic")
-def data_synthetic(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
-    pairs: Annotated[
-        int | None, typer.Option(min=1, help="Write this many training pairs.")
-    ] = None,
-    size: Annotated[int, typer.Option(min=16, help="Side of the pairs in pixels.")] = 256,
-    scene: Annotated[
-        int | None, typer.Option(metavar="SIDE", help="Write one georeferenced scene.")
-    ] = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Draw procedural towns, as photo and as map, 1 m per pixel."""
-    if pairs is None and scene is None:
-        raise UsageError(
-            "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
-        )
-    from sat2map.data.synthetic import write_pairs, write_scene
-    from sat2map.progress import Progress
-
-    if pairs is not None:
-        with Progress("drawing pairs", quiet=quiet) as progress:
-            write_pairs(directory, pairs, size=size, seed=seed, progress=progress.show)
-    if scene is not None:
-        with Progress("drawing the scene", quiet=quiet) as progress:
-            write_scene(directory, scene, seed=seed, progress=progress.show)
-    print(directory)
-
-
-@data_app.command("download")
-def data_download(
-    name: Annotated[str, typer.Argument(help="A published data set, such as maps.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
-    base_url: Annotated[
-        str | None, typer.Option(help="A mirror's folder in place of the official address.")
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Fetch a published data set; an interrupted download goes on where it was."""
-    from sat2map.data.download import download
-    from sat2map.progress import Progress
-
-    with Progress(f"downloading {name}", quiet=quiet) as progress:
-        download(name, directory, base_url=base_url, progress=progress.show)
-    print(directory)
 
 
 def _resolution(text: str | None) -> tuple[float, float] | None:

@@ -17,10 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sat2map import __version__
 from sat2map.errors import DataError, writing_to
 from sat2map.whole import write_text
 
 log = logging.getLogger(__name__)
+
+USER_AGENT = f"sat2map/{__version__} (a program for making maps of images)"
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes in all, None where unknown."""
@@ -83,7 +86,7 @@ def _fetch_once(url: str, part: Path, progress: Progress | None) -> None:
     start = _size(part) if state.get("url") == url and state.get("validator") else 0
     if start and start == state.get("total"):
         return
-    headers = {"Accept-Encoding": "identity", "User-Agent": "sat2map"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     if start:
         # If-Range: the server sends all of it where the file is no longer the same.
         headers |= {"Range": f"bytes={start}-", "If-Range": str(state["validator"])}

@@ -1,0 +1,1 @@
+"""Vectors and a style to maps, and with imagery to training pairs."""
