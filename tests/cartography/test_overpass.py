@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyogrio
 import pytest
 
 from sat2map.cartography.overpass import CREDITS, fetch_osm, query_of
 from sat2map.data.ask import Client
 from sat2map.errors import DataError, OutputError, UsageError
 
-pyogrio = pytest.importorskip("pyogrio")
 Serve = Callable[..., Any]
 
 BOX = (13.40, 52.50, 13.44, 52.53)
