@@ -16,7 +16,7 @@ MOST_LINES = 420
 LAYERS = (
     {"errors"},
     {"whole", "legend", "recipe", "objectives", "progress"},
-    {"networks", "translation.tiling"},
+    {"networks", "translation.tiling", "card"},
     {"model", "data"},
     {"translation", "calibration"},
     {"foreign"},

@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sat2map import model as module
+from sat2map.card import FORMAT
 from sat2map.errors import ModelError, OutputError
 from sat2map.legend import STREETS
 from sat2map.model import (
-    FORMAT,
     DataFacts,
     GeneratorSpec,
     ModelCard,
@@ -135,6 +135,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "legend": STREETS.to_json(),
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
         "metrics": {"val": {"l1": 7.5, "n": 3}},
+        "multiple": None,
     }
     assert read_card(saved) == FULL
 

@@ -12,86 +12,36 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_serializer,
-    field_validator,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sat2map.errors import DataError, ModelError
-from sat2map.legend import Legend
+from sat2map.card import (
+    DataFacts,
+    GeneratorSpec,
+    ModelCard,
+    check_card,
+    describe,
+    model_name,
+    read_card,
+)
+from sat2map.errors import ModelError
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 from sat2map.whole import whole_folder
 
-FORMAT = 1
-
-
-class GeneratorSpec(BaseModel):
-    """Which network, and the arguments that it is built with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Literal["unet", "resnet"]
-    arguments: dict[str, Any]
-
-
-class DataFacts(BaseModel):
-    """What a model was trained on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = "unknown"
-    licence: str | None = None
-    pairs: int | None = None
-
-
-class ModelCard(BaseModel):
-    """What `model.json` holds.
-
-    Attributes:
-        format: Version of the folder's format.
-        generator: The network.
-        direction: Which way of the data set the model goes.
-        bands: Names of the source's bands, in order.
-        value_range: What the network's inputs and outputs are scaled to.
-        resolution_m: Finest and coarsest ground resolution that the model has seen, in metres
-            per pixel after resizing; None where nobody said.
-        normalisation: How the statistics of the normalisation layers were obtained.
-        legend: The classes of the maps it draws, or None.
-        data: What it was trained on.
-        metrics: Figures of an evaluation, with what they were measured on.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-    format: int = FORMAT
-    generator: GeneratorSpec
-    direction: Literal["forward", "reverse"] = "forward"
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    resolution_m: tuple[float, float] | None = None
-    normalisation: str
-    legend: Legend | None = None
-    data: DataFacts = DataFacts()
-    metrics: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("legend", mode="before")
-    @classmethod
-    def _read_legend(cls, value: object) -> object:
-        return Legend.from_json(value) if isinstance(value, list) else value
-
-    @field_serializer("legend")
-    def _write_legend(self, legend: Legend | None) -> list[dict[str, Any]] | None:
-        return None if legend is None else legend.to_json()
+__all__ = [
+    "DataFacts",
+    "GeneratorSpec",
+    "Model",
+    "ModelCard",
+    "build_generator",
+    "describe",
+    "load_model",
+    "read_card",
+    "save_model",
+]
 
 
 @dataclass(frozen=True)
@@ -104,9 +54,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What people call it: its folder's name, or its run's for RUN/model and RUN/best."""
-        folder = self.folder.resolve()
-        return folder.parent.name if folder.name in {"model", "best"} else folder.name
+        """What people call it."""
+        return model_name(self.folder)
 
 
 def build_generator(spec: GeneratorSpec) -> nn.Module:
@@ -162,7 +111,7 @@ def load_model(folder: str | Path) -> Model:
             remedy="Give the folder that training or import wrote, such as RUN/model.",
         )
     card = read_card(folder)
-    _check_consistent(card, folder / "model.json")
+    check_card(card, folder / "model.json")
     weights = _read_weights(folder / "model.safetensors")
     try:
         network = build_generator(card.generator)
@@ -182,110 +131,6 @@ def load_model(folder: str | Path) -> Model:
             remedy="Restore both files from the same model.",
         ) from error
     return Model(network.eval(), card, folder)
-
-
-def read_card(folder: Path) -> ModelCard:
-    """Read `folder/model.json` alone.
-
-    Raises:
-        ModelError: It is missing or not valid.
-    """
-    path = folder / "model.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        version = entries.get("format") if isinstance(entries, dict) else None
-        if isinstance(version, int) and version > FORMAT:
-            raise ModelError(
-                f"has format {version}; this version of sat2map reads up to {FORMAT}",
-                where=path,
-                remedy="Upgrade with: pip install --upgrade sat2map.",
-            )
-        return ModelCard.model_validate(entries)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read ({error.strerror})", where=path, remedy="A model folder has this file."
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(
-            f"{key}: {first['msg']}", where=path, remedy="Restore the file."
-        ) from error
-    except DataError as error:  # what the legend says
-        raise ModelError(error.what, where=path, remedy="Restore the file.") from error
-    except ValueError as error:
-        raise ModelError(
-            f"is not JSON ({error})", where=path, remedy="Restore the file."
-        ) from error
-
-
-def describe(name: str, card: ModelCard) -> str:
-    """Return the model card for people, as Markdown."""
-    arguments = ", ".join(f"{k}={v!r}" for k, v in card.generator.arguments.items())
-    if card.resolution_m is None:
-        scale = "not recorded"
-    else:
-        ends = dict.fromkeys(f"{metres:g}" for metres in card.resolution_m)  # one if they agree
-        scale = f"{' to '.join(ends)} m per pixel"
-    lines = [
-        f"# {name}",
-        "",
-        "A sat2map model. Use it with `sat2map translate INPUT OUTPUT --model` and this folder.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| network | {card.generator.name}({arguments}) |",
-        f"| direction | {card.direction} |",
-        f"| bands | {', '.join(card.bands)} |",
-        f"| ground resolution | {scale} |",
-        f"| normalisation statistics | {card.normalisation} |",
-        f"| trained on | {card.data.name}{_pairs(card.data.pairs)} |",
-        f"| licence of that data | {card.data.licence or 'not recorded'} |",
-    ]
-    if card.legend is not None:
-        lines += ["", "## Legend", "", "| class | colour | road |", "|---|---|---|"]
-        lines += [
-            f"| {c.name} | rgb{c.colour} | {'yes' if c.road else ''} |" for c in card.legend.classes
-        ]
-    if card.metrics:
-        lines += ["", "## Figures", *(_figures(name, of) for name, of in card.metrics.items())]
-    return "\n".join([*lines, ""])
-
-
-def _pairs(count: int | None) -> str:
-    return "" if count is None else f", {count} pairs"
-
-
-def _figures(name: str, of: Any) -> str:
-    """Return an evaluation as a table, as `Summary.to_json` gives it, or else as JSON."""
-    try:
-        rows = [
-            f"| {metric} | {figure['mean']:.4g} | {figure['low']:.4g} to {figure['high']:.4g} |"
-            for metric, figure in of["metrics"].items()
-            if not metric.startswith("iou_")  # class by class in model.json
-        ]
-        protocol = "".join(f"; {k}: {v}" for k, v in of["protocol"].items() if k != "legend")
-        head = f"\n{name}: {of['pictures']} pictures{protocol}\n"
-    except (TypeError, KeyError, ValueError, AttributeError):
-        return f"\n{name}\n\n```json\n{json.dumps(of, indent=2)}\n```"
-    return "\n".join([head, "| metric | mean | 95 % interval |", "|---|---|---|", *rows])
-
-
-def _check_consistent(card: ModelCard, path: Path) -> None:
-    """Refuse a card that would let the network be fed something else than it takes."""
-    taken = card.generator.arguments.get("in_channels", 3)
-    if taken != len(card.bands):
-        raise ModelError(
-            f"names {len(card.bands)} bands, but its network takes {taken}",
-            where=path,
-            remedy="Restore the file.",
-        )
-    if card.value_range != (-1.0, 1.0):
-        raise ModelError(
-            f"has the value range {list(card.value_range)}, but only [-1, 1] is supported",
-            where=path,
-            remedy="Scale the network's inputs and outputs to [-1, 1].",
-        )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
