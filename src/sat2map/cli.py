@@ -142,7 +142,10 @@ def evaluate(
 @app.command()
 def translate(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A scene, a picture, or a folder of them.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A scene, its address, a picture, a folder, or {z}/{x}/{y} tiles."
+        ),
     ],
     target: Annotated[
         Path,
@@ -187,7 +190,7 @@ def translate(
     folder, scenes become OUTPUT/STEM.tif and pictures OUTPUT/STEM.png.
     """
     from sat2map.progress import Progress
-    from sat2map.raster.batch import is_scene, translate_path
+    from sat2map.raster.batch import kind_of, translate_path
     from sat2map.raster.options import SceneOptions, scene_reading, scene_resolution
     from sat2map.translation.translator import load
 
@@ -199,8 +202,8 @@ def translate(
         seed=seed,
         compare=compare,
     )
-    scene = is_scene(source) and not source.is_dir()
-    with Progress("translating", quiet=quiet, pixels=scene) as progress:
+    pixels = kind_of(source, target) == "scene"
+    with Progress("translating", quiet=quiet, pixels=pixels) as progress:
         for path in translate_path(
             load(model), source, target, options, max_pixels=max_pixels, progress=progress.show
         ):

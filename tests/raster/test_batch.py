@@ -149,8 +149,10 @@ def test_a_full_disk_ends_the_batch(
 
 def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:
     photo = save(tmp_path / "photos" / "photo.png", 8, 8)
-    for target in (photo.parent, photo):
-        with pytest.raises(UsageError, match="another folder"):
+    with pytest.raises(UsageError, match="another folder"):
+        translate_path(translator, photo.parent, photo.parent)
+    for target in (photo, tmp_path / "map.tif"):  # one mosaic of all
+        with pytest.raises(DataError, match=r"photo\.png: has no coordinates"):
             translate_path(translator, photo.parent, target)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: has no pictures"):

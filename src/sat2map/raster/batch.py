@@ -4,22 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
-from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
+from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
+from sat2map.raster.gdal import is_address, open_dataset
+from sat2map.raster.opening import scenes_in
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.source import grid_of, open_raster
+from sat2map.raster.sink import SUFFIXES
+from sat2map.raster.source import grid_of
+from sat2map.raster.tile_tree import find_trees
 from sat2map.raster.translate import translate_raster
-from sat2map.translation.picture import PictureOptions, legend_of, translate_picture
+from sat2map.translation.picture import (
+    PictureOptions,
+    compare_name,
+    legend_of,
+    translate_picture,
+)
 from sat2map.translation.translator import Translator
 
-SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k"}
-"""What always goes through windows, however large or small."""
+Kind = Literal["scene", "picture", "folder"]
+
+
+def kind_of(source: str | Path, target: Path) -> Kind:
+    """Return what a call means: one scene, one picture, or each file of a folder.
+
+    A folder is one scene where the output's name is a raster's, as a mosaic of the files in
+    it, and so is a tree of tiles.
+
+    Raises:
+        DataError: A pattern of tiles finds none.
+    """
+    if is_address(source) or find_trees(source):
+        return "scene"
+    path = Path(source)
+    if path.is_dir():
+        return "scene" if target.suffix.lower() in SUFFIXES else "folder"
+    return "scene" if is_scene(path) else "picture"
+
+
+def is_scene(path: Path) -> bool:
+    """Return whether a file is translated in windows: all but pictures without coordinates."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES - TIFF_SUFFIXES:
+        return True
+    try:
+        return _georeferenced(path)
+    except DataError:
+        return False  # what is wrong with a picture, its reader says better
 
 
 def translate_path(
     translator: Translator,
-    source: Path,
+    source: str | Path,
     target: Path,
     options: SceneOptions | None = None,
     *,
@@ -28,12 +64,13 @@ def translate_path(
 ) -> list[Path]:
     """Translate a scene, a picture, or a folder.
 
-    Of a folder, georeferenced rasters become OUT/STEM.tif and pictures OUT/STEM.png.
+    Of a folder, georeferenced rasters become OUT/STEM.tif and pictures OUT/STEM.png; where the
+    target is a raster's name, they are one mosaic.
 
     Args:
         translator: The model.
-        source: A scene (TIFF, VRT, JPEG 2000), a picture (PNG, JPEG, WebP) or a folder.
-        target: The map's name, or a folder's where the source is one.
+        source: What `translate_raster` takes, a picture (PNG, JPEG, WebP) or a folder.
+        target: The map's name, or a folder's.
         options: How.
         max_pixels: Refuse larger pictures; scenes may be of any size.
         progress: Called with (done, all): pixels of a scene, windows of a picture, or files of
@@ -49,10 +86,12 @@ def translate_path(
         OutputError: The place is not writable or the disk is full.
     """
     options = options or SceneOptions()
-    if source.is_dir():
-        return _translate_folder(translator, source, target, options, max_pixels, progress)
-    if is_scene(source):
+    kind = kind_of(source, target)
+    if kind == "scene":
         return [translate_raster(source, target, translator, options, progress)]
+    source = Path(source)
+    if kind == "folder":
+        return _translate_folder(translator, source, target, options, max_pixels, progress)
     if options.reading != Reading() or options.resolution != "native":
         raise UsageError(
             "is a picture, to which no option of scenes applies",
@@ -63,11 +102,6 @@ def translate_path(
     return [translate_picture(translator, source, target, pictures, progress)]
 
 
-def is_scene(path: Path) -> bool:
-    """Return whether a file is translated in windows, by its name."""
-    return path.suffix.lower() in SCENE_SUFFIXES
-
-
 def _translate_folder(
     translator: Translator,
     source: Path,
@@ -76,11 +110,7 @@ def _translate_folder(
     max_pixels: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[Path]:
-    files = list_pictures(source, SCENE_SUFFIXES | PICTURE_SUFFIXES)
-    if not files:
-        raise DataError(
-            "has no pictures", where=source, remedy="Put PNG, JPEG, WebP or TIFF files there."
-        )
+    files = scenes_in(source)
     if target.resolve() == source.resolve() or (target.exists() and not target.is_dir()):
         raise UsageError(
             "must be another folder than the input", where=target, remedy="Choose another name."
@@ -88,36 +118,60 @@ def _translate_folder(
     if options.legend_colours:
         legend_of(translator)  # what no file can mend is said once
     pictures = _for_pictures(options, max_pixels)
-    written: dict[str, Path] = {}
+    written: dict[Path, Path] = {}
+    stems: dict[str, Path] = {}
     failures: list[Sat2mapError] = []
     for done, file in enumerate(files, 1):
         try:
-            if file.stem in written:
-                raise DataError(
-                    f"has the same stem as another file, whose result is {written[file.stem]}",
-                    where=file,
-                    remedy="Rename one of them.",
-                )
-            if is_scene(file):
-                output = target / f"{file.stem}{_suffix(file)}"
+            scene = is_scene(file)
+            output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
+            _check_free(file, output, options.compare, written, stems)
+            if scene:
                 translate_raster(file, output, translator, options)
             else:
-                output = target / f"{file.stem}.png"
                 translate_picture(translator, file, output, pictures)
-            written[file.stem] = output
+            stems[file.stem] = output
+            written[output] = file
+            if options.compare:
+                written[compare_name(output)] = file
         except (DataError, UsageError) as error:
             failures.append(error)
         if progress is not None:
             progress(done, len(files))
     if failures:
-        raise BatchError(failures, len(written))
-    return list(written.values())
+        raise BatchError(failures, len(stems))
+    return list(stems.values())
+
+
+def _check_free(
+    file: Path, output: Path, compare: bool, written: dict[Path, Path], stems: dict[str, Path]
+) -> None:
+    """Refuse a file whose result would have the name of another's."""
+    if file.stem in stems:
+        raise DataError(
+            f"has the same stem as another file, whose result is {stems[file.stem]}",
+            where=file,
+            remedy="Rename one of them.",
+        )
+    for name in [output, compare_name(output)] if compare else [output]:
+        if name in written:
+            raise DataError(
+                f"would overwrite {name}, which was made of {written[name].name}",
+                where=file,
+                remedy="Rename one of them.",
+            )
 
 
 def _suffix(file: Path) -> str:
     """Return what the map of a raster is written as: a GeoTIFF where there are coordinates."""
-    with open_raster(file) as dataset:
-        return ".tif" if grid_of(dataset).georeferenced else ".png"
+    return ".tif" if _georeferenced(file) else ".png"
+
+
+def _georeferenced(file: Path) -> bool:
+    if not file.is_file():
+        raise DataError("there is no such file", where=file, remedy="Check the name.")
+    with open_dataset(str(file), file) as dataset:
+        return grid_of(dataset).georeferenced
 
 
 def _for_pictures(options: SceneOptions, max_pixels: int) -> PictureOptions:

@@ -112,7 +112,7 @@ def bounds_wgs84(grid: Grid) -> Bounds | None:
     return west, float(latitudes.min()), east, float(latitudes.max())
 
 
-def window_of(grid: Grid, bounds: Bounds, where: Path) -> tuple[int, int, int, int]:
+def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, int, int]:
     """Return the pixels that bounds in degrees touch, as (row, column, height, width).
 
     Args:

@@ -32,7 +32,7 @@ def scene_facts(path: Path, known: tuple[float, float] | bool | None = False) ->
         dataset = scene.dataset
         ground = ground_resolution(scene.grid)
         facts: dict[str, Any] = {
-            "name": path.name,
+            "name": scene.opening.name,
             "driver": dataset.driver,
             "width": dataset.width,
             "height": dataset.height,

@@ -44,7 +44,7 @@ class Scale:
 
 
 def choose_scale(
-    grid: Grid, known: tuple[float, float] | None, resolution: Resolution, where: Path
+    grid: Grid, known: tuple[float, float] | None, resolution: Resolution, where: str | Path
 ) -> Scale:
     """Choose the sizes of the grids that a scene is translated on and written on.
 
@@ -121,7 +121,7 @@ def _warn(
     grid: Grid,
     ground: tuple[float, float] | None,
     known: tuple[float, float] | None,
-    where: Path,
+    where: str | Path,
 ) -> None:
     if grid.crs is None:
         logger.warning(

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from sat2map.data.pictures import read_palette
 from sat2map.errors import DataError, UsageError
+from sat2map.raster.gdal import believable_alpha, patiently, reading_from, sampled
 from sat2map.raster.grid import Grid, window_of
+from sat2map.raster.opening import Source, opening
 from sat2map.raster.options import STRETCH, Reading
 
 logger = logging.getLogger(__name__)
-
-SAMPLE_SIDE = 1024
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -36,13 +31,13 @@ class Scene:
     Use it in a `with` statement, and in one thread at a time.
 
     Args:
-        path: The file.
+        source: A file, an address, a folder of adjoining scenes, or a tree of tiles.
         wanted: How many bands the model takes.
         reading: How to read.
-        quiet: Leave out the notices, for a file that is opened once more.
+        quiet: Leave out the notices.
 
     Attributes:
-        path: The file.
+        opening: How it was opened.
         dataset: What rasterio opened.
         bands: Numbers of the bands that are read, from 1.
         grid: The part's grid.
@@ -55,18 +50,25 @@ class Scene:
     """
 
     def __init__(
-        self, path: Path, wanted: int, reading: Reading | None = None, *, quiet: bool = False
+        self, source: Source, wanted: int, reading: Reading | None = None, *, quiet: bool = False
     ) -> None:
         reading = reading or Reading()
-        self.path = path
+        self.opening = opening(source)
+        self._where = self.opening.where
         self._say = logger.debug if quiet else logger.warning
-        self.dataset: Any = open_raster(path)
+        self.dataset: Any = self.opening.open()
         try:
-            with reading_from(path):
+            with reading_from(self._where):
                 self._prepare(wanted, reading)
         except BaseException:
             self.dataset.close()
             raise
+
+    def twin(self) -> Scene:
+        """Return the scene opened once more, for another thread."""
+        twin = copy.copy(self)
+        twin.dataset = self.opening.open()
+        return twin
 
     def __enter__(self) -> Scene:
         return self
@@ -81,9 +83,15 @@ class Scene:
 
     def _prepare(self, wanted: int, reading: Reading) -> None:
         dataset = self.dataset
+        if _bits(dataset, 1) == 1 and _is_black_and_white(dataset):
+            raise DataError(
+                "has 1 bit per pixel, black and white only",
+                where=self._where,
+                remedy="Give an 8-bit grey or colour picture.",
+            )
         if any("complex" in kind for kind in dataset.dtypes):
             raise DataError(
-                "holds complex numbers", where=self.path, remedy="Give amplitudes instead."
+                "holds complex numbers", where=self._where, remedy="Give amplitudes instead."
             )
         whole = grid_of(dataset)
         self._palette = _palette(dataset) if reading.bands is None else None
@@ -103,7 +111,7 @@ class Scene:
         self._top, self._left = 0, 0
         self.grid = whole
         if reading.bbox is not None:
-            top, left, height, width = window_of(whole, reading.bbox, self.path)
+            top, left, height, width = window_of(whole, reading.bbox, self._where)
             self._top, self._left = top, left
             self.grid = whole.part(top, left, height, width)
         self.value_range = self._find_range(reading)
@@ -116,11 +124,9 @@ class Scene:
         band: int = kinds.index(ColorInterp.alpha) + 1
         if band in chosen:
             return None
-        sample = self._sample([band])[0]
-        between = (sample != 0) & (sample != sample.max())
-        if between.mean() > 0.5:
+        if not believable_alpha(self.dataset, band):
             self._say(
-                f"{self.path}: band {band} is called alpha, but most of its values are between "
+                f"{self._where}: band {band} is called alpha, but most of its values are between "
                 "clear and opaque; it is taken for something else, such as infrared."
             )
             return None
@@ -132,7 +138,7 @@ class Scene:
             missing = [band for band in chosen if not 1 <= band <= count]
             if missing or not chosen:
                 raise UsageError(
-                    f"{self.path} has no band {missing[0] if missing else 'of no name'}; it has "
+                    f"{self._where} has no band {missing[0] if missing else 'of no name'}; it has "
                     f"{count}",
                     where="--bands",
                     remedy="Give numbers from 1, such as 3,2,1.",
@@ -151,27 +157,27 @@ class Scene:
             return [kinds.index(kind) + 1 for kind in _COLOURS]
         usable = [band for band in range(1, count + 1) if band != self._alpha]
         if not usable:
-            raise DataError("has only an alpha band", where=self.path, remedy="Give a photo.")
+            raise DataError("has only an alpha band", where=self._where, remedy="Give a photo.")
         if len(usable) >= wanted:
             if len(usable) > 1 and (len(usable) > wanted or wanted == 3):
                 names = ", ".join(map(str, usable[:wanted]))
                 self._say(
-                    f"{self.path}: does not say which of its {len(usable)} bands are which "
+                    f"{self._where}: does not say which of its {len(usable)} bands are which "
                     f"colours; bands {names} are taken. Choose others with --bands."
                 )
             return usable[:wanted]
         if wanted == 3:
             self._say(
-                f"{self.path}: has one band without colours, which is translated as grey; the "
+                f"{self._where}: has one band without colours, which is translated as grey; the "
                 "model was trained on colours, so expect less."
                 if len(usable) == 1
-                else f"{self.path}: has {len(usable)} bands, of which the first is translated as "
+                else f"{self._where}: has {len(usable)} bands, of which the first is translated as "
                 "grey; the model was trained on colours, so expect less."
             )
             return [usable[0]] * 3
         raise DataError(
             f"has {len(usable)} bands, but the model takes {wanted}",
-            where=self.path,
+            where=self._where,
             remedy="Choose another model, or add the bands.",
         )
 
@@ -183,13 +189,13 @@ class Scene:
         if reading.stretch is None and {self.dataset.dtypes[b - 1] for b in self.bands} == {
             "uint8"
         }:
-            bits = self.dataset.tags(self.bands[0], ns="IMAGE_STRUCTURE").get("NBITS", "8")
-            if int(bits) >= 8:
+            bits = _bits(self.dataset, self.bands[0])
+            if bits >= 8:
                 return None
-            return np.array([(0, 2 ** int(bits) - 1)] * len(self.bands), np.float64)
+            return np.array([(0, 2**bits - 1)] * len(self.bands), np.float64)
         values, valid = self.sample()
         if not valid.any():
-            return np.array([(0.0, 1.0)] * len(self.bands))
+            return np.array([_limits(values.dtype)] * len(self.bands), np.float64)
         found = np.percentile(
             values[:, valid].astype(np.float64), reading.stretch or STRETCH, axis=1
         ).T
@@ -206,22 +212,23 @@ class Scene:
         Raises:
             DataError: A block of the file is damaged.
         """
+        with reading_from(self._where):
+            return patiently(self._sample, self._reopen, self._where)
+
+    def _sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         distinct = sorted(set(self.bands))
-        with reading_from(self.path):
-            values = self._sample(distinct)
-            valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
-            if self._alpha is not None:
-                valid &= self._sample([self._alpha])[0] > 0
-            if self._has_mask:
-                mask = self.dataset.read_masks(self.bands[0], out_shape=valid.shape)
-                valid &= mask > 0
+        values = sampled(self.dataset, distinct)
+        valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+        if self._alpha is not None:
+            valid &= sampled(self.dataset, [self._alpha])[0] > 0
+        if self._has_mask:
+            mask = self.dataset.read_masks(self.bands[0], out_shape=valid.shape)
+            valid &= mask > 0
         return values, valid
 
-    def _sample(self, bands: list[int]) -> NDArray[Any]:
-        """Return some pixels from all over the file, [B,h,w] of the file's type."""
-        shape = [min(side, SAMPLE_SIDE) for side in self.dataset.shape]
-        values: NDArray[Any] = self.dataset.read(bands, out_shape=(len(bands), *shape))
-        return values
+    def _reopen(self) -> None:
+        self.dataset.close()
+        self.dataset = self.opening.open()
 
     def read(
         self, row: int, column: int, height: int, width: int, factor: int = 1
@@ -247,31 +254,15 @@ class Scene:
             width * factor,
             height * factor,
         )
-        shape = (height, width)
-        mean = Resampling.average if factor > 1 else Resampling.nearest
-        distinct = sorted(set(self.bands))
-        with reading_from(self.path):
-            values = self.dataset.read(
-                distinct,
-                window=window,
-                out_shape=(len(distinct), *shape),
-                resampling=Resampling.nearest if self._palette is not None else mean,
+        with reading_from(self._where):
+            values, valid = patiently(
+                partial(self._values, window, (height, width), factor), self._reopen, self._where
             )
-            valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
-            if self._alpha is not None:
-                alpha = self.dataset.read(
-                    self._alpha, window=window, out_shape=shape, resampling=mean
-                )
-                valid &= alpha > 0
-            if self._has_mask:
-                mask = self.dataset.read_masks(
-                    self.bands[0], window=window, out_shape=shape, resampling=mean
-                )
-                valid &= mask > 0
         if self._palette is not None:
             painted = self._palette[values[0]]
             return np.ascontiguousarray(painted[..., :3]), valid & (painted[..., 3] > 0)
-        values = values[[distinct.index(band) for band in self.bands]].transpose(1, 2, 0)
+        order = np.unique(self.bands, return_inverse=True)[1]
+        values = values[order].transpose(1, 2, 0)
         if self.value_range is None:
             return np.ascontiguousarray(values), valid
         low, high = self.value_range.T.astype(np.float32)
@@ -280,26 +271,28 @@ class Scene:
         scaled = (scaled - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-20)))
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
 
-
-def open_raster(path: Path) -> Any:
-    """Open a raster with rasterio.
-
-    Raises:
-        DataError: It is missing, or none that GDAL knows, or has no bands of its own.
-    """
-    if not path.is_file():
-        raise DataError("there is no such file", where=path, remedy="Check the name.")
-    with reading_from(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(path)
-    if dataset.count == 0:
-        dataset.close()
-        raise DataError(
-            "holds no raster bands of its own",
-            where=path,
-            remedy="Choose one of the rasters in it first, for example with gdal_translate.",
+    def _values(
+        self, window: Window, shape: tuple[int, int], factor: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return what is in a window, [B,h,w], each band once, and where it has values."""
+        mean = Resampling.average if factor > 1 else Resampling.nearest
+        distinct = sorted(set(self.bands))
+        values = self.dataset.read(
+            distinct,
+            window=window,
+            out_shape=(len(distinct), *shape),
+            resampling=Resampling.nearest if self._palette is not None else mean,
         )
-    return dataset
+        valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+        if self._alpha is not None:
+            alpha = self.dataset.read(self._alpha, window=window, out_shape=shape, resampling=mean)
+            valid &= alpha > 0
+        if self._has_mask:
+            mask = self.dataset.read_masks(
+                self.bands[0], window=window, out_shape=shape, resampling=mean
+            )
+            valid &= mask > 0
+        return values, valid
 
 
 def grid_of(dataset: Any) -> Grid:
@@ -307,21 +300,20 @@ def grid_of(dataset: Any) -> Grid:
     return Grid(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
 
 
-@contextmanager
-def reading_from(path: Path) -> Iterator[None]:
-    """Turn what GDAL says while reading `path` into a `DataError`."""
-    try:
-        yield
-    except (RasterioError, CPLE_BaseError) as error:
-        detail: BaseException = error
-        while detail.__cause__ is not None:
-            detail = detail.__cause__
-        text = (str(detail).strip().splitlines() or [repr(detail)])[0]
-        raise DataError(
-            f"cannot be read ({text.replace(f'{path}', path.name)})",
-            where=path,
-            remedy="The file is broken or no raster: restore it, or remove it.",
-        ) from error
+def _bits(dataset: Any, band: int) -> int:
+    """Return how many bits of each value are used, as far as the file says."""
+    return int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", "8"))
+
+
+def _is_black_and_white(dataset: Any) -> bool:
+    if dataset.colorinterp[0] != ColorInterp.palette:
+        return True
+    return {dataset.colormap(1)[number][:3] for number in (0, 1)} == {(0, 0, 0), (255, 255, 255)}
+
+
+def _limits(kind: np.dtype[Any]) -> tuple[float, float]:
+    """Return what values of a type may be, or 0 and 1 where that may be anything."""
+    return (0.0, 1.0) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
 
 
 def _palette(dataset: Any) -> NDArray[np.uint8] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
@@ -21,7 +19,9 @@ from sat2map.errors import DataError, UsageError
 from sat2map.legend import Legend
 from sat2map.networks.values import round_picture
 from sat2map.raster.blend import blend
+from sat2map.raster.gdal import is_address, settings
 from sat2map.raster.grid import Grid
+from sat2map.raster.opening import Source
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.pipeline import ahead, behind
 from sat2map.raster.placement import Placement, placements
@@ -36,12 +36,9 @@ from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
 
-CACHE_MB = 128
-"""What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine."""
-
 
 def translate_raster(
-    input: str | Path,
+    input: Source,
     output: str | Path,
     translator: Translator,
     options: SceneOptions | None = None,
@@ -55,7 +52,9 @@ def translate_raster(
     block. Reading, translating and writing go on at the same time.
 
     Args:
-        input: Any one raster that GDAL opens: GeoTIFF, COG, JPEG 2000, VRT.
+        input: Any one raster that GDAL opens (GeoTIFF, COG, JPEG 2000, VRT), an address
+            (https://, /vsicurl/), a folder of adjoining scenes, which is read as one mosaic, or
+            a tree of tiles, FOLDER or FOLDER/{z}/{x}/{y}.png, of which the finest is read.
         output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .png and .jpg a
             picture with a world file.
         translator: The model.
@@ -70,19 +69,18 @@ def translate_raster(
         UsageError: The options do not fit the scene or the model.
         OutputError: The place is not writable or the disk is full.
     """
-    source, target, options = Path(input), Path(output), options or SceneOptions()
+    target, options = Path(output), options or SceneOptions()
     legend = legend_of(translator) if options.legend_colours else None
     check_name(target)
     with ExitStack() as stack:
-        cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_MB}
-        stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, **cache))
+        stack.enter_context(settings(remote=is_address(input)))
         bands = len(translator.card.bands)
-        scene = stack.enter_context(Scene(source, bands, options.reading))
-        if any(_same(target, Path(file)) for file in [source, *scene.dataset.files]):
-            raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+        scene = stack.enter_context(Scene(input, bands, options.reading))
+        source = scene.opening.where
+        _check_target(target, scene)
         scale = choose_scale(scene.grid, translator.card.resolution_m, options.resolution, source)
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
-        again = stack.enter_context(Scene(source, bands, options.reading, quiet=True))
+        again = stack.enter_context(scene.twin())
         shown = View(again, *scale.written)
         work = _Work(translator, View(scene, *scale.seen), shown, options, legend)
         open_map = partial(
@@ -210,6 +208,21 @@ class _Work:
         sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
 
 
+def _check_target(target: Path, scene: Scene) -> None:
+    """Refuse a map that would overwrite what it is made of."""
+    known = scene.opening.files
+    files = known if scene.opening.folder else [*known, *map(Path, scene.dataset.files)]
+    if any(_same(target, file) for file in files):
+        raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+    folder = scene.opening.folder
+    if folder is not None and target.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"lies in the input's folder {folder}, as if it were a part of it",
+            where=target,
+            remedy="Choose a place outside.",
+        )
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve() or (
         one.exists() and other.exists() and one.samefile(other)
@@ -222,7 +235,7 @@ def _tags(
     """Return what a map says of its making."""
     ranges = scene.value_range
     parameters: dict[str, Any] = {
-        "source": scene.path.name,
+        "source": scene.opening.name,
         "bands": list(scene.bands),
         "value_range": None if ranges is None else [[float(f"{v:.6g}") for v in r] for r in ranges],
         "scene_m": None if scale.ground is None else [round(v, 6) for v in scale.ground],

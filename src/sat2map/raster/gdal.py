@@ -1,0 +1,137 @@
+"""How GDAL is asked: its settings, its errors, and patience where a drive or a server fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from sat2map.errors import DataError
+
+SAMPLE_SIDE = 1024
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+SETTINGS = {
+    # What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine.
+    "GDAL_CACHEMAX": 128,  # megabytes
+    "GDAL_TIFF_INTERNAL_MASK": True,
+    # An address is asked for the file and nothing beside it, and again where it fails.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 1,  # seconds, doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # bytes per second, for so many seconds:
+    "GDAL_HTTP_LOW_SPEED_TIME": 60,
+    "GDAL_INGESTED_BYTES_AT_OPEN": 32_768,
+}
+"""What a user has set in the environment stands above it."""
+
+PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds after which a failed read is tried again."""
+
+_LOCAL = ("GDAL_DISABLE_READDIR_ON_OPEN",)
+"""Settings for addresses alone: beside a file there may be its mask and its overviews."""
+
+
+def settings(*, remote: bool = False) -> Any:
+    """Return the environment to read and write scenes in, for a `with` statement.
+
+    Args:
+        remote: The scene is at an address, not in a file.
+    """
+    chosen = {
+        name: value
+        for name, value in SETTINGS.items()
+        if name not in os.environ and (remote or name not in _LOCAL)
+    }
+    return rasterio.Env(**chosen)
+
+
+def open_dataset(name: str, where: str | Path) -> Any:
+    """Open what GDAL calls `name`; messages call it `where`.
+
+    Raises:
+        DataError: It is no raster that GDAL knows, or has no bands of its own.
+    """
+    with reading_from(where), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        dataset = rasterio.open(name)
+    if dataset.count == 0:
+        dataset.close()
+        raise DataError(
+            "holds no raster bands of its own",
+            where=where,
+            remedy="Choose one of the rasters in it first, for example with gdal_translate.",
+        )
+    return dataset
+
+
+def sampled(dataset: Any, bands: list[int]) -> NDArray[Any]:
+    """Return some pixels from all over a raster, [B,h,w] of its type."""
+    shape = [min(side, SAMPLE_SIDE) for side in dataset.shape]
+    values: NDArray[Any] = dataset.read(bands, out_shape=(len(bands), *shape))
+    return values
+
+
+def believable_alpha(dataset: Any, band: int) -> bool:
+    """Return whether a band that is called alpha looks like it: mostly clear or opaque."""
+    sample = sampled(dataset, [band])[0]
+    between = (sample != 0) & (sample != sample.max())
+    return bool(between.mean() <= 0.5)
+
+
+def patiently(work: Callable[[], T], again: Callable[[], object], where: str | Path) -> T:
+    """Return what `work` returns, tried again after pauses where GDAL cannot read.
+
+    Args:
+        work: What reads.
+        again: What is done before another try, such as opening the file anew.
+        where: What is read, for messages.
+    """
+    for pause in PAUSES:
+        try:
+            return work()
+        except (RasterioError, CPLE_BaseError, OSError):
+            logger.info(f"{where}: cannot be read; trying again in {pause:g} s")
+            time.sleep(pause)
+            try:
+                again()
+            except DataError:
+                continue
+    return work()
+
+
+@contextmanager
+def reading_from(where: str | Path) -> Iterator[None]:
+    """Turn what GDAL says while reading into a `DataError`."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        detail: BaseException = error
+        while detail.__cause__ is not None:
+            detail = detail.__cause__
+        text = (str(detail).strip().splitlines() or [repr(detail)])[0]
+        name = Path(where).name
+        remedy = "The file is broken or no raster: restore it, or remove it."
+        if is_address(where):
+            remedy = "Check the address and the connection, and try again."
+        raise DataError(
+            f"cannot be read ({text.replace(str(where), name)})", where=where, remedy=remedy
+        ) from error
+
+
+def is_address(where: object) -> bool:
+    """Return whether a name is one of GDAL's virtual files or an address, and no file's."""
+    return isinstance(where, str) and ("://" in where or where.startswith("/vsi"))

@@ -1,0 +1,282 @@
+"""A folder of adjoining scenes as one raster: a virtual one, of which GDAL reads what is asked.
+
+Where scenes overlap, the one whose name comes later lies on top; where it has no values, what
+lies below shows. A pixel of a scene has no value by the same rule as in `source`: its alpha or
+its mask says so, or it has the nodata value in all bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.transform import Affine
+
+from sat2map.errors import DataError
+from sat2map.raster.gdal import believable_alpha, open_dataset, reading_from
+
+_GDAL_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Scenes that are read as one.
+
+    Attributes:
+        folder: Where they are.
+        files: The scenes, the topmost last.
+        xml: What GDAL opens.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    xml: str
+
+    def open(self) -> Any:
+        """Open it as one raster.
+
+        Raises:
+            DataError: GDAL cannot.
+        """
+        return open_dataset(self.xml, self.folder)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is told of one scene: its size and place, and how its values are to be taken."""
+
+    path: Path
+    width: int
+    height: int
+    transform: Affine
+    crs: CRS | None
+    kinds: tuple[str, ...]
+    colours: tuple[ColorInterp, ...]
+    palette: tuple[tuple[int, ...], ...]
+    nodata: tuple[float | None, ...]
+    masked: bool
+    block: tuple[int, int]
+
+    @property
+    def alpha(self) -> int | None:
+        """The band that says what is transparent."""
+        return (
+            self.colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in self.colours else None
+        )
+
+    @property
+    def partial(self) -> bool:
+        """Whether some of its pixels may have no value."""
+        return self.alpha is not None or self.masked or None not in self.nodata
+
+
+def mosaic_of(folder: Path, files: list[Path]) -> Mosaic:
+    """Lay scenes side by side.
+
+    The pixels are as fine as the finest scene's and lie as the first one's do. Scenes that
+    are coarser are interpolated.
+
+    Args:
+        folder: Where they are.
+        files: The scenes; later ones lie on top.
+
+    Raises:
+        DataError: A scene cannot be read, has no coordinates, or does not go with the first.
+    """
+    parts = [_look(path) for path in files]
+    first = parts[0]
+    for part in parts:
+        _check(part, first)
+    alpha = first.alpha is not None and _believed(first)
+    across = min(part.transform.a for part in parts)
+    down = min(-part.transform.e for part in parts)
+    west = min(part.transform.c for part in parts)
+    north = max(part.transform.f for part in parts)
+    # The grid runs through the first scene's corner, so that its pixels are read as they are.
+    west = first.transform.c - round((first.transform.c - west) / across) * across
+    north = first.transform.f + round((north - first.transform.f) / down) * down
+    east = max(part.transform.c + part.width * part.transform.a for part in parts)
+    south = min(part.transform.f + part.height * part.transform.e for part in parts)
+    root = Element(
+        "VRTDataset",
+        rasterXSize=str(max(1, round((east - west) / across))),
+        rasterYSize=str(max(1, round((north - south) / down))),
+    )
+    if first.crs is not None:
+        SubElement(root, "SRS").text = first.crs.to_wkt()
+    SubElement(root, "GeoTransform").text = f"{west!r}, {across!r}, 0, {north!r}, 0, {-down!r}"
+    placed = [
+        (
+            part,
+            ((part.transform.c - west) / across, (north - part.transform.f) / down),
+            (part.width * part.transform.a / across, part.height * -part.transform.e / down),
+        )
+        for part in parts
+    ]
+    for number, (kind, colour) in enumerate(zip(first.kinds, first.colours, strict=True), 1):
+        band = SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[kind], band=str(number))
+        SubElement(band, "ColorInterp").text = colour.name.capitalize()
+        if first.palette:
+            _add_palette(band, first.palette)
+        for part, corner, size in placed:
+            source = _add_source(band, part, str(number), corner, size, alpha=alpha)
+            if number == part.alpha and alpha:
+                SubElement(source, "NODATA").text = "0"
+            elif part.partial:
+                SubElement(source, "UseMaskBand").text = "true"
+    mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+    for part, corner, size in placed:
+        source = _add_source(mask, part, "mask,1", corner, size, alpha=alpha)
+        SubElement(source, "NODATA").text = "0"
+    return Mosaic(folder, tuple(files), tostring(root, encoding="unicode"))
+
+
+def _look(path: Path) -> _Part:
+    with open_dataset(str(path), path) as file:
+        palette: tuple[tuple[int, ...], ...] = ()
+        if file.colorinterp[0] == ColorInterp.palette:
+            table = file.colormap(1)
+            palette = tuple(table.get(number, (0, 0, 0, 255)) for number in range(256))
+        flags = file.mask_flag_enums[0]
+        return _Part(
+            path,
+            file.width,
+            file.height,
+            file.transform,
+            file.crs or None,
+            tuple(file.dtypes),
+            tuple(file.colorinterp),
+            palette,
+            tuple(file.nodatavals),
+            MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+            file.block_shapes[0],
+        )
+
+
+def _believed(part: _Part) -> bool:
+    with open_dataset(str(part.path), part.path) as file, reading_from(part.path):
+        return believable_alpha(file, part.alpha or 0)
+
+
+def _check(part: _Part, first: _Part) -> None:
+    """Refuse a scene that does not go with the first."""
+    transform = part.transform
+    if transform == Affine.identity():
+        raise DataError(
+            "has no coordinates, so its place in the mosaic is not known",
+            where=part.path,
+            remedy="Georeference it, or take it out of the folder.",
+        )
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise DataError(
+            "is rotated or lies south up, which scenes of a mosaic must not",
+            where=part.path,
+            remedy="Turn it first, for example with gdalwarp.",
+        )
+    if part.crs != first.crs:
+        remedy = "Bring all to one first, for example with: gdalwarp -t_srs EPSG:CODE."
+        raise DataError(
+            f"has another coordinate reference system than {first.path.name}",
+            where=part.path,
+            remedy=remedy,
+        )
+    if part.kinds != first.kinds or part.palette != first.palette:
+        raise DataError(
+            f"has other bands than {first.path.name}: {', '.join(part.kinds)} in place of "
+            f"{', '.join(first.kinds)}"
+            if part.kinds != first.kinds
+            else f"has other colours in its table than {first.path.name}",
+            where=part.path,
+            remedy="Make them alike first, for example with gdal_translate.",
+        )
+    if any(kind not in _GDAL_TYPES for kind in part.kinds):
+        raise DataError(
+            f"holds {part.kinds[0]} values, which no mosaic takes",
+            where=part.path,
+            remedy="Convert it first, for example with: gdal_translate -ot Float32.",
+        )
+
+
+def _add_palette(band: Element, palette: tuple[tuple[int, ...], ...]) -> None:
+    table = SubElement(band, "ColorTable")
+    for colour in palette:
+        SubElement(table, "Entry", {f"c{i + 1}": str(value) for i, value in enumerate(colour)})
+
+
+def _add_source(
+    band: Element,
+    part: _Part,
+    number: str,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    *,
+    alpha: bool,
+) -> Element:
+    source = SubElement(band, "ComplexSource", resampling="nearest")
+    same = abs(size[0] - part.width) < 1e-3 and abs(size[1] - part.height) < 1e-3
+    if not same and not part.palette:
+        source.set("resampling", "bilinear")
+    name = SubElement(source, "SourceFilename", relativeToVRT="0")
+    name.text = _with_mask(part, alpha=alpha) if part.partial else str(part.path.absolute())
+    SubElement(source, "SourceBand").text = number
+    # What these are need not be asked of the file before it is read.
+    SubElement(
+        source,
+        "SourceProperties",
+        RasterXSize=str(part.width),
+        RasterYSize=str(part.height),
+        DataType=_GDAL_TYPES[part.kinds[0] if number == "mask,1" else part.kinds[int(number) - 1]],
+        BlockXSize=str(part.block[1]),
+        BlockYSize=str(part.block[0]),
+    )
+    wide, tall = map(str, (part.width, part.height))
+    SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=wide, ySize=tall)
+    x, y, width, height = (repr(_snapped(value)) for value in (*corner, *size))
+    SubElement(source, "DstRect", xOff=x, yOff=y, xSize=width, ySize=height)
+    return source
+
+
+def _snapped(value: float) -> float:
+    """Return a whole number where the value is one but for rounding."""
+    return float(round(value)) if abs(value - round(value)) < 1e-3 else value
+
+
+def _with_mask(part: _Part, *, alpha: bool) -> str:
+    """Return a virtual raster of one scene whose mask follows the rule for all bands."""
+    root = Element("VRTDataset", rasterXSize=str(part.width), rasterYSize=str(part.height))
+    by_band: str | None = None
+    if part.alpha is not None and alpha:
+        by_band = str(part.alpha)
+    elif part.masked:
+        by_band = "mask,1"
+    elif None not in part.nodata:
+        metadata = SubElement(SubElement(root, "Metadata"), "MDI", key="NODATA_VALUES")
+        metadata.text = " ".join(f"{value:.17g}" for value in part.nodata)
+    for number, kind in enumerate(part.kinds, 1):
+        band = SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[kind], band=str(number))
+        if part.palette:
+            SubElement(band, "ColorInterp").text = "Palette"
+        _simple(band, part.path, str(number))
+    if by_band is not None:
+        mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        _simple(mask, part.path, by_band)
+    return tostring(root, encoding="unicode")
+
+
+def _simple(band: Element, path: Path, number: str) -> None:
+    source = SubElement(band, "SimpleSource")
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = str(path.absolute())
+    SubElement(source, "SourceBand").text = number

@@ -1,0 +1,88 @@
+"""What a name stands for: a file, an address, a folder of adjoining scenes, a tree of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from sat2map.data.pictures import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
+from sat2map.errors import DataError
+from sat2map.raster.gdal import is_address, open_dataset
+from sat2map.raster.mosaic import mosaic_of
+from sat2map.raster.tile_tree import TileTree, find_trees
+
+SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k", ".img"}
+"""What is a scene in a folder; a single file may be called anything."""
+
+Source = str | Path | TileTree
+"""A file, a folder, an address that GDAL reads, or some of a tree's tiles."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a scene is opened.
+
+    Attributes:
+        where: What messages call it.
+        name: What it is called in the map's tags.
+        open: Opens it with GDAL, as often as it is called.
+        files: The files that it consists of, as far as they are known.
+        folder: Where they are, if they are several.
+        remote: Whether it is at an address.
+    """
+
+    where: str | Path
+    name: str
+    open: Callable[[], Any]
+    files: tuple[Path, ...] = ()
+    folder: Path | None = None
+    remote: bool = False
+
+
+def opening(source: Source) -> Opening:
+    """Find out what a name stands for.
+
+    Of a tree with several zooms the finest is taken.
+
+    Raises:
+        DataError: There is no such file, or a folder is no mosaic.
+    """
+    if isinstance(source, TileTree):
+        return Opening(source.root, source.name, source.open, folder=source.root)
+    if is_address(source):
+        address = str(source)
+        name = PurePosixPath(urlsplit(address).path).name or address
+        return Opening(
+            address, name, lambda: open_dataset(_for_gdal(address), address), remote=True
+        )
+    path = Path(source)
+    trees = find_trees(source)
+    if trees:
+        return opening(trees[-1])
+    if path.is_dir():
+        mosaic = mosaic_of(path, scenes_in(path))
+        return Opening(path, path.name, mosaic.open, mosaic.files, path)
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    return Opening(path, path.name, lambda: open_dataset(str(path), path), (path,))
+
+
+def scenes_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be scenes, in natural order.
+
+    Raises:
+        DataError: There are none.
+    """
+    files = list_pictures(folder, SCENE_SUFFIXES | PICTURE_SUFFIXES)
+    if not files:
+        raise DataError(
+            "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF files there."
+        )
+    return files
+
+
+def _for_gdal(address: str) -> str:
+    return f"/vsicurl/{address}" if address.startswith(("http://", "https://")) else address

@@ -1,0 +1,285 @@
+"""Trees of web map tiles, {z}/{x}/{y}.png: found on disk, and read as one raster."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from sat2map.data.pictures import read_picture
+from sat2map.errors import DataError
+
+HALF_WORLD = math.pi * 6_378_137.0
+"""Half of the square that web maps show of the world, metres of EPSG:3857."""
+
+TILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MOST_ZOOM = 30
+KEPT_TILES = 128
+"""Decoded tiles that are kept in memory."""
+
+_TEMPLATE = re.compile(r"(.*?)/?(\{z\}|\d+)/\{x\}/\{y\}(\.\w+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class TileTree:
+    """Tiles of one zoom, numbered from the north-west (XYZ, as web maps do).
+
+    Attributes:
+        root: The folder of the zooms.
+        zoom: The zoom.
+        tiles: Column and row of each tile that there is, int64 [N,2], sorted.
+        suffixes: What the names of the tiles end in.
+        side: Pixels of a tile's side.
+    """
+
+    root: Path
+    zoom: int
+    tiles: NDArray[np.int64]
+    suffixes: tuple[str, ...]
+    side: int
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def name(self) -> str:
+        """What people call the tree."""
+        return self.root.name
+
+    @property
+    def first(self) -> tuple[int, int]:
+        """The westernmost column and the northernmost row."""
+        column, row = self.tiles.min(0)
+        return int(column), int(row)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """How many columns and rows the tiles span."""
+        columns, rows = np.ptp(self.tiles, 0) + 1
+        return int(columns), int(rows)
+
+    def path_of(self, column: int, row: int) -> Path | None:
+        """Return the file of a tile, or None where there is none."""
+        for suffix in self.suffixes:
+            path = self.root / str(self.zoom) / str(column) / f"{row}{suffix}"
+            if path.is_file():
+                return path
+        return None
+
+    def parts(self) -> Iterator[TileTree]:
+        """Yield the tiles that touch each other, at a side or a corner, as trees of their own."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        keys = self.tiles[:, 0] << 32 | self.tiles[:, 1]  # sorted, as the tiles are
+        ones, others = [], []
+        for column, row in ((0, 1), (1, -1), (1, 0), (1, 1)):
+            wanted = (self.tiles[:, 0] + column) << 32 | (self.tiles[:, 1] + row)
+            places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found = keys[places] == wanted
+            ones.append(np.flatnonzero(found))
+            others.append(places[found])
+        edges = np.concatenate(ones), np.concatenate(others)
+        graph = coo_array((np.ones(len(edges[0]), np.bool_), edges), shape=(len(keys), len(keys)))
+        count, labels = connected_components(graph, directed=False)
+        order = np.argsort(labels, kind="stable")
+        ends = np.cumsum(np.bincount(labels, minlength=count))[:-1]
+        for members in np.split(order, ends):
+            yield replace(self, tiles=self.tiles[members])
+
+    def open(self) -> TreeDataset:
+        """Return the tree as one raster."""
+        return TreeDataset(self)
+
+
+def find_trees(source: str | Path) -> list[TileTree]:
+    """Return the zooms of a tile tree from coarse to fine; none where `source` is something else.
+
+    Args:
+        source: A folder that holds {z}/{x}/{y}.png, or such a pattern itself, in which the zoom
+            may be a number.
+
+    Raises:
+        DataError: A pattern's folder is missing or holds no tiles, or a tile is broken.
+    """
+    text = str(source)
+    if "{" not in text:
+        root = Path(source)
+        return _trees(root, None, TILE_SUFFIXES) if root.is_dir() else []
+    pattern = _TEMPLATE.fullmatch(text)
+    if pattern is None:
+        raise DataError(
+            "is no pattern of tiles", where=text, remedy="Write FOLDER/{z}/{x}/{y}.png."
+        )
+    root = Path(pattern[1] or ("/" if text.startswith("/") else "."))
+    zoom = None if pattern[2] == "{z}" else int(pattern[2])
+    suffixes = TILE_SUFFIXES if pattern[3] is None else (pattern[3],)
+    trees = _trees(root, zoom, suffixes) if root.is_dir() else []
+    if not trees:
+        raise DataError("there are no such tiles", where=text, remedy="Check the folder's name.")
+    return trees
+
+
+def _trees(root: Path, zoom: int | None, suffixes: tuple[str, ...]) -> list[TileTree]:
+    zooms = sorted(z for z in _numbers(root) if z <= MOST_ZOOM and zoom in (None, z))
+    found = []
+    for z in zooms:
+        tiles: list[tuple[int, int]] = []
+        endings: set[str] = set()
+        for x in _numbers(root / str(z)):
+            with os.scandir(root / str(z) / str(x)) as entries:
+                for entry in entries:
+                    stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 - of a name
+                    if stem.isdecimal() and ending.lower() in suffixes:
+                        tiles.append((x, int(stem)))
+                        endings.add(ending)
+        inside = [tile for tile in tiles if max(tile) < 2**z]
+        if not inside:
+            continue
+        order = tuple(sorted(endings, key=lambda e: suffixes.index(e.lower())))
+        tree = TileTree(root, z, np.unique(np.array(inside, np.int64), axis=0), order, 0)
+        path = tree.path_of(*tree.tiles[0].tolist())
+        assert path is not None
+        found.append(replace(tree, side=read_picture(path).pixels.shape[0]))
+    return found
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Return the folders in a folder whose names are numbers, as numbers."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            int(entry.name)
+            for entry in entries
+            if entry.name.isdecimal() and str(int(entry.name)) == entry.name and entry.is_dir()
+        )
+
+
+class TreeDataset:
+    """A tile tree that can be read as what rasterio opens: red, green, blue, alpha.
+
+    Only what a scene asks for is here. Tiles that are missing are transparent.
+    """
+
+    driver = "XYZ tiles"
+    count = 4
+    dtypes = ("uint8",) * 4
+    colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    nodatavals = (None,) * 4
+    mask_flag_enums = ([MaskFlags.per_dataset, MaskFlags.alpha],) * 4
+
+    def __init__(self, tree: TileTree) -> None:
+        self.tree = tree
+        self.files: list[str] = []
+        columns, rows = tree.extent
+        self.width, self.height = columns * tree.side, rows * tree.side
+        self.shape = (self.height, self.width)
+        self.crs = CRS.from_epsg(3857)
+        size = 2 * HALF_WORLD / 2**tree.zoom
+        column, row = tree.first
+        corner = Affine.translation(column * size - HALF_WORLD, HALF_WORLD - row * size)
+        self.transform = corner @ Affine.scale(size / tree.side, -size / tree.side)
+        self._there = {(int(x), int(y)) for x, y in tree.tiles}
+        self._tile = functools.lru_cache(KEPT_TILES)(self._decode)
+
+    def __enter__(self) -> TreeDataset:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the decoded tiles."""
+        self._tile.cache_clear()
+
+    def tags(self, *_: Any, **__: Any) -> dict[str, str]:
+        """Return what the file says of itself: nothing."""
+        return {}
+
+    def read(
+        self,
+        bands: int | list[int],
+        window: Window | None = None,
+        out_shape: tuple[int, ...] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> NDArray[np.uint8]:
+        """Read bands, uint8 [B,h,w], or [h,w] for one number.
+
+        Where fewer pixels are wanted than there are, they are picked, or the mean of the opaque
+        ones among each square of them with `Resampling.average`.
+
+        Raises:
+            DataError: A tile is broken or of another size.
+        """
+        window = window or Window(0, 0, self.width, self.height)
+        top, left, height, width = (
+            round(v) for v in (window.row_off, window.col_off, window.height, window.width)
+        )
+        tall, wide = (height, width) if out_shape is None else out_shape[-2:]
+        if resampling == Resampling.average and (tall, wide) != (height, width):
+            pixels = self._pixels(top + np.arange(height), left + np.arange(width))
+            pixels = _mean(pixels, height // tall, width // wide)
+        else:
+            rows = top + ((np.arange(tall) + 0.5) * height / tall).astype(np.intp)
+            columns = left + ((np.arange(wide) + 0.5) * width / wide).astype(np.intp)
+            pixels = self._pixels(rows, columns)
+        chosen = pixels.transpose(2, 0, 1)[np.asarray(bands) - 1]
+        return np.ascontiguousarray(chosen)
+
+    def _pixels(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return the pixels of some rows and columns, both rising, uint8 [h,w,4]."""
+        side, (first_x, first_y) = self.tree.side, self.tree.first
+        found = np.zeros((len(rows), len(columns), 4), np.uint8)
+        for down in np.unique(rows // side):
+            inside_rows = np.flatnonzero(rows // side == down)
+            for along in np.unique(columns // side):
+                place = first_x + int(along), first_y + int(down)
+                if place not in self._there:
+                    continue
+                inside = np.flatnonzero(columns // side == along)
+                tile = self._tile(*place)
+                part = tile[(rows[inside_rows] % side)[:, None], (columns[inside] % side)[None]]
+                found[inside_rows[:, None], inside[None]] = part
+        return found
+
+    def _decode(self, column: int, row: int) -> NDArray[np.uint8]:
+        path = self.tree.path_of(column, row)
+        if path is None:
+            raise OSError(f"the tile {self.tree.zoom}/{column}/{row} has gone")
+        picture = read_picture(path)
+        height, width, _ = picture.pixels.shape
+        if (height, width) != (self.tree.side, self.tree.side):
+            raise DataError(
+                f"has {width} x {height} pixels, but other tiles {self.tree.side}",
+                where=path,
+                remedy="Give all tiles one size.",
+            )
+        opaque = np.full((height, width), 255, np.uint8)
+        return np.dstack([picture.pixels, opaque if picture.alpha is None else picture.alpha])
+
+
+def _mean(pixels: NDArray[np.uint8], down: int, along: int) -> NDArray[np.uint8]:
+    """Return the mean of the pixels of each square that are not transparent."""
+    height, width, _ = pixels.shape
+    squares = pixels.reshape(height // down, down, width // along, along, 4).astype(np.float32)
+    opaque = squares[..., 3:] > 0
+    count = opaque.sum((1, 3))
+    means: NDArray[np.float32] = (squares * opaque).sum((1, 3)) / np.maximum(count, 1)
+    return np.rint(means).astype(np.uint8)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+
+from sat2map.errors import DataError, UsageError
+from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.source import Scene
+from sat2map.raster.translate import translate_raster
+
+from .conftest import MakeModel, MakeScene, noise, smooth
+
+SMALL = SceneOptions(window=64, overlap=16)
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+
+
+@pytest.fixture
+def lay(make_scene: MakeScene, tmp_path: Path) -> Any:
+    """Return a writer of scenes into one folder, `right` and `down` pixels from a corner."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+
+    def write(
+        name: str, pixels: NDArray[Any], right: float, down: float, size: float = 1, **options: Any
+    ) -> Path:
+        place = {"crs": "EPSG:32633"} | options.pop("georeference", {})
+        transform = Affine(size, 0, 500_000 + right, 0, -size, 5_000_000 - down)
+        path = make_scene(pixels, name, georeference={"transform": transform} | place, **options)
+        path.rename(folder / name)
+        return folder
+
+    return write
+
+
+def everything(folder: Path, **reading: Any) -> tuple[Any, Any]:
+    with Scene(folder, 3, Reading(**reading)) as scene:
+        return scene.read(0, 0, scene.grid.height, scene.grid.width)
+
+
+def test_scenes_side_by_side_are_the_scene_they_were_cut_from(
+    lay: Any, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Overlapping by different widths, and one of them missing."""
+    pixels = noise(120, 160)
+    lay("a.tif", pixels[:70, :90], 0, 0)
+    lay("b.tif", pixels[:70, 83:], 83, 0)
+    folder = lay("c.tif", pixels[50:, :100], 0, 50)
+    translate_raster(folder, tmp_path / "map.tif", make_model(), SMALL)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.bounds == (500_000, 4_999_880, 500_160, 5_000_000)
+        found, mask = file.read().transpose(1, 2, 0), file.dataset_mask() > 0
+    there = np.ones((120, 160), bool)
+    there[70:, 100:] = False
+    assert np.array_equal(mask, there)
+    assert np.array_equal(found[there], pixels[there])
+    assert not found[~there].any()
+
+
+def test_later_names_lie_on_top_in_natural_order(lay: Any) -> None:
+    for name in ("2.tif", "10.tif", "1.tif"):
+        folder = lay(name, np.full((9, 9, 3), int(name[:-4]), np.uint8), 0, 0)
+    assert (everything(folder)[0] == 10).all()
+
+
+def test_what_has_no_value_shows_what_lies_below(lay: Any) -> None:
+    """Each scene says in its own way what is empty; one nodata value alone needs all bands."""
+    below, above = noise(40, 40, seed=1) // 2 + 9, noise(40, 40, seed=2) // 2 + 9
+    above[5:9, 5:9] = 255
+    above[20, 20, :2] = 255
+    lay("a.tif", below, 0, 0)
+    folder = lay("b.tif", above, 0, 0, nodata=255)
+    pixels, valid = everything(folder)
+    expected = above.copy()
+    expected[5:9, 5:9] = below[5:9, 5:9]
+    assert np.array_equal(pixels, expected)
+    assert valid.all()
+    shown = np.zeros((40, 40), bool)
+    shown[10:30, 12:33] = True
+    folder = lay("c.tif", noise(40, 40, seed=3), 0, 0, mask=shown)
+    pixels, valid = everything(folder)
+    assert np.array_equal(pixels, np.where(shown[..., None], noise(40, 40, seed=3), expected))
+    assert valid.all()
+
+
+def test_clear_pixels_show_what_lies_below(lay: Any) -> None:
+    one, two = noise(30, 30, seed=1), noise(30, 30, seed=2)
+    left, right = (np.zeros((30, 30), np.uint8) for _ in range(2))
+    left[:, :18], right[:, 12:25] = 255, 255
+    lay("a.tif", np.dstack([one, left]), 0, 0, colours=RGBA)
+    folder = lay("b.tif", np.dstack([two, right]), 0, 0, colours=RGBA)
+    pixels, valid = everything(folder)
+    assert np.array_equal(valid, (left | right) > 0)
+    assert np.array_equal(pixels[right > 0], two[right > 0])
+    assert np.array_equal(pixels[:, :12], one[:, :12])
+
+
+def test_infrared_that_is_called_alpha_hides_nothing(lay: Any) -> None:
+    four = np.dstack([noise(30, 30), noise(30, 30, 1, seed=9)])
+    four[3, 4, 3] = 0
+    folder = lay("a.tif", four, 0, 0, colours=RGBA)
+    pixels, valid = everything(folder)
+    assert valid.all()
+    assert np.array_equal(pixels, four[..., :3])
+    assert np.array_equal(everything(folder, bands=(4, 1, 2))[0], four[..., [3, 0, 1]])
+
+
+def test_scenes_on_other_pixels_lie_where_they_lay(lay: Any) -> None:
+    """Coarser ones are interpolated on the finest one's pixels, half a pixel is moved."""
+    pixels = smooth(100, 200)
+    lay("a.tif", pixels[:, :100], 0, 0)
+    coarse = pixels[:, 100:].reshape(50, 2, 50, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    folder = lay("b.tif", coarse, 100, 0, size=2)
+    found, valid = everything(folder)
+    assert found.shape == (100, 200, 3)
+    assert valid.all()
+    assert np.array_equal(found[:, :100], pixels[:, :100])
+    assert np.abs(found[:, 100:].astype(int) - pixels[:, 100:]).mean() < 2
+
+
+def test_values_are_stretched_over_the_whole_mosaic(lay: Any) -> None:
+    ramp = np.linspace(100, 3000, 60 * 80).reshape(60, 80, 1).repeat(3, 2).astype(np.uint16)
+    lay("a.tif", ramp[:30], 0, 0, nodata=0)
+    folder = lay("b.tif", ramp[30:], 0, 30, nodata=0)
+    pixels, _ = everything(folder)
+    low, high = np.percentile(ramp, (2, 98))
+    assert np.abs(pixels - np.clip((ramp - low) / (high - low) * 255, 0, 255)).max() <= 1
+
+
+def test_a_mosaic_much_finer_than_the_model_is_thinned(
+    lay: Any, make_model: MakeModel, tmp_path: Path
+) -> None:
+    pixels = smooth(300, 600)
+    lay("a.tif", pixels[:, :310], 0, 0)
+    folder = lay("b.tif", pixels[:, 290:], 290, 0)
+    options = replace(SMALL, resolution="model")
+    translate_raster(folder, tmp_path / "map.tif", make_model((6.0, 6.0)), options)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found = file.read().transpose(1, 2, 0)
+    means = pixels.reshape(50, 6, 100, 6, 3).mean((1, 3))
+    assert np.abs(found - means).max() < 12
+    assert np.abs(found - means).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ({"georeference": {"crs": "EPSG:32632"}}, "has another coordinate reference system"),
+        ({"georeference": {"transform": Affine.identity()}}, "has no coordinates"),
+        ({"georeference": {"transform": Affine(1, 0, 5, 0, 1, 0)}}, "lies south up"),
+        ({"georeference": {"transform": Affine.rotation(9)}}, "is rotated"),
+        ({"pixels": noise(9, 9, 4)}, "has other bands than a.tif"),
+        ({"pixels": noise(9, 9).astype(np.uint16)}, "has other bands than a.tif: uint16"),
+    ],
+)
+def test_scenes_that_do_not_go_together(lay: Any, what: dict[str, Any], line: str) -> None:
+    lay("a.tif", noise(9, 9), 0, 0)
+    folder = lay(
+        "b.tif",
+        what.get("pixels", noise(9, 9)),
+        9,
+        0,
+        **{key: value for key, value in what.items() if key != "pixels"},
+    )
+    with pytest.raises(DataError, match=rf"b\.tif: .*{line}"):
+        everything(folder)
+
+
+def test_a_corrupt_scene_among_good_ones(
+    lay: Any, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sat2map.raster.gdal.PAUSES", (0,))
+    lay("a.tif", noise(64, 64), 0, 0)
+    folder = lay("b.tif", noise(64, 64), 64, 0, compress="lzw")
+    content = bytearray((folder / "b.tif").read_bytes())
+    content[3000:6000] = b"\xff" * 3000
+    (folder / "b.tif").write_bytes(content)
+    with pytest.raises(DataError, match="scenes: cannot be read"):
+        translate_raster(folder, tmp_path / "map.tif", make_model(), SMALL)
+    assert not (tmp_path / "map.tif").exists()
+    (folder / "b.tif").write_text("no raster")
+    with pytest.raises(DataError, match=r"b\.tif: cannot be read"):
+        translate_raster(folder, tmp_path / "map.tif", make_model(), SMALL)
+
+
+def test_a_map_is_not_put_among_its_scenes(lay: Any, make_model: MakeModel, tmp_path: Path) -> None:
+    folder = lay("a.tif", noise(9, 9), 0, 0)
+    before = (folder / "a.tif").read_bytes()
+    os.link(folder / "a.tif", tmp_path / "hard.tif")
+    for target, line in (
+        (folder / "a.tif", "is the input itself"),
+        (tmp_path / "hard.tif", "is the input itself"),
+        (folder / "map.tif", "lies in the input's folder"),
+    ):
+        with pytest.raises(UsageError, match=line):
+            translate_raster(folder, target, make_model(), SMALL)
+    assert (folder / "a.tif").read_bytes() == before
+
+
+def test_hundreds_of_scenes_are_not_open_at_once(lay: Any, tmp_path: Path) -> None:
+    """Files are opened where they are read, and only so many stay open."""
+    folder = lay("0.tif", noise(4, 4), 0, 0)
+    for i in range(1, 600):
+        path = folder / f"{i}.tif"
+        shutil.copy(folder / "0.tif", path)
+        with rasterio.open(path, "r+") as file:
+            file.transform = Affine(1, 0, 500_000 + 4 * i, 0, -1, 5_000_000)
+    with Scene(folder, 3) as scene:
+        pixels, valid = scene.read(0, 0, 4, 2400)
+        held = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+    assert np.array_equal(pixels, np.tile(noise(4, 4), (1, 600, 1)))
+    assert valid.all()
+    assert held < 550

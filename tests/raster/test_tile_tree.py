@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+
+from sat2map.errors import DataError
+from sat2map.raster.grid import ground_resolution
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.source import Scene
+from sat2map.raster.tile_tree import find_trees
+from sat2map.raster.translate import translate_raster
+from sat2map.raster.view import View
+
+from .conftest import MakeModel, noise, smooth
+
+SMALL = SceneOptions(window=64, overlap=16)
+
+
+def cut(
+    root: Path, pixels: NDArray[np.uint8], zoom: int, column: int, row: int, side: int = 32
+) -> Path:
+    """Cut a picture, uint8 [H,W,C], into the tiles of a tree, the first of them as given."""
+    for top in range(0, pixels.shape[0], side):
+        for left in range(0, pixels.shape[1], side):
+            path = root / f"{zoom}/{column + left // side}/{row + top // side}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[top : top + side, left : left + side]).save(path)
+    return root
+
+
+def test_tiles_are_the_raster_they_were_cut_from(make_model: MakeModel, tmp_path: Path) -> None:
+    pixels = noise(96, 128)
+    root = cut(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
+    (root / "18/140801/86017.png").unlink()
+    (root / "18/notes.txt").write_text("no tile")
+    (root / "legend.png").write_text("no tile")
+    translate_raster(root, tmp_path / "map.tif", make_model(None), SMALL)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found, mask = file.read().transpose(1, 2, 0), file.dataset_mask() > 0
+        assert file.crs.to_epsg() == 3857
+        west, north = file.transform @ (0, 0)
+    there = np.ones((96, 128), bool)
+    there[32:64, 32:64] = False
+    assert np.array_equal(mask, there)
+    assert np.array_equal(found[there], pixels[there])
+    size = 2 * np.pi * 6_378_137 / 2**18
+    assert (west, north) == pytest.approx(
+        (140_800 * size - np.pi * 6_378_137, np.pi * 6_378_137 - 86_016 * size), abs=1e-6
+    )
+
+
+def test_the_place_on_earth_is_that_of_web_maps(tmp_path: Path) -> None:
+    """At zoom 1 the tile 1/0 is the north-east quarter of the world."""
+    root = cut(tmp_path / "tiles", noise(32, 32), 1, 1, 0)
+    with Scene(root, 3) as scene:
+        assert scene.grid.transform @ (0, 32) == pytest.approx((0, 0), abs=1e-6)
+        assert scene.grid.transform @ (32, 0) == pytest.approx((20037508.34, 20037508.34))
+
+
+def test_the_scale_is_that_of_the_ground(tmp_path: Path) -> None:
+    root = cut(tmp_path / "tiles", noise(256, 256), 18, 140_800, 86_016, side=256)
+    with Scene(root, 3) as scene:
+        ground = ground_resolution(scene.grid)
+    assert ground is not None
+    assert ground[0] == pytest.approx(0.597 * np.cos(np.radians(52.5)), rel=0.01)
+
+
+def test_the_finest_zoom_is_read_unless_another_is_named(tmp_path: Path) -> None:
+    root = cut(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
+    cut(root, noise(64, 64), 6, 6, 8)
+    assert [tree.zoom for tree in find_trees(root)] == [5, 6]
+    for name, side in (
+        (root, 64),
+        (f"{root}/{{z}}/{{x}}/{{y}}.png", 64),
+        (f"{root}/5/{{x}}/{{y}}.png", 32),
+    ):
+        with Scene(name, 3) as scene:
+            assert scene.grid.height == side, name
+
+
+def test_jpeg_and_transparent_tiles(tmp_path: Path) -> None:
+    root, pixels = tmp_path / "tiles", smooth(32, 64)
+    clear = np.full((32, 32, 1), 255, np.uint8)
+    clear[:9] = 0
+    cut(root, np.dstack([pixels[:, :32], clear]), 9, 100, 100)
+    (root / "9/101").mkdir()
+    Image.fromarray(pixels[:, 32:]).save(root / "9/101/100.jpg", quality=95)
+    with Scene(root, 3) as scene:
+        found, valid = scene.read(0, 0, 32, 64)
+        view, _ = View(scene, 8, 16).read(0, 0, 8, 16)
+    assert np.array_equal(valid[:, :32], clear[..., 0] > 0)
+    assert valid[:, 32:].all()
+    assert np.abs(found[valid].astype(int) - pixels[valid]).mean() < 2
+    assert np.abs(view[3:] - pixels.reshape(8, 4, 16, 4, 3).mean((1, 3))[3:]).mean() < 8
+
+
+def test_any_window_is_the_same_piece(tmp_path: Path) -> None:
+    root, pixels = tmp_path / "tiles", noise(96, 96)
+    cut(root, pixels, 10, 7, 8)
+    with Scene(root, 3) as scene:
+        for row, column, height, width in ((0, 0, 1, 1), (31, 30, 3, 40), (95, 0, 1, 96)):
+            found, _ = scene.read(row, column, height, width)
+            assert np.array_equal(found, pixels[row:, column:][:height, :width])
+        half, _ = scene.read(3, 5, 20, 11, factor=2)
+    means = pixels[6:46, 10:32].reshape(20, 2, 11, 2, 3).mean((1, 3))
+    assert np.abs(half - means).max() <= 0.5
+
+
+def test_tiles_that_touch_each_other_are_one_part(tmp_path: Path) -> None:
+    root = cut(tmp_path / "tiles", noise(64, 64), 8, 10, 10)
+    cut(root, noise(32, 32), 8, 12, 12)  # touches the others at a corner
+    cut(root, noise(32, 96), 8, 20, 3)
+    (tree,) = find_trees(root)
+    parts = [sorted(map(tuple, part.tiles.tolist())) for part in tree.parts()]
+    assert sorted(parts) == [
+        [(10, 10), (10, 11), (11, 10), (11, 11), (12, 12)],
+        [(20, 3), (21, 3), (22, 3)],
+    ]
+    assert sum(1 for _ in tree.parts()) == 2
+
+
+def test_tiles_that_cannot_be_used(tmp_path: Path) -> None:
+    root = cut(tmp_path / "tiles", noise(32, 64), 8, 10, 10)
+    Image.fromarray(noise(16, 16)).save(root / "8/11/10.png")
+    line = r"11.10\.png: has 16 x 16 pixels, but other tiles 32"
+    with pytest.raises(DataError, match=line), Scene(root, 3) as scene:
+        scene.read(0, 0, 32, 64)
+    (root / "8/11/10.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"11.10\.png: is not a PNG"), Scene(root, 3) as scene:
+        scene.read(0, 0, 32, 64)
+    for pattern in (f"{tmp_path}/no/{{z}}/{{x}}/{{y}}.png", f"{root}/9/{{x}}/{{y}}.png"):
+        with pytest.raises(DataError, match="there are no such tiles"):
+            find_trees(pattern)
+    with pytest.raises(DataError, match="is no pattern of tiles"):
+        find_trees(f"{root}/{{x}}.png")
