@@ -15,7 +15,7 @@ MOST_LINES = 420
 
 LAYERS = (
     {"errors"},
-    {"whole", "legend", "recipe", "objectives", "progress"},
+    {"whole", "legend", "recipe", "objectives", "progress", "signals"},
     {"networks", "translation.tiling", "card"},
     {"model", "data"},
     {"translation", "calibration"},

@@ -436,7 +436,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(whole, "_flush", full)
+    monkeypatch.setattr(whole, "flush", full)
     done = sat2map("translate", photo, out / "map.png", "--model", model)
     assert done.code == 1
     done.one_line_about("map.png", "No space left", "Free some space")

@@ -149,7 +149,10 @@ def translate(
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="The map: .tif, .png, .jpg (or .webp); or a folder."),
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The map: .tif, .png, .jpg, .pmtiles, .mbtiles, DIR/{z}/{x}/{y}.png; or a folder.",
+        ),
     ],
     model: Annotated[Path, typer.Option(help="Model folder.")],
     bands: Annotated[
@@ -179,6 +182,12 @@ def translate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write source and result side by side.")
     ] = False,
+    attribution: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Scene: whom showing the map must name.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Scene: go on with what an interrupted run left.")
+    ] = False,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger pictures; scenes may be of any size.")
     ] = 500_000_000,
@@ -201,6 +210,8 @@ def translate(
         published=as_published,
         seed=seed,
         compare=compare,
+        resume=resume,
+        attribution=attribution,
     )
     pixels = kind_of(source, target) == "scene"
     with Progress("translating", quiet=quiet, pixels=pixels) as progress:

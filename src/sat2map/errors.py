@@ -80,6 +80,20 @@ class OutputError(Sat2mapError):
     """An output that cannot be written."""
 
 
+class StoppedError(Sat2mapError):
+    """A signal asked long work to stop; what is finished is kept.
+
+    Args:
+        what: What was stopped, without a full stop at the end.
+        where: The output concerned.
+        signal: The signal's number.
+    """
+
+    def __init__(self, what: str, *, where: Path, signal: int) -> None:
+        super().__init__(what, where=where, remedy="Go on with the same command and --resume.")
+        self.exit_code = 128 + signal
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Turn what the operating system says while writing to `path` into an `OutputError`."""

@@ -30,9 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield aside
-            _flush(aside)
+            flush(aside)
             aside.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -58,9 +58,9 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             aside.mkdir(parents=True)
             yield aside
             for file in aside.rglob("*"):
-                _flush(file)
+                flush(file)
             _swap(aside, path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -85,7 +85,7 @@ def _swap(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Have the operating system put a file or a folder's entries on the disk."""
     if os.name == "nt":  # pragma: no cover - Windows cannot open folders this way
         return

@@ -11,7 +11,7 @@ from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
 from sat2map.raster.gdal import is_address, open_dataset
 from sat2map.raster.opening import scenes_in
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.sink import SUFFIXES
+from sat2map.raster.sink import KINDS
 from sat2map.raster.source import grid_of
 from sat2map.raster.tile_tree import find_trees
 from sat2map.raster.translate import translate_raster
@@ -39,7 +39,7 @@ def kind_of(source: str | Path, target: Path) -> Kind:
         return "scene"
     path = Path(source)
     if path.is_dir():
-        return "scene" if target.suffix.lower() in SUFFIXES else "folder"
+        return "scene" if target.suffix.lower() in KINDS else "folder"
     return "scene" if is_scene(path) else "picture"
 
 

@@ -48,6 +48,8 @@ class SceneOptions:
         compare: Also write scene and map side by side, as NAME.compare.SUFFIX.
         window: Side of the windows, in pixels that the network sees.
         overlap: What neighbouring windows share.
+        resume: Go on with what an interrupted run left.
+        attribution: Whom those who show the map are to name.
     """
 
     reading: Reading = field(default_factory=Reading)
@@ -58,6 +60,8 @@ class SceneOptions:
     compare: bool = False
     window: int = WINDOW
     overlap: int = OVERLAP
+    resume: bool = False
+    attribution: str | None = None
 
 
 def scene_reading(

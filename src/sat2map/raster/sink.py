@@ -1,239 +1,121 @@
-"""Writing a map block by block, and what the file's name asks for in the end.
+"""What an output's name asks for, and how it is made of the finished strips.
 
-The blocks go to a tiled GeoTIFF beside the output. From it GDAL makes the final file, which
-appears under its name when it is whole.
+It is made in the folder of the unfinished map and gets its name when it is whole.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
-import warnings
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from sat2map.errors import UsageError
+from sat2map.errors import OutputError, StoppedError, UsageError
+from sat2map.raster.archives import (
+    About,
+    Encoded,
+    encode,
+    pmtiles_order,
+    write_mbtiles,
+    write_pmtiles,
+    write_tree,
+)
 from sat2map.raster.grid import Grid
-from sat2map.whole import whole_file, write_text
-
-TILE = 256
-"""Blocks that start at multiples of this are written once; others cost room and time."""
+from sat2map.raster.pyramid import tiles
+from sat2map.raster.strips import TILE, Form, Strips, opened, writing
+from sat2map.signals import StopRequest
+from sat2map.whole import flush, write_text
 
 COG_TILE = 512
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
-SUFFIXES = TIFF_SUFFIXES | JPEG_SUFFIXES | {".png"}
 JPEG_SIDE = 65_500
 
+Kind = Literal["tiff", "png", "jpeg", "pmtiles", "mbtiles", "folder"]
 
-class Sink:
-    """A map that is being written.
+KINDS: dict[str, Kind] = {
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".pmtiles": "pmtiles",
+    ".mbtiles": "mbtiles",
+}
+TREE = ("{z}", "{x}", "{y}.png")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What an output is to be, by its name.
+
+    Attributes:
+        path: The file, or the folder of a tree of tiles.
+        kind: What becomes of it.
+    """
+
+    path: Path
+    kind: Kind
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it is a pyramid of tiles."""
+        return self.kind in ("pmtiles", "mbtiles", "folder")
+
+
+def named(output: Path) -> Named:
+    """Return what an output is to be.
 
     Args:
-        path: The file of the blocks.
-        grid: The map's grid.
-        mask: How it is said where there is no map: not at all, as a mask, or as an alpha band.
-        flat: Whether the map has few colours.
-    """
-
-    def __init__(
-        self, path: Path, grid: Grid, *, mask: Literal["none", "mask", "alpha"], flat: bool
-    ) -> None:
-        self._mask = mask
-        self._written: list[tuple[Window, int]] = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            self._dataset: Any = rasterio.open(
-                path,
-                "w",
-                driver="GTiff",
-                width=grid.width,
-                height=grid.height,
-                count=4 if mask == "alpha" else 3,
-                dtype="uint8",
-                crs=grid.crs,
-                transform=grid.transform if grid.georeferenced else None,
-                photometric="rgb",
-                alpha="yes" if mask == "alpha" else "no",
-                tiled=True,
-                blockxsize=TILE,
-                blockysize=TILE,
-                compress="deflate",
-                predictor=1 if flat else 2,
-                bigtiff="if_safer",
-            )
-
-    def write(
-        self, row: int, column: int, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]
-    ) -> None:
-        """Write a block, uint8 [h,w,3], and of which pixels there is a map, bool [h,w]."""
-        height, width, _ = pixels.shape
-        window = Window(column, row, width, height)
-        opaque = valid.astype(np.uint8) * 255
-        shown = np.where(valid[..., None], pixels, np.uint8(0))
-        if self._mask == "alpha":
-            shown = np.dstack([shown, opaque])
-        self._dataset.write(shown.transpose(2, 0, 1), window=window)
-        if self._mask == "mask":
-            self._dataset.write_mask(opaque, window=window)
-        self._written.append((window, _checksum(shown, opaque if self._mask == "mask" else None)))
-
-    def close(self, tags: Mapping[str, str]) -> None:
-        """Finish the file."""
-        self._dataset.update_tags(**tags)
-        self._dataset.close()
-
-    def check(self, path: Path) -> None:
-        """Compare what a file holds with what was written.
-
-        GDAL does not always notice when a disk is full.
-
-        Raises:
-            OSError: It holds something else.
-        """
-        with _opened(path) as file:
-            for window, expected in self._written:
-                found = file.read(window=window).transpose(1, 2, 0)
-                mask = file.dataset_mask(window=window) if self._mask == "mask" else None
-                if _checksum(found, mask) != expected:
-                    raise OSError(errno.EIO, "what was written cannot be read back")
-
-    def abandon(self) -> None:
-        """Close the file, whatever its state."""
-        with _quiet():
-            try:
-                self._dataset.close()
-            except (RasterioError, CPLE_BaseError):
-                logging.getLogger(__name__).debug("an abandoned file did not close")
-
-
-@contextmanager
-def whole_map(
-    path: Path, grid: Grid, *, masked: bool, flat: bool, tags: Mapping[str, str]
-) -> Iterator[Sink]:
-    """Yield where to write a map; on success it becomes `path`.
-
-    Args:
-        path: .tif or .tiff for a Cloud Optimized GeoTIFF with overviews, an internal mask and
-            the grid's georeference; .png, .jpg or .jpeg for a picture with a world file.
-        grid: The map's grid.
-        masked: Whether some pixels may hold no map.
-        flat: Whether the map has few colours, none of which may be mixed in the overviews.
-        tags: What a GeoTIFF says of its making.
+        output: NAME.tif, .png, .jpg, .pmtiles or .mbtiles, or DIR/{z}/{x}/{y}.png.
 
     Raises:
-        UsageError: The name asks for something else, or the map is too large for it.
-        OutputError: The place is not writable or the disk is full.
+        UsageError: The name says nothing that is known.
     """
-    check_name(path, grid)
-    # GDAL's PNG driver takes an alpha band but no mask, its JPEG driver neither.
-    suffix = path.suffix.lower()
-    mask: Literal["none", "mask", "alpha"] = "none"
-    if masked and suffix not in JPEG_SUFFIXES:
-        mask = "mask" if suffix in TIFF_SUFFIXES else "alpha"
-    with whole_file(path) as aside:
-        blocks = aside.with_name(f"{aside.stem}.blocks.tif")
-        try:
-            with _writing():
-                sink = Sink(blocks, grid, mask=mask, flat=flat)
-                try:
-                    yield sink
-                    sink.close(tags)
-                except BaseException:
-                    sink.abandon()
-                    raise
-                _finish(sink, blocks, aside, path, grid, flat=flat)
-        finally:
-            for file in path.parent.iterdir():  # GDAL's own files aside may be there too
-                if file.name.startswith(aside.stem) and file != aside:
-                    file.unlink()
+    if output.parts[-3:] == TREE:
+        if len(output.parts) > 3:
+            return Named(Path(*output.parts[:-3]), "folder")
+    elif output.suffix.lower() in KINDS:
+        return Named(output, KINDS[output.suffix.lower()])
+    raise UsageError(
+        "is not a name for the map of a scene",
+        where=output,
+        remedy="End it in .tif, in .pmtiles, .mbtiles or /{z}/{x}/{y}.png for tiles, or in .png "
+        "or .jpg for a picture with a world file.",
+    )
 
 
-def check_name(path: Path, grid: Grid | None = None) -> None:
-    """Refuse a name that no map can be written under.
+def check_room(output: Named, grid: Grid) -> None:
+    """Refuse what cannot be written, before anything is translated.
 
     Raises:
-        UsageError: The suffix is not known, or the grid is too large for it.
+        UsageError: The map is too large for its kind.
+        OutputError: There is a folder of tiles already.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if output.kind == "jpeg" and max(grid.height, grid.width) > JPEG_SIDE:
         raise UsageError(
-            "is not a name for the map of a scene",
-            where=path,
-            remedy="End it in .tif, or in .png or .jpg for a picture with a world file.",
+            f"{output.path.suffix} holds at most {JPEG_SIDE} pixels a side",
+            where=output.path,
+            remedy="Write a .tif.",
         )
-    if suffix in JPEG_SUFFIXES and grid is not None and max(grid.height, grid.width) > JPEG_SIDE:
-        raise UsageError(
-            f"{suffix} holds at most {JPEG_SIDE} pixels a side", where=path, remedy="Write a .tif."
-        )
+    path = output.path
+    if (
+        output.kind == "folder"
+        and path.exists()
+        and not (path.is_dir() and not any(path.iterdir()))
+    ):
+        raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
 
 
 def world_file_of(path: Path) -> Path:
     """Return the name of a picture's world file: first and last letter of the suffix, and w."""
     suffix = path.suffix
     return path.with_suffix(f"{suffix[:2]}{suffix[-1]}w")
-
-
-def _finish(sink: Sink, blocks: Path, aside: Path, path: Path, grid: Grid, *, flat: bool) -> None:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        rasterio.shutil.copy(
-            blocks,
-            aside,
-            driver="COG",
-            compress="deflate",
-            predictor="no" if flat else "yes",
-            blocksize=COG_TILE,
-            overviews="auto",
-            overview_resampling="nearest" if flat else "average",
-            overview_compress="deflate",
-            bigtiff="if_safer",
-            num_threads="all_cpus",
-        )
-        sink.check(aside)
-        with _opened(aside) as file:
-            levels = range(len(file.overviews(1)))
-        for level in levels:
-            _decode(aside, overview_level=level)
-        return
-    options = {"quality": 95} if suffix in JPEG_SUFFIXES else {}
-    driver = "JPEG" if suffix in JPEG_SUFFIXES else "PNG"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        sink.check(blocks)
-        rasterio.shutil.copy(blocks, aside, driver=driver, **options)
-        _decode(aside)
-    if grid.georeferenced:
-        write_text(world_file_of(path), world_file(grid))
-
-
-def _opened(path: Path, **options: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, **options)
-
-
-def _decode(path: Path, **options: Any) -> None:
-    """Read all of a file, which fails where it is not whole."""
-    with _opened(path, **options) as file:
-        for row in range(0, file.height, TILE):
-            file.read(window=Window(0, row, file.width, min(TILE, file.height - row)))
-
-
-def _checksum(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> int:
-    checksum = zlib.crc32(pixels.tobytes())
-    return checksum if mask is None else zlib.crc32(mask.tobytes(), checksum)
 
 
 def world_file(grid: Grid) -> str:
@@ -243,26 +125,155 @@ def world_file(grid: Grid) -> str:
     return "".join(f"{value!r}\n" for value in map(float, (a, d, b, e, *centre)))
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Turn what GDAL says of a file that it cannot write into an `OSError`."""
-    try:
-        with _quiet():
-            yield
-    except (RasterioError, CPLE_BaseError) as error:
-        detail: BaseException = error
-        while detail.__cause__ is not None:
-            detail = detail.__cause__
-        raise OSError(errno.EIO, str(detail).splitlines()[0]) from error
+def write_raster(
+    strips: Strips, folder: Path, output: Named, tags: Mapping[str, str], stop: StopRequest
+) -> None:
+    """Make a Cloud Optimized GeoTIFF, or a picture with a world file, of all strips.
+
+    Args:
+        strips: The map.
+        folder: Where it is made, on the same disk as `output`.
+        output: What it becomes.
+        tags: What a GeoTIFF says of its making.
+        stop: Where a signal says to stop.
+
+    Raises:
+        OSError: The disk is full.
+        StoppedError: A signal asked to stop.
+    """
+    aside = folder / f"whole.{uuid.uuid4().hex[:8]}{output.path.suffix}"
+    flat, grid = strips.layout.legend is not None, strips.layout.grid
+    form: Form = "mask"
+    options: dict[str, object] = {
+        "driver": "COG",
+        "compress": "deflate",
+        "predictor": "no" if flat else "yes",
+        "blocksize": COG_TILE,
+        "overviews": "auto",
+        "overview_resampling": "mode" if flat else "average",
+        "overview_compress": "deflate",
+        "bigtiff": "if_safer",
+        "num_threads": "all_cpus",
+    }
+    if output.kind == "png":
+        form, options = "alpha", {"driver": "PNG"}
+    if output.kind == "jpeg":
+        form, options = "colours", {"driver": "JPEG", "quality": 95}
+
+    def make() -> None:
+        with writing():
+            virtual = strips.whole(form, tags if output.kind == "tiff" else None)
+            rasterio.shutil.copy(virtual, aside, **options)
+            _compare(aside, virtual if output.kind != "jpeg" else None)
+            if output.kind == "tiff":
+                with opened(aside) as file:
+                    levels = range(len(file.overviews(1)))
+                for level in levels:
+                    _compare(aside, None, overview_level=level)
+
+    interruptible(make, output.path, stop)
+    if output.kind != "tiff" and grid.georeferenced:
+        write_text(world_file_of(output.path), world_file(grid))
+    give_name(aside, output.path)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep GDAL's own lines out of the user's sight; what counts is raised."""
-    speaker = logging.getLogger("rasterio")
-    level = speaker.level
-    speaker.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        speaker.setLevel(level)
+def write_tiles(
+    strips: Strips, folder: Path, output: Named, about: About, stop: StopRequest
+) -> None:
+    """Make a pyramid of tiles of all strips.
+
+    Args:
+        strips: The map.
+        folder: Where it is made, on the same disk as `output`.
+        output: What it becomes.
+        about: What the pyramid says of itself.
+        stop: Where a signal says to stop.
+
+    Raises:
+        OSError: The disk is full.
+        StoppedError: A signal asked to stop.
+    """
+    aside = folder / f"whole.{uuid.uuid4().hex[:8]}{output.path.suffix}"
+    order = pmtiles_order() if output.kind == "pmtiles" else None
+
+    def encoded() -> Iterator[Encoded]:
+        for zoom, x, y, tile in tiles(strips, about.pyramid, order):
+            _heed(stop, output.path)
+            yield zoom, x, y, encode(tile, strips.layout.legend)
+
+    write = {"pmtiles": write_pmtiles, "mbtiles": write_mbtiles}.get(output.kind, write_tree)
+    with writing():
+        write(encoded(), about, aside)
+    give_name(aside, output.path)
+
+
+def interruptible(work: Callable[[], None], where: Path, stop: StopRequest) -> None:
+    """Do what GDAL does in one go, and stop waiting for it where a signal asks to.
+
+    The thread that does it dies with the process.
+
+    Raises:
+        StoppedError: A signal asked to stop.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="sat2map-finish", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        _heed(stop, where)
+    if failures:
+        raise failures[0]
+
+
+def _heed(stop: StopRequest, where: Path) -> None:
+    if stop.number:
+        raise StoppedError(
+            "stopped as asked; all of it is translated, but not yet in one piece",
+            where=where,
+            signal=stop.number,
+        )
+
+
+def give_name(aside: Path, path: Path) -> None:
+    """Give what is whole its name, once it is on the disk."""
+    flush(aside)
+    if path.is_dir():
+        path.rmdir()  # an empty one gives way to a folder
+    aside.replace(path)
+    flush(path.parent)
+
+
+def _compare(path: Path, other: Path | None, **options: object) -> None:
+    """Read all of a file, which fails where it is not whole, and compare it with another.
+
+    GDAL does not always notice when a disk is full.
+
+    Raises:
+        OSError: They differ.
+    """
+    with opened(path, **options) as file:
+        windows = list(_windows(file.height, file.width))
+        if other is None:
+            for window in windows:
+                file.read(window=window)
+            return
+        with opened(other) as expected:
+            for window in windows:
+                same = np.array_equal(file.read(window=window), expected.read(window=window))
+                masks = (f.dataset_mask(window=window) for f in (file, expected))
+                if not same or not np.array_equal(*masks):
+                    raise OSError(errno.EIO, "what was written cannot be read back")
+
+
+def _windows(height: int, width: int) -> Iterator[Window]:
+    wide = 16 * TILE
+    for row in range(0, height, COG_TILE):
+        for column in range(0, width, wide):
+            yield Window(column, row, min(wide, width - column), min(COG_TILE, height - row))

@@ -1,40 +1,36 @@
-"""Translating a georeferenced scene: read, translate, blend, write, all at once."""
+"""Translating a georeferenced scene from file to file."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import rasterio
+import torch
 from rasterio.transform import Affine
 
 import sat2map
 from sat2map.errors import DataError, UsageError
-from sat2map.legend import Legend
-from sat2map.networks.values import round_picture
-from sat2map.raster.blend import blend
+from sat2map.raster.archives import About, pmtiles_order
 from sat2map.raster.gdal import is_address, settings
 from sat2map.raster.grid import Grid
 from sat2map.raster.opening import Source
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.pipeline import ahead, behind
-from sat2map.raster.placement import Placement, placements
-from sat2map.raster.resample import resample
+from sat2map.raster.partial import partial_work
+from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.scale import Scale, choose_scale
-from sat2map.raster.sink import TILE, Sink, check_name, whole_map
+from sat2map.raster.sink import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.source import Scene
+from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.view import View
-from sat2map.translation.picture import compare_name, fill_nearest, legend_of, three_bands
-from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
-
-PIECE = 4 * TILE
-"""Side of what is resampled and written at once, in pixels of the map."""
+from sat2map.raster.work import Work
+from sat2map.signals import stop_on_signals
+from sat2map.translation.picture import compare_name, legend_of
+from sat2map.translation.translator import Translator
 
 
 def translate_raster(
@@ -48,171 +44,93 @@ def translate_raster(
 
     The scene is read at a ground resolution that the model knows, in windows that overlap;
     what has no values is filled from the nearest that has, and beyond the edges the scene is
-    mirrored. The answers are blended, resampled to the map's resolution and written block by
-    block. Reading, translating and writing go on at the same time.
+    mirrored. The answers are blended, resampled to the map's resolution and written strip by
+    strip. Reading, translating and writing go on at the same time.
+
+    What is finished survives an interrupt in a hidden folder beside the map, and with
+    `options.resume` the work goes on there. On a CPU, with the same number of threads, the map
+    then has the same bytes as one that was never interrupted.
 
     Args:
         input: Any one raster that GDAL opens (GeoTIFF, COG, JPEG 2000, VRT), an address
             (https://, /vsicurl/), a folder of adjoining scenes, which is read as one mosaic, or
             a tree of tiles, FOLDER or FOLDER/{z}/{x}/{y}.png, of which the finest is read.
-        output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .png and .jpg a
-            picture with a world file.
+        output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .pmtiles,
+            .mbtiles and DIR/{z}/{x}/{y}.png a pyramid of tiles in the web's Mercator
+            projection; .png and .jpg a picture with a world file.
         translator: The model.
         options: How.
         progress: Called with (done, all) pixels of the map.
 
     Returns:
-        `output`.
+        What was written: `output`, or DIR.
 
     Raises:
         DataError: The scene cannot be read, or has no valid pixel.
-        UsageError: The options do not fit the scene or the model.
+        UsageError: The options do not fit the scene, the model or what is to be resumed, or
+            another process writes the same map.
         OutputError: The place is not writable or the disk is full.
+        StoppedError: A signal asked to stop.
     """
-    target, options = Path(output), options or SceneOptions()
+    options = options or SceneOptions()
     legend = legend_of(translator) if options.legend_colours else None
-    check_name(target)
+    target = named(Path(output))
     with ExitStack() as stack:
         stack.enter_context(settings(remote=is_address(input)))
         bands = len(translator.card.bands)
         scene = stack.enter_context(Scene(input, bands, options.reading))
         source = scene.opening.where
-        _check_target(target, scene)
+        _check_target(target.path, scene)
         scale = choose_scale(scene.grid, translator.card.resolution_m, options.resolution, source)
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.twin())
         shown = View(again, *scale.written)
-        work = _Work(translator, View(scene, *scale.seen), shown, options, legend)
-        open_map = partial(
-            whole_map, masked=scene.masked, tags=_tags(translator, scene, scale, options)
-        )
-        sinks = [stack.enter_context(open_map(target, shown.grid, flat=legend is not None))]
+        layouts = {target: Layout(shown.grid, scene.masked, legend)}
         if options.compare:
             pair = Grid(shown.grid.height, 2 * shown.grid.width, Affine.identity(), None)
-            sinks.append(stack.enter_context(open_map(compare_name(target), pair, flat=False)))
-        work.run(sinks, target, progress)
-        if not work.some:
+            layouts[_compared(target)] = Layout(pair, scene.masked)
+        for file, layout in layouts.items():
+            check_room(file, layout.grid)
+        pyramid = None
+        if target.tiled:
+            pyramid = pyramid_of(shown.grid, target.path)
+        if target.kind == "pmtiles":
+            pmtiles_order()  # what is not installed is said before the work
+        work = Work(translator, View(scene, *scale.seen), shown, options, legend)
+        key = _key(translator, scene, options)
+        partial = stack.enter_context(partial_work(target.path, key, resume=options.resume))
+        stop = stack.enter_context(stop_on_signals())
+        strips = [
+            Strips(partial.strips, name, layout)
+            for name, layout in zip(("map", "compare"), layouts.values(), strict=False)
+        ]
+        work.run(strips, partial, target.path, stop, progress)
+        if not partial.some:
+            partial.discard()
             raise DataError(
                 "has no valid pixel, only nodata",
                 where=source,
                 remedy="Give another scene, or another --bbox.",
             )
-    return target
-
-
-class _Work:
-    """One scene on its way.
-
-    Args:
-        translator: The model.
-        seen: What the network sees.
-        shown: The scene on the map's grid.
-        options: How.
-        legend: Whose colours the map gets, if any.
-    """
-
-    def __init__(
-        self,
-        translator: Translator,
-        seen: View,
-        shown: View,
-        options: SceneOptions,
-        legend: Legend | None,
-    ) -> None:
-        self._translator = translator
-        self._seen = seen
-        self._shown = shown
-        self._options = options
-        self._legend = legend
-        self.some = False
-        sizes = (seen.grid.height, seen.grid.width)
-        written = (shown.grid.height, shown.grid.width)
-        self._rows, self._columns = (
-            self._placements(size, wanted) for size, wanted in zip(sizes, written, strict=True)
-        )
-
-    def _placements(self, seen: int, written: int) -> list[Placement]:
-        multiple = self._translator.multiple
-        window, overlap = max(self._options.window, 2), self._options.overlap
-        if self._options.published:
-            grid = self._seen.grid
-            if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
-                raise UsageError(
-                    f"{grid.width} x {grid.height} pixels are too many to be predicted as "
-                    "published, which takes the whole scene at once",
-                    remedy="Predict deterministically, or give a --bbox.",
+        tags = _tags(translator, scene, scale, options)
+        for file, made in zip(layouts, strips, strict=True):
+            if pyramid is None:
+                write_raster(made, partial.folder, file, tags, stop)
+            else:
+                about = About(
+                    name=Path(scene.opening.name).stem,
+                    description=f"{scene.opening.name} translated with the model {translator.name} "
+                    f"by sat2map {sat2map.__version__}",
+                    attribution=options.attribution,
+                    pyramid=pyramid,
                 )
-            window, overlap = seen, 0
-        window = math.ceil(window / multiple) * multiple
-        return placements(seen, written, window, overlap, multiple, TILE)
-
-    def run(
-        self, sinks: list[Sink], target: Path, progress: Callable[[int, int], None] | None
-    ) -> None:
-        """Translate all windows into the map's sink, and into that of the comparison."""
-        done, total = 0, self._shown.grid.height * self._shown.grid.width
-        with behind(partial(self._write, sinks, target.parent)) as hand_over:
-            for row, column, pixels in ahead(self._windows()):
-                hand_over(None if pixels is None else self._answer(pixels, target))
-                if progress is not None:
-                    done += (row.last - row.first) * (column.last - column.first)
-                    progress(done, total)
-
-    def _windows(self) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
-        for row in self._rows:
-            for column in self._columns:
-                pixels, valid = self._seen.read(
-                    row.span.start, column.span.start, row.span.size, column.span.size
-                )
-                self.some = self.some or bool(valid.any())
-                yield row, column, fill_nearest(pixels, valid) if valid.any() else None
-
-    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
-        if self._options.published:
-            result = self._translator.translate(pixels, published=True, seed=self._options.seed)
-            values = result.astype(np.float32) / 127.5 - 1
-        else:
-            values = self._translator.predict(pixels)
-        if values.shape[2] != 3:
-            raise UsageError(
-                f"the result has {values.shape[2]} bands, but a map has 3",
-                where=target,
-                remedy="Use a model whose targets are RGB pictures.",
-            )
-        return values
-
-    def _write(
-        self, sinks: list[Sink], scratch: Path, answers: Iterator[NDArray[np.float32] | None]
-    ) -> None:
-        for row, column, values in blend(self._rows, self._columns, answers, 3, scratch):
-            for top in range(row.first, row.last, PIECE):
-                for left in range(column.first, column.last, PIECE):
-                    bottom, right = min(top + PIECE, row.last), min(left + PIECE, column.last)
-                    vertical = row.matrix[top - row.first : bottom - row.first]
-                    horizontal = column.matrix[left - column.first : right - column.first]
-                    self._write_piece(sinks, top, left, resample(vertical, values, horizontal))
-
-    def _write_piece(
-        self, sinks: list[Sink], top: int, left: int, values: NDArray[np.float32]
-    ) -> None:
-        pixels = round_picture(values)
-        if self._legend is not None:
-            pixels = self._legend.paint(self._legend.label(pixels))
-        height, width, _ = pixels.shape
-        if len(sinks) == 1:
-            sinks[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
-            return
-        photo, valid = self._shown.look(top, left, height, width)
-        sinks[0].write(top, left, pixels, valid)
-        sinks[1].write(top, left, three_bands(photo), valid)
-        sinks[1].write(top, left + self._shown.grid.width, pixels, valid)
+                write_tiles(made, partial.folder, file, about, stop)
+    return target.path
 
 
 def _check_target(target: Path, scene: Scene) -> None:
     """Refuse a map that would overwrite what it is made of."""
-    known = scene.opening.files
-    files = known if scene.opening.folder else [*known, *map(Path, scene.dataset.files)]
-    if any(_same(target, file) for file in files):
+    if any(_same(target, file) for file in _files(scene)):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = scene.opening.folder
     if folder is not None and target.resolve().is_relative_to(folder.resolve()):
@@ -223,10 +141,44 @@ def _check_target(target: Path, scene: Scene) -> None:
         )
 
 
+def _files(scene: Scene) -> list[Path]:
+    """Return what a scene consists of, as far as it is known."""
+    known = list(scene.opening.files)
+    return known if scene.opening.folder else [*known, *map(Path, scene.dataset.files)]
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve() or (
         one.exists() and other.exists() and one.samefile(other)
     )
+
+
+def _compared(target: Named) -> Named:
+    if target.tiled:
+        raise UsageError(
+            "has no room for a second picture",
+            where="--compare",
+            remedy="Leave it out, or write a .tif, .png or .jpg.",
+        )
+    return Named(compare_name(target.path), target.kind)
+
+
+def _key(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, str]:
+    """Return what must be the same when an interrupted translation goes on."""
+    stamps = [f"{scene.opening.where} {scene.dataset.width} x {scene.dataset.height}"]
+    for file in sorted(set(_files(scene))):
+        if file.is_file():  # a part of it may be elsewhere than on our disks
+            status = file.stat()
+            stamps.append(f"{file} {status.st_size} {status.st_mtime_ns}")
+    parameters = asdict(options)
+    del parameters["resume"]
+    versions = (sat2map.__version__, torch.__version__, rasterio.__version__)
+    return {
+        "input": json.dumps(stamps),
+        "model": translator.digest(),
+        "set of parameters": json.dumps(parameters),
+        "version of sat2map, torch or rasterio": " ".join(versions),
+    }
 
 
 def _tags(
@@ -247,7 +199,8 @@ def _tags(
         "overlap": options.overlap,
         "legend_colours": options.legend_colours,
     }
-    return {
+    named = {} if options.attribution is None else {"TIFFTAG_COPYRIGHT": options.attribution}
+    return named | {
         "TIFFTAG_SOFTWARE": f"sat2map {sat2map.__version__}",
         "SAT2MAP_VERSION": sat2map.__version__,
         "SAT2MAP_MODEL": translator.name,

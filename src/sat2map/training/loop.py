@@ -15,10 +15,10 @@ from sat2map.errors import TrainingError
 from sat2map.model import save_model
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
+from sat2map.signals import stop_on_signals
 from sat2map.training import setup
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
-from sat2map.training.signals import stop_on_signals
 from sat2map.training.state import TrainingState, checkpoints
 from sat2map.training.updates import LOSSES, update
 from sat2map.training.validation import grid, improves, validate, with_fresh_statistics

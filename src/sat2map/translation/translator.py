@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,16 @@ class Translator:
         self.device = default_device() if device is None else torch.device(device)
         self._network: nn.Module = model.network.to(self.device).eval()
         self.multiple = int(getattr(model.network, "multiple", 1))
+
+    def digest(self) -> str:
+        """Return a short text that another card, other weights or another device change."""
+        digest = hashlib.blake2b(self.card.model_dump_json().encode(), digest_size=16)
+        digest.update(f"{self.device.type} {type(self._network).__name__}".encode())
+        for name, tensor in self._network.state_dict().items():
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(flat.numpy().data)
+        return digest.hexdigest()
 
     def translate(
         self,

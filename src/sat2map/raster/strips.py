@@ -1,0 +1,247 @@
+"""A map on its way, strip by strip from top to bottom, and all of it as one virtual raster.
+
+Every strip is a file of its own, which is on the disk before the next begins: what is finished
+survives whatever happens later.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from sat2map.legend import Legend
+from sat2map.raster.grid import Grid
+from sat2map.whole import flush
+
+TILE = 256
+"""Blocks that start at multiples of this are written once; others cost room and time."""
+
+Form = Literal["mask", "alpha", "colours"]
+"""How a virtual raster says where there is no map: by a mask; by an alpha band, or in a map of
+class numbers by the number after the last; or, of colours alone, not at all."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a map consists of.
+
+    Attributes:
+        grid: Its pixels on the ground.
+        masked: Whether some of them may hold no map.
+        legend: Where its colours are these alone, so that class numbers are stored; else None.
+    """
+
+    grid: Grid
+    masked: bool
+    legend: Legend | None = None
+
+    @property
+    def bands(self) -> int:
+        """Number of bands without the alpha band."""
+        return 3 if self.legend is None else 1
+
+
+class Strips:
+    """The strips of one map.
+
+    Args:
+        folder: Where they are.
+        name: What their files are called.
+        layout: What the map consists of.
+    """
+
+    def __init__(self, folder: Path, name: str, layout: Layout) -> None:
+        self.layout = layout
+        self._folder = folder
+        self._name = name
+        self._dataset: Any = None
+        self._first = 0
+        self._written: list[tuple[Window, int]] = []
+
+    def begin(self, first: int, last: int) -> None:
+        """Begin the strip of the map's rows from `first` to before `last`."""
+        layout = self.layout
+        self._first, self._written = first, []
+        with _quiet():
+            self._dataset = rasterio.open(
+                self._path(first),
+                "w",
+                driver="GTiff",
+                width=layout.grid.width,
+                height=last - first,
+                count=layout.bands + layout.masked,
+                dtype="uint8",
+                tiled=True,
+                blockxsize=TILE,
+                blockysize=TILE,
+                # Fast, and hardly larger than what takes four times as long.
+                compress="zstd",
+                zstd_level=1,
+                predictor=2 if layout.legend is None else 1,
+                bigtiff="if_safer",
+            )
+
+    def write(
+        self, row: int, column: int, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> None:
+        """Write a block of the map's pixels into the strip that was begun.
+
+        Args:
+            row: Its first row in the map.
+            column: Its first column.
+            pixels: Colours, uint8 [h,w,3], or class numbers, uint8 [h,w,1].
+            valid: Of which pixels there is a map, bool [h,w].
+        """
+        layout = self.layout
+        height, width, _ = pixels.shape
+        window = Window(column, row - self._first, width, height)
+        bands = pixels.transpose(2, 0, 1)
+        if layout.masked:
+            hidden = np.uint8(0 if layout.legend is None else len(layout.legend))
+            opaque = valid.astype(np.uint8) * np.uint8(255)
+            bands = np.concatenate([np.where(valid, bands, hidden), opaque[None]])
+        bands = np.ascontiguousarray(bands)
+        self._dataset.write(bands, window=window)
+        self._written.append((window, zlib.crc32(bands.data)))
+
+    def finish(self) -> None:
+        """End the strip and see to it that it is on the disk.
+
+        Raises:
+            OSError: It is not: GDAL does not always notice when a disk is full.
+        """
+        with _quiet():
+            self._dataset.close()
+        self._dataset = None
+        path = self._path(self._first)
+        with opened(path) as file:
+            for window, expected in self._written:
+                if zlib.crc32(np.ascontiguousarray(file.read(window=window)).data) != expected:
+                    raise OSError(errno.EIO, "what was written cannot be read back")
+        flush(path)
+
+    def abandon(self) -> None:
+        """Close whatever is open, whatever its state."""
+        if self._dataset is not None:
+            with _quiet():
+                try:
+                    self._dataset.close()
+                except (RasterioError, CPLE_BaseError):
+                    logging.getLogger(__name__).debug("an abandoned strip did not close")
+
+    def whole(self, form: Form, tags: Mapping[str, str] | None = None) -> Path:
+        """Return a virtual raster of all finished strips (GDAL's VRT).
+
+        Args:
+            form: How it says where there is no map.
+            tags: What it says of its making.
+        """
+        layout, grid = self.layout, self.layout.grid
+        size = {"rasterXSize": str(grid.width), "rasterYSize": str(grid.height)}
+        root = Element("VRTDataset", size)
+        if grid.crs is not None:
+            SubElement(root, "SRS").text = grid.crs.to_wkt(version="WKT2_2019")
+        if grid.georeferenced:
+            a, b, c, d, e, f = tuple(grid.transform)[:6]
+            numbers = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
+            SubElement(root, "GeoTransform").text = numbers
+        metadata = SubElement(root, "Metadata")
+        for key, text in (tags or {}).items():
+            SubElement(metadata, "MDI", {"key": key}).text = text
+        numbered = layout.legend is not None and form != "colours"
+        kinds = ["Palette"] if numbered else ["Red", "Green", "Blue"]
+        if form == "alpha" and layout.masked and not numbered:
+            kinds.append("Alpha")
+        for number, kind in enumerate(kinds, 1):
+            band = SubElement(root, "VRTRasterBand", {"dataType": "Byte", "band": str(number)})
+            if numbered and form == "alpha":
+                SubElement(band, "NoDataValue").text = str(len(layout.legend or ()))
+            SubElement(band, "ColorInterp").text = kind
+            if numbered and layout.legend is not None:
+                _colour_table(band, layout.legend)
+            if layout.legend is not None and not numbered:
+                painted = [*layout.legend.colours[:, number - 1].tolist(), 0]
+                self._sources(band, 1, painted)
+            else:
+                self._sources(band, number)
+        if form == "mask" and layout.masked:
+            inside = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", {"dataType": "Byte"})
+            self._sources(inside, layout.bands + 1)
+        path = self._folder / f"{self._name}.{form}.vrt"
+        path.write_bytes(tostring(root))
+        return path
+
+    def _path(self, first: int) -> Path:
+        return self._folder / f"{self._name}-{first:09d}.tif"
+
+    def _sources(self, band: Element, number: int, painted: list[int] | None = None) -> None:
+        width = self.layout.grid.width
+        for path in sorted(self._folder.glob(f"{self._name}-*.tif")):
+            first = int(path.stem.rpartition("-")[2])
+            with opened(path) as file:
+                height = file.height
+            source = SubElement(band, "SimpleSource" if painted is None else "ComplexSource")
+            SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = path.name
+            SubElement(source, "SourceBand").text = str(number)
+            extent = {"xOff": "0", "xSize": str(width), "ySize": str(height)}
+            SubElement(source, "SrcRect", extent | {"yOff": "0"})
+            SubElement(source, "DstRect", extent | {"yOff": str(first)})
+            if painted is not None:
+                table = ",".join(f"{value}:{shown}" for value, shown in enumerate(painted))
+                SubElement(source, "LUT").text = table
+
+
+def _colour_table(band: Element, legend: Legend) -> None:
+    table = SubElement(band, "ColorTable")
+    for *colour, alpha in [(*map(int, c), 255) for c in legend.colours] + [(0, 0, 0, 0)]:
+        names = dict(zip(("c1", "c2", "c3"), map(str, colour), strict=True))
+        SubElement(table, "Entry", names | {"c4": str(alpha)})
+
+
+def opened(path: Path, **options: Any) -> Any:
+    """Open a raster, whether or not it has a place on the ground."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, **options)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn what GDAL says of a file that it cannot write into an `OSError`."""
+    try:
+        with _quiet():
+            yield
+    except (RasterioError, CPLE_BaseError) as error:
+        detail: BaseException = error
+        while detail.__cause__ is not None:
+            detail = detail.__cause__
+        raise OSError(errno.EIO, str(detail).splitlines()[0]) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep GDAL's own lines out of the user's sight; what counts is raised."""
+    speaker = logging.getLogger("rasterio")
+    level = speaker.level
+    speaker.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield
+    finally:
+        speaker.setLevel(level)

@@ -1,0 +1,203 @@
+"""The windows of a scene on their way: read, translate, blend, write, all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial as applied
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.errors import StoppedError, UsageError
+from sat2map.legend import Legend
+from sat2map.networks.values import round_picture
+from sat2map.raster.blend import blend
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.partial import Partial
+from sat2map.raster.pipeline import ahead, behind
+from sat2map.raster.placement import Placement, placements
+from sat2map.raster.resample import resample
+from sat2map.raster.strips import TILE, Strips, writing
+from sat2map.raster.view import View
+from sat2map.signals import StopRequest
+from sat2map.translation.picture import fill_nearest, three_bands
+from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
+
+PIECE = 4 * TILE
+"""Side of what is resampled and written at once, in pixels of the map."""
+
+
+class Work:
+    """One scene on its way.
+
+    Args:
+        translator: The model.
+        seen: What the network sees.
+        shown: The scene on the map's grid.
+        options: How.
+        legend: Whose colours the map gets, if any.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        seen: View,
+        shown: View,
+        options: SceneOptions,
+        legend: Legend | None,
+    ) -> None:
+        self._translator = translator
+        self._seen = seen
+        self._shown = shown
+        self._options = options
+        self._legend = legend
+        self._some = False
+        sizes = (seen.grid.height, seen.grid.width)
+        written = (shown.grid.height, shown.grid.width)
+        self._rows, self._columns = (
+            self._placements(size, wanted) for size, wanted in zip(sizes, written, strict=True)
+        )
+
+    def _placements(self, seen: int, written: int) -> list[Placement]:
+        multiple = self._translator.multiple
+        window, overlap = max(self._options.window, 2), self._options.overlap
+        if self._options.published:
+            grid = self._seen.grid
+            if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
+                raise UsageError(
+                    f"{grid.width} x {grid.height} pixels are too many to be predicted as "
+                    "published, which takes the whole scene at once",
+                    remedy="Predict deterministically, or give a --bbox.",
+                )
+            window, overlap = seen, 0
+        window = math.ceil(window / multiple) * multiple
+        return placements(seen, written, window, overlap, multiple, TILE)
+
+    def run(
+        self,
+        strips: list[Strips],
+        partial: Partial,
+        target: Path,
+        stop: StopRequest,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Translate the windows of all strips that are not finished.
+
+        Args:
+            strips: Those of the map, and of the comparison where there is one.
+            partial: Where the finished ones are noted.
+            target: The map, for messages.
+            stop: Where a signal says to stop.
+            progress: Called with (done, all) pixels of the map.
+
+        Raises:
+            StoppedError: A signal asked to stop.
+            OSError: The disk is full.
+        """
+        height, width = self._shown.grid.height, self._shown.grid.width
+        done, self._some = partial.rows * width, partial.some
+        if partial.rows == height:
+            return
+        if progress is not None and done:
+            progress(done, height * width)
+        rows = self._rows[self._first_needed(partial.rows) :]
+        with behind(applied(self._write, rows, strips, partial)) as hand_over:
+            for row, column, pixels in ahead(self._windows(rows)):
+                hand_over(None if pixels is None else self._answer(pixels, target))
+                if progress is not None and row.first >= partial.rows:
+                    done += (row.last - row.first) * (column.last - column.first)
+                    progress(done, height * width)
+                if stop.number:
+                    raise StoppedError(
+                        f"stopped as asked; {partial.rows:,} of {height:,} rows are finished",
+                        where=target,
+                        signal=stop.number,
+                    )
+
+    def _first_needed(self, finished: int) -> int:
+        """Return the first row of windows that has a part in what is not finished."""
+        begin = next(row.begin for row in self._rows if row.last > finished)
+        return next(number for number, row in enumerate(self._rows) if row.end > begin)
+
+    def _windows(
+        self, rows: list[Placement]
+    ) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
+        for row in rows:
+            for column in self._columns:
+                pixels, valid = self._seen.read(
+                    row.span.start, column.span.start, row.span.size, column.span.size
+                )
+                some = bool(valid.any())
+                self._some = self._some or some
+                yield row, column, fill_nearest(pixels, valid) if some else None
+
+    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
+        if self._options.published:
+            result = self._translator.translate(pixels, published=True, seed=self._options.seed)
+            values = result.astype(np.float32) / 127.5 - 1
+        else:
+            values = self._translator.predict(pixels)
+        if values.shape[2] != 3:
+            raise UsageError(
+                f"the result has {values.shape[2]} bands, but a map has 3",
+                where=target,
+                remedy="Use a model whose targets are RGB pictures.",
+            )
+        return values
+
+    def _write(
+        self,
+        rows: list[Placement],
+        strips: list[Strips],
+        partial: Partial,
+        answers: Iterator[NDArray[np.float32] | None],
+    ) -> None:
+        """Blend the answers and write the strips that are not finished yet."""
+        try:
+            with writing():
+                for row, column, values in blend(rows, self._columns, answers, 3, partial.folder):
+                    if row.first == row.last or row.last <= partial.rows:
+                        continue
+                    if column is self._columns[0]:
+                        for each in strips:
+                            each.begin(row.first, row.last)
+                    self._write_block(strips, row, column, values)
+                    if column is self._columns[-1]:
+                        for each in strips:
+                            each.finish()
+                        partial.advance(row.last, self._some)
+        finally:
+            for each in strips:
+                each.abandon()
+
+    def _write_block(
+        self,
+        strips: list[Strips],
+        row: Placement,
+        column: Placement,
+        values: NDArray[np.float32],
+    ) -> None:
+        for top in range(row.first, row.last, PIECE):
+            for left in range(column.first, column.last, PIECE):
+                bottom, right = min(top + PIECE, row.last), min(left + PIECE, column.last)
+                vertical = row.matrix[top - row.first : bottom - row.first]
+                horizontal = column.matrix[left - column.first : right - column.first]
+                self._write_piece(strips, top, left, resample(vertical, values, horizontal))
+
+    def _write_piece(
+        self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
+    ) -> None:
+        pixels = shown = round_picture(values)
+        if self._legend is not None:
+            labels = self._legend.label(pixels)
+            pixels, shown = labels[..., None], self._legend.paint(labels)
+        height, width, _ = pixels.shape
+        if len(strips) == 1:
+            strips[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
+            return
+        photo, valid = self._shown.look(top, left, height, width)
+        strips[0].write(top, left, pixels, valid)
+        strips[1].write(top, left, three_bands(photo), valid)
+        strips[1].write(top, left + self._shown.grid.width, shown, valid)
