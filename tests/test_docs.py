@@ -60,6 +60,7 @@ SYNOPSIS = {
     "TEXT": "Somebody",
     "--zoom Z": "--zoom 16",
     "SIDE": "64",
+    "TEXT": "somebody",
     "N": "3",
     "S": "4",
 }
@@ -352,7 +353,7 @@ class Shell:
                 suffix = Path(source).suffix
                 self._provide(source, f"picture{suffix}" if suffix else "pictures")
                 self._provide(option(arguments, "--model"), "model")
-                produced = [target]
+                produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
             case ["import", checkpoint, out, *_]:

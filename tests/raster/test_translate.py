@@ -25,7 +25,7 @@ import sat2map
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
-from sat2map.raster import translate as module
+from sat2map.raster import work
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.translate import translate_raster
 from sat2map.translation.translator import Translator
@@ -305,11 +305,17 @@ def test_legend_colours_are_the_only_ones_in_overviews_too(
     options = SceneOptions(legend_colours=True, window=256, overlap=32)
     source, target = make_scene(smooth(600, 700)), tmp_path / "map.tif"
     translate_raster(source, target, model, options)
+    assert cog_validate(target, strict=True, quiet=True)[0]
     colours = {tuple(colour) for colour in STREETS.colours.tolist()}
     for level in ({}, {"overview_level": 0}):
         with rasterio.open(target, **level) as file:
-            found = file.read().reshape(3, -1).T
+            assert file.colorinterp == (ColorInterp.palette,)
+            table = np.array([file.colormap(1)[i][:3] for i in range(len(STREETS))])
+            found = table[file.read(1)].reshape(-1, 3)
         assert {tuple(colour) for colour in np.unique(found, axis=0).tolist()} <= colours
+    with Image.open(target) as image:
+        labels = STREETS.label(read(source))
+        assert np.array_equal(np.asarray(image.convert("RGB")), STREETS.paint(labels))
     translate_raster(source, tmp_path / "many.tif", model, replace(options, legend_colours=False))
     assert target.stat().st_size < (tmp_path / "many.tif").stat().st_size / 2
     with pytest.raises(UsageError, match="--legend-colours: the model identity has no legend"):
@@ -327,7 +333,7 @@ def test_as_published_the_scene_passes_as_a_whole(
     mirrored = np.pad(pixels, (rows, columns, (0, 0)), mode="reflect")
     expected = translator.translate(mirrored, published=True, seed=3)[:70, :40]
     assert np.abs(read(target).astype(int) - expected).max() <= 1
-    monkeypatch.setattr(module, "MAX_PUBLISHED_PIXELS", 1000)
+    monkeypatch.setattr(work, "MAX_PUBLISHED_PIXELS", 1000)
     with pytest.raises(UsageError, match="40 x 70 pixels are too many"):
         translate_raster(source, target, translator, options)
 
@@ -476,8 +482,9 @@ model = Translator(Model(Identity(4), card, Path("identity")), "cpu")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in map(int, sys.argv[3:]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    options = SceneOptions(window=256, overlap=32, resume=limit < 0)
     try:
-        translate_raster(sys.argv[1], sys.argv[2], model, SceneOptions(window=256, overlap=32))
+        translate_raster(sys.argv[1], sys.argv[2], model, options)
     except Sat2mapError as error:
         print(limit, type(error).__name__, error)
     else:
@@ -485,27 +492,36 @@ for limit in map(int, sys.argv[3:]):
 """
 
 
-@pytest.mark.parametrize("suffix", ["tif", "png"])
-def test_a_full_disk_leaves_nothing_and_says_so(
-    make_scene: MakeScene, tmp_path: Path, suffix: str
+@pytest.mark.parametrize("suffix", ["tif", "png", "mbtiles", "pmtiles"])
+def test_a_full_disk_says_so_and_can_be_resumed(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, suffix: str
 ) -> None:
     """A limit on the size of files stands in for the disk, at every stage of the writing."""
     source, target = make_scene(noise(700, 700)), tmp_path / f"map.{suffix}"
-    limits = [0, 1000, 1_000_000, 1_400_000, 1_470_000]  # the blocks have 1.48 megabytes
+    options = SceneOptions(window=256, overlap=32)
+    limits = [0, 100, 1000, 300_000, 534_000, 540_000]  # the first strip has 538 kilobytes
+    if suffix != "pmtiles":  # whose tiles lie in several files at first
+        limits += [1_000_000, 1_400_000]
     if suffix == "tif":
         limits += [1_500_000, 1_800_000, 1_838_000]  # the map with its overviews 1.84
     program = FULL.format(here=str(Path(__file__).parent))
     ended = subprocess.run(
-        [sys.executable, "-c", program, source, target, *map(str, limits)],
+        [sys.executable, "-c", program, source, target, *map(str, limits), "-1"],
         capture_output=True,
         text=True,
         check=True,
     )
-    lines = ended.stdout.splitlines()
+    *lines, last = ended.stdout.splitlines()
     assert len(lines) == len(limits)
     for line in lines:
         assert " OutputError " in line and f"map.{suffix}: cannot be written" in line, line
-    assert left(tmp_path) == ["scene.tif"]
+    assert "what is finished is kept in" in ended.stderr
+    assert last == "-1 done"
+    with_world_file = ["map.pgw"] if suffix == "png" else []
+    assert left(tmp_path) == [*with_world_file, target.name, "scene.tif"]
+    resumed = target.read_bytes()
+    translate_raster(source, target, make_model(), options)
+    assert target.read_bytes() == resumed
 
 
 def test_an_unwritable_place(make_scene: MakeScene, make_model: MakeModel, tmp_path: Path) -> None:

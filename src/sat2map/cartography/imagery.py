@@ -24,10 +24,10 @@ from rasterio.transform import Affine
 
 from sat2map.data.ask import Answer, Client, Refusal
 from sat2map.data.cache import cache_folder
-from sat2map.data.pictures import Picture, read_picture
+from sat2map.data.pictures import TIFF_SUFFIXES, Picture, read_picture
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.grid import AXIS_M, Bounds, Grid
-from sat2map.raster.sink import TIFF_SUFFIXES, whole_map
+from sat2map.raster.sink import whole_map
 from sat2map.whole import whole_file
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ def fetch_imagery(
     if attribution is not None:
         tags |= {"ATTRIBUTION": attribution, "TIFFTAG_COPYRIGHT": attribution}
     missing = 0
-    with whole_map(target, grid, masked=True, flat=False, tags=tags) as sink:
+    with whole_map(target, grid, masked=True, tags=tags) as sink:
         for done, (row, column) in enumerate(places, 1):
             tile = service.tile(zoom, column, row)
             missing += tile is None

@@ -37,6 +37,10 @@ Tile = NDArray[np.uint8]
 """Colours with alpha, uint8 [256,256,4], or class numbers, uint8 [256,256]."""
 
 
+Part = tuple[range, range]
+"""Columns from the west and rows from the north of some tiles of one zoom."""
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """Which tiles a map touches.
@@ -44,21 +48,36 @@ class Pyramid:
     Attributes:
         bounds: The map's west, south, east and north in degrees; west above east crosses the
             antimeridian.
-        lowest: The highest zoom at which it is one tile.
-        highest: The zoom whose pixels are nearest in size to its own.
+        highest: The zoom whose pixels are nearest in size to the map's.
+        base: The tiles of that zoom, in two parts where the map crosses the antimeridian.
     """
 
     bounds: Bounds
-    lowest: int
     highest: int
+    base: tuple[Part, ...]
 
-    def parts(self, zoom: int) -> list[tuple[range, range]]:
-        """Return the columns and rows of tiles that the map touches: once, or on either side."""
-        return _parts(self.bounds, zoom)
+    @property
+    def lowest(self) -> int:
+        """The highest zoom at which the map is one tile."""
+        zooms = range(self.highest, 0, -1)
+        return next((zoom for zoom in zooms if self._count(zoom) == 1), 0)
+
+    def parts(self, zoom: int) -> list[Part]:
+        """Return the tiles of a zoom, up to the highest one."""
+        times = self.highest - zoom
+        halved = [(_shifted(columns, times), _shifted(rows, times)) for columns, rows in self.base]
+        return list(dict.fromkeys(halved))
 
     def touches(self, zoom: int, x: int, y: int) -> bool:
         """Return whether the map reaches into a tile."""
         return any(x in columns and y in rows for columns, rows in self.parts(zoom))
+
+    def _count(self, zoom: int) -> int:
+        return sum(len(columns) * len(rows) for columns, rows in self.parts(zoom))
+
+
+def _shifted(numbers: range, times: int) -> range:
+    return range(numbers[0] >> times, (numbers[-1] >> times) + 1)
 
 
 def pyramid_of(grid: Grid, where: Path) -> Pyramid:
@@ -88,23 +107,16 @@ def pyramid_of(grid: Grid, where: Path) -> Pyramid:
         )
     across = WORLD_M / SIDE * math.cos(math.radians((south + north) / 2))
     zoom = round(math.log2(across / math.sqrt(ground[0] * ground[1])))
-    highest = lowest = min(max(zoom, 0), HIGHEST)
-    bounds = west, south, east, north
-    while lowest and sum(len(xs) * len(ys) for xs, ys in _parts(bounds, lowest)) > 1:
-        lowest -= 1
-    return Pyramid(bounds, lowest, highest)
-
-
-def _parts(bounds: Bounds, zoom: int) -> list[tuple[range, range]]:
-    west, south, east, north = bounds
-    count = 2**zoom
+    highest = min(max(zoom, 0), HIGHEST)
+    count = 2**highest
     top, bottom = (
         (1 - math.asinh(math.tan(math.radians(v))) / math.pi) / 2 * count for v in (north, south)
     )
     rows = _touched(top, bottom, count)
     sides = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    across = [[(v + 180) / 360 * count for v in side] for side in sides]
-    return [(_touched(left, right, count), rows) for left, right in across]
+    edges = [[(v + 180) / 360 * count for v in side] for side in sides]
+    base = tuple((_touched(left, right, count), rows) for left, right in edges)
+    return Pyramid((west, south, east, north), highest, base)
 
 
 def _touched(start: float, stop: float, count: int) -> range:
@@ -215,7 +227,7 @@ class _Renderer:
                 if part is not None:
                     top, left = child[2] % 2 * SIDE, child[1] % 2 * SIDE
                     tile[top : top + SIDE, left : left + SIDE] = part
-            tile = halved(tile) if self._empty is None else halved_classes(tile)
+            tile = halved(tile) if self._empty is None else halved_classes(tile, self._empty)
         if not self._shows(tile):
             return None
         yield zoom, x, y, tile
@@ -250,6 +262,8 @@ class _Renderer:
 def halved(tile: Tile) -> Tile:
     """Return colours with alpha at half the size: means of four, weighted by their alpha.
 
+    What is there at all keeps some alpha, so that no scene is lost at the lowest zoom.
+
     Args:
         tile: uint8 [2h,2w,4].
     """
@@ -257,16 +271,17 @@ def halved(tile: Tile) -> Tile:
     alpha = sum(part[..., 3:] for part in parts)
     colour = sum(part[..., :3] * part[..., 3:] for part in parts)
     whole = np.maximum(alpha, 1)
-    return np.concatenate([(colour + whole // 2) // whole, (alpha + 2) // 4], -1).astype(np.uint8)
+    return np.concatenate([(colour + whole // 2) // whole, (alpha + 3) // 4], -1).astype(np.uint8)
 
 
-def halved_classes(tile: Tile) -> Tile:
+def halved_classes(tile: Tile, empty: int) -> Tile:
     """Return class numbers at half the size: what most of the four are, the first in a tie.
 
     Args:
         tile: uint8 [2h,2w].
+        empty: What stands for no class, which stays only where all four are it.
     """
     parts = np.stack([tile[i::2, j::2] for i in (0, 1) for j in (0, 1)])
-    votes = (parts[:, None] == parts[None]).sum(1)
+    votes = (parts[:, None] == parts[None]).sum(1) * (parts != empty)
     chosen: Tile = np.take_along_axis(parts, votes.argmax(0)[None], 0)[0]
     return chosen

@@ -9,6 +9,7 @@ import errno
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,8 +29,9 @@ from sat2map.raster.archives import (
     write_tree,
 )
 from sat2map.raster.grid import Grid
+from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
-from sat2map.raster.strips import TILE, Form, Strips, opened, writing
+from sat2map.raster.strips import TILE, Form, Layout, Strips, opened, writing
 from sat2map.signals import StopRequest
 from sat2map.whole import flush, write_text
 
@@ -205,6 +207,31 @@ def write_tiles(
     with writing():
         write(encoded(), about, aside)
     give_name(aside, output.path)
+
+
+@contextmanager
+def whole_map(path: Path, grid: Grid, *, masked: bool, tags: Mapping[str, str]) -> Iterator[Strips]:
+    """Yield where to write all blocks of a raster; on success it becomes a GeoTIFF.
+
+    Args:
+        path: The Cloud Optimized GeoTIFF.
+        grid: Its grid.
+        masked: Whether some pixels may hold nothing.
+        tags: What it says of its making.
+
+    Raises:
+        OutputError: The place is not writable or the disk is full.
+    """
+    with partial_work(path, {}, resume=False) as partial:
+        strips = Strips(partial.strips, "map", Layout(grid, masked))
+        try:
+            with writing():
+                strips.begin(0, grid.height)
+                yield strips
+                strips.finish()
+        finally:
+            strips.abandon()
+        write_raster(strips, partial.folder, Named(path, "tiff"), tags, StopRequest())
 
 
 def interruptible(work: Callable[[], None], where: Path, stop: StopRequest) -> None:

@@ -77,9 +77,11 @@ class Strips:
         """Begin the strip of the map's rows from `first` to before `last`."""
         layout = self.layout
         self._first, self._written = first, []
+        path = self._path(first)
+        path.unlink(missing_ok=True)  # GDAL looks into what it is to replace, whole or not
         with _quiet():
             self._dataset = rasterio.open(
-                self._path(first),
+                path,
                 "w",
                 driver="GTiff",
                 width=layout.grid.width,

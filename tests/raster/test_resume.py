@@ -1,0 +1,314 @@
+"""A translation that is interrupted, by whatever means, goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from torch import Tensor
+
+import sat2map
+from sat2map.errors import StoppedError, UsageError
+from sat2map.legend import STREETS
+from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.partial import partial_work
+from sat2map.raster.translate import translate_raster
+
+from .conftest import Identity, MakeModel, MakeScene, noise
+
+OPTIONS = SceneOptions(window=64, overlap=16)
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from conftest import Identity
+from sat2map.cli import main
+from sat2map.model import GeneratorSpec, Model, ModelCard
+from sat2map.raster.partial import partial_work
+from sat2map.raster.options import SceneOptions
+from sat2map.raster import batch
+from sat2map.raster.translate import translate_raster
+from sat2map.translation import translator
+from sat2map.translation.translator import Translator
+
+class Slow(Identity):
+    def forward(self, source):
+        time.sleep(0.004)
+        return source.flip(1)
+
+def load(folder):
+    spec = GeneratorSpec(name="unet", arguments={{}})
+    card = ModelCard(generator=spec, normalisation="none", resolution_m=(0.8, 0.8))
+    return Translator(Model(Slow(4), card, Path("slow")), "cpu")
+
+def translate(source, target, model, options, progress=None):
+    import dataclasses
+    return translate_raster(
+        source, target, model, dataclasses.replace(options, window=64, overlap=16), progress
+    )
+
+translator.load = load
+batch.translate_raster = translate
+print("ready", flush=True)
+main()
+"""
+
+
+def command(*arguments: str | Path) -> list[str]:
+    program = PROGRAM.format(here=str(Path(__file__).parent))
+    return [sys.executable, "-c", program, "translate", *map(str, arguments), "--model", "slow"]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+
+
+def start(alone: list[subprocess.Popen[str]], *arguments: str | Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    alone.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def wait_for(path: Path) -> None:
+    ended = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < ended, f"{path} never came"
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["tif", "mbtiles"])
+def test_killed_again_and_again_the_map_has_the_same_bytes(
+    make_scene: MakeScene, tmp_path: Path, alone: list[subprocess.Popen[str]], suffix: str
+) -> None:
+    source = make_scene(noise(1300, 500))
+    assert run(source, tmp_path / f"whole.{suffix}").returncode == 0
+    expected = (tmp_path / f"whole.{suffix}").read_bytes()
+    target, dice, kept = tmp_path / f"map.{suffix}", random.Random(0), []
+    for _ in range(12):
+        process = start(alone, source, target, "--resume")
+        time.sleep(dice.uniform(0, 1.5))
+        process.kill()
+        process.wait()
+        if target.exists():  # it was whole before the kill
+            break
+        kept.append(len(list(tmp_path.glob(f".map.{suffix}.partial/strips/*.tif"))))
+    assert kept == sorted(kept)
+    ended = run(source, target, "--resume")
+    assert ended.returncode == 0, ended.stderr
+    assert target.read_bytes() == expected
+    assert left(tmp_path) == [target.name, "scene.tif", f"whole.{suffix}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_signal_leaves_no_map_and_the_work_goes_on(
+    make_scene: MakeScene,
+    tmp_path: Path,
+    alone: list[subprocess.Popen[str]],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    source, target = make_scene(noise(1100, 300)), tmp_path / "map.tif"
+    process = start(alone, source, target)
+    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000256.tif")
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    if number != signal.SIGKILL:
+        assert "map.tif: stopped as asked; " in told
+        assert "Go on with the same command and --resume." in told
+        assert "Traceback" not in told
+    assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
+    assert run(source, target, "--resume").returncode == 0
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+    resumed = target.read_bytes()
+    assert run(source, target).returncode == 0
+    assert target.read_bytes() == resumed
+
+
+def test_without_resume_what_a_kill_left_is_swept_away(
+    make_scene: MakeScene, tmp_path: Path, alone: list[subprocess.Popen[str]]
+) -> None:
+    source, target = make_scene(noise(1100, 300)), tmp_path / "map.tif"
+    process = start(alone, source, target)
+    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000256.tif")
+    process.kill()
+    process.wait()
+    other = start(alone, source, target)
+    wait_for(tmp_path / ".map.tif.partial" / "lock")
+    assert other.wait(timeout=60) == 0
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+
+def test_what_somebody_else_works_on_is_left_alone(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path
+) -> None:
+    source, target = make_scene(noise(100, 90)), tmp_path / "map.tif"
+    with partial_work(target, {}, resume=False) as other:
+        other.advance(256, True)
+        (other.strips / "map-000000000.tif").touch()
+        for resume in (False, True):
+            with pytest.raises(UsageError, match=r"map\.tif: is being written by another process"):
+                translate_raster(source, target, make_model(), replace(OPTIONS, resume=resume))
+        assert left(other.folder) == ["lock", "state.json", "strips"]
+        assert left(other.strips) == ["map-000000000.tif"]
+    translate_raster(source, target, make_model(), OPTIONS)
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+
+class Interrupted(Identity):
+    """Answers so many windows and no more."""
+
+    def __init__(self, windows: int) -> None:
+        super().__init__(4)
+        self.windows = windows
+
+    def forward(self, source: Tensor) -> Tensor:
+        if len(self.seen) == self.windows:
+            raise KeyboardInterrupt
+        return super().forward(source)
+
+
+def interrupt(
+    source: Path, target: Path, make_model: MakeModel, options: SceneOptions, windows: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        translate_raster(source, target, make_model(network=Interrupted(windows)), options)
+
+
+@pytest.mark.parametrize("known", [1.0, 0.7, 3.0])
+@pytest.mark.parametrize("resolution", ["native", "model", 2.2])
+def test_no_more_than_two_rows_of_windows_are_translated_again(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, known: float, resolution: float
+) -> None:
+    source, target = make_scene(noise(900, 90)), tmp_path / "map.tif"
+    options = replace(OPTIONS, resolution=resolution)
+    whole = make_model((known, known), network=Interrupted(10_000))
+    translate_raster(source, tmp_path / "whole.tif", whole, options)
+    every = len(whole._network.seen)  # type: ignore[arg-type,union-attr]
+    broken = make_model((known, known), network=Interrupted(every - 1))
+    with pytest.raises(KeyboardInterrupt):
+        translate_raster(source, target, broken, options)
+    again = make_model((known, known), network=Interrupted(10_000))
+    translate_raster(source, target, again, replace(options, resume=True))
+    assert target.read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    if resolution == "native" and known == 1.0:
+        columns = 2
+        unfinished = -(-(900 - 768) // 48) * columns
+        assert len(again._network.seen) <= unfinished + 2 * columns  # type: ignore[arg-type,union-attr]
+
+
+def test_the_comparison_is_resumed_too(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path
+) -> None:
+    source, target = make_scene(noise(600, 90)), tmp_path / "map.png"
+    options = replace(OPTIONS, compare=True)
+    interrupt(source, target, make_model, options, 20)
+    translate_raster(
+        source, target, make_model(network=Interrupted(99)), replace(options, resume=True)
+    )
+    names = ["map.compare.png", "map.pgw", "map.png", "scene.tif"]
+    assert left(tmp_path) == names
+    with Image.open(tmp_path / "map.compare.png") as both, Image.open(target) as one:
+        assert both.size == (180, 600)
+        assert both.crop((90, 0, 180, 600)).tobytes() == one.tobytes()
+
+
+def test_what_was_begun_otherwise_is_not_resumed(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
+    interrupt(source, target, make_model, OPTIONS, 20)
+    resume = replace(OPTIONS, resume=True)
+
+    def refused(what: str, options: SceneOptions, model: object = None) -> None:
+        with pytest.raises(UsageError, match=rf"map\.tif: was begun with another {what}"):
+            translate_raster(source, target, model or make_model(network=Interrupted(99)), options)
+
+    refused("set of parameters", replace(resume, window=128))
+    refused("set of parameters", replace(resume, reading=Reading(bands=(3, 2, 1))))
+    refused("model", resume, make_model((1, 2), network=Interrupted(99)))
+    refused("model", resume, make_model(network=Interrupted(99), legend=STREETS))
+    with monkeypatch.context() as patch:
+        patch.setattr(sat2map, "__version__", "9.9")
+        refused("version of sat2map", resume)
+    status = source.stat()
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    refused("input", resume)
+    assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    translate_raster(source, target, make_model(network=Interrupted(99)), resume)
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+
+def test_where_nothing_is_finished_the_work_begins(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source, target = make_scene(noise(90, 90)), tmp_path / "map.tif"
+    translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
+    assert "nothing of it is finished, so it is begun afresh" in caplog.text
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+
+def test_a_signal_while_the_file_is_made(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL makes the final file in one go; a signal does not wait for it."""
+    import rasterio.shutil
+
+    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
+    copy = rasterio.shutil.copy
+
+    def slow(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        copy(*arguments, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", slow)
+    with pytest.raises(StoppedError, match="not yet in one piece") as caught:
+        translate_raster(source, target, make_model(), OPTIONS)
+    assert caught.value.exit_code == 143
+    assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
+    monkeypatch.undo()
+    translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
