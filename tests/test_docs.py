@@ -60,7 +60,6 @@ SYNOPSIS = {
     "TEXT": "Somebody",
     "--zoom Z": "--zoom 16",
     "SIDE": "64",
-    "TEXT": "somebody",
     "N": "3",
     "S": "4",
 }

@@ -15,10 +15,10 @@ from PIL import Image
 from rasterio.warp import transform
 from rio_cogeo import cog_validate
 
-from sat2map import whole
 from sat2map.cartography.imagery import fetch_imagery, tiles_of
 from sat2map.data.ask import Client
 from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.raster import strips
 from sat2map.raster.grid import ground_resolution
 
 Serve = Callable[..., Any]
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         if path.suffix == ".tif":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(whole, "_flush", full)
+    monkeypatch.setattr(strips, "flush", full)
     with pytest.raises(OutputError, match=r"ortho\.tif: cannot be written \(No space left"):
         fetch(serve(png), tmp_path / "ortho.tif")
     assert list(tmp_path.iterdir()) == []
