@@ -1,0 +1,169 @@
+"""Scenes at an address, against a local server that serves ranges, and fails when told to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.shutil import copy as copy_raster
+
+from sat2map.errors import DataError
+from sat2map.raster import gdal
+from sat2map.raster.info import scene_facts
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.translate import translate_raster
+
+from .conftest import MakeModel, MakeScene, smooth
+
+SMALL = SceneOptions(window=64, overlap=16)
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    Attributes:
+        folder: What it serves.
+        address: Where.
+    """
+
+    folder: Path
+    address: str
+
+    def fail(self, *statuses: int, then: int = 0) -> None:
+        """Answer the next requests with these, 0 being what is right, and further ones alike."""
+        with urlopen(f"{self.address}/told/{','.join(map(str, statuses))};{then}"):
+            pass
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Path and range of each request."""
+        with urlopen(f"{self.address}/asked") as answer:
+            return [(path, span) for path, span in json.load(answer)]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(gdal, "PAUSES", (0.01, 0.01))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    program = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(folder)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        yield Server(folder, f"http://127.0.0.1:{running.stdout.readline().strip()}")
+        running.kill()
+
+
+@pytest.fixture
+def cog(make_scene: MakeScene, tmp_path: Path) -> Path:
+    path = make_scene(smooth(700, 900))
+    copy_raster(path, tmp_path / "cog.tif", driver="COG", blocksize=128, compress="deflate")
+    return tmp_path / "cog.tif"
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as file:
+        pixels: np.ndarray = file.read().transpose(1, 2, 0)
+        return pixels
+
+
+@pytest.mark.parametrize("prefix", ["", "/vsicurl/"])
+def test_an_address_is_read_in_ranges(
+    server: Server, cog: Path, make_model: MakeModel, tmp_path: Path, prefix: str
+) -> None:
+    shutil.copy(cog, server.folder / "ortho.tif")
+    address = f"{prefix}{server.address}/ortho.tif?token=secret"
+    translate_raster(address, tmp_path / "map.tif", make_model(), SMALL)
+    assert np.array_equal(read(tmp_path / "map.tif"), smooth(700, 900))
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.crs.to_epsg() == 32633
+        assert '"source": "ortho.tif"' in file.tags()["SAT2MAP_PARAMETERS"]
+        assert "secret" not in str(file.tags())
+    assert {path for path, _ in server.asked} == {"/ortho.tif"}, "nothing beside it is asked for"
+    assert all(span for _, span in server.asked if span), "it is never fetched as a whole"
+
+
+def test_a_coarse_look_fetches_overviews_only(server: Server, cog: Path) -> None:
+    shutil.copy(cog, server.folder / "look.tif")
+    facts = scene_facts(f"{server.address}/look.tif")
+    assert facts["name"] == "look.tif"
+    assert (facts["width"], facts["height"]) == (900, 700)
+
+
+def test_errors_for_a_while_are_waited_for(
+    server: Server, cog: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Every other request fails, later also several in a row."""
+    shutil.copy(cog, server.folder / "busy.tif")
+    server.fail(*[0, 503, 0, 503, 502, 429] * 50)
+    translate_raster(f"{server.address}/busy.tif", tmp_path / "map.tif", make_model(), SMALL)
+    assert np.array_equal(read(tmp_path / "map.tif"), smooth(700, 900))
+
+
+def test_more_errors_than_gdal_waits_for(
+    server: Server, cog: Path, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """GDAL gives up after five failures; what it then says is tried again too."""
+    shutil.copy(cog, server.folder / "worse.tif")
+    server.fail(*[0] * 6, *[503] * 7)
+    translate_raster(f"{server.address}/worse.tif", tmp_path / "map.tif", make_model(), SMALL)
+    assert np.array_equal(read(tmp_path / "map.tif"), smooth(700, 900))
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_what_cannot_be_fetched_is_said_in_a_line(
+    server: Server, cog: Path, make_model: MakeModel, tmp_path: Path, status: int
+) -> None:
+    shutil.copy(cog, server.folder / f"{status}.tif")
+    server.fail(then=status)
+    address = f"{server.address}/{status}.tif"
+    with pytest.raises(DataError, match=rf"{status}\.tif: cannot be read .*Check the address"):
+        translate_raster(address, tmp_path / "map.tif", make_model(), SMALL)
+    server.fail(*[0] * 6, then=status)
+    address = f"{server.address}/later{status}.tif"
+    shutil.copy(cog, server.folder / f"later{status}.tif")
+    with pytest.raises(DataError, match=rf"later{status}\.tif: cannot be read"):
+        translate_raster(address, tmp_path / "map.tif", make_model(), SMALL)
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_nobody_answers(make_model: MakeModel, tmp_path: Path, server: Server) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        translate_raster("http://127.0.0.1:9/no.tif", tmp_path / "map.tif", make_model(), SMALL)
+
+
+def test_a_drive_that_fails_for_a_while(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file is half gone while it is read, and back a moment later."""
+    path = make_scene(smooth(300, 300), tiled=True, blockxsize=64, blockysize=64)
+    content = path.read_bytes()
+    monkeypatch.setattr(gdal, "PAUSES", (0.01, 0.01, 0.01))
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(gdal.time, "sleep", sleep)
+
+    def progress(done: int, total: int) -> None:
+        if not waits:
+            path.write_bytes(content[: len(content) // 2])
+
+    translate_raster(path, tmp_path / "map.tif", make_model(), SMALL, progress)
+    assert waits, "nothing failed"
+    assert np.array_equal(read(tmp_path / "map.tif"), smooth(300, 300))
