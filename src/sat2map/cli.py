@@ -174,6 +174,10 @@ def translate(
         str | None,
         typer.Option(metavar="W,S,E,N", help="Scene: translate this part, degrees (WGS 84)."),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Scene: translate what lies in these polygons."),
+    ] = None,
     legend_colours: Annotated[
         bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
     ] = False,
@@ -210,10 +214,11 @@ def translate(
         published=as_published,
         seed=seed,
         compare=compare,
+        mask=mask,
         resume=resume,
         attribution=attribution,
     )
-    pixels = kind_of(source, target) == "scene"
+    pixels = kind_of(source, target) in ("scene", "tiles")
     with Progress("translating", quiet=quiet, pixels=pixels) as progress:
         for path in translate_path(
             load(model), source, target, options, max_pixels=max_pixels, progress=progress.show

@@ -50,6 +50,10 @@ class DataError(Sat2mapError):
     """A picture, a pair or a data set that cannot be used."""
 
 
+class EmptySceneError(DataError):
+    """A scene in which nothing shows."""
+
+
 class BatchError(DataError):
     """Some items of a batch failed; the others are done.
 

@@ -14,6 +14,7 @@ from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sink import KINDS
 from sat2map.raster.source import grid_of
 from sat2map.raster.tile_tree import find_trees
+from sat2map.raster.tiles import translate_tiles
 from sat2map.raster.translate import translate_raster
 from sat2map.translation.picture import (
     PictureOptions,
@@ -23,11 +24,11 @@ from sat2map.translation.picture import (
 )
 from sat2map.translation.translator import Translator
 
-Kind = Literal["scene", "picture", "folder"]
+Kind = Literal["scene", "tiles", "picture", "folder"]
 
 
 def kind_of(source: str | Path, target: Path) -> Kind:
-    """Return what a call means: one scene, one picture, or each file of a folder.
+    """Return what a call means: one scene, tiles into tiles, a picture, or a folder's files.
 
     A folder is one scene where the output's name is a raster's, as a mosaic of the files in
     it, and so is a tree of tiles.
@@ -35,8 +36,11 @@ def kind_of(source: str | Path, target: Path) -> Kind:
     Raises:
         DataError: A pattern of tiles finds none.
     """
-    if is_address(source) or find_trees(source):
+    if is_address(source):
         return "scene"
+    raster = "{z}" not in str(target) and target.suffix.lower() in KINDS
+    if find_trees(source):
+        return "scene" if raster else "tiles"
     path = Path(source)
     if path.is_dir():
         return "scene" if target.suffix.lower() in KINDS else "folder"
@@ -89,14 +93,16 @@ def translate_path(
     kind = kind_of(source, target)
     if kind == "scene":
         return [translate_raster(source, target, translator, options, progress)]
+    if kind == "tiles":
+        return [translate_tiles(find_trees(source), target, translator, options, progress)]
     source = Path(source)
     if kind == "folder":
         return _translate_folder(translator, source, target, options, max_pixels, progress)
-    if options.reading != Reading() or options.resolution != "native":
+    if options.reading != Reading() or options.resolution != "native" or options.mask is not None:
         raise UsageError(
             "is a picture, to which no option of scenes applies",
             where=source,
-            remedy="Leave out --bands, --stretch, --range, --resolution and --bbox.",
+            remedy="Leave out --bands, --stretch, --range, --resolution, --bbox and --mask.",
         )
     pictures = _for_pictures(options, max_pixels)
     return [translate_picture(translator, source, target, pictures, progress)]

@@ -95,6 +95,14 @@ def to_wgs84(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return degrees
 
 
+def project(source: CRS, target: CRS, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return coordinates in another CRS, float64 [N,2] both; not finite where there are none."""
+    try:
+        return _transform(source, target, points[:, 0], points[:, 1])
+    except _ProjectionError:
+        return np.full_like(points, np.inf)
+
+
 def bounds_wgs84(grid: Grid) -> Bounds | None:
     """Return the bounds in degrees; where they cross the antimeridian, west exceeds east.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from sat2map.errors import UsageError
@@ -48,6 +49,7 @@ class SceneOptions:
         compare: Also write scene and map side by side, as NAME.compare.SUFFIX.
         window: Side of the windows, in pixels that the network sees.
         overlap: What neighbouring windows share.
+        mask: A file of polygons; what lies outside of them comes out transparent.
         resume: Go on with what an interrupted run left.
         attribution: Whom those who show the map are to name.
     """
@@ -60,6 +62,7 @@ class SceneOptions:
     compare: bool = False
     window: int = WINDOW
     overlap: int = OVERLAP
+    mask: Path | None = None
     resume: bool = False
     attribution: str | None = None
 

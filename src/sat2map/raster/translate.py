@@ -14,10 +14,11 @@ import torch
 from rasterio.transform import Affine
 
 import sat2map
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import EmptySceneError, UsageError
 from sat2map.raster.archives import About, pmtiles_order
 from sat2map.raster.gdal import is_address, settings
 from sat2map.raster.grid import Grid
+from sat2map.raster.mask import Mask
 from sat2map.raster.opening import Source
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import partial_work
@@ -85,10 +86,12 @@ def translate_raster(
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.twin())
         shown = View(again, *scale.written)
-        layouts = {target: Layout(shown.grid, scene.masked, legend)}
+        mask = None if options.mask is None else Mask(options.mask, scene.grid, source)
+        masked = scene.masked or mask is not None
+        layouts = {target: Layout(shown.grid, masked, legend)}
         if options.compare:
             pair = Grid(shown.grid.height, 2 * shown.grid.width, Affine.identity(), None)
-            layouts[_compared(target)] = Layout(pair, scene.masked)
+            layouts[_compared(target)] = Layout(pair, masked)
         for file, layout in layouts.items():
             check_room(file, layout.grid)
         pyramid = None
@@ -96,7 +99,7 @@ def translate_raster(
             pyramid = pyramid_of(shown.grid, target.path)
         if target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
-        work = Work(translator, View(scene, *scale.seen), shown, options, legend)
+        work = Work(translator, View(scene, *scale.seen), shown, options, legend, mask)
         key = _key(translator, scene, options)
         partial = stack.enter_context(partial_work(target.path, key, resume=options.resume))
         stop = stack.enter_context(stop_on_signals())
@@ -107,10 +110,10 @@ def translate_raster(
         work.run(strips, partial, target.path, stop, progress)
         if not partial.some:
             partial.discard()
-            raise DataError(
+            raise EmptySceneError(
                 "has no valid pixel, only nodata",
                 where=source,
-                remedy="Give another scene, or another --bbox.",
+                remedy="Give another scene, --bbox or --mask.",
             )
         tags = _tags(translator, scene, scale, options)
         for file, made in zip(layouts, strips, strict=True):
@@ -166,11 +169,12 @@ def _compared(target: Named) -> Named:
 def _key(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, str]:
     """Return what must be the same when an interrupted translation goes on."""
     stamps = [f"{scene.opening.where} {scene.dataset.width} x {scene.dataset.height}"]
-    for file in sorted(set(_files(scene))):
+    also = [] if options.mask is None else [options.mask]
+    for file in [*sorted(set(_files(scene))), *also]:
         if file.is_file():  # a part of it may be elsewhere than on our disks
             status = file.stat()
             stamps.append(f"{file} {status.st_size} {status.st_mtime_ns}")
-    parameters = asdict(options)
+    parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
     del parameters["resume"]
     versions = (sat2map.__version__, torch.__version__, rasterio.__version__)
     return {
@@ -194,6 +198,7 @@ def _tags(
         "seen_m": None if scale.seen_m is None else round(scale.seen_m, 6),
         "resolution": options.resolution,
         "bbox": options.reading.bbox,
+        "mask": None if options.mask is None else options.mask.name,
         "mode": f"as published, seed {options.seed}" if options.published else "deterministic",
         "window": options.window,
         "overlap": options.overlap,

@@ -14,6 +14,7 @@ from sat2map.errors import StoppedError, UsageError
 from sat2map.legend import Legend
 from sat2map.networks.values import round_picture
 from sat2map.raster.blend import blend
+from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
 from sat2map.raster.pipeline import ahead, behind
@@ -38,6 +39,7 @@ class Work:
         shown: The scene on the map's grid.
         options: How.
         legend: Whose colours the map gets, if any.
+        mask: Where a map is wanted, if not everywhere.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Work:
         shown: View,
         options: SceneOptions,
         legend: Legend | None,
+        mask: Mask | None = None,
     ) -> None:
         self._translator = translator
         self._seen = seen
         self._shown = shown
         self._options = options
         self._legend = legend
+        self._mask = mask
         self._some = False
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
@@ -126,12 +130,30 @@ class Work:
     ) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
         for row in rows:
             for column in self._columns:
+                if not self._wanted(row, column):
+                    yield row, column, None
+                    continue
                 pixels, valid = self._seen.read(
                     row.span.start, column.span.start, row.span.size, column.span.size
                 )
                 some = bool(valid.any())
                 self._some = self._some or some
                 yield row, column, fill_nearest(pixels, valid) if some else None
+
+    def _wanted(self, row: Placement, column: Placement) -> bool:
+        """Return whether anything of what a window contributes to may be looked at."""
+        if self._mask is None:
+            return True
+        # A pixel of the map is interpolated from seen ones up to two away, or averaged over them.
+        seen, shown = self._seen.grid, self._shown.grid
+        down, along = (
+            2 + math.ceil(ours / theirs)
+            for ours, theirs in ((seen.height, shown.height), (seen.width, shown.width))
+        )
+        top, left = max(row.span.start - down, 0), max(column.span.start - along, 0)
+        bottom = min(row.span.start + row.span.size + down, seen.height)
+        right = min(column.span.start + column.span.size + along, seen.width)
+        return self._mask.touches(seen.part(top, left, bottom - top, right - left))
 
     def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
         if self._options.published:
@@ -194,10 +216,15 @@ class Work:
             labels = self._legend.label(pixels)
             pixels, shown = labels[..., None], self._legend.paint(labels)
         height, width, _ = pixels.shape
+        inside = np.ones((height, width), np.bool_)
+        if self._mask is not None:
+            inside = self._mask.inside(self._shown.grid.part(top, left, height, width))
         if len(strips) == 1:
-            strips[0].write(top, left, pixels, self._shown.valid(top, left, height, width))
+            valid = inside & self._shown.valid(top, left, height, width)
+            strips[0].write(top, left, pixels, valid)
             return
         photo, valid = self._shown.look(top, left, height, width)
+        valid &= inside
         strips[0].write(top, left, pixels, valid)
         strips[1].write(top, left, three_bands(photo), valid)
         strips[1].write(top, left + self._shown.grid.width, shown, valid)

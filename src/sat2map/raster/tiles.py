@@ -1,0 +1,227 @@
+"""Translating a tree of tiles into a tree of the same tiles, each with its neighbours in sight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+import sat2map
+from sat2map.errors import EmptySceneError, UsageError
+from sat2map.legend import Legend
+from sat2map.raster.archives import encode
+from sat2map.raster.grid import window_of
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.partial import partial_work
+from sat2map.raster.sink import Named, check_room, give_name, named
+from sat2map.raster.source import grid_of
+from sat2map.raster.strips import opened
+from sat2map.raster.tile_tree import TileTree
+from sat2map.raster.translate import translate_raster
+from sat2map.translation.picture import legend_of
+from sat2map.translation.translator import Translator
+
+CONTEXT = 2048
+"""Pixels around a part of a tree that are translated with it, so that it comes out as it would
+in the whole."""
+
+
+def translate_tiles(
+    trees: list[TileTree],
+    output: Path,
+    translator: Translator,
+    options: SceneOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Translate the tiles of every zoom into PNG tiles of the same numbers.
+
+    Tiles that touch each other are one scene, so each is translated with its neighbours in
+    sight. Tiles of which nothing shows are left out.
+
+    Args:
+        trees: The zooms, as `find_trees` returns them.
+        output: DIR or DIR/{z}/{x}/{y}.png, new or empty.
+        translator: The model.
+        options: How; with a `bbox`, the tiles that it touches.
+        progress: Called with (done, all) pixels.
+
+    Returns:
+        DIR.
+
+    Raises:
+        DataError: A tile cannot be read, or nothing shows in all of them.
+        UsageError: The options do not apply to tiles.
+        OutputError: The place exists, is not writable, or the disk is full.
+        StoppedError: A signal asked to stop.
+    """
+    options = options or SceneOptions()
+    _check_options(options)
+    target = named(output).path if "{z}" in str(output) else output
+    root = trees[0].root
+    if target.resolve().is_relative_to(root.resolve()):
+        raise UsageError("lies in the input", where=target, remedy="Choose a place outside.")
+    legend = legend_of(translator) if options.legend_colours else None
+    wanted = [_chosen(tree, options) for tree in trees]
+    if not any(len(tiles) for tiles in wanted):
+        raise UsageError(
+            f"no tile of {root} lies in it", where="--bbox", remedy="Give another, in degrees."
+        )
+    check_room(Named(target, "folder"), grid_of(trees[0].open()))
+    reading = replace(options.reading, bbox=None)
+    each = replace(options, reading=reading, resume=True)
+    parts = [
+        (part, {(int(x), int(y)) for x, y in tiles})
+        for tree, tiles in zip(trees, wanted, strict=True)
+        for part in _near(tree, tiles).parts()
+    ]
+    parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
+    sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
+    key = _key(trees, translator, options)
+    with partial_work(target, key, resume=options.resume) as partial, _said_once():
+        made = partial.strips / "tiles"
+        made.mkdir(exist_ok=True)
+        for number in range(partial.rows, len(parts)):
+            part, tiles = parts[number]
+            before = sum(sizes[:number])
+
+            def show(done: int, total: int, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, sum(sizes))
+
+            file = partial.strips / f"{number}.tif"
+            some = partial.some
+            try:
+                translate_raster(part, file, translator, each, show)
+                some = _cut(file, part, tiles, made, legend) or some
+                file.unlink()
+            except EmptySceneError:
+                show(sizes[number], 0)
+            partial.advance(number + 1, some)
+        if not partial.some:
+            partial.discard()
+            raise EmptySceneError(
+                "has no tile in which anything shows", where=root, remedy="Give other tiles."
+            )
+        give_name(made, target)
+    return target
+
+
+def _check_options(options: SceneOptions) -> None:
+    if options.resolution != "native":
+        raise UsageError(
+            "does not apply to tiles that become tiles",
+            where="--resolution",
+            remedy="Leave it out, or write a .tif or .pmtiles.",
+        )
+    if options.compare:
+        raise UsageError(
+            "has no room for a second picture",
+            where="--compare",
+            remedy="Leave it out, or write a .tif, .png or .jpg.",
+        )
+    if options.reading.stretch is not None:
+        raise UsageError(
+            "would treat parts of a tree that do not touch each other unlike",
+            where="--stretch",
+            remedy="Give --range.",
+        )
+
+
+def _chosen(tree: TileTree, options: SceneOptions) -> NDArray[np.int64]:
+    """Return the tiles that are to be translated, int64 [N,2]."""
+    if options.reading.bbox is None:
+        return tree.tiles
+    grid = grid_of(tree.open())
+    try:
+        top, left, height, width = window_of(grid, options.reading.bbox, tree.root)
+    except UsageError:  # another zoom may lie there
+        return tree.tiles[:0]
+    first = np.array(tree.first) + np.array([left, top]) // tree.side
+    last = np.array(tree.first) + np.array([left + width - 1, top + height - 1]) // tree.side
+    inside = (tree.tiles >= first) & (tree.tiles <= last)
+    tiles: NDArray[np.int64] = tree.tiles[inside.all(1)]
+    return tiles
+
+
+def _near(tree: TileTree, tiles: NDArray[np.int64]) -> TileTree:
+    """Return a tree with those of the tiles too that lie around the chosen ones."""
+    if not len(tiles) or len(tiles) == len(tree.tiles):
+        return replace(tree, tiles=tiles)
+    reach = -(-CONTEXT // tree.side)
+    inside = (tree.tiles >= tiles.min(0) - reach) & (tree.tiles <= tiles.max(0) + reach)
+    return replace(tree, tiles=tree.tiles[inside.all(1)])
+
+
+def _of(part: TileTree, tiles: set[tuple[int, int]]) -> bool:
+    return any((int(x), int(y)) in tiles for x, y in part.tiles)
+
+
+def _cut(
+    file: Path, part: TileTree, tiles: set[tuple[int, int]], folder: Path, legend: Legend | None
+) -> bool:
+    """Cut the map of a part into tiles, and return whether anything shows in one of them."""
+    some = False
+    side, (first_x, first_y) = part.side, part.first
+    with opened(file) as raster:
+        for x, y in part.tiles.tolist():
+            if (x, y) not in tiles:
+                continue
+            window = Window((x - first_x) * side, (y - first_y) * side, side, side)
+            valid = raster.dataset_mask(window=window) > 0
+            if not valid.any():
+                continue
+            if legend is None:
+                pixels = raster.read((1, 2, 3), window=window).transpose(1, 2, 0)
+                tile = np.dstack([pixels, valid.astype(np.uint8) * np.uint8(255)])
+            else:  # the map holds class numbers
+                tile = np.where(valid, raster.read(1, window=window), np.uint8(len(legend)))
+            path = folder / str(part.zoom) / str(x) / f"{y}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(tile, legend))
+            some = True
+    return some
+
+
+def _key(trees: list[TileTree], translator: Translator, options: SceneOptions) -> dict[str, str]:
+    """Return what must be the same when an interrupted translation goes on."""
+    known = hashlib.sha256()
+    for tree in trees:
+        known.update(f"{tree.root} {tree.zoom} {tree.side} ".encode() + tree.tiles.tobytes())
+    parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
+    del parameters["resume"]
+    return {
+        "tree of tiles": known.hexdigest(),
+        "model": translator.digest(),
+        "set of parameters": json.dumps(parameters),
+        "version of sat2map": sat2map.__version__,
+    }
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Give the same warning once, however many parts it is true of."""
+    said: set[str] = set()
+
+    def fresh(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = text in said or "--resume" in text or "begun afresh" in text
+        said.add(text)
+        return not known
+
+    loggers = [logging.getLogger(f"sat2map.raster.{name}") for name in ("scale", "source")]
+    partial = logging.getLogger("sat2map.raster.partial")
+    for logger in [*loggers, partial]:
+        logger.addFilter(fresh)
+    try:
+        yield
+    finally:
+        for logger in [*loggers, partial]:
+            logger.removeFilter(fresh)
