@@ -156,7 +156,25 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
     where = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
     with rasterio.open(folder / "picture.tif", "w", transform=where, **facts) as file:
         file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
+    provide_scenes(folder)
     return folder
+
+
+def provide_scenes(folder: Path) -> None:
+    """Write adjoining scenes, tiles, and an area in the folder's scene."""
+    random = np.random.default_rng(1)
+    facts = {"height": 40, "width": 50, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    (folder / "scenes").mkdir()
+    for i in range(2):
+        where = rasterio.Affine(1, 0, 392_000 + 45 * i, 0, -1, 5_820_000)
+        with rasterio.open(folder / f"scenes/{i}.tif", "w", transform=where, **facts) as file:
+            file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
+        tile = folder / f"tiles/18/{140_800 + i}/86016.png"
+        tile.parent.mkdir(parents=True)
+        Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)).save(tile)
+    ring = [[13.40, 52.51], [13.42, 52.51], [13.42, 52.53], [13.40, 52.51]]
+    area = {"type": "Polygon", "coordinates": [ring]}
+    (folder / "area.geojson").write_text(json.dumps(area))
 
 
 def foreign_unet() -> dict[str, torch.Tensor]:
@@ -350,7 +368,13 @@ class Shell:
                     produced = [f"{option(arguments, '--report')}/index.html"]
             case ["translate", source, target, *_]:
                 suffix = Path(source).suffix
-                self._provide(source, f"picture{suffix}" if suffix else "pictures")
+                if source.startswith("https://"):  # no test asks the world
+                    arguments[1] = source = Path(source).name
+                root = source.partition("/{z}")[0]
+                kind = {"scenes": "scenes", "aerial_tiles": "tiles"}.get(root, "pictures")
+                self._provide(root, f"picture{suffix}" if root == source and suffix else kind)
+                if "--mask" in arguments:
+                    self._provide(option(arguments, "--mask"), "area.geojson")
                 self._provide(option(arguments, "--model"), "model")
                 produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
