@@ -215,6 +215,10 @@ def test_info_of_a_scene(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
     facts = json.loads(sat2map("info", ortho, "--json").out)
     assert facts["crs"] == "EPSG:32633"
     assert facts["ground_resolution_m"] == pytest.approx([1, 1], rel=0.001)
+    (tmp_path / "scenes").mkdir()
+    ortho.rename(tmp_path / "scenes" / "ortho.tif")
+    assert "mosaic of 1 files" in sat2map("info", tmp_path / "scenes").out
+    assert "tiny" in sat2map("info", model).out
     (tmp_path / "text.tif").write_text("text")
     wrong = sat2map("info", tmp_path / "text.tif")
     assert wrong.code == 1
@@ -510,7 +514,10 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
     for arguments, words in (
         (("evaluate", model, "--data", towns, "--size", "big"), "--size"),
         (("import", photo, tmp_path / "o", "--direction", "up"), "--direction"),
-        (("import", photo, tmp_path / "o", "--resolution", "fine"), "--resolution"),
+        *(
+            (("import", photo, tmp_path / "o", "--resolution", text), "--resolution")
+            for text in ("fine", "1,2,3", "0", "2,1", "nan", "")
+        ),
         (("data", "synthetic", tmp_path / "o"), "--pairs N"),
         (("data", "download", "mops", tmp_path / "o"), "mops"),
         (("translate", photo, photo, "--model", model), "input itself"),

@@ -172,7 +172,7 @@ def provide_scenes(folder: Path) -> None:
         tile = folder / f"tiles/18/{140_800 + i}/86016.png"
         tile.parent.mkdir(parents=True)
         Image.fromarray(random.integers(0, 255, (64, 64, 3), np.uint8)).save(tile)
-    ring = [[13.40, 52.51], [13.42, 52.51], [13.42, 52.53], [13.40, 52.51]]
+    ring = [[13.40, 52.51], [13.42, 52.51], [13.42, 52.53], [13.40, 52.53], [13.40, 52.51]]
     area = {"type": "Polygon", "coordinates": [ring]}
     (folder / "area.geojson").write_text(json.dumps(area))
 
@@ -277,6 +277,7 @@ def perceptual_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         perceptual.measure, features=MeanColour(), distance=MeanDifference()
     )
     monkeypatch.setattr("sat2map.evaluation.evaluate.measure", measure)
+    monkeypatch.setattr("sat2map.evaluation.evaluate.require_extra", lambda: None)
 
 
 # Running them.

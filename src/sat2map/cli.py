@@ -267,20 +267,25 @@ def import_(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Model folder, or a scene.")],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="Model folder; or a scene: all that translate takes."),
+    ],
     model: Annotated[
-        Path | None, typer.Option(help="Of a scene: does this model know its scale?")
+        Path | None,
+        typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
-    from sat2map.model import describe, load_model, read_card
+    from sat2map.model import describe, load_model
+    from sat2map.raster.opening import names_scene
 
-    if path.is_file():
+    if names_scene(path):
         from sat2map.raster.info import describe_scene, scene_facts
+        from sat2map.translation.translator import load
 
-        known = False if model is None else read_card(model).resolution_m
-        told = scene_facts(path, known)
+        told = scene_facts(path, None if model is None else load(model))
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
         return
     loaded = load_model(path)
@@ -311,10 +316,12 @@ def _resolution(text: str | None) -> tuple[float, float] | None:
         return None
     try:
         values = [float(part) for part in text.split(",")]
-        return values[0], values[-1]
-    except ValueError as error:
+    except ValueError:
+        values = []
+    if len(values) not in {1, 2} or not 0 < values[0] <= values[-1] < float("inf"):
         raise UsageError(
             f"{text!r} is no ground resolution",
             where="--resolution",
             remedy="Give metres per pixel, such as 0.9, or the finest and coarsest, 0.5,2.",
-        ) from error
+        )
+    return values[0], values[-1]

@@ -10,6 +10,8 @@ from torch import nn
 
 from sat2map.errors import DataError, MissingExtraError, ModelError
 from sat2map.evaluation import perceptual
+from sat2map.evaluation.evaluate import evaluate
+from sat2map.translation.translator import load
 
 
 class MeanColour(nn.Module):
@@ -119,6 +121,16 @@ def test_without_the_inception_package_it_is_named(pictures):
     for figure in (perceptual.fid, perceptual.kid, perceptual.measure):
         with pytest.raises(MissingExtraError, match=r"torch-fidelity.*sat2map\[perceptual\]"):
             figure(pictures)
+
+
+def test_what_is_missing_is_said_before_anything_is_scored(data_set, model_folder, monkeypatch):
+    monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
+    calls = []
+    with pytest.raises(MissingExtraError, match=r"torchmetrics.*sat2map\[perceptual\]"):
+        evaluate(
+            load(model_folder), data_set, perceptual=True, progress=lambda *done: calls.append(done)
+        )
+    assert not calls
 
 
 def test_without_torchmetrics_it_is_named(pictures, monkeypatch):

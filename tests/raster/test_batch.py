@@ -113,6 +113,38 @@ def test_the_same_stem_twice_is_an_error_for_the_second(
     assert read_picture(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
 
 
+def test_no_comparison_overwrites_a_map(translator: Translator, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    save(source / "a.png", 8, 8)
+    save(source / "a.compare.png", 16, 8)
+    with pytest.raises(BatchError, match=r"a\.png: would overwrite .*a\.compare\.png, which was"):
+        translate_path(translator, source, tmp_path / "maps", replace(SMALL, compare=True))
+    assert names(tmp_path / "maps") == ["a.compare.compare.png", "a.compare.png"]
+    assert read_picture(tmp_path / "maps" / "a.compare.png").pixels.shape == (16, 8, 3)
+
+
+def test_a_picture_with_a_world_file_is_a_scene(translator: Translator, tmp_path: Path) -> None:
+    photo = save(tmp_path / "photos" / "photo.jpg", 20, 30)
+    photo.with_suffix(".jgw").write_text("2\n0\n0\n-2\n500001\n4999999\n")
+    (written,) = translate_path(translator, photo.parent, tmp_path / "maps", SMALL)
+    assert written == tmp_path / "maps" / "photo.tif"
+    with rasterio.open(written) as file:
+        assert file.bounds == (500_000, 4_999_960, 500_060, 5_000_000)
+
+
+def test_a_folder_into_a_raster_is_one_mosaic(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "scenes"
+    source.mkdir()
+    for right in (0, 25):
+        place = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, right, 0, -1, 9)}
+        make_scene(noise(30, 30), georeference=place).rename(source / f"{right}.tif")
+    (written,) = translate_path(translator, source, tmp_path / "map.tif", SMALL)
+    with rasterio.open(written) as file:
+        assert (file.width, file.height) == (55, 30)
+
+
 def test_too_large_as_published_is_an_item_of_the_batch(
     translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

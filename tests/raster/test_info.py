@@ -6,17 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
 
 from sat2map.errors import DataError
+from sat2map.raster import info as module
 from sat2map.raster.info import describe_scene, scene_facts
 
-from .conftest import MakeScene, noise
+from .conftest import Identity, MakeModel, MakeScene, noise
+from .test_tile_tree import cut
 
 
-def test_what_a_scene_is(make_scene: MakeScene) -> None:
+def test_what_a_scene_is(make_scene: MakeScene, make_model: MakeModel) -> None:
     pixels = noise(40, 60).astype(np.int16)
     pixels[:10] = -1
-    facts = scene_facts(make_scene(pixels, nodata=-1), (0.5, 2))
+    facts = scene_facts(make_scene(pixels, nodata=-1), make_model((0.5, 2)))
     assert json.loads(json.dumps(facts)) == json.loads(json.dumps(facts))
     assert (facts["width"], facts["height"], facts["crs"]) == (60, 40, "EPSG:32633")
     assert facts["bands"][0] == {"type": "int16", "colour": "red", "nodata": -1}
@@ -27,16 +30,17 @@ def test_what_a_scene_is(make_scene: MakeScene) -> None:
     for words in ("60 x 40 pixels", "3 (red, green, blue)", "int16", "EPSG:32633", "1 x 1 m"):
         assert words in said
     assert "25.0% of the pixels" in said
+    assert "less than 1 s" in said
 
 
-def test_what_nobody_said_is_unknown(make_scene: MakeScene) -> None:
+def test_what_nobody_said_is_unknown(make_scene: MakeScene, make_model: MakeModel) -> None:
     path = make_scene(noise(9, 9, 1), colours=[ColorInterp.gray], georeference={})
     facts = scene_facts(path)
     assert facts["crs"] is facts["bounds"] is facts["ground_resolution_m"] is None
     assert facts["nodata_share"] == 0
     assert "model_knows_scale" not in facts
     assert "unknown" in describe_scene(facts)
-    assert "unknown: the model" not in describe_scene(scene_facts(path, None))
+    assert "unknown: the model" not in describe_scene(scene_facts(path, make_model(None)))
 
 
 def test_nodata_that_is_not_a_number_is_json(make_scene: MakeScene) -> None:
@@ -51,3 +55,44 @@ def test_no_raster(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("text")
     with pytest.raises(DataError, match=r"text\.tif: cannot be read"):
         scene_facts(tmp_path / "text.tif")
+
+
+def test_a_folder_of_scenes_and_a_tree_of_tiles(make_scene: MakeScene, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for right in (0, 40):
+        place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 500_000 + right, 0, -1, 5e6)}
+        make_scene(noise(30, 40), georeference=place).rename(folder / f"{right}.tif")
+    facts = scene_facts(folder)
+    assert (facts["width"], facts["height"], facts["files"]) == (80, 30, 2)
+    assert "mosaic of 2 files" in describe_scene(facts)
+    root = cut(tmp_path / "tiles", noise(64, 64), 18, 100, 200)
+    cut(root, noise(32, 32), 17, 50, 100)
+    (root / "18/101/201.png").unlink()
+    facts = scene_facts(str(root))
+    assert facts["tiles"] == {"17": 1, "18": 3}
+    assert (facts["width"], facts["crs"], facts["nodata_share"]) == (64, "EPSG:3857", 0.25)
+    assert "1 of zoom 17, 3 of zoom 18" in describe_scene(facts)
+
+
+@pytest.mark.parametrize(("known", "windows"), [(1.0, 4), (2.0, 1)])
+def test_the_time_is_that_of_the_windows_that_show_something(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    known: float,
+    windows: int,
+) -> None:
+    """A clock that ticks once for each window says how many there are."""
+    network = Identity(4)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(len(network.seen)))
+    pixels = noise(1500, 3200)
+    pixels[:, 1400:] = 0
+    facts = scene_facts(make_scene(pixels, nodata=0), make_model((known, known), network=network))
+    assert facts["estimated_seconds"] == windows
+
+
+def test_times_in_words() -> None:
+    assert module._duration(0.4) == "less than 1 s"
+    assert module._duration(59.6) == "about 1 min"
+    assert module._duration(3725) == "about 1 h 2 min"

@@ -93,11 +93,12 @@ def test_an_address_is_read_in_ranges(
     assert all(span for _, span in server.asked if span), "it is never fetched as a whole"
 
 
-def test_a_coarse_look_fetches_overviews_only(server: Server, cog: Path) -> None:
+def test_an_address_can_be_asked_about(server: Server, cog: Path) -> None:
     shutil.copy(cog, server.folder / "look.tif")
     facts = scene_facts(f"{server.address}/look.tif")
     assert facts["name"] == "look.tif"
     assert (facts["width"], facts["height"]) == (900, 700)
+    assert {path for path, _ in server.asked} == {"/look.tif"}
 
 
 def test_errors_for_a_while_are_waited_for(

@@ -148,6 +148,12 @@ def test_few_bits_fill_the_range(make_scene: MakeScene) -> None:
     assert pixels.max() == 255
 
 
+def test_one_bit_is_refused_as_in_a_picture(make_scene: MakeScene) -> None:
+    path = make_scene(noise(9, 9, 1) % 2, colours=[GREY], nbits=1)
+    with pytest.raises(DataError, match=r"scene\.tif: has 1 bit per pixel, black and white only"):
+        everything(path)
+
+
 def test_complex_numbers_are_refused(make_scene: MakeScene) -> None:
     path = make_scene(np.ones((4, 4, 1), np.complex64), colours=[GREY])
     with pytest.raises(DataError, match=r"scene\.tif: holds complex numbers"):

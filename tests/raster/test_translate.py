@@ -373,6 +373,24 @@ def test_progress_counts_pixels(
     assert len(calls) > 20
 
 
+@pytest.mark.parametrize("west", [179.9995, -180.0005])
+def test_across_the_antimeridian(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, west: float
+) -> None:
+    """Whichever way the scene counts its degrees, it stays where it is, and so does a part."""
+    pixels = noise(100, 120)
+    place = {"crs": "EPSG:4326", "transform": Affine(9e-6, 0, west, 0, -9e-6, 9e-4)}
+    source = make_scene(pixels, georeference=place)
+    translate_raster(source, tmp_path / "map.tif", make_model(), SMALL)
+    assert np.array_equal(read(tmp_path / "map.tif"), pixels)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.transform.almost_equals(place["transform"], 1e-12)
+    box = (179.99959, 0.00009, -179.99987, 0.00081)
+    options = replace(SMALL, reading=Reading(bbox=box))
+    translate_raster(source, tmp_path / "part.tif", make_model(), options)
+    assert np.array_equal(read(tmp_path / "part.tif"), pixels[10:90, 10:70])
+
+
 # What goes wrong.
 
 

@@ -14,7 +14,7 @@ from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_
 from sat2map.errors import BatchError, Sat2mapError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
-from sat2map.evaluation.perceptual import Perceptual, measure
+from sat2map.evaluation.perceptual import Perceptual, measure, require_extra
 from sat2map.evaluation.report import write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
 from sat2map.legend import Legend
@@ -89,6 +89,8 @@ def evaluate(
         MissingExtraError: The extra `perceptual` is asked for and not installed.
         OutputError: The report cannot be written.
     """
+    if perceptual:
+        require_extra()
     pairs = find_pairs(data, split)
     direction = translator.card.direction
     legend = translator.card.legend or _legend_of(data, direction)

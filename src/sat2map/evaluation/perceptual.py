@@ -138,7 +138,7 @@ class _Remembered(nn.Module):
 
 
 def _inception() -> nn.Module:
-    _require("torchmetrics", "torch_fidelity", "torchvision")
+    require_extra()
     with _loading("Inception", "torch-fidelity"):
         from torchmetrics.image.fid import NoTrainInceptionV3
 
@@ -220,6 +220,15 @@ def _need(count: int, least: int) -> None:
             f"this figure needs at least {least} pictures, not {count}",
             remedy="Evaluate more pictures.",
         )
+
+
+def require_extra() -> None:
+    """Say what is not installed, before any work is done.
+
+    Raises:
+        MissingExtraError: A package of the extra `perceptual` is not installed.
+    """
+    _require("torchmetrics", "torch_fidelity", "torchvision")
 
 
 def _require(*packages: str) -> None:

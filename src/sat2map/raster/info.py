@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import time
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.raster.gdal import is_address, settings
 from sat2map.raster.grid import bounds_wgs84, ground_resolution
+from sat2map.raster.opening import Source
 from sat2map.raster.options import Reading
-from sat2map.raster.scale import knows
+from sat2map.raster.scale import choose_scale, knows
 from sat2map.raster.source import Scene
+from sat2map.raster.tile_tree import TileTree, find_trees
+from sat2map.translation.tiling import OVERLAP, WINDOW, spans
+from sat2map.translation.translator import Translator
 
 
-def scene_facts(path: Path, known: tuple[float, float] | bool | None = False) -> dict[str, Any]:
+def scene_facts(source: Source, translator: Translator | None = None) -> dict[str, Any]:
     """Return what a scene is, as JSON's own types.
 
     Args:
-        path: Any raster that GDAL opens.
-        known: Finest and coarsest metres per pixel that a model knows, None where the model
-            does not say; False leaves the model out.
+        source: What `translate_raster` takes.
+        translator: A model that is to translate it.
 
     Returns:
         `width`, `height`, `bands` (of each its `type`, `colour` and `nodata`), `crs`, `bounds`
         (west, south, east, north in degrees), `ground_resolution_m` (along a row, along a
-        column), `nodata_share` (0 to 1, from a thinned look at
-        the bands that would be translated), and `model_knows_scale`.
+        column), and `nodata_share` (0 to 1, from a thinned look at the bands that would be
+        translated); of a mosaic how many `files` it has, of a tree how many `tiles` each zoom,
+        the finest of which is told of. With a model also `model_knows_scale` and
+        `estimated_seconds`, which is measured by translating a window here.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The scene cannot be read.
     """
-    with Scene(path, 3, Reading(value_range=(0, 1)), quiet=True) as scene:
+    bands = 3 if translator is None else len(translator.card.bands)
+    with (
+        settings(remote=is_address(source)),
+        Scene(source, bands, Reading(value_range=(0, 1)), quiet=True) as scene,
+    ):
         dataset = scene.dataset
         ground = ground_resolution(scene.grid)
+        valid = scene.sample()[1]
         facts: dict[str, Any] = {
             "name": scene.opening.name,
             "driver": dataset.driver,
@@ -45,11 +60,45 @@ def scene_facts(path: Path, known: tuple[float, float] | bool | None = False) ->
             "crs": None if scene.grid.crs is None else scene.grid.crs.to_string(),
             "bounds": bounds_wgs84(scene.grid),
             "ground_resolution_m": ground,
-            "nodata_share": 1 - float(scene.sample()[1].mean()),
+            "nodata_share": 1 - float(valid.mean()),
         }
-        if not isinstance(known, bool):
-            facts["model_knows_scale"] = knows(known, ground)
+        if scene.opening.folder is not None and scene.opening.files:
+            facts["driver"], facts["files"] = "mosaic", len(scene.opening.files)
+        if not isinstance(source, TileTree) and (trees := find_trees(source)):
+            facts["tiles"] = {str(tree.zoom): len(tree.tiles) for tree in trees}
+        if translator is not None:
+            facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
+            facts["estimated_seconds"] = _estimate(scene, valid, translator)
         return facts
+
+
+def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) -> float:
+    """Return about how many seconds the network needs for a scene.
+
+    Args:
+        scene: The scene.
+        valid: Where it has values, bool [h,w], thinned.
+        translator: The model.
+    """
+    known = translator.card.resolution_m
+    scale = choose_scale(scene.grid, known, "native", scene.opening.where)
+    multiple = translator.multiple
+    window = math.ceil(WINDOW / multiple) * multiple
+    rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
+    across = [_thinned(c.start, c.size, scale.seen[1], valid.shape[1]) for c in columns]
+    down = [_thinned(r.start, r.size, scale.seen[0], valid.shape[0]) for r in rows]
+    windows = sum(bool(valid[r, c].any()) for r in down for c in across)
+    pixels = np.zeros((rows[0].size, columns[0].size, len(translator.card.bands)), np.uint8)
+    translator.predict(pixels)  # the first one takes longer
+    began = time.perf_counter()
+    translator.predict(pixels)
+    return windows * (time.perf_counter() - began)
+
+
+def _thinned(start: int, size: int, whole: int, thin: int) -> slice:
+    """Return which of the thinned pixels of an axis a window covers, at least one."""
+    first = min(start * thin // whole, thin - 1)
+    return slice(first, max(-(-(start + size) * thin // whole), first + 1))
 
 
 def describe_scene(facts: dict[str, Any]) -> str:
@@ -62,7 +111,7 @@ def describe_scene(facts: dict[str, Any]) -> str:
         ("size", f"{facts['width']} x {facts['height']} pixels"),
         ("bands", f"{len(facts['bands'])} ({colours})"),
         ("type", ", ".join(kinds)),
-        ("format", facts["driver"]),
+        ("format", facts["driver"] + (f" of {facts['files']} files" if "files" in facts else "")),
         ("CRS", (facts["crs"] or "none").splitlines()[0]),
         ("bounds", "unknown" if bounds is None else "{:.6f},{:.6f},{:.6f},{:.6f}".format(*bounds)),
         ("ground resolution", "unknown" if ground is None else "{:.3g} x {:.3g} m".format(*ground)),
@@ -70,7 +119,20 @@ def describe_scene(facts: dict[str, Any]) -> str:
     ]
     if "model_knows_scale" in facts:
         lines.append(("model knows scale", facts["model_knows_scale"]))
+        lines.append(("estimated time", _duration(facts["estimated_seconds"])))
+    if "tiles" in facts:
+        counts = ", ".join(f"{count:,} of zoom {zoom}" for zoom, count in facts["tiles"].items())
+        lines.insert(1, ("tiles", counts))
     return "\n".join([f"# {facts['name']}", "", *(f"{name:20}{text}" for name, text in lines)])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than 1 s"
+    hours, rest = divmod(round(seconds), 3600)
+    parts = ((hours, "h"), (rest // 60, "min"), (rest % 60, "s"))
+    said = [f"{count} {unit}" for count, unit in parts if count]
+    return "about " + " ".join(said[:2])
 
 
 def _plain(value: float | None) -> float | str | None:

@@ -70,6 +70,16 @@ def opening(source: Source) -> Opening:
     return Opening(path, path.name, lambda: open_dataset(str(path), path), (path,))
 
 
+def names_scene(source: str) -> bool:
+    """Return whether a name stands for a scene, and not for a model."""
+    path = Path(source)
+    if is_address(source) or "{" in source or path.is_file():
+        return True
+    if not path.is_dir() or (path / "model.json").exists():
+        return False
+    return bool(find_trees(path) or list_pictures(path, SCENE_SUFFIXES | PICTURE_SUFFIXES))
+
+
 def scenes_in(folder: Path) -> list[Path]:
     """Return the files of a folder that may be scenes, in natural order.
 
