@@ -26,6 +26,7 @@ from sat2map.networks.patchgan import PatchGAN
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training import setup
+from sat2map.training.batches import Batch
 from sat2map.training.updates import update
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]
@@ -66,7 +67,7 @@ def our_loop(recipe: Recipe) -> Step:
         if recipe.training.channels_last:
             source = source.contiguous(memory_format=torch.channels_last)
             target = target.contiguous(memory_format=torch.channels_last)
-        update(fabric, players, recipe.objective, source, target)
+        update(fabric, players, recipe.objective, Batch(source, target))
 
     return step
 

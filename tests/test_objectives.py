@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sat2map import objectives
 from sat2map.objectives import discriminator_loss, generator_adversarial_loss, l1_loss
 
 REAL = torch.tensor([2.0, -1.0, 0.5])
@@ -81,3 +82,37 @@ def test_the_gradients_point_apart(kind: Any) -> None:
 def test_l1_is_the_mean_absolute_difference() -> None:
     generated = torch.tensor([[1.0, -1.0], [0.5, 0.0]])
     assert float(l1_loss(generated, torch.zeros(2, 2))) == pytest.approx(0.625)
+
+
+def test_class_loss_is_cross_entropy_with_shares() -> None:
+    logits = torch.tensor([[[[2.0, 0.0]], [[0.0, 1.0]]]])  # two classes, two pixels
+    shares = torch.tensor([[[[1.0, 0.25]], [[0.0, 0.75]]]])
+    log = logits.log_softmax(1)
+    first, second = -log[0, 0, 0, 0], -(0.25 * log[0, 0, 0, 1] + 0.75 * log[0, 1, 0, 1])
+    even = objectives.class_loss(logits, shares, torch.ones(2))
+    torch.testing.assert_close(even, (first + second) / 2)
+    # With weights, a pixel counts by the weights of what is in it.
+    weighted = objectives.class_loss(logits, shares, torch.tensor([1.0, 3.0]))
+    second = -(0.25 * log[0, 0, 0, 1] + 3 * 0.75 * log[0, 1, 0, 1])
+    torch.testing.assert_close(weighted, (first + second) / (1 + 0.25 + 3 * 0.75))
+
+
+def test_dice_loss_by_hand() -> None:
+    mask = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+    found = torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
+    torch.testing.assert_close(objectives.dice_loss(found, mask), torch.tensor(1 - 3 / 5))
+    assert objectives.dice_loss(mask, mask) == 0
+
+
+def test_a_gap_in_a_road_costs_more_centre_line_than_a_thinner_road_does() -> None:
+    road = torch.zeros(1, 32, 32)
+    road[:, 13:18] = 1
+    skeleton = objectives.soft_skeleton(road, 5)
+    assert torch.equal(skeleton[0, :, 16].nonzero()[:, 0], torch.tensor([15]))
+    thinner, broken = road.clone(), road.clone()
+    thinner[:, 13] = thinner[:, 17] = 0
+    broken[:, :, 12:20] = 0
+    assert objectives.cldice_loss(road, road) < 0.05
+    assert objectives.cldice_loss(thinner, road) < 0.05
+    assert objectives.cldice_loss(broken, road) > 0.1
+    assert objectives.dice_loss(thinner, road) > objectives.dice_loss(broken, road)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sat2map.errors import UsageError
+from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, build_generator
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe, load_recipe, shipped_recipes
@@ -95,7 +96,9 @@ def test_pix2pix_is_as_published() -> None:
 def test_every_shipped_recipe_loads_and_its_networks_can_be_built(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    arguments = {"size": recipe.data.size, **recipe.generator.model_dump(exclude={"name"})}
+    arguments = recipe.generator.arguments(recipe.data.size)
+    if recipe.generator.head == "legend":
+        arguments["colours"] = STREETS.colours.tolist()
     with torch.device("meta"):
         generator = build_generator(GeneratorSpec(name=recipe.generator.name, arguments=arguments))
         source = torch.empty(2, 3, recipe.data.size, recipe.data.size)
@@ -165,7 +168,7 @@ def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
         ("data.resize=255", r"data: resize \(255\) is smaller than size \(256\)"),
         ("discriminator.strided_layers=6", "discriminator.strided_layers: .*, not 6"),
         ("generator.norm=group", "generator.norm: .*, not 'group'"),
-        ("schedule.name=cosine", "schedule.name: .*, not 'cosine'"),
+        ("schedule.name=sine", "schedule.name: .*, not 'sine'"),
         ("training.freeze_encoder=true", "training.freeze_encoder needs training.init"),
     ],
 )
@@ -180,6 +183,11 @@ def test_values_that_do_not_fit_together_are_refused() -> None:
     assert "nothing to learn" in refused("l1", "objective.l1_weight=0")
     assert "decay_epochs is larger than" in refused("linear", "training.epochs=50")
     load_recipe("linear", ["training.epochs=50", "schedule.decay_epochs=50"])
+    assert "need resize = none" in refused("pix2pix", "data.scales=[1.0, 2.0]")
+    assert "least and the most" in refused("streets", "data.scales=[2.0, 1.0]")
+    assert "needs data.scales" in refused("pix2pix", "generator.head=legend")
+    assert "generator.head = legend" in refused("pix2pix", "objective.class_weight=1")
+    assert "multiple of 16" in refused("streets", "data.size=250")
 
 
 @pytest.mark.parametrize("strided", range(6))

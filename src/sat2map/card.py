@@ -30,7 +30,7 @@ class GeneratorSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["unet", "resnet"]
+    name: Literal["unet", "resnet", "compact"]
     arguments: dict[str, Any]
 
 

@@ -27,6 +27,7 @@ from sat2map.card import (
     read_card,
 )
 from sat2map.errors import ModelError
+from sat2map.networks.compact import Compact
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 from sat2map.whole import whole_folder
@@ -69,6 +70,8 @@ def build_generator(spec: GeneratorSpec) -> nn.Module:
             return UNet(**spec.arguments)
         case "resnet":
             return ResNet(**spec.arguments)
+        case "compact":
+            return Compact(**spec.arguments)
 
 
 def save_model(folder: Path, network: nn.Module, card: ModelCard, *, replace: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,3 +53,68 @@ def generator_adversarial_loss(generated: Tensor, kind: Adversarial) -> Tensor:
 def l1_loss(generated: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference, a scalar."""
     return F.l1_loss(generated, target)
+
+
+def class_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted cross-entropy between classes and shares, a scalar.
+
+    Args:
+        logits: float [N,K,H,W].
+        shares: The share of each class in each pixel, float [N,K,H,W] with sum 1 over K.
+        weights: Of each class, float [K].
+    """
+    weighted = shares * weights[:, None, None]
+    return -(weighted * logits.log_softmax(1)).sum(1).mean() / weighted.sum(1).mean()
+
+
+def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """Return 1 minus the Dice coefficient of a whole batch, a scalar (Milletari et al. 2016).
+
+    Args:
+        probability: float [N,H,W], 0 to 1.
+        mask: What is true, float [N,H,W], 0 to 1.
+    """
+    both = (probability * mask).sum()
+    return 1 - (2 * both + 1) / (probability.sum() + mask.sum() + 1)
+
+
+def soft_skeleton(mask: Tensor, thinnings: int) -> Tensor:
+    """Return the centre lines of soft masks, float [N,H,W] (Shit et al. 2021, algorithm 1).
+
+    Args:
+        mask: float [N,H,W], 0 to 1.
+        thinnings: At least half the width of the widest line, in pixels.
+    """
+    mask = mask[:, None]
+    skeleton = F.relu(mask - _open(mask))
+    for _ in range(thinnings):
+        mask = _erode(mask)
+        ridge = F.relu(mask - _open(mask))
+        skeleton = skeleton + F.relu(ridge - skeleton * ridge)
+    return skeleton[:, 0]
+
+
+def cldice_loss(probability: Tensor, mask: Tensor, thinnings: int = 5) -> Tensor:
+    """Return 1 minus the soft centre-line Dice of a batch, a scalar (Shit et al. 2021).
+
+    Args:
+        probability: float [N,H,W], 0 to 1.
+        mask: What is true, float [N,H,W], 0 to 1.
+        thinnings: As for `soft_skeleton`.
+    """
+    generated_line, true_line = (
+        soft_skeleton(probability, thinnings),
+        soft_skeleton(mask, thinnings),
+    )
+    precision = ((generated_line * mask).sum() + 1) / (generated_line.sum() + 1)
+    sensitivity = ((true_line * probability).sum() + 1) / (true_line.sum() + 1)
+    return 1 - 2 * precision * sensitivity / (precision + sensitivity)
+
+
+def _erode(mask: Tensor) -> Tensor:
+    down = -F.max_pool2d(-mask, (3, 1), 1, (1, 0))
+    return torch.minimum(down, -F.max_pool2d(-mask, (1, 3), 1, (0, 1)))
+
+
+def _open(mask: Tensor) -> Tensor:
+    return F.max_pool2d(_erode(mask), 3, 1, 1)

@@ -35,12 +35,22 @@ class Data(_Section):
 
     Protocol: with `resize`, pictures are resized to `resize` pixels a side and `size` is
     cropped out of that (286 -> 256 as published); without it, `size` is cropped out of the
-    pictures' own pixels.
+    pictures' own pixels, at their own scale or, with `scales`, at a random one.
     """
 
     size: int = Field(256, ge=16, description="side of the crops in pixels")
     resize: int | None = Field(286, ge=16, description="side before cropping")
     flip: bool = Field(True, description="mirror left to right at random")
+    scales: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="least and most pixels of the files, along a side, that one pixel of a crop "
+        "is made of; crops are also turned by quarter turns. Needs resize = none",
+    )
+    weather: float = Field(
+        0.0, ge=0, le=2, description="how much light, colour, haze, blur and noise of sources vary"
+    )
     direction: Literal["forward", "reverse"] = Field(
         "forward", description="which half is the source; reverse takes the target for it"
     )
@@ -52,13 +62,35 @@ class Data(_Section):
     def _crop_fits(self) -> Data:
         if self.resize is not None and self.resize < self.size:
             raise ValueError(f"resize ({self.resize}) is smaller than size ({self.size})")
+        if self.scales is not None:
+            if self.resize is not None:
+                raise ValueError("scales need resize = none")
+            if not 0 < self.scales[0] <= self.scales[1]:
+                raise ValueError("scales are the least and the most, both above 0")
         return self
 
 
 class Generator(_Section):
     """The generator; its channels follow the data."""
 
-    name: Literal["unet"] = Field("unet", description="which network")
+    name: Literal["unet", "compact"] = Field("unet", description="which network")
+    head: Literal["colour", "legend"] = Field(
+        "colour",
+        description="what it answers in: colours, or the classes of the legend, whose picture is "
+        "mixed of the legend's colours; legend needs data.scales",
+    )
+    channels: list[int] = Field(
+        [48, 96, 256],
+        min_length=3,
+        max_length=3,
+        description="compact: channels at 1/4, 1/8 and 1/16 of the side",
+    )
+    blocks: list[int] = Field(
+        [1, 2, 4, 2, 1],
+        min_length=5,
+        max_length=5,
+        description="compact: residual blocks at 1/4, 1/8, 1/16 and back at 1/8, 1/4",
+    )
     base_channels: int = Field(
         64, ge=1, description="channels of the first layer; they double up to eightfold"
     )
@@ -67,6 +99,19 @@ class Generator(_Section):
         "batch", description="normalisation layers"
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="probability in the first decoder blocks")
+
+    def arguments(self, size: int) -> dict[str, Any]:
+        """Return what the network is built with, but for its channels and its head.
+
+        Args:
+            size: Side of the training crops in pixels.
+        """
+        match self.name:
+            case "unet":
+                chosen = self.model_dump(include={"base_channels", "skips", "norm", "dropout"})
+                return {"size": size} | chosen
+            case "compact":
+                return self.model_dump(include={"channels", "blocks"})
 
 
 class Discriminator(_Section):
@@ -86,36 +131,65 @@ class Discriminator(_Section):
 
 
 class Objective(_Section):
-    """adversarial_weight * adversarial + l1_weight * L1."""
+    """The sum of the losses, each times its weight."""
 
     adversarial: Literal["vanilla", "least_squares", "hinge"] = Field(
         "vanilla", description="adversarial loss; vanilla is the published cross-entropy"
     )
     adversarial_weight: float = Field(1.0, ge=0, description="0 trains without discriminator")
     l1_weight: float = Field(100.0, ge=0, description="lambda of the paper")
+    class_weight: float = Field(
+        0.0, ge=0, description="legend head: cross-entropy with the share of each class"
+    )
+    class_balance: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="0 weighs all pixels alike, 1 all classes, within 0.7 to 2.5 of the median",
+    )
+    road_dice_weight: float = Field(0.0, ge=0, description="legend head: Dice of the roads")
+    road_cldice_weight: float = Field(
+        0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
+    )
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether a loss compares classes, which takes a legend head."""
+        return (self.class_weight, self.road_dice_weight, self.road_cldice_weight) != (0, 0, 0)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:
-        if self.adversarial_weight == 0 and self.l1_weight == 0:
-            raise ValueError("both weights are 0, so there is nothing to learn")
+        if self.adversarial_weight == 0 and self.l1_weight == 0 and not self.needs_classes:
+            raise ValueError("all weights are 0, so there is nothing to learn")
         return self
 
 
 class Optimiser(_Section):
     """Adam, one for each network."""
 
+    name: Literal["adam", "adamw"] = Field(
+        "adam", description="adamw decays weights apart from the gradients"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="adamw: of kernels; biases and norms do not decay"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="longest gradient of the generator; longer ones are shortened"
+    )
     learning_rate: float = Field(2e-4, gt=0, description="of both networks")
     beta1: float = Field(0.5, ge=0, lt=1, description="decay of the mean of the gradients")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of their squares")
 
 
 class Schedule(_Section):
-    """The learning rate: constant, or constant and then linear down to 0."""
+    """The learning rate: constant, constant and then linear down to 0, or a cosine to 0."""
 
-    name: Literal["constant", "linear"] = Field(
-        "constant", description="linear falls towards 0 over the last `decay_epochs`"
+    name: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="linear falls towards 0 over the last `decay_epochs`, cosine over the run",
     )
     decay_epochs: int = Field(100, ge=1, description="length of the linear part, the last epochs")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises from 0")
 
 
 class Training(_Section):
@@ -150,6 +224,9 @@ class Validation(_Section):
 
     epochs: int = Field(5, ge=1, description="epochs between two validations")
     pictures: int = Field(100, ge=1, description="at most so many pairs")
+    size: int | None = Field(
+        None, ge=16, description="side that pairs are resized to; none takes that of training"
+    )
     metric: Literal[
         "l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou", "road_cldice", "edge_f1"
     ] = Field("l1", description="what `best` is chosen by")
@@ -179,8 +256,17 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         size = self.data.size
-        if size & (size - 1):
+        if self.generator.name == "unet" and size & (size - 1):
             raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
+        if self.generator.name == "compact" and size % 16:
+            raise ValueError(f"data.size ({size}) must be a multiple of 16 for this generator")
+        if self.generator.head == "legend" and self.data.scales is None:
+            raise ValueError(
+                "generator.head = legend needs data.scales, since classes are labelled at the "
+                "scale of the files"
+            )
+        if self.objective.needs_classes and self.generator.head != "legend":
+            raise ValueError("the losses of classes and roads need generator.head = legend")
         strided = self.discriminator.strided_layers
         if self.objective.adversarial_weight and size < 3 * 2**strided:
             raise ValueError(

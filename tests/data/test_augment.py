@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sat2map.data.augment import random_crops
+from sat2map.data.augment import random_crops, random_views, weather
 from sat2map.networks.values import to_pixels
 
 
@@ -82,3 +82,59 @@ def test_the_whole_picture_is_the_only_crop_of_its_size() -> None:
     assert crops.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(RuntimeError):
         random_crops(pixels, 9, flip=False)
+
+
+def places(side: int) -> torch.Tensor:
+    """Return a picture whose first two bands say where each pixel is, uint8 [side,side,3]."""
+    line = torch.arange(side, dtype=torch.uint8)
+    rows, columns = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([rows, columns, torch.zeros_like(rows)], -1)
+
+
+def test_views_cut_bands_and_classes_alike_at_every_scale() -> None:
+    bands = places(120)
+    labels = (bands[..., 0] > 59).long() * 2 + (bands[..., 1] > 59).long()
+    views, shares = random_views(
+        [(bands, labels)] * 40, 40, (0.5, 3.0), classes=4, flip=True, generator=seeded()
+    )
+    assert views.shape == (40, 3, 40, 40)
+    assert shares is not None
+    torch.testing.assert_close(shares.sum(1), torch.ones(40, 40, 40))
+    rows, columns = (to_pixels(views)[..., i].int() for i in (0, 1))
+    told = (rows > 59).int() * 2 + (columns > 59).int()
+    far = ((rows - 59.5).abs() > 4) & ((columns - 59.5).abs() > 4)
+    assert torch.equal(shares.argmax(1)[far], told[far].long())
+    extents = (rows.amax((1, 2)) - rows.amin((1, 2))).tolist()
+    assert min(extents) < 40  # finer than the picture
+    assert max(extents) > 100  # nearly all of it
+
+
+def test_views_are_turned_and_mirrored_in_all_eight_ways() -> None:
+    views, _ = random_views(
+        [(places(16), None)] * 200, 16, (1.0, 1.0), flip=True, generator=seeded()
+    )
+    corners = {
+        tuple(v[:2, 0, 0].gt(-0.95).tolist() + v[:2, 0, -1].gt(-0.95).tolist()) for v in views
+    }
+    assert len(corners) == 8
+    _, none = random_views([(places(16), None)], 16, (1.0, 1.0), flip=False)
+    assert none is None
+
+
+def test_a_picture_too_small_for_the_coarsest_scale_is_taken_whole() -> None:
+    views, _ = random_views(
+        [(places(20), None)] * 10, 16, (5.0, 9.0), flip=False, generator=seeded()
+    )
+    rows = to_pixels(views)[..., :2].int().sum(-1)
+    assert int(rows.amin()) <= 1
+    assert int(rows.amax()) >= 37
+
+
+def test_weather_changes_sources_each_in_its_way_and_repeats() -> None:
+    sources = torch.rand(4, 3, 24, 24, generator=seeded()).repeat(2, 1, 1, 1) * 2 - 1
+    varied = weather(sources, 1.0, seeded(3))
+    assert varied.abs().max() <= 1
+    assert torch.equal(weather(sources, 1.0, seeded(3)), varied)
+    assert not torch.equal(varied[:4], varied[4:])
+    assert (varied - sources).abs().mean((1, 2, 3)).min() > 0.01
+    torch.testing.assert_close(weather(sources, 0.0, seeded(3)), sources, atol=2e-3, rtol=0)

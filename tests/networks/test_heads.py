@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
-from sat2map.networks.heads import ColourHead
+import pytest
+import torch
+from torch import nn
+
+from sat2map.networks.compact import Compact
+from sat2map.networks.heads import ColourHead, LegendHead, Values
+from sat2map.networks.resnet import ResNet
+from sat2map.networks.unet import UNet
 
 
 def test_colours_lie_between_minus_one_and_one() -> None:
@@ -12,3 +20,26 @@ def test_colours_lie_between_minus_one_and_one() -> None:
     expected = torch.tensor([-1.0, -0.46211716, 0.0, 0.96402758]).reshape(1, 4, 1, 1)
     torch.testing.assert_close(head(logits), expected)
     assert not list(head.parameters())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda colours: UNet(size=16, base_channels=4, colours=colours),
+        lambda colours: ResNet(base_channels=4, blocks=1, colours=colours),
+        lambda colours: Compact(colours=colours, channels=(8, 8, 8)),
+    ],
+)
+def test_every_generator_can_answer_in_classes(make: Callable[[Any], nn.Module]) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)]
+    generator = make(colours).eval()
+    source = torch.rand(1, 3, 16, 32)
+    with torch.inference_mode():
+        picture, shares = generator(source), Values(generator)(source)
+    assert shares.shape == (1, 4, 16, 32)
+    sure = shares.argmax(1)
+    head = LegendHead(colours)
+    certain = head(nn.functional.one_hot(sure, 4).permute(0, 3, 1, 2) * 100.0)
+    mixed = ((certain + 1) * 127.5).round().int()
+    assert torch.equal(mixed[0].permute(1, 2, 0), torch.tensor(colours).int()[sure[0]])
+    assert picture.shape == (1, 3, 16, 32)

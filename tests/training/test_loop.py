@@ -407,7 +407,7 @@ def test_compile_gives_the_same_losses(
     compiled: list[torch.nn.Module] = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
     train(small("training.compile=true", "training.max_steps=2"), data, tmp_path / "a", quiet=True)
-    assert [type(module).__name__ for module in compiled] == ["UNet", "PatchGAN"]
+    assert [type(module).__name__ for module in compiled] == ["PictureAndLogits", "PatchGAN"]
     train(small("training.max_steps=2"), data, tmp_path / "b", quiet=True)
     assert same(
         load_file(tmp_path / "a" / "model" / "model.safetensors"),

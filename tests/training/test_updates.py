@@ -12,7 +12,8 @@ from torch import nn
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Objective
-from sat2map.training.updates import Adversaries, update
+from sat2map.training.batches import Batch
+from sat2map.training.updates import Adversaries, ClassFacts, PictureAndLogits, update
 
 ADVERSARIAL = {
     "vanilla": (
@@ -57,9 +58,10 @@ def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
     objective = Objective(adversarial=kind, adversarial_weight=gan, l1_weight=l1)  # type: ignore[arg-type]
     g_optimiser = torch.optim.Adam(g.parameters(), 2e-3, (0.5, 0.999), fused=True)
     d_optimiser = torch.optim.Adam(d.parameters(), 2e-3, (0.5, 0.999), fused=True)
-    players = Adversaries(g, g_optimiser, d, d_optimiser) if gan else Adversaries(g, g_optimiser)
+    ours = PictureAndLogits(g)
+    players = Adversaries(ours, g_optimiser, *((d, d_optimiser) if gan else ()))
     for source, target in batches(3):
-        update(fabric, players, objective, source, target)
+        update(fabric, players, objective, Batch(source, target))
 
     # The same from the paper's formulas: separate graphs, everything computed anew.
     real, false, fool = ADVERSARIAL[kind]
@@ -81,8 +83,10 @@ def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
         loss.backward()
         g_adam.step()
 
-    for ours, naive in ((g, naive_g), (d, naive_d)):
-        for (name, value), other in zip(ours.named_parameters(), naive.parameters(), strict=True):
+    for network, naive in ((g, naive_g), (d, naive_d)):
+        for (name, value), other in zip(
+            network.named_parameters(), naive.parameters(), strict=True
+        ):
             torch.testing.assert_close(value, other, atol=2e-5, rtol=1e-3, msg=name)
     assert not torch.equal(next(g.parameters()), torch.zeros(1))
 
@@ -90,30 +94,69 @@ def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
 def test_losses_are_reported_unweighted() -> None:
     torch.manual_seed(0)
     g = UNet(size=16, base_channels=4, dropout=0.0)
-    players = Adversaries(g, torch.optim.SGD(g.parameters(), 0.0))
+    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
     source, target = batches(1)[0]
     losses = update(
         Fabric(accelerator="cpu", devices=1),
         players,
         Objective(adversarial_weight=0.0, l1_weight=7.0),
-        source,
-        target,
+        Batch(source, target),
     )
-    expected = (g(source) - target).abs().mean()
-    torch.testing.assert_close(losses, torch.stack([torch.zeros(()), torch.zeros(()), expected]))
+    expected = torch.zeros(6)
+    expected[2] = (g(source) - target).abs().mean()
+    torch.testing.assert_close(losses, expected)
 
 
 def test_the_generators_step_leaves_the_discriminators_gradients_alone() -> None:
     torch.manual_seed(0)
     g, d = UNet(size=16, base_channels=4), PatchGAN(base_channels=4, strided_layers=1)
     players = Adversaries(
-        g, torch.optim.SGD(g.parameters(), 0.1), d, torch.optim.SGD(d.parameters(), 0.0)
+        PictureAndLogits(g),
+        torch.optim.SGD(g.parameters(), 0.1),
+        d,
+        torch.optim.SGD(d.parameters(), 0.0),
     )
     source, target = batches(1)[0]
     before = [p.clone() for p in d.parameters()]
-    update(Fabric(accelerator="cpu", devices=1), players, Objective(), source, target)
+    update(Fabric(accelerator="cpu", devices=1), players, Objective(), Batch(source, target))
     gradients = [p.grad.clone() for p in d.parameters() if p.grad is not None]
     assert len(gradients) == len(before)
     d.requires_grad_(True)
     d.zero_grad()
     assert all(torch.equal(a, b) for a, b in zip(before, d.parameters(), strict=True))
+
+
+def labelled(k: int = 3) -> tuple[UNet, Batch, ClassFacts]:
+    torch.manual_seed(0)
+    g = UNet(size=16, base_channels=4, dropout=0.0, colours=[(9 * i, 80 * i, 7) for i in range(k)])
+    source, target = batches(1)[0]
+    shares = torch.rand(2, k, 16, 16).softmax(1)
+    return g, Batch(source, target, shares), ClassFacts(torch.ones(k), torch.arange(k) == 1)
+
+
+def test_each_loss_of_classes_is_counted_with_its_weight_and_only_then() -> None:
+    g, batch, facts = labelled()
+    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    nothing = {"adversarial_weight": 0.0, "l1_weight": 0.0}
+    gradients = []
+    for weights in (
+        {"class_weight": 2.0},
+        {"road_dice_weight": 3.0},
+        {"road_cldice_weight": 4.0},
+        {"class_weight": 2.0, "road_dice_weight": 3.0, "road_cldice_weight": 4.0},
+    ):
+        losses = update(fabric, players, Objective(**nothing, **weights), batch, facts)
+        assert int((losses[3:] > 0).sum()) == len(weights)
+        gradients.append(g.decoder[-1][1].weight.grad.clone())
+    assert all(bool(gradient.abs().sum() > 0) for gradient in gradients)
+    torch.testing.assert_close(sum(gradients[:3]), gradients[3])
+
+
+def test_long_gradients_are_shortened() -> None:
+    g, batch, facts = labelled()
+    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    update(fabric, players, Objective(adversarial_weight=0.0), batch, facts, clip_norm=0.01)
+    length = torch.cat([p.grad.flatten() for p in g.parameters()]).norm()
+    torch.testing.assert_close(length, torch.tensor(0.01), rtol=1e-3, atol=0)

@@ -36,12 +36,14 @@ class DecodedPairs:
         source_channels: How many of the channels are the source's; they come first.
         native_sides: Smallest and largest height of the files' pictures before resizing.
         names: The names of the pairs.
+        key: Changes with the files and with how they are decoded.
     """
 
     pixels: NDArray[np.uint8]
     source_channels: int
     native_sides: tuple[int, int]
     names: tuple[str, ...]
+    key: str
 
     @property
     def target_channels(self) -> int:
@@ -108,7 +110,9 @@ def decode_pairs(
             "--set data.size=128.",
         )
     low, high = facts["native_sides"]
-    return DecodedPairs(pixels, facts["source_channels"], (low, high), tuple(p.stem for p in pairs))
+    key = hashlib.sha256(json.dumps([place, state]).encode()).hexdigest()
+    names = tuple(pair.stem for pair in pairs)
+    return DecodedPairs(pixels, facts["source_channels"], (low, high), names, key)
 
 
 def _state(pairs: list[PairFile]) -> list[object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 
@@ -19,3 +22,61 @@ class ColourHead(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Return float [N,C,H,W] in [-1,1]."""
         return logits.tanh()
+
+    def values(self, logits: Tensor) -> Tensor:
+        """Return what windows are blended of: the colours."""
+        return logits.tanh()
+
+
+class LegendHead(nn.Module):
+    """Colours of a legend, mixed by the probabilities of its classes.
+
+    The picture is differentiable, so L1 and a discriminator judge it like any other, and
+    beside it stand the probabilities, of which other colours make another map.
+
+    Args:
+        colours: RGB of each class, 0 to 255.
+
+    Attributes:
+        channels: How many channels the last convolution must give: one for each class.
+        colours: float32 [K,3] in [-1,1].
+    """
+
+    colours: Tensor
+
+    def __init__(self, colours: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.channels = len(colours)
+        scaled = torch.tensor(colours, dtype=torch.float32).reshape(-1, 3) / 127.5 - 1
+        self.register_buffer("colours", scaled, persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return float [N,3,H,W] in [-1,1], of logits [N,K,H,W]."""
+        return torch.einsum("nkhw,kc->nchw", logits.softmax(1), self.colours.to(logits.dtype))
+
+    def values(self, logits: Tensor) -> Tensor:
+        """Return what windows are blended of: the probabilities, float [N,K,H,W]."""
+        return logits.softmax(1)
+
+
+class Values(nn.Module):
+    """A generator up to what windows are blended of; other runtimes are given this.
+
+    Args:
+        generator: Has `logits` and `head`.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Return the colours, float [N,C,H,W] in [-1,1], or probabilities [N,K,H,W]."""
+        logits = self.generator.logits(source)  # type: ignore[operator]
+        values: Tensor = self.generator.get_submodule("head").values(logits)  # type: ignore[operator]
+        return values
+
+
+def head(out_channels: int, colours: Sequence[Sequence[int]] | None) -> ColourHead | LegendHead:
+    """Return a legend head where there are colours of a legend, otherwise a colour head."""
+    return ColourHead(out_channels) if colours is None else LegendHead(colours)

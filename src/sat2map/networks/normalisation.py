@@ -72,7 +72,7 @@ def as_published(network: nn.Module, *, dropout: bool = True) -> Iterator[None]:
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, sources: Iterable[Tensor]) -> int:
+def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool = False) -> int:
     """Replace the running statistics of all normalisation layers; return how many pictures.
 
     Each layer gets the mean over the pictures of their own means and (biased) variances,
@@ -84,14 +84,20 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor]) -> int:
         network: Has BatchNorm2d or tracking InstanceNorm2d layers; without any, nothing is
             done.
         sources: float [N,C,H,W] in [-1,1] each, on the network's device.
+        together: Whether batch norm takes each batch as a whole, as in training with such
+            batches, instead of each picture by itself.
     """
     norms = [m for m in _norms(network) if m.running_mean is not None]
     totals: dict[nn.Module, list[Tensor]] = {}
     pictures = 0
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        variance, mean = torch.var_mean(inputs[0].float(), dim=(2, 3), correction=0)
-        new = [mean.double().sum(0), variance.double().sum(0)]
+        x = inputs[0].float()
+        count = len(x)
+        if together and isinstance(norm, nn.BatchNorm2d):
+            x = x.transpose(0, 1).flatten(1)[None, ..., None]  # all pictures as one
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)
+        new = [part.double().mean(0) * count for part in (mean, variance)]
         old = totals.get(norm)
         totals[norm] = new if old is None else [a + b for a, b in zip(old, new, strict=True)]
 
@@ -99,10 +105,9 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor]) -> int:
     try:
         with as_published(network, dropout=False):
             for batch in sources if norms else ():
-                # One picture at a time, so that each is normalised by itself.
-                for source in torch.split(batch, 1):
+                for source in torch.split(batch, len(batch) if together else 1):
                     network(source)
-                    pictures += 1
+                    pictures += len(source)
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,9 +8,11 @@ instance norm, and no padding artefacts of a bottleneck.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from sat2map.networks.heads import ColourHead
+from sat2map.networks.heads import head
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import Norm, norm_has_shift, norm_layer
 
@@ -22,7 +24,8 @@ class ResNet(nn.Module):
 
     Args:
         in_channels: Bands of the source.
-        out_channels: Bands of the target.
+        out_channels: Bands of the target, where there are no `colours`.
+        colours: RGB of each class of the legend, 0 to 255, for a legend head.
         base_channels: Channels of the first layer; they double twice.
         blocks: Residual blocks; published are 9, and 6 for 128 pixels.
         norm: Kind of normalisation.
@@ -37,6 +40,7 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         out_channels: int = 3,
         *,
+        colours: Sequence[Sequence[int]] | None = None,
         base_channels: int = 64,
         blocks: int = 9,
         norm: Norm = "instance",
@@ -44,7 +48,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 8  # 4 would do but for 4 pixels, of which too few reach the blocks to pad
-        self.head = ColourHead(out_channels)
+        self.head = head(out_channels, colours)
         bias = not norm_has_shift(norm)
         one, two, four = base_channels, 2 * base_channels, 4 * base_channels
         self.encoder = nn.Sequential(
@@ -72,6 +76,11 @@ class ResNet(nn.Module):
         )
         initialise(self)
 
+    def logits(self, source: Tensor) -> Tensor:
+        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
+        logits: Tensor = self.decoder(self.blocks(self.encoder(source)))
+        return logits
+
     def forward(self, source: Tensor) -> Tensor:
         """Translate a batch.
 
@@ -81,7 +90,7 @@ class ResNet(nn.Module):
         Returns:
             float [N,out_channels,H,W] in [-1,1].
         """
-        coloured: Tensor = self.head(self.decoder(self.blocks(self.encoder(source))))
+        coloured: Tensor = self.head(self.logits(source))
         return coloured
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sat2map.networks.heads import ColourHead
+from sat2map.networks.heads import head
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import Norm, norm_has_shift, norm_layer
 
@@ -26,7 +26,8 @@ class UNet(nn.Module):
 
     Args:
         in_channels: Bands of the source.
-        out_channels: Bands of the target.
+        out_channels: Bands of the target, where there are no `colours`.
+        colours: RGB of each class of the legend, 0 to 255, for a legend head.
         size: Training size in pixels, a power of two from 16 up; the depth is its logarithm.
         base_channels: Channels of the first layer; they double up to eightfold.
         skips: False gives the encoder-decoder of the paper's ablation.
@@ -43,6 +44,7 @@ class UNet(nn.Module):
         in_channels: int = 3,
         out_channels: int = 3,
         *,
+        colours: Sequence[Sequence[int]] | None = None,
         size: int = 256,
         base_channels: int = 64,
         skips: bool = True,
@@ -57,7 +59,7 @@ class UNet(nn.Module):
         self.size = size
         self.skips = skips
         self.multiple = size
-        self.head = ColourHead(out_channels)
+        self.head = head(out_channels, colours)
         bias = not norm_has_shift(norm)
         encoded = [base_channels * min(2**i, 8) for i in range(depth)]
         decoded = [*reversed(encoded[:-1]), self.head.channels]
@@ -86,15 +88,8 @@ class UNet(nn.Module):
             self.decoder.append(nn.Sequential(*block))
         initialise(self)
 
-    def forward(self, source: Tensor) -> Tensor:
-        """Translate a batch.
-
-        Args:
-            source: float [N,in_channels,H,W] in [-1,1]; H and W multiples of `size`.
-
-        Returns:
-            float [N,out_channels,H,W] in [-1,1].
-        """
+    def logits(self, source: Tensor) -> Tensor:
+        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
         encoded = []
         x = source
         for block in self.encoder:
@@ -104,5 +99,16 @@ class UNet(nn.Module):
             if skip is not None and self.skips:
                 x = torch.cat([x, skip], 1)
             x = block(x)
-        coloured: Tensor = self.head(x)
+        return x
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Translate a batch.
+
+        Args:
+            source: float [N,in_channels,H,W] in [-1,1]; H and W multiples of `size`.
+
+        Returns:
+            float [N,out_channels,H,W] in [-1,1].
+        """
+        coloured: Tensor = self.head(self.logits(source))
         return coloured

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 
-from sat2map.data.augment import random_crops
-from sat2map.data.cache import decode_pairs
 from sat2map.data.pairs import find_pairs
 from sat2map.errors import TrainingError
 from sat2map.model import save_model
@@ -17,6 +16,7 @@ from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.signals import stop_on_signals
 from sat2map.training import setup
+from sat2map.training.batches import Batches
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.state import TrainingState, checkpoints
@@ -32,7 +32,12 @@ class InterruptedRunError(TrainingError):
 
 
 def train(
-    recipe: Recipe, data: Path, run: Path, *, resume: bool = False, quiet: bool = False
+    recipe: Recipe,
+    data: Path | Sequence[Path],
+    run: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Train a model.
 
@@ -41,7 +46,8 @@ def train(
 
     Args:
         recipe: What to do.
-        data: The data set, with the split `train` and, for validation, `val`.
+        data: The data set, with the split `train` and, for validation, `val`; or several, of
+            which the first tells the legend and is validated on.
         run: Gets `recipe.toml`, `losses.csv`, `validation.csv`, `tensorboard/`, `grids/`,
             `checkpoints/`, `best/` and, when the run is finished, `model/`.
         resume: Go on from the newest checkpoint, or begin where there is none.
@@ -70,21 +76,21 @@ def train(
         precision="bf16-mixed" if recipe.training.precision == "bf16-mixed" else "32-true",
     )
     torch.manual_seed(recipe.training.seed)
+    folders = [data] if isinstance(data, Path) else list(data)
     with Progress("decoding", quiet=quiet) as progress:
-        pairs = decode_pairs(
-            data,
-            "train",
-            resize=recipe.data.resize,
-            crop=recipe.data.size,
-            direction=recipe.data.direction,
-            progress=progress.show,
-        )
-    validation_pairs = find_pairs(data, "val") if (data / "val").is_dir() else []
-    plan = Plan(recipe, len(pairs))
-    card = setup.card(recipe, data, pairs)
+        sets = setup.decode(recipe, folders, progress.show)
+    validated = folders[0]
+    validation_pairs = find_pairs(validated, "val") if (validated / "val").is_dir() else []
+    card = setup.card(recipe, folders, sets)
+    with Progress("labelling", quiet=quiet) as progress:
+        labels = setup.labels(recipe, card.legend, sets, progress.show)
+    plan = Plan(recipe, sum(len(pairs) for pairs in sets))
+    classes = 0 if card.legend is None else len(card.legend)
+    batches = Batches(recipe, plan, sets, labels, classes, fabric.device)
+    class_facts = setup.class_facts(recipe, card.legend, labels, fabric.device)
 
     generator = setup.generator(recipe, card)
-    discriminator = setup.discriminator(recipe, pairs)
+    discriminator = setup.discriminator(recipe, sets[0])
     players = setup.set_up(fabric, recipe, generator, discriminator)
     average = setup.average(generator, recipe.training.ema_decay)
     networks = {"generator": generator, "discriminator": discriminator, "average": average}
@@ -93,7 +99,7 @@ def train(
         "discriminator": players.discriminator_optimiser,
     }
     state = TrainingState(
-        len(pairs),
+        plan.pairs,
         {name: module for name, module in networks.items() if module is not None},
         {name: optimiser for name, optimiser in optimisers.items() if optimiser is not None},
     )
@@ -103,9 +109,6 @@ def train(
     setup.sweep(run)
     write_text(run / "recipe.toml", recipe.to_toml())
 
-    pixels = torch.from_numpy(pairs.pixels)
-    if fabric.device.type == "cuda":
-        pixels = pixels.to(fabric.device)  # the whole decoded set, once
     judged = generator if average is None else average.module
     waiting: list[torch.Tensor] = []
 
@@ -119,14 +122,15 @@ def train(
             for optimiser in state.optimisers.values():
                 for group in optimiser.param_groups:
                     group["lr"] = plan.learning_rate(step)
-            batch = pixels[plan.batch(step).to(pixels.device)].to(fabric.device)
-            crops = random_crops(
-                batch, recipe.data.size, flip=recipe.data.flip, generator=plan.crops(step)
+            losses = update(
+                fabric,
+                players,
+                recipe.objective,
+                batches.at(step),
+                class_facts,
+                recipe.optimiser.clip_norm,
             )
-            if not recipe.training.channels_last:
-                crops = crops.contiguous()
-            source, target = torch.split(crops, [pairs.source_channels, pairs.target_channels], 1)
-            waiting.append(update(fabric, players, recipe.objective, source, target))
+            waiting.append(losses)
             if average is not None:
                 average.update_parameters(generator)
             state.step = done = step + 1
@@ -146,16 +150,11 @@ def train(
                 values["learning_rate"] = plan.learning_rate(step)
                 monitor.losses(done, epoch, values)
             if plan.ends_epoch(done, recipe.training.grid_epochs):
-                shown = validation_pairs or find_pairs(data, "train")
+                shown = validation_pairs or find_pairs(validated, "train")
                 monitor.grid(done, epoch, grid(judged, shown, recipe, fabric.device))
             if validation_pairs and plan.ends_epoch(done, recipe.validation.epochs):
-                network = with_fresh_statistics(
-                    judged,
-                    pairs,
-                    recipe.data.size,
-                    recipe.statistics.validation_pictures,
-                    fabric.device,
-                )
+                pictures = recipe.statistics.validation_pictures
+                network = with_fresh_statistics(judged, batches.spread(pictures))
                 summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)
                 scores = {name: figure.mean for name, figure in summary.metrics.items()}
                 monitor.validation(done, epoch, scores)
@@ -177,14 +176,8 @@ def train(
                 raise interrupted
 
     with Progress("estimating normalisation statistics", quiet=quiet) as progress:
-        network = with_fresh_statistics(
-            judged,
-            pairs,
-            recipe.data.size,
-            recipe.statistics.pictures,
-            fabric.device,
-            progress.show,
-        )
+        samples = batches.spread(recipe.statistics.pictures, progress.show)
+        network = with_fresh_statistics(judged, samples)
         if validation_pairs:
             summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)
             card = card.model_copy(update={"metrics": {"validation": summary.to_json()}})

@@ -5,6 +5,7 @@ Nothing here has a state, so a run that is resumed at a step goes on just as it 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from sat2map.recipe import Recipe
 
-_ORDER, _CROPS = 0, 1
+_ORDER, _CROPS, _SAMPLES = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,24 @@ class Plan:
         """Return the random state that a step's crops are drawn from."""
         return self._random(_CROPS, step)
 
+    def samples(self, number: int) -> torch.Generator:
+        """Return the random state of the pictures that statistics are taken of."""
+        return self._random(_SAMPLES, number)
+
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step.
 
         "linear" falls once an epoch over the last `decay_epochs` and would reach 0 one epoch
-        after the end, as in the common PyTorch port.
+        after the end, as in the common PyTorch port; "cosine" falls with each step to 0 at the
+        end of the run (Loshchilov and Hutter 2017, without restarts).
         """
-        full = self.recipe.optimiser.learning_rate
         schedule = self.recipe.schedule
+        warm = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+        full = self.recipe.optimiser.learning_rate * warm
         if schedule.name == "constant":
             return full
+        if schedule.name == "cosine":
+            return full * (1 + math.cos(math.pi * step / self.steps)) / 2
         constant = self.recipe.training.epochs - schedule.decay_epochs
         fallen = max(0, self.epoch(step) + 1 - constant)
         return full * (1 - fallen / (schedule.decay_epochs + 1))

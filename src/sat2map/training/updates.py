@@ -11,16 +11,45 @@ from torch.optim import Optimizer
 
 from sat2map import objectives
 from sat2map.recipe import Objective
+from sat2map.training.batches import Batch
 
-LOSSES = ("discriminator", "generator_adversarial", "l1")
+LOSSES = ("discriminator", "generator_adversarial", "l1", "classes", "road_dice", "road_cldice")
+ROAD_SHARE = 0.4
+"""From which share on a pixel is road for the losses of roads, as for their figures."""
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """What the losses of classes must know of the legend.
+
+    Attributes:
+        weights: The weight of each class, float [K].
+        roads: Which classes are roads, bool [K].
+    """
+
+    weights: Tensor
+    roads: Tensor
+
+
+class PictureAndLogits(nn.Module):
+    """A generator that answers training with its picture and what that was made of."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the picture, float [N,C,H,W] in [-1,1], and its logits, float [N,K,H,W]."""
+        logits = self.generator.logits(source)  # type: ignore[operator]
+        return self.generator.head(logits), logits  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
 class Adversaries:
     """The two networks with their optimisers.
 
-    `discriminator` and `discriminator_optimiser` are None where the objective has no
-    adversarial part.
+    `generator` is wrapped in `PictureAndLogits`. `discriminator` and
+    `discriminator_optimiser` are None where the objective has no adversarial part.
     """
 
     generator: nn.Module
@@ -30,7 +59,12 @@ class Adversaries:
 
 
 def update(
-    fabric: Fabric, players: Adversaries, objective: Objective, source: Tensor, target: Tensor
+    fabric: Fabric,
+    players: Adversaries,
+    objective: Objective,
+    batch: Batch,
+    classes: ClassFacts | None = None,
+    clip_norm: float | None = None,
 ) -> Tensor:
     """Update both networks on one batch (Isola et al. 2017, section 3.3).
 
@@ -41,13 +75,16 @@ def update(
         fabric: Runs the backward passes.
         players: The networks, in training mode, and their optimisers.
         objective: The losses and their weights.
-        source: float [N,C,H,W] in [-1,1].
-        target: float [N,C,H,W] in [-1,1].
+        batch: What to learn from.
+        classes: What the losses of classes must know, where the objective has any.
+        clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [3], detached, on the device.
+        The unweighted losses in the order of `LOSSES`, float [6], detached, on the device;
+        0 for those that have no weight, but for L1.
     """
-    generated = players.generator(source)
+    source, target = batch.source, batch.target
+    generated, logits = players.generator(source)
     adversarial = source.new_zeros(())
     discriminator_loss = source.new_zeros(())
 
@@ -69,7 +106,44 @@ def update(
         )
 
     l1 = objectives.l1_loss(generated, target)
+    of_classes = source.new_zeros(3)
+    if classes is not None and batch.shares is not None:
+        of_classes = class_losses(logits, batch.shares, classes, objective)
     players.generator_optimiser.zero_grad()
-    fabric.backward(objective.adversarial_weight * adversarial + objective.l1_weight * l1)
+    fabric.backward(
+        objective.adversarial_weight * adversarial
+        + objective.l1_weight * l1
+        + objective.class_weight * of_classes[0]
+        + objective.road_dice_weight * of_classes[1]
+        + objective.road_cldice_weight * of_classes[2]
+    )
+    if clip_norm is not None:
+        fabric.clip_gradients(players.generator, players.generator_optimiser, max_norm=clip_norm)
     players.generator_optimiser.step()
-    return torch.stack([discriminator_loss, adversarial, l1]).detach().float()
+    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes])
+    return losses.detach().float()
+
+
+def class_losses(
+    logits: Tensor, shares: Tensor, classes: ClassFacts, objective: Objective
+) -> Tensor:
+    """Return the losses of classes, roads and their centre lines, float [3].
+
+    Args:
+        logits: Of the classes, float [N,K,H,W].
+        shares: The share of each class in each pixel, float [N,K,H,W].
+        classes: Weights and roads.
+        objective: A loss without weight is 0 and not computed.
+    """
+    zero = logits.new_zeros(())
+    cross_entropy = dice = cldice = zero
+    if objective.class_weight:
+        cross_entropy = objectives.class_loss(logits, shares, classes.weights)
+    if objective.road_dice_weight or objective.road_cldice_weight:
+        probability = logits.softmax(1)[:, classes.roads].sum(1)
+        mask = (shares[:, classes.roads].sum(1) > ROAD_SHARE).to(probability.dtype)
+        if objective.road_dice_weight:
+            dice = objectives.dice_loss(probability, mask)
+        if objective.road_cldice_weight:
+            cldice = objectives.cldice_loss(probability, mask)
+    return torch.stack([cross_entropy, dice, cldice])

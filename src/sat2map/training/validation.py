@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sat2map.data.cache import DecodedPairs
 from sat2map.data.pairs import PairFile, read_pair
 from sat2map.data.pictures import resize_square
 from sat2map.errors import Sat2mapError
@@ -31,26 +30,15 @@ Pixels = NDArray[np.uint8]
 Item = TypeVar("Item")
 
 
-def with_fresh_statistics(
-    generator: nn.Module,
-    pairs: DecodedPairs,
-    size: int,
-    pictures: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
-) -> nn.Module:
+def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn.Module:
     """Return a copy whose normalisation statistics are those of training pictures.
 
     Args:
         generator: Is left as it is.
-        pairs: The training pairs.
-        size: Side of the centre crops that are taken of them.
-        pictures: How many of them, evenly spread and so always the same.
-        device: Where the copy runs.
-        progress: Called with (done, all) pictures.
+        sources: Batches as training sees them, float [N,C,H,W] in [-1,1], on its device.
     """
-    network = copy.deepcopy(generator).to(device)
-    reestimate(network, _sources(pairs, size, pictures, device, progress))
+    network = copy.deepcopy(generator)
+    reestimate(network, sources, together=True)
     return network.eval()
 
 
@@ -65,12 +53,16 @@ def validate(
     """Score the deterministic prediction at the scale of training.
 
     That is whole pictures resized to the training size, or the files as they are where
-    training crops native pixels. Pairs that cannot be read are named and left out.
+    training crops native pixels, unless the recipe names a size. Pairs that cannot be read
+    are named and left out.
     """
+    size = recipe.validation.size
+    if size is None and recipe.data.resize is not None:
+        size = recipe.data.size
     scores = score_pictures(
         Translator(Model(network, card, Path()), device).translate,
         spread(pairs, recipe.validation.pictures),
-        size=None if recipe.data.resize is None else recipe.data.size,
+        size=size,
         direction=recipe.data.direction,
         legend=card.legend,
     )
@@ -114,23 +106,6 @@ def grid(
 def spread(items: Sequence[Item], count: int) -> Sequence[Item]:
     """Return `count` of the items, evenly spread, or all where there are no more."""
     return [items[i * len(items) // count] for i in range(count)] if len(items) > count else items
-
-
-def _sources(
-    pairs: DecodedPairs,
-    size: int,
-    pictures: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Tensor]:
-    height, width = pairs.pixels.shape[1:3]
-    top, left = (height - size) // 2, (width - size) // 2
-    chosen = spread(range(len(pairs)), pictures)
-    for done, i in enumerate(chosen, 1):
-        picture = pairs.pixels[i, top : top + size, left : left + size]
-        yield from_picture(picture[..., : pairs.source_channels], device)
-        if progress is not None:
-            progress(done, len(chosen))
 
 
 def _at_training_scale(pixels: Pixels, recipe: Recipe) -> Pixels:
