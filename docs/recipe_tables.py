@@ -52,6 +52,9 @@ def kind(annotation: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join("none" if a is type(None) else kind(a) for a in get_args(annotation))
+    if get_origin(annotation) is list:
+        (of,) = get_args(annotation)
+        return f"list of {NAMES[of]}s"
     return NAMES[annotation]
 
 

@@ -60,7 +60,14 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe's name, such as pix2pix, or a TOML file.")
     ],
-    data: DataDir,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Data set: DIR/{train,val}/ with pairs. Repeatable; the first is validated on.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
