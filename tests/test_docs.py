@@ -297,6 +297,7 @@ def reduced(recipe: str, settings: list[str]) -> list[str]:
     small = [
         f"data.size={size}",
         "generator.base_channels=2",
+        "generator.channels=[4, 4, 8]",
         "discriminator.base_channels=2",
         "schedule.decay_epochs=1",
         "training.epochs=1",
@@ -357,7 +358,9 @@ class Shell:
                 run, name = option(arguments, "--out"), option(arguments, "--recipe")
                 if "--resume" not in arguments:
                     shutil.rmtree(run, ignore_errors=True)  # of an earlier line
-                self._provide(option(arguments, "--data"), "set")
+                for place, word in enumerate(arguments):
+                    if word == "--data":
+                        self._provide(arguments[place + 1], "set")
                 if "--init" in arguments:
                     self._provide(option(arguments, "--init"), "model")
                 more = [word for s in reduced(name, settings) for word in ("--set", s)]
