@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sat2map.legend import Legend
 from sat2map.model import GeneratorSpec, Model, ModelCard
+from sat2map.raster import gdal
 from sat2map.translation.translator import Translator
 
 UTM = {"crs": "EPSG:32633", "transform": Affine(1, 0, 500_000, 0, -1, 5_000_000)}
@@ -47,6 +48,12 @@ def smooth(height: int, width: int, bands: int = 3) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[:height, :width]
     waves = [np.sin(rows / 9 + b) * 60 + np.cos(columns / 11 - b) * 60 + 128 for b in range(bands)]
     return np.stack(waves, -1).round().astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what cannot be read be tried again at once."""
+    monkeypatch.setattr(gdal, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

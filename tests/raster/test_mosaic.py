@@ -175,10 +175,7 @@ def test_scenes_that_do_not_go_together(lay: Any, what: dict[str, Any], line: st
         everything(folder)
 
 
-def test_a_corrupt_scene_among_good_ones(
-    lay: Any, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sat2map.raster.gdal.PAUSES", (0,))
+def test_a_corrupt_scene_among_good_ones(lay: Any, make_model: MakeModel, tmp_path: Path) -> None:
     lay("a.tif", noise(64, 64), 0, 0)
     folder = lay("b.tif", noise(64, 64), 64, 0, compress="lzw")
     content = bytearray((folder / "b.tif").read_bytes())
@@ -206,17 +203,17 @@ def test_a_map_is_not_put_among_its_scenes(lay: Any, make_model: MakeModel, tmp_
     assert (folder / "a.tif").read_bytes() == before
 
 
-def test_hundreds_of_scenes_are_not_open_at_once(lay: Any, tmp_path: Path) -> None:
+def test_many_scenes_are_not_open_at_once(lay: Any, tmp_path: Path) -> None:
     """Files are opened where they are read, and only so many stay open."""
     folder = lay("0.tif", noise(4, 4), 0, 0)
-    for i in range(1, 600):
+    for i in range(1, 200):
         path = folder / f"{i}.tif"
         shutil.copy(folder / "0.tif", path)
         with rasterio.open(path, "r+") as file:
             file.transform = Affine(1, 0, 500_000 + 4 * i, 0, -1, 5_000_000)
     with Scene(folder, 3) as scene:
-        pixels, valid = scene.read(0, 0, 4, 2400)
+        pixels, valid = scene.read(0, 0, 4, 800)
         held = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
-    assert np.array_equal(pixels, np.tile(noise(4, 4), (1, 600, 1)))
+    assert np.array_equal(pixels, np.tile(noise(4, 4), (1, 200, 1)))
     assert valid.all()
-    assert held < 550
+    assert held < 160

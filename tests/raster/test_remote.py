@@ -54,7 +54,6 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(gdal, "PAUSES", (0.01, 0.01))
     folder = tmp_path / "served"
     folder.mkdir()
     program = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(folder)]

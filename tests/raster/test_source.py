@@ -10,6 +10,7 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
+from rasterio.shutil import copy as copy_raster
 
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading
@@ -180,13 +181,26 @@ def test_not_a_number_is_no_value(make_scene: MakeScene) -> None:
     assert pixels.max() == 255
 
 
-def test_a_nodata_value_that_the_type_cannot_hold_marks_nothing(make_scene: MakeScene) -> None:
-    path = make_scene(noise(9, 9))
-    with rasterio.open(path, "r+") as file:
-        file.update_tags(**{"GDAL_NODATA": "-9999"})
-    with Scene(path, 3) as scene:
-        scene._nodata = [-9999.0] * 3
-        scene.masked = True
+@pytest.mark.parametrize("bands", [None, (1, 2, 3), (2,)])
+def test_a_band_that_nobody_looks_at_says_what_is_nodata_too(
+    make_scene: MakeScene, bands: tuple[int, ...] | None
+) -> None:
+    """Water may be black in all colours, but not in the infrared."""
+    pixels = noise(9, 9, 4) // 2 + 1
+    pixels[0, 0, :3] = 0
+    pixels[1, 1] = 0
+    path = make_scene(pixels, nodata=0, colours=[RED, GREEN, BLUE, NONE])
+    assert np.argwhere(~everything(path, bands=bands)[1]).tolist() == [[1, 1]]
+
+
+def test_a_nodata_value_that_the_type_cannot_hold_marks_nothing(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    copy_raster(make_scene(noise(9, 9)), tmp_path / "scene.vrt", driver="VRT")
+    text = (tmp_path / "scene.vrt").read_text()
+    wrong = "<NoDataValue>-9999</NoDataValue><ColorInterp>"
+    (tmp_path / "scene.vrt").write_text(text.replace("<ColorInterp>", wrong))
+    with Scene(tmp_path / "scene.vrt", 3) as scene:
         assert scene.read(0, 0, 9, 9)[1].all()
 
 

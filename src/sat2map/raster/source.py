@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -99,12 +100,17 @@ class Scene:
         self.bands = self._choose(wanted, reading.bands)
         flags = dataset.mask_flag_enums[self.bands[0] - 1]
         self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-        self._nodata = [dataset.nodatavals[band - 1] for band in self.bands]
+        # Nodata is what all bands of the file have, those too that nobody looks at.
+        self._others = [
+            number
+            for number, value in enumerate(dataset.nodatavals, 1)
+            if value is not None and number not in self.bands and number != self._alpha
+        ]
         kinds = [np.dtype(dataset.dtypes[band - 1]).kind for band in self.bands]
         self.masked = (
             self._alpha is not None
             or self._has_mask
-            or all(value is not None for value in self._nodata)
+            or all(dataset.nodatavals[band - 1] is not None for band in self.bands)
             or "f" in kinds
             or (self._palette is not None and bool((self._palette[:, 3] < 255).any()))
         )
@@ -218,7 +224,7 @@ class Scene:
     def _sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         distinct = sorted(set(self.bands))
         values = sampled(self.dataset, distinct)
-        valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+        valid = self._has_values(values, distinct, lambda bands: sampled(self.dataset, bands))
         if self._alpha is not None:
             valid &= sampled(self.dataset, [self._alpha])[0] > 0
         if self._has_mask:
@@ -277,13 +283,18 @@ class Scene:
         """Return what is in a window, [B,h,w], each band once, and where it has values."""
         mean = Resampling.average if factor > 1 else Resampling.nearest
         distinct = sorted(set(self.bands))
-        values = self.dataset.read(
-            distinct,
-            window=window,
-            out_shape=(len(distinct), *shape),
-            resampling=Resampling.nearest if self._palette is not None else mean,
-        )
-        valid = _has_values(values, [self._nodata[self.bands.index(b)] for b in distinct])
+
+        def read(bands: list[int]) -> NDArray[Any]:
+            values: NDArray[Any] = self.dataset.read(
+                bands,
+                window=window,
+                out_shape=(len(bands), *shape),
+                resampling=Resampling.nearest if self._palette is not None else mean,
+            )
+            return values
+
+        values = read(distinct)
+        valid = self._has_values(values, distinct, read)
         if self._alpha is not None:
             alpha = self.dataset.read(self._alpha, window=window, out_shape=shape, resampling=mean)
             valid &= alpha > 0
@@ -293,6 +304,25 @@ class Scene:
             )
             valid &= mask > 0
         return values, valid
+
+    def _has_values(
+        self, values: NDArray[Any], bands: list[int], read: Callable[[list[int]], NDArray[Any]]
+    ) -> NDArray[np.bool_]:
+        """Return where not all bands of the file are nodata, and none of those read is NaN.
+
+        Args:
+            values: What was read, [B,h,w].
+            bands: The numbers of these bands.
+            read: Reads others likewise.
+        """
+        nodata = self.dataset.nodatavals
+        empty = _is_nodata(values, [nodata[band - 1] for band in bands])
+        if self._others and empty.any():
+            empty &= _is_nodata(read(self._others), [nodata[b - 1] for b in self._others])
+        valid: NDArray[np.bool_] = ~empty
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(0)
+        return valid
 
 
 def grid_of(dataset: Any) -> Grid:
@@ -323,20 +353,18 @@ def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     return read_palette(dataset)
 
 
-def _has_values(values: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:
-    """Return where not all bands are nodata and none is NaN, bool [h,w], of values [B,h,w]."""
-    valid = np.ones(values.shape[1:], np.bool_)
-    if values.dtype.kind == "f":
-        valid &= np.isfinite(values).all(0)
-    if None not in nodata:
-        same = [
-            band == np.array(value).astype(band.dtype)
-            if _fits(float(value or 0), values.dtype)
-            else np.zeros(band.shape, np.bool_)
-            for band, value in zip(values, nodata, strict=True)
-        ]
-        valid &= ~np.logical_and.reduce(same)
-    return valid
+def _is_nodata(values: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:
+    """Return where all bands are nodata, bool [h,w], of values [B,h,w]."""
+    if None in nodata:
+        return np.zeros(values.shape[1:], np.bool_)
+    same = [
+        band == np.array(value).astype(band.dtype)
+        if _fits(float(value or 0), values.dtype)
+        else np.zeros(band.shape, np.bool_)
+        for band, value in zip(values, nodata, strict=True)
+    ]
+    empty: NDArray[np.bool_] = np.logical_and.reduce(same)
+    return empty
 
 
 def _fits(value: float, kind: np.dtype[Any]) -> bool:
