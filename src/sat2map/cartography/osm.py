@@ -1,0 +1,114 @@
+"""OpenStreetMap extracts (.osm.pbf): ways as lines, closed ways and multipolygons as areas."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from sat2map.cartography.expressions import Value
+from sat2map.cartography.layers import RawLayer, lies, place, source_bounds, unreadable
+from sat2map.raster.grid import Bounds
+
+logger = logging.getLogger(__name__)
+
+WGS84 = "EPSG:4326"
+
+IN_MEMORY = 400 * 2**20
+"""Extracts above so many bytes keep the places of their nodes in a temporary file, which needs
+about 16 bytes a node; below, in memory."""
+
+BATCH = 20_000
+
+LINEAR = frozenset(
+    ("highway", "railway", "barrier", "waterway", "aerialway", "route", "power", "telecom")
+)
+"""Keys of which a closed way is a line, unless it says `area=yes`. After the wiki's page
+"Area": https://wiki.openstreetmap.org/wiki/Area."""
+
+
+def read_osm(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> RawLayer:
+    """Read the ways and multipolygons of an extract that touch a region.
+
+    Args:
+        path: .osm.pbf, or what else osmium reads.
+        crs: Coordinates wanted.
+        bounds: The region in these coordinates.
+        columns: Keys of the tags that are of interest; what has none of them is left out.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    near = source_bounds(WGS84, crs, bounds)
+    keys = sorted(columns)
+    geometries: list[NDArray[np.object_]] = []
+    rows: list[list[Value]] = []
+    extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    try:
+        for wkb, tags in _batches(path, keys):
+            shapes = shapely.from_wkb(wkb)
+            boxes = shapely.bounds(shapes)
+            extent[:2] = np.minimum(extent[:2], boxes[:, :2].min(0))
+            extent[2:] = np.maximum(extent[2:], boxes[:, 2:].max(0))
+            here = (boxes[:, :2] <= near[2:]).all(1) & (boxes[:, 2:] >= near[:2]).all(1)
+            geometries.append(shapes[here])
+            rows += [tags[k] for k in np.flatnonzero(here).tolist()]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise unreadable(path, error) from error
+    found = np.concatenate([np.empty(0, object), *geometries])
+    used = [k for k, key in enumerate(keys) if any(row[k] is not None for row in rows)]
+    values = {keys[k]: [row[k] for row in rows] for k in used}
+    where = lies(WGS84, extent, "") if np.isfinite(extent).all() else "has no ways"
+    return RawLayer(path.stem, place(found, WGS84, crs, bounds), values, tuple(values), where)
+
+
+def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list[Value]]]]:
+    """Yield lines and areas as hexadecimal WKB, and for each the values of `keys`."""
+    import osmium
+
+    filters = osmium.filter.KeyFilter(*keys)
+    wkb: list[str] = []
+    tags: list[list[Value]] = []
+    broken = 0
+    factory = osmium.geom.WKBFactory()
+    with TemporaryDirectory() as scratch:
+        reader = osmium.FileProcessor(str(path))
+        if path.stat().st_size > IN_MEMORY:
+            reader = reader.with_locations(f"sparse_file_array,{Path(scratch) / 'nodes'}")
+        reader = reader.with_areas(filters).with_filter(filters)
+        reader = reader.with_filter(osmium.filter.EntityFilter(osmium.osm.WAY | osmium.osm.AREA))
+        for thing in reader:
+            try:
+                if isinstance(thing, osmium.osm.Area):
+                    if thing.from_way() and _is_line(thing.tags):
+                        continue
+                    wkb.append(factory.create_multipolygon(thing))
+                elif isinstance(thing, osmium.osm.Way):
+                    if thing.is_closed() and not _is_line(thing.tags):
+                        continue
+                    wkb.append(factory.create_linestring(thing))
+            except RuntimeError:  # nodes that the extract lacks, or all in one place
+                broken += 1
+                continue
+            tags.append([thing.tags.get(key) or None for key in keys])
+            if len(wkb) >= BATCH:
+                yield wkb, tags
+                wkb, tags = [], []
+        if wkb:
+            yield wkb, tags
+    if broken:
+        logger.warning(f"{path}: {broken} ways or areas lack nodes and are left out.")
+
+
+def _is_line(tags: Any) -> bool:
+    """Return whether a closed way is a line by its tags."""
+    area = tags.get("area")
+    if area in {"yes", "no"}:
+        return bool(area == "no")
+    return any(key in tags for key in LINEAR) and "building" not in tags
