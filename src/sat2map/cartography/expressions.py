@@ -9,17 +9,15 @@ metres on the ground take.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from sat2map.cartography.colours import ExpressionError, parse_colour
+
 Value = Any
 """What an expression gives: None, bool, float, str, or `Rgba`."""
-
-Rgba = tuple[float, float, float, float]
-"""Red, green and blue from 0 to 255, alpha from 0 to 1."""
 
 Kind = Literal["any", "boolean", "number", "string", "colour", "numbers"]
 
@@ -52,10 +50,6 @@ def zoom_of(resolution_m: float) -> float:
     return math.log2(EQUATOR_M / resolution_m)
 
 
-class ExpressionError(Exception):
-    """What is wrong with an expression, or with a value that it met."""
-
-
 @dataclass(frozen=True)
 class Expression:
     """A compiled expression.
@@ -64,11 +58,19 @@ class Expression:
         evaluate: Gives its value; raises `ExpressionError` where a value is of no use.
         properties: The properties that it looks at.
         constant: Whether the value depends on nothing.
+        source: What it was compiled from.
+        kind: Likewise.
     """
 
     evaluate: Callable[[View], Value]
     properties: frozenset[str]
     constant: bool
+    source: object
+    kind: Kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be sent to other processes, which compile it again."""
+        return compile_expression, (self.source, self.kind)
 
 
 def compile_expression(value: object, kind: Kind) -> Expression:
@@ -83,29 +85,7 @@ def compile_expression(value: object, kind: Kind) -> Expression:
     """
     compiler = _Compiler()
     evaluate = compiler.compile(value, kind)
-    return Expression(evaluate, frozenset(compiler.properties), compiler.constant)
-
-
-def parse_colour(text: object) -> Rgba:
-    """Read a CSS colour: #rgb, #rrggbb, #rrggbbaa, rgb(), rgba(), hsl(), hsla(), or a name.
-
-    Raises:
-        ExpressionError: It is none.
-    """
-    from PIL import ImageColor
-
-    if isinstance(text, str):
-        plain, alpha = text.strip(), 1.0
-        found = re.fullmatch(r"(rgb|hsl)a\((.*),\s*([\d.]+)\s*\)", plain)
-        if found:
-            plain, alpha = f"{found[1]}({found[2]})", float(found[3])
-        try:
-            colour = ImageColor.getcolor(plain, "RGBA")
-        except ValueError:
-            colour = 0
-        if isinstance(colour, tuple) and 0 <= alpha <= 1:
-            return (*map(float, colour[:3]), alpha * colour[3] / 255)  # type: ignore[return-value]
-    raise ExpressionError(f"{text!r} is no colour; write it like #aabbcc")
+    return Expression(evaluate, frozenset(compiler.properties), compiler.constant, value, kind)
 
 
 _Evaluate = Callable[[View], Value]

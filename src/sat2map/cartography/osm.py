@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sat2map.cartography.expressions import Value
 from sat2map.cartography.layers import RawLayer, lies, place, source_bounds, unreadable
+from sat2map.cartography.osm_shapes import is_area
 from sat2map.raster.grid import Bounds
 
 logger = logging.getLogger(__name__)
@@ -25,12 +26,6 @@ IN_MEMORY = 400 * 2**20
 about 16 bytes a node; below, in memory."""
 
 BATCH = 20_000
-
-LINEAR = frozenset(
-    ("highway", "railway", "barrier", "waterway", "aerialway", "route", "power", "telecom")
-)
-"""Keys of which a closed way is a line, unless it says `area=yes`. After the wiki's page
-"Area": https://wiki.openstreetmap.org/wiki/Area."""
 
 
 def read_osm(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> RawLayer:
@@ -86,11 +81,11 @@ def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list
         for thing in reader:
             try:
                 if isinstance(thing, osmium.osm.Area):
-                    if thing.from_way() and _is_line(thing.tags):
+                    if thing.from_way() and not is_area(dict(thing.tags)):
                         continue
                     wkb.append(factory.create_multipolygon(thing))
                 elif isinstance(thing, osmium.osm.Way):
-                    if thing.is_closed() and not _is_line(thing.tags):
+                    if thing.is_closed() and is_area(dict(thing.tags)):
                         continue
                     wkb.append(factory.create_linestring(thing))
             except RuntimeError:  # nodes that the extract lacks, or all in one place
@@ -104,11 +99,3 @@ def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list
             yield wkb, tags
     if broken:
         logger.warning(f"{path}: {broken} ways or areas lack nodes and are left out.")
-
-
-def _is_line(tags: Any) -> bool:
-    """Return whether a closed way is a line by its tags."""
-    area = tags.get("area")
-    if area in {"yes", "no"}:
-        return bool(area == "no")
-    return any(key in tags for key in LINEAR) and "building" not in tags

@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from sat2map.cartography.colours import ExpressionError
 from sat2map.cartography.expressions import (
     Expression,
-    ExpressionError,
     Kind,
     Value,
     View,
