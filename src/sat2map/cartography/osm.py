@@ -13,8 +13,8 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.cartography.expressions import Value
-from sat2map.cartography.layers import RawLayer, lies, place, source_bounds, unreadable
 from sat2map.cartography.osm_shapes import is_area
+from sat2map.cartography.raw_layer import RawLayer, lies, place, source_bounds, unreadable
 from sat2map.raster.grid import Bounds
 
 logger = logging.getLogger(__name__)

@@ -56,8 +56,13 @@ class Drawing:
     def picture(self) -> NDArray[np.uint8]:
         """The map with smooth edges, uint8 [H,W,3]."""
         numbers, colours = self._paints
-        fine = Image.fromarray(np.array(colours, np.uint8)[numbers])
-        return np.array(fine.reduce(FINER), np.uint8)
+        # Whole pixels of four bytes are looked up several times as fast as three bands.
+        table = np.zeros((len(colours), 4), np.uint8)
+        table[:, :3] = colours
+        fine = np.take(table.view(np.uint32)[:, 0], numbers)
+        height, width = fine.shape
+        image = Image.frombuffer("RGBX", (width, height), fine.data, "raw", "RGBX", 0, 1)
+        return np.array(image.reduce(FINER).convert("RGB"), np.uint8)
 
     @cached_property
     def shares(self) -> NDArray[np.float32]:

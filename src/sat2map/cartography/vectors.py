@@ -18,7 +18,8 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.cartography.expressions import Value, View
-from sat2map.cartography.layers import RawLayer, metres_per_unit, read_layers
+from sat2map.cartography.layers import read_layers
+from sat2map.cartography.raw_layer import RawLayer, metres_per_unit
 from sat2map.cartography.style import CLASS, Style
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.grid import Bounds
@@ -181,8 +182,7 @@ def open_vectors(files: Sequence[VectorFile], style: Style, crs: Any, bounds: Bo
     for file in files:
         for layer in read_layers(file.path, crs, wide, style.columns):
             collected.add(layer, file)
-            if not len(layer.geometries):
-                extents.append(f"{file.path} {layer.extent}")
+            extents.append(f"{file.path} {layer.extent}")
     return collected.finish(crs, bounds, extents, files)
 
 
@@ -250,14 +250,15 @@ class _Collected:
     ) -> Vectors:
         """Return the vectors, or say why there are none."""
         names = ", ".join(str(file.path) for file in files)
-        if not self._read:
+        geometries = np.concatenate([np.empty(0, object), *self._geometries])
+        touching = shapely.intersects(shapely.box(*bounds), geometries).any()
+        if not self._read or (len(geometries) and not touching):
             raise DataError(
                 f"none of the vectors lies on the imagery, at {_degrees(crs, bounds)} (west, "
                 f"south, east, north); {'; '.join(extents) or 'there are none'}",
                 where=names,
                 remedy="Give vectors of the imagery's place, and check both coordinate systems.",
             )
-        geometries = np.concatenate(self._geometries)
         if not len(geometries):
             columns = ", ".join(sorted(self._columns)[:20]) or "none"
             raise DataError(
