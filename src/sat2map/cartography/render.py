@@ -61,7 +61,7 @@ class Drawing:
         table[:, :3] = colours
         fine = np.take(table.view(np.uint32)[:, 0], numbers)
         height, width = fine.shape
-        image = Image.frombuffer("RGBX", (width, height), fine.data, "raw", "RGBX", 0, 1)
+        image = Image.frombuffer("RGBX", (width, height), fine.view(np.uint8), "raw", "RGBX", 0, 1)
         return np.array(image.reduce(FINER).convert("RGB"), np.uint8)
 
     @cached_property
