@@ -276,8 +276,8 @@ def perceptual_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = functools.partial(
         perceptual.measure, features=MeanColour(), distance=MeanDifference()
     )
-    monkeypatch.setattr("sat2map.evaluation.evaluate.measure", measure)
-    monkeypatch.setattr("sat2map.evaluation.evaluate.require_extra", lambda: None)
+    monkeypatch.setattr("sat2map.evaluation.perceptual.measure", measure)
+    monkeypatch.setattr("sat2map.evaluation.perceptual.require_extra", lambda: None)
 
 
 # Running them.
@@ -390,6 +390,12 @@ class Shell:
                     self._provide(folder, "pictures" if folder == "photos" else "set")
                 shutil.rmtree(out, ignore_errors=True)  # of an earlier line
                 produced = [f"{out}/model.json"]
+            case ["export", model, out, *_]:
+                self._provide(model, "model")
+                if "--calibrate" in arguments:
+                    self._provide(option(arguments, "--calibrate"), "set")
+                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                produced = [f"{out}/model.json"]
             case ["info", described, *_]:
                 self._provide(described, "picture.tif" if ".tif" in described else "model")
                 if "--model" in arguments:
@@ -432,6 +438,9 @@ class Shell:
         ):
             if name in block.text:
                 self._provide(name, kind)
+        if "exported/model.onnx" in block.text:
+            self._provide("runs/maps/model", "model")
+            self.run("sat2map export runs/maps/model exported --format onnx")
         exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})
 
 
@@ -490,7 +499,16 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 
 def test_every_verb_is_shown() -> None:
     commands = [c for page in PAGES for block in blocks(page) for c in block.commands]
-    for verb in ("train", "evaluate", "translate", "import", "info", "demo", "data synthetic"):
+    for verb in (
+        "train",
+        "evaluate",
+        "translate",
+        "export",
+        "import",
+        "info",
+        "demo",
+        "data synthetic",
+    ):
         assert any(command.startswith(f"sat2map {verb}") for command in commands), verb
 
 

@@ -108,7 +108,7 @@ def find_calibration_set(
             where=folder,
             remedy="Give a folder of PNG, JPEG, WebP or TIFF pictures, or a data set.",
         )
-    chosen = _spread(len(found), limit)
+    chosen = spread(len(found), limit)
     scale = 1.0
     theirs = read_card(folder).resolution_m
     if theirs is not None and resolution_m is not None:
@@ -127,11 +127,11 @@ def _cut(pixels: NDArray[np.uint8], side: int, count: int) -> list[NDArray[np.ui
         for top in range(height % side // 2, height - side + 1, side)
         for left in range(width % side // 2, width - side + 1, side)
     ]
-    places = [corners[i] for i in _spread(len(corners), count)]
+    places = [corners[i] for i in spread(len(corners), count)]
     return [pixels[y : y + side, x : x + side] for y, x in places]
 
 
-def _spread(available: int, wanted: int) -> list[int]:
+def spread(available: int, wanted: int) -> list[int]:
     """Return up to `wanted` different indices, spread evenly."""
     taken = min(available, wanted)
     return [(2 * i + 1) * available // (2 * taken) for i in range(taken)]

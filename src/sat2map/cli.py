@@ -9,12 +9,22 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from sat2map.cli_data import data_app
-from sat2map.cli_options import AsJson, AsPublished, DataDir, Quiet, Seed, Settings
+from sat2map.cli_options import (
+    AsJson,
+    AsPublished,
+    DataDir,
+    Quiet,
+    RuntimeChoice,
+    Seed,
+    Settings,
+    Threads,
+    side_of,
+)
 from sat2map.errors import Sat2mapError, UsageError
 
 app = typer.Typer(
@@ -103,6 +113,8 @@ def evaluate(
     ] = "256",
     as_published: AsPublished = False,
     seed: Seed = 0,
+    runtime: RuntimeChoice = "auto",
+    threads: Threads = None,
     perceptual: Annotated[
         bool, typer.Option("--perceptual", help="Also FID, KID, LPIPS (extra `perceptual`).")
     ] = False,
@@ -113,20 +125,17 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a model on pairs, with intervals over the pictures."""
-    if size != "native" and not (size.isdecimal() and int(size) > 0):
-        raise UsageError(
-            f"{size!r} is no size", where="--size", remedy="Give pixels, such as 256, or native."
-        )
+    side = side_of(size)
     from sat2map.evaluation.evaluate import evaluate as score
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
     with Progress("evaluating", quiet=quiet) as progress:
         result = score(
-            load(model),
+            load(model, runtime=runtime, threads=threads),
             data,
             split=split,
-            size=None if size == "native" else int(size),
+            size=side,
             published=as_published,
             seed=seed,
             perceptual=perceptual,
@@ -190,6 +199,8 @@ def translate(
     ] = False,
     as_published: AsPublished = False,
     seed: Seed = 0,
+    runtime: RuntimeChoice = "auto",
+    threads: Threads = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write source and result side by side.")
     ] = False,
@@ -228,7 +239,12 @@ def translate(
     pixels = kind_of(source, target) in ("scene", "tiles")
     with Progress("translating", quiet=quiet, pixels=pixels) as progress:
         for path in translate_path(
-            load(model), source, target, options, max_pixels=max_pixels, progress=progress.show
+            load(model, runtime=runtime, threads=threads),
+            source,
+            target,
+            options,
+            max_pixels=max_pixels,
+            progress=progress.show,
         ):
             print(path)
 
@@ -273,6 +289,50 @@ def import_(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    kind: Annotated[
+        Literal["onnx", "openvino"], typer.Option("--format", help="For which runtime.")
+    ],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise to int8, calibrated with --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Data set, or folder of pictures, for --int8."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
+    ] = "256",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model for another runtime, checked against torch."""
+    if int8 != (calibrate is not None):
+        raise UsageError(
+            "--int8 and --calibrate go together",
+            where="--int8" if int8 else "--calibrate",
+            remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
+        )
+    from sat2map.export.export import export_model
+    from sat2map.export.int8 import Calibration
+    from sat2map.progress import Progress
+
+    calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
+    with Progress("comparing", quiet=quiet) as progress:
+        done = export_model(model, out, kind, calibration, progress.show)
+    if as_json:
+        print(json.dumps(done.to_json(), indent=2))
+        return
+    print(f"largest difference to torch, of [-1, 1]: {done.difference:.2g}")
+    if done.quantised is not None:
+        for line in done.quantised.lines():
+            print(line)
+    print(done.folder)
+
+
+@app.command()
 def info(
     path: Annotated[
         str,
@@ -285,7 +345,6 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
-    from sat2map.model import describe, load_model
     from sat2map.raster.opening import names_scene
 
     if names_scene(path):
@@ -295,14 +354,23 @@ def info(
         told = scene_facts(path, None if model is None else load(model))
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
         return
-    loaded = load_model(path)
-    parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
-    if as_json:
-        facts: dict[str, Any] = loaded.card.model_dump(mode="json")
-        print(json.dumps({"name": loaded.name, "parameters": parameters} | facts, indent=2))
+    from sat2map.card import describe, model_name, read_card
+    from sat2map.translation.runtimes.open import is_exported
+
+    folder = Path(path)
+    if is_exported(folder):
+        card, parameters = read_card(folder), None
     else:
-        print(describe(loaded.name, loaded.card))
-        print(f"{parameters:,} parameters")
+        from sat2map.model import load_model
+
+        loaded = load_model(folder)
+        card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())
+    if as_json:
+        facts: dict[str, Any] = card.model_dump(mode="json")
+        print(json.dumps({"name": model_name(folder), "parameters": parameters} | facts, indent=2))
+    else:
+        print(describe(model_name(folder), card))
+        print("exported" if parameters is None else f"{parameters:,} parameters")
 
 
 @app.command()

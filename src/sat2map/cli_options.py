@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from sat2map.errors import UsageError
 
 DataDir = Annotated[
     Path,
@@ -21,4 +23,26 @@ AsPublished = Annotated[
     typer.Option("--as-published", help="Predict with dropout and the picture's own statistics."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+RuntimeChoice = Annotated[
+    Literal["auto", "torch", "openvino", "onnx"],
+    typer.Option("--runtime", help="What runs the network; auto picks the fastest that is there."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="How many threads the network runs on.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def side_of(text: str) -> int | None:
+    """Return the side in pixels that `--size` says, None for native.
+
+    Raises:
+        UsageError: It says something else.
+    """
+    if text == "native":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(
+        f"{text!r} is no size", where="--size", remedy="Give pixels, such as 256, or native."
+    )

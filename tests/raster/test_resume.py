@@ -46,7 +46,7 @@ class Slow(Identity):
         time.sleep(0.004)
         return source.flip(1)
 
-def load(folder):
+def load(folder, **chosen):
     spec = GeneratorSpec(name="unet", arguments={{}})
     card = ModelCard(generator=spec, normalisation="none", resolution_m=(0.8, 0.8))
     return Translator(Model(Slow(4), card, Path("slow")), "cpu")
@@ -217,19 +217,21 @@ def test_no_more_than_two_rows_of_windows_are_translated_again(
 ) -> None:
     source, target = make_scene(noise(900, 90)), tmp_path / "map.tif"
     options = replace(OPTIONS, resolution=resolution)
-    whole = make_model((known, known), network=Interrupted(10_000))
+    counted = Interrupted(10_000)
+    whole = make_model((known, known), network=counted)
     translate_raster(source, tmp_path / "whole.tif", whole, options)
-    every = len(whole._network.seen)  # type: ignore[arg-type,union-attr]
+    every = len(counted.seen)
     broken = make_model((known, known), network=Interrupted(every - 1))
     with pytest.raises(KeyboardInterrupt):
         translate_raster(source, target, broken, options)
-    again = make_model((known, known), network=Interrupted(10_000))
+    counted = Interrupted(10_000)
+    again = make_model((known, known), network=counted)
     translate_raster(source, target, again, replace(options, resume=True))
     assert target.read_bytes() == (tmp_path / "whole.tif").read_bytes()
     if resolution == "native" and known == 1.0:
         columns = 2
         unfinished = -(-(900 - 768) // 48) * columns
-        assert len(again._network.seen) <= unfinished + 2 * columns  # type: ignore[arg-type,union-attr]
+        assert len(counted.seen) <= unfinished + 2 * columns
 
 
 def test_the_comparison_is_resumed_too(

@@ -41,7 +41,11 @@ def identity(multiple: int = 4) -> tuple[Translator, Identity]:
 
 
 def unet(**arguments: Any) -> Translator:
-    """A translator whose statistics and weights are not those of a fresh network."""
+    return Translator(unet_model(**arguments), "cpu")
+
+
+def unet_model(**arguments: Any) -> Model:
+    """A model whose weights are not those of a fresh network."""
     spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4, **arguments})
     torch.manual_seed(0)
     network = build_generator(spec)
@@ -49,7 +53,7 @@ def unet(**arguments: Any) -> Translator:
         parameter.data.mul_(5)
     bands = tuple(f"band_{i + 1}" for i in range(arguments.get("in_channels", 3)))
     card = ModelCard(generator=spec, normalisation="none", bands=bands)
-    return Translator(Model(network, card, Path("unet")), "cpu")
+    return Model(network, card, Path("unet"))
 
 
 @pytest.fixture
@@ -107,10 +111,11 @@ def test_what_a_window_answers_does_not_depend_on_the_others(
 
 
 def test_one_window_is_what_the_network_answers() -> None:
-    translator, source = unet(), picture(16, 32)
+    model, source = unet_model(), picture(16, 32)
+    translator = Translator(model, "cpu")
     with torch.no_grad():
         values = torch.from_numpy(source).permute(2, 0, 1)[None].float() / 127.5 - 1
-        answer = translator._network(values)[0].permute(1, 2, 0).numpy()
+        answer = model.network(values)[0].permute(1, 2, 0).numpy()
     expected = np.rint((answer + 1) * 127.5)
     assert np.abs(translator.translate(source) - expected).max() <= 1
 
@@ -133,13 +138,14 @@ def test_as_published_a_seed_repeats_the_dropout() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "instance_calibrated"])
 def test_as_published_touches_neither_the_model_nor_the_random_state(norm: str) -> None:
-    translator, source = unet(norm=norm), picture(20, 20)
-    before = {k: v.clone() for k, v in translator._network.state_dict().items()}
+    model, source = unet_model(norm=norm), picture(20, 20)
+    translator = Translator(model, "cpu")
+    before = {k: v.clone() for k, v in model.network.state_dict().items()}
     deterministic = translator.translate(source)
     state = torch.random.get_rng_state()
     translator.translate(source, published=True)
     assert torch.equal(torch.random.get_rng_state(), state)
-    after = translator._network.state_dict()
+    after = model.network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert np.array_equal(translator.translate(source), deterministic)
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.card import ModelCard
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.errors import BatchError, Sat2mapError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
-from sat2map.evaluation.perceptual import Perceptual, measure, require_extra
 from sat2map.evaluation.report import write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from sat2map.evaluation.perceptual import Perceptual
 
 LEGEND_PICTURES = 20
 
@@ -90,10 +93,12 @@ def evaluate(
         OutputError: The report cannot be written.
     """
     if perceptual:
+        from sat2map.evaluation.perceptual import measure, require_extra  # they need torch
+
         require_extra()
     pairs = find_pairs(data, split)
     direction = translator.card.direction
-    legend = translator.card.legend or _legend_of(data, direction)
+    legend = legend_of(translator.card, data)
 
     def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return translator.translate(source, published=published, seed=seed)
@@ -136,8 +141,11 @@ def _both(
         yield translate(source), target
 
 
-def _legend_of(data: Path, direction: Direction) -> Legend | None:
-    """Return the legend of a data set's maps: told by it, or found on its training maps."""
+def legend_of(card: ModelCard, data: Path) -> Legend | None:
+    """Return the legend of a model, or else of a data set's maps: told, or found on them."""
+    if card.legend is not None:
+        return card.legend
+    direction = card.direction
     told = read_card(data).legend
     if told is not None and direction == "forward":
         return told

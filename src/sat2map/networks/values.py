@@ -28,6 +28,14 @@ def from_picture(pixels: NDArray[np.uint8], device: torch.device | str | None = 
     return to_network(torch.from_numpy(np.array(pixels))[None].to(device))
 
 
+def to_values(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return uint8 [N,H,W,C] as float32 [N,C,H,W] in [-1,1], without torch."""
+    values = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    values /= np.float32(127.5)
+    values -= np.float32(1)
+    return values
+
+
 def round_picture(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return float32 in [-1,1] of any shape as uint8, rounded and clipped."""
     scaled = values + np.float32(1)

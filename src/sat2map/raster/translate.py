@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-import torch
 from rasterio.transform import Affine
 
 import sat2map
@@ -176,12 +175,12 @@ def _key(translator: Translator, scene: Scene, options: SceneOptions) -> dict[st
             stamps.append(f"{file} {status.st_size} {status.st_mtime_ns}")
     parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
     del parameters["resume"]
-    versions = (sat2map.__version__, torch.__version__, rasterio.__version__)
     return {
         "input": json.dumps(stamps),
         "model": translator.digest(),
         "set of parameters": json.dumps(parameters),
-        "version of sat2map, torch or rasterio": " ".join(versions),
+        "version of sat2map or rasterio": f"{sat2map.__version__} {rasterio.__version__}",
+        "runtime": f"{translator.runtime} {translator.runtime_version}",
     }
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from sat2map.card import ModelCard
 from sat2map.errors import UsageError
-from sat2map.model import Model, ModelCard, load_model
-from sat2map.networks.normalisation import as_published
-from sat2map.networks.values import from_picture, round_picture, to_pixels
+from sat2map.networks.values import round_picture
+from sat2map.translation.runtimes.interface import Output, Runtime, RuntimeName
+from sat2map.translation.runtimes.open import OpenModel, open_model
 from sat2map.translation.tiling import OVERLAP, WINDOW, Span, blend_rows, mirrored, spans
+
+if TYPE_CHECKING:
+    import torch
+
+    from sat2map.model import Model
+    from sat2map.translation.runtimes.torch import TorchRuntime
 
 MAX_PUBLISHED_PIXELS = 16_000_000
 
@@ -24,32 +30,39 @@ class Translator:
     """Translates pictures with one model.
 
     Args:
-        model: What `load_model` returns.
-        device: Where the network runs; None picks CUDA, then MPS, then the CPU.
+        model: A network in hand, which torch runs, or what `open_model` returns.
+        device: Where a network in hand runs; None picks CUDA, then MPS, then the CPU.
 
     Attributes:
         card: The model's card.
         name: What people call the model.
-        device: Where it runs.
+        device: Where it runs, as torch calls it.
+        runtime: What runs it: torch, openvino or onnx.
+        runtime_version: Which version of it.
         multiple: What the sides of a window must be multiples of.
     """
 
-    def __init__(self, model: Model, device: torch.device | str | None = None) -> None:
+    def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
         self.card: ModelCard = model.card
         self.name = model.name
-        self.device = default_device() if device is None else torch.device(device)
-        self._network: nn.Module = model.network.to(self.device).eval()
-        self.multiple = int(getattr(model.network, "multiple", 1))
+        self._model = model
+        self._torch: TorchRuntime | None = None
+        self._runtime: Runtime
+        if isinstance(model, OpenModel):
+            self._runtime = model.runtime
+        else:
+            from sat2map.translation.runtimes.torch import TorchRuntime
+
+            self._runtime = self._torch = TorchRuntime(model.network, device)
+        self.device = self._runtime.device
+        self.runtime: RuntimeName = self._runtime.name
+        self.runtime_version = self._runtime.version
+        self.multiple = self._runtime.multiple
 
     def digest(self) -> str:
-        """Return a short text that another card, other weights or another device change."""
-        digest = hashlib.blake2b(self.card.model_dump_json().encode(), digest_size=16)
-        digest.update(f"{self.device.type} {type(self._network).__name__}".encode())
-        for name, tensor in self._network.state_dict().items():
-            digest.update(name.encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(flat.numpy().data)
-        return digest.hexdigest()
+        """Return a short text that another card, runtime or device, or other weights, change."""
+        text = f"{self.card.model_dump_json()} {self.runtime} {self._runtime.digest()}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def translate(
         self,
@@ -91,7 +104,7 @@ class Translator:
         if published:
             return self._translate_published(source, seed)
         height, width, _ = source.shape
-        window = max(WINDOW, self.multiple)
+        window = -(-WINDOW // self.multiple) * self.multiple
         rows = spans(height, window, OVERLAP, self.multiple)
         columns = spans(width, window, OVERLAP, self.multiple)
         result: NDArray[np.uint8] | None = None
@@ -104,19 +117,19 @@ class Translator:
         assert result is not None
         return result
 
-    def predict(self, window: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(self, window: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
         """Return what the network makes of one window, deterministically.
 
         This is for those who lay and blend windows themselves; `translate` does it for arrays.
 
         Args:
             window: uint8 [h,w,C], both sides multiples of `multiple`.
+            output: "picture", or of a model with a legend head "probabilities".
 
         Returns:
-            float32 [h,w,out_channels], about -1 to 1.
+            float32 [h,w,channels]: colours, about -1 to 1, or probabilities of the classes.
         """
-        answer = self._predict(from_picture(window, self.device))
-        values: NDArray[np.float32] = answer[0].permute(1, 2, 0).float().cpu().numpy()
+        values: NDArray[np.float32] = self._runtime.run(window[None], output)[0]
         return values
 
     def _strips(
@@ -160,45 +173,40 @@ class Translator:
             )
         rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
         columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)
-        tensor = from_picture(source[rows[:, None], columns[None, :]], self.device)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), as_published(self._network):
-            _seed(self.device, seed)
-            answer = self._predict(tensor)
-        pixels: NDArray[np.uint8] = to_pixels(answer)[0, :height, :width].cpu().numpy()
-        return pixels
-
-    @torch.inference_mode()
-    def _predict(self, source: Tensor) -> Tensor:
-        answer: Tensor = self._network(source)
-        return answer
+        pixels = source[rows[:, None], columns[None, :]]
+        if self._torch is None:
+            assert isinstance(self._model, OpenModel)
+            self._torch = self._model.with_torch()
+        answer = self._torch.run_published(pixels[None], seed)
+        return round_picture(answer[0, :height, :width])
 
 
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed the random numbers of one device and leave the others' alone."""
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
-
-
-def default_device() -> torch.device:
-    """Return CUDA where there is one, then MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def load(name_or_folder: str | Path, device: torch.device | str | None = None) -> Translator:
+def load(
+    name_or_folder: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    runtime: Literal["auto"] | RuntimeName = "auto",
+    threads: int | None = None,
+) -> Translator:
     """Load a model for translation.
 
     Args:
-        name_or_folder: A model folder.
-        device: As for `Translator`.
+        name_or_folder: A model folder, or what `sat2map export` wrote.
+        device: Where it runs; None picks CUDA, then MPS, then the CPU.
+        runtime: "torch", "openvino", "onnx", or "auto" for the fastest one: torch on a GPU and
+            OpenVINO on a CPU, with the int8 files that a folder carries.
+        threads: How many threads it uses on a CPU; None leaves it to the runtime.
 
     Raises:
         ModelError: The folder is missing or damaged.
+        UsageError: The runtime does not run on that device, or cannot run this model.
+        MissingExtraError: The runtime is not installed.
     """
-    return Translator(load_model(name_or_folder), device)
+    if runtime not in ("auto", "torch", "openvino", "onnx"):
+        raise UsageError(
+            f"{runtime!r} is no runtime",
+            where="runtime",
+            remedy="Choose auto, torch, openvino or onnx.",
+        )
+    chosen = None if runtime == "auto" else runtime
+    return Translator(open_model(Path(name_or_folder), device, chosen, threads))

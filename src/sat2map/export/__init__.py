@@ -1,0 +1,1 @@
+"""Export: a model as other programs and faster runtimes read it."""

@@ -1,0 +1,143 @@
+"""Exporting a model folder, checked against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.card import ModelCard
+from sat2map.errors import ModelError, UsageError
+from sat2map.export.int8 import Calibration, Quantised, quantise
+from sat2map.model import Model, load_model
+from sat2map.translation.runtimes.convert import (
+    exported_card,
+    to_onnx,
+    to_openvino,
+    write_onnx,
+    write_openvino,
+)
+from sat2map.translation.runtimes.interface import Runtime
+from sat2map.translation.runtimes.onnx import OnnxRuntime
+from sat2map.translation.runtimes.openvino import read_openvino
+from sat2map.translation.runtimes.torch import TorchRuntime
+from sat2map.whole import whole_folder
+
+Format = Literal["openvino", "onnx"]
+
+TOLERANCE = 1e-3
+"""By how much a float32 export may differ from torch, an eighth of an 8-bit step."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export gave.
+
+    Attributes:
+        folder: Where it lies.
+        difference: Largest difference to torch, of pictures in [-1,1].
+        quantised: What int8 cost, or None for float32.
+    """
+
+    folder: Path
+    difference: float
+    quantised: Quantised | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's own types."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def export_model(
+    folder: Path,
+    out: Path,
+    kind: Format,
+    calibration: Calibration | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Export:
+    """Export a model for another runtime: `model.xml` and `model.bin`, or `model.onnx`.
+
+    The input is `source`, float32 [N,C,H,W] in [-1,1] of any batch size and of any height and
+    width that are multiples of `multiple` in `model.json`. The first output is `picture`,
+    float32 [N,3,H,W] in [-1,1]; with a legend head `probabilities`, float32 [N,K,H,W], follows.
+
+    Args:
+        folder: The model folder.
+        out: The folder to write. As `openvino` or `onnx` in the model folder itself, it is
+            what `load` takes from then on.
+        kind: For which runtime.
+        calibration: With what to quantise to int8; None leaves it float32.
+        progress: Called with (done, all) pictures that were translated for the figures.
+
+    Raises:
+        ModelError: The folder is damaged, or the exported model answers otherwise than torch.
+        UsageError: `out` is the model folder itself.
+        DataError: There is nothing to calibrate with.
+        MissingExtraError: A library stands behind an extra that is not installed.
+        OutputError: `out` exists or cannot be written.
+    """
+    if out.resolve() == folder.resolve():
+        raise UsageError(
+            "is the model folder itself",
+            where=out,
+            remedy="Choose another name; a folder `openvino` within it is found by itself.",
+        )
+    model = load_model(folder)
+    card = exported_card(model.card, model.network)
+    with whole_folder(out) as aside:
+        quantised = _write(model, card, aside, kind, calibration, progress)
+        difference = _largest_difference(model, _open(aside, kind, card))
+        if quantised is None and difference > TOLERANCE:
+            raise ModelError(
+                f"answers otherwise than torch, by up to {difference:.2g}, when exported",
+                where=folder,
+                remedy="Report this, with the model.",
+            )
+    return Export(out, difference, quantised)
+
+
+def _write(
+    model: Model,
+    card: ModelCard,
+    folder: Path,
+    kind: Format,
+    calibration: Calibration | None,
+    progress: Callable[[int, int], None] | None,
+) -> Quantised | None:
+    bands, int8 = len(card.bands), calibration is not None
+    graph: Any
+    if kind == "onnx":
+        graph = to_onnx(model.network, bands, for_int8=int8)
+    else:
+        graph = to_openvino(model.network, bands, for_int8=int8)
+    quantised = None
+    if calibration is not None:
+        graph, quantised = quantise(graph, card, calibration, progress)
+    (write_onnx if kind == "onnx" else write_openvino)(graph, card, folder)
+    return quantised
+
+
+def _open(folder: Path, kind: Format, card: ModelCard) -> Runtime:
+    multiple = card.multiple or 1
+    if kind == "onnx":
+        return OnnxRuntime(folder / "model.onnx", multiple)
+    return read_openvino(folder / "model.xml", multiple)
+
+
+def _largest_difference(model: Model, exported: Runtime) -> float:
+    """Compare with torch at two sizes and batch sizes, none of which the export was made with."""
+    plain = TorchRuntime(model.network, "cpu")
+    side, bands = exported.multiple, len(model.card.bands)
+    worst = 0.0
+    for batch, rows, columns in ((2, 1, 2), (1, 3, 1)):
+        source = _noise((batch, rows * max(side, 32 // side * side), columns * side, bands))
+        worst = max(worst, float(np.abs(exported.run(source) - plain.run(source)).max()))
+    return worst
+
+
+def _noise(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""What runs a network: torch, OpenVINO or ONNX Runtime, behind one interface."""

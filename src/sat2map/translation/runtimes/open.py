@@ -1,0 +1,228 @@
+"""Opening a model folder, or an exported one, on the runtime that suits the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sat2map.card import ModelCard, check_card, model_name, read_card
+from sat2map.data.cache import cache_folder
+from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.translation.runtimes.interface import Runtime, RuntimeName
+from sat2map.whole import whole_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from sat2map.translation.runtimes.torch import TorchRuntime
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+CARRIED: dict[RuntimeName, str] = {"openvino": "model.xml", "onnx": "model.onnx"}
+"""What a runtime reads: in an exported folder itself, in a model folder one level down."""
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model on a runtime.
+
+    Attributes:
+        card: Its card.
+        name: What people call it.
+        runtime: What runs it.
+        folder: Where it was read from.
+    """
+
+    card: ModelCard
+    name: str
+    runtime: Runtime
+    folder: Path
+
+    def with_torch(self) -> TorchRuntime:
+        """Return the model on torch and on the same device, to predict as published.
+
+        Raises:
+            UsageError: It is an exported model, which torch cannot run.
+        """
+        if is_exported(self.folder):
+            raise UsageError(
+                "is an exported model, which cannot be predicted with as published",
+                where=self.folder,
+                remedy="Leave out --as-published, or give the model folder that it came from.",
+            )
+        return _on_torch(self.folder, self.runtime.device, None)
+
+
+def open_model(
+    folder: Path,
+    device: torch.device | str | None = None,
+    runtime: RuntimeName | None = None,
+    threads: int | None = None,
+) -> OpenModel:
+    """Open a model for translation.
+
+    Where nobody chooses, torch runs it on a GPU. On a CPU it is OpenVINO, with the files that
+    the folder carries, and otherwise with converted ones that are kept in the user's cache.
+
+    Args:
+        folder: A model folder or what `sat2map export` wrote.
+        device: Where it runs; None picks CUDA, then MPS, then the CPU.
+        runtime: Which runtime; None picks.
+        threads: How many threads; None leaves it to the runtime.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+        UsageError: The runtime does not run on that device, or cannot run this model.
+        MissingExtraError: The runtime is not installed.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            "there is no such model folder",
+            where=folder,
+            remedy="Give the folder that training or import wrote, such as RUN/model.",
+        )
+    if threads is not None and threads < 1:
+        raise UsageError(
+            f"{threads} threads cannot work", where="threads", remedy="Give 1 or more."
+        )
+    card = read_card(folder)
+    check_card(card, folder / "model.json")
+    chosen = runtime or _choose(folder, device)
+    if chosen == "torch":
+        return OpenModel(card, model_name(folder), _on_torch(folder, device, threads), folder)
+    if device is not None and str(device) != "cpu":
+        raise UsageError(
+            f"{chosen} runs models on the CPU, not on {device}",
+            where="runtime",
+            remedy="Choose torch, or the device cpu.",
+        )
+    if chosen == "onnx" and find_spec("onnxruntime") is None:
+        raise MissingExtraError("onnxruntime", "onnx")
+    try:
+        carried = _carried(folder, chosen) or _converted(folder, chosen)
+    except OutputError as error:
+        if runtime is not None:
+            raise
+        log.warning("The model runs on torch, which is slower: %s", error)
+        return OpenModel(card, model_name(folder), _on_torch(folder, device, threads), folder)
+    multiple = _exported_card(carried.parent, card).multiple
+    opened: Runtime
+    if chosen == "onnx":
+        from sat2map.translation.runtimes.onnx import OnnxRuntime
+
+        opened = OnnxRuntime(carried, multiple or 1, threads)
+    else:
+        from sat2map.translation.runtimes.openvino import read_openvino
+
+        cache = cache_folder() / "compiled"
+        opened = read_openvino(carried, multiple or 1, threads, cache)
+    return OpenModel(card, model_name(folder), opened, folder)
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder holds an exported model and no weights for torch."""
+    return not (folder / WEIGHTS).is_file() and any(
+        (folder / name).is_file() for name in CARRIED.values()
+    )
+
+
+def _choose(folder: Path, device: torch.device | str | None) -> RuntimeName:
+    """Return the fastest runtime that is there."""
+    if device is None and _may_have_gpu():
+        from sat2map.translation.runtimes.torch import default_device
+
+        device = default_device()
+    if device is not None and str(device) != "cpu" and not is_exported(folder):
+        return "torch"
+    return "openvino"
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth importing torch to ask."""
+    if version("torch").endswith("+cpu"):
+        return False
+    if sys.platform.startswith("linux"):  # NVIDIA, NVIDIA under WSL, AMD
+        return any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd"))
+    return True
+
+
+def _carried(folder: Path, runtime: RuntimeName) -> Path | None:
+    """Return what a folder has for a runtime, or None."""
+    name = CARRIED[runtime]
+    places = [folder / name, folder / runtime / name]
+    if runtime == "openvino":  # it reads ONNX as well
+        places += [folder / CARRIED["onnx"]]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _exported_card(exported: Path, card: ModelCard) -> ModelCard:
+    """Return the card of an exported model, which must be of the same network."""
+    own = read_card(exported)
+    if own.generator != card.generator or own.legend != card.legend:
+        raise ModelError(
+            "was exported from another model than the folder's",
+            where=exported,
+            remedy="Remove it, or export the model again.",
+        )
+    return own
+
+
+def _converted(folder: Path, runtime: RuntimeName) -> Path:
+    """Return the folder's model as a runtime reads it, kept in the user's cache."""
+    if is_exported(folder):
+        raise UsageError(
+            f"is an exported model, which {runtime} cannot read",
+            where=folder,
+            remedy="Leave out the runtime, or export the model for this one.",
+        )
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    kept = cache_folder() / "converted" / f"{key}-{runtime}"
+    stamp = json.dumps(_stamp(folder, runtime))
+    if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
+        return kept / CARRIED[runtime]
+    from sat2map.model import load_model
+    from sat2map.translation.runtimes import convert
+
+    model = load_model(folder)
+    card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
+    with whole_folder(kept, replace=True) as aside:
+        if runtime == "onnx":
+            convert.write_onnx(convert.to_onnx(model.network, bands), card, aside)
+        else:
+            convert.write_openvino(convert.to_openvino(model.network, bands), card, aside)
+        (aside / "stamp.json").write_text(stamp, encoding="utf-8")
+    return kept / CARRIED[runtime]
+
+
+def _stamp(folder: Path, runtime: RuntimeName) -> dict[str, object]:
+    """Return what a converted model is made of: as long as it is the same, so is the model."""
+    import sat2map
+
+    files = [folder / name for name in (WEIGHTS, "model.json")]
+    stats = [file.stat() for file in files if file.is_file()]  # what is missing, loading names
+    made_with = ("torch", "onnxruntime" if runtime == "onnx" else "openvino")
+    return {
+        "files": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
+        "versions": [sat2map.__version__, *map(version, made_with)],
+    }
+
+
+def _on_torch(folder: Path, device: torch.device | str | None, threads: int | None) -> TorchRuntime:
+    if is_exported(folder):
+        raise UsageError(
+            "is an exported model, which torch cannot run",
+            where=folder,
+            remedy="Leave out the runtime, or give the model folder that it came from.",
+        )
+    from sat2map.model import load_model
+    from sat2map.translation.runtimes.torch import TorchRuntime
+
+    return TorchRuntime(load_model(folder).network, device, threads)

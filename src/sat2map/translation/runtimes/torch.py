@@ -1,0 +1,98 @@
+"""Torch: runs every model, on every device, and is the only one to predict as published."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sat2map.networks.normalisation import as_published
+from sat2map.networks.portable import outputs_of
+from sat2map.networks.values import to_network
+from sat2map.translation.runtimes.interface import Output, RuntimeName
+
+
+class TorchRuntime:
+    """A `Runtime` of torch.
+
+    Args:
+        network: A generator.
+        device: Where it runs; None picks CUDA, then MPS, then the CPU.
+        threads: How many threads torch uses for it on the CPU. The number is the process's, so
+            it holds for whatever else is done with torch.
+    """
+
+    name: RuntimeName = "torch"
+    version = str(torch.__version__)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._device = default_device() if device is None else torch.device(device)
+        self._network = network.to(self._device).eval()
+        self._threads = threads
+        self.device = str(self._device)
+        self.multiple = int(getattr(network, "multiple", 1))
+        self.outputs = outputs_of(network)
+
+    @torch.inference_mode()
+    def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
+        """Translate a batch; see `Runtime`."""
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        # A copy, since torch takes neither read-only arrays nor negative strides.
+        values = to_network(torch.from_numpy(np.array(source)).to(self._device))
+        if output == "picture":
+            answer: Tensor = self._network(values)
+        else:
+            answer = self._network.logits(values).softmax(1)  # type: ignore[operator]
+        pixels: NDArray[np.float32] = answer.permute(0, 2, 3, 1).float().cpu().numpy()
+        return pixels
+
+    def run_published(self, source: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
+        """Translate as published: dropout on, each batch normalised by its own statistics.
+
+        Args:
+            source: uint8 [N,H,W,bands].
+            seed: Seed of the dropout.
+
+        Returns:
+            float32 [N,H,W,channels], about -1 to 1.
+        """
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices), as_published(self._network):
+            _seed(self._device, seed)
+            return self.run(source)
+
+    def digest(self) -> str:
+        """Return a short text that other weights or another device change."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self._device.type} {type(self._network).__name__}".encode())
+        for name, tensor in self._network.state_dict().items():
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(flat.numpy().data)
+        return digest.hexdigest()
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the random numbers of one device and leave the others' alone."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+def default_device() -> torch.device:
+    """Return CUDA where there is one, then MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+
+from sat2map.card import read_card
+from sat2map.errors import DataError, MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.evaluation.score import score_picture
+from sat2map.export import export as module
+from sat2map.export.export import Format, export_model
+from sat2map.export.int8 import Calibration, count_layers
+from sat2map.model import load_model
+from sat2map.translation.translator import load
+
+FORMATS: tuple[Format, ...] = ("openvino", "onnx")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    yield
+    assert not [name for name in ("CI", "NNCF_CI") if name in __import__("os").environ]
+
+
+def answer(folder: Path, kind: Format, source: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Run an exported model as a stranger would, with nothing of ours."""
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(
+            folder / "model.onnx", providers=["CPUExecutionProvider"]
+        )
+        assert [i.name for i in session.get_inputs()] == ["source"]
+        result: np.ndarray[Any, Any] = session.run(None, {"source": source})[0]
+        return result
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU")
+    found: np.ndarray[Any, Any] = compiled({"source": source})["picture"]
+    return found
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_export_is_what_others_can_run(kind: Format, model_folder: Path, tmp_path: Path) -> None:
+    done = export_model(model_folder, tmp_path / "out", kind)
+    assert done.folder == tmp_path / "out"
+    assert done.quantised is None
+    assert 0 < done.difference < 1e-4
+    files = {"openvino": {"model.xml", "model.bin"}, "onnx": {"model.onnx"}}[kind]
+    assert {path.name for path in done.folder.iterdir()} == files | {"model.json"}
+    assert read_card(done.folder).multiple == 16
+    network = load_model(model_folder).network
+    for batch, height, width in ((1, 16, 16), (3, 48, 16), (2, 16, 80)):
+        source = torch.rand(batch, 3, height, width) * 2 - 1
+        with torch.no_grad():
+            expected = network(source).numpy()
+        np.testing.assert_allclose(answer(done.folder, kind, source.numpy()), expected, atol=1e-5)
+
+
+def test_onnx_is_of_an_opset_that_old_runtimes_read(model_folder: Path, tmp_path: Path) -> None:
+    export_model(model_folder, tmp_path / "out", "onnx")
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_int8_costs_little_and_says_so(
+    kind: Format, model_folder: Path, data_set: Path, tmp_path: Path
+) -> None:
+    calls: list[tuple[int, int]] = []
+    done = export_model(
+        model_folder,
+        tmp_path / "out",
+        kind,
+        Calibration(data_set, size=32, windows=8),
+        lambda *c: calls.append(c),
+    )
+    told = done.quantised
+    assert told is not None
+    assert (told.windows, told.pairs) == (6, 3)
+    assert (told.layers, told.kept) == (8, 0)
+    assert calls[-1] == (3, 3)
+    pictures = (np.zeros((32, 32, 3), np.uint8),) * 3
+    assert set(score_picture("x", *pictures, None).values) <= set(told.metrics)
+    plain, small = told.metrics["psnr"]
+    assert plain - small < 0.15
+    assert plain != small
+    source = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    exact = load(model_folder, "cpu", runtime="torch").translate(source)
+    rough = load(tmp_path / "out").translate(source)
+    difference = np.abs(rough.astype(int) - exact)
+    assert 0 < difference.max() < 40
+    assert json.loads(json.dumps(done.to_json()))["quantised"]["metrics"]["psnr"] == [plain, small]
+
+
+def test_int8_openvino_is_small_and_loaded_by_itself(model_folder: Path, data_set: Path) -> None:
+    calibration = Calibration(data_set, size=32, windows=4, pairs=1)
+    export_model(model_folder, model_folder / "openvino", "openvino", calibration)
+    model = openvino.Core().read_model(model_folder / "openvino" / "model.xml")
+    assert count_layers(model) == (8, 8)
+    translator = load(model_folder, "cpu")
+    assert translator.runtime == "openvino"
+    weights = (model_folder / "model.safetensors").stat().st_size
+    assert (model_folder / "openvino" / "model.bin").stat().st_size < weights / 2
+
+
+def test_pictures_alone_will_do_to_calibrate(
+    model_folder: Path, data_set: Path, tmp_path: Path
+) -> None:
+    calibration = Calibration(data_set / "train", windows=4)
+    told = export_model(model_folder, tmp_path / "out", "openvino", calibration).quantised
+    assert told is not None
+    assert (told.windows, told.pairs, told.metrics) == (4, 0, {})
+
+
+def test_an_export_that_answers_otherwise_is_an_error(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_openvino = module.to_openvino
+
+    def of_another(network: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
+        next(network.parameters()).data.add_(0.5)
+        return to_openvino(network, *arguments, **named)
+
+    def on_a_copy(network: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
+        import copy
+
+        return of_another(copy.deepcopy(network), *arguments, **named)
+
+    monkeypatch.setattr(module, "to_openvino", on_a_copy)
+    with pytest.raises(ModelError, match="otherwise than torch"):
+        export_model(model_folder, tmp_path / "out", "openvino")
+    assert not (tmp_path / "out").exists()
+
+
+def test_calls_that_do_not_fit(model_folder: Path, data_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="model folder itself"):
+        export_model(model_folder, model_folder, "onnx")
+    with pytest.raises(OutputError, match="exists"):
+        export_model(model_folder, data_set, "onnx")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures"):
+        export_model(model_folder, tmp_path / "out", "onnx", Calibration(tmp_path / "empty"))
+    export_model(model_folder, tmp_path / "exported", "onnx")
+    with pytest.raises(ModelError, match=r"safetensors.*missing"):
+        export_model(tmp_path / "exported", tmp_path / "again", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "kind"), [("nncf", "int8", "openvino"), ("onnx", "onnx", "onnx")]
+)
+def test_what_is_not_installed_is_named(
+    package: str,
+    extra: str,
+    kind: Format,
+    model_folder: Path,
+    data_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"sat2map\[{extra}\]"):
+        export_model(model_folder, tmp_path / "out", kind, Calibration(data_set))

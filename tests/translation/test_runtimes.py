@@ -1,0 +1,293 @@
+"""Every runtime answers alike, and the right one is chosen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sat2map.card import read_card
+from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.legend import STREETS
+from sat2map.model import GeneratorSpec, ModelCard, build_generator, load_model, save_model
+from sat2map.networks.values import round_picture
+from sat2map.translation.runtimes import convert, open
+from sat2map.translation.runtimes.interface import RuntimeName
+from sat2map.translation.translator import load
+
+RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino", "onnx")
+
+
+def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def carry(folder: Path, runtime: str) -> Path:
+    """Put into a model folder what `export` would."""
+    model, place = load_model(folder), folder / runtime
+    place.mkdir()
+    card = convert.exported_card(model.card, model.network)
+    if runtime == "onnx":
+        convert.write_onnx(convert.to_onnx(model.network, 3), card, place)
+    else:
+        convert.write_openvino(convert.to_openvino(model.network, 3), card, place)
+    return place
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_answers_as_torch_does(runtime: RuntimeName, model_folder: Path) -> None:
+    network = load_model(model_folder).network
+    translator = load(model_folder, "cpu", runtime=runtime)
+    assert (translator.runtime, translator.device, translator.multiple) == (runtime, "cpu", 16)
+    for height, width in ((16, 16), (48, 32), (16, 32), (7, 50)):
+        source = photo(height, width)
+        expected = load(model_folder, "cpu", runtime="torch").translate(source)
+        answer = translator.translate(source)
+        assert answer.shape == expected.shape
+        assert np.abs(answer.astype(int) - expected).max() <= 1
+    import torch
+
+    window = photo(16, 32)
+    with torch.no_grad():
+        values = torch.from_numpy(window).permute(2, 0, 1)[None].float() / 127.5 - 1
+        truth = network(values)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(translator.predict(window), truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_a_runtime_answered_stays_as_it_was(runtime: RuntimeName, model_folder: Path) -> None:
+    translator = load(model_folder, "cpu", runtime=runtime)
+    first = translator.predict(photo(16, 16))
+    kept = first.copy()
+    translator.predict(photo(16, 16, seed=1))
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_view_of_an_array_will_do(runtime: RuntimeName, model_folder: Path) -> None:
+    translator, source = load(model_folder, "cpu", runtime=runtime), photo(32, 48)
+    views = [source[::-1, ::-1], source[:, :, ::-1], source[::2, ::3]]
+    source.flags.writeable = False
+    for view in [*views, source]:
+        copied = np.ascontiguousarray(view).copy()
+        assert np.array_equal(translator.translate(view), translator.translate(copied))
+
+
+def test_on_a_cpu_it_is_openvino(model_folder: Path) -> None:
+    assert load(model_folder, "cpu").runtime == "openvino"
+
+
+def test_a_conversion_is_kept_until_the_model_changes(
+    model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    to_openvino = convert.to_openvino
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        made.append(arguments)
+        return to_openvino(*arguments, **named)
+
+    monkeypatch.setattr(convert, "to_openvino", counted)
+    first = load(model_folder, "cpu").translate(photo(16, 16))
+    assert np.array_equal(load(model_folder, "cpu").translate(photo(16, 16)), first)
+    assert len(made) == 1
+    assert sorted(cache.rglob("model.xml"))
+    text = (model_folder / "model.json").read_text()
+    (model_folder / "model.json").write_text(text + "\n")
+    load(model_folder, "cpu")
+    assert len(made) == 2
+    assert len(list(cache.rglob("model.xml"))) == 1
+
+
+def test_where_nothing_can_be_kept_torch_does(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OutputError("is full", where="cache", remedy="Free some space.")
+
+    monkeypatch.setattr(open, "whole_folder", full)
+    assert load(model_folder, "cpu").runtime == "torch"
+    assert "slower" in caplog.text
+    with pytest.raises(OutputError, match="full"):
+        load(model_folder, "cpu", runtime="openvino")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_what_a_folder_carries_is_taken(
+    runtime: RuntimeName, model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry(model_folder, runtime)
+    expected = load(model_folder, "cpu", runtime="torch").translate(photo(20, 40))
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("nothing needs to be converted")
+
+    monkeypatch.setattr(open, "_converted", refuse)
+    answer = load(model_folder, "cpu", runtime=runtime).translate(photo(20, 40))
+    assert np.abs(answer.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_an_exported_folder_is_a_model(runtime: RuntimeName, model_folder: Path) -> None:
+    expected = load(model_folder, "cpu", runtime="torch").translate(photo(20, 40))
+    exported = carry(model_folder, runtime)
+    translator = load(exported)
+    assert translator.runtime == "openvino"  # it reads both
+    assert translator.multiple == 16
+    assert translator.card.bands == ("red", "green", "blue")
+    assert np.abs(translator.translate(photo(20, 40)).astype(int) - expected).max() <= 1
+    with pytest.raises(UsageError, match="as published"):
+        translator.translate(photo(20, 40), published=True)
+    with pytest.raises(UsageError, match="torch cannot run"):
+        load(exported, runtime="torch")
+
+
+def test_an_exported_model_of_openvino_is_nothing_for_onnx(model_folder: Path) -> None:
+    with pytest.raises(UsageError, match="onnx cannot read"):
+        load(carry(model_folder, "openvino"), runtime="onnx")
+
+
+def test_as_published_goes_to_torch(model_folder: Path) -> None:
+    carry(model_folder, "openvino")
+    source = photo(20, 20)
+    expected = load(model_folder, "cpu", runtime="torch").translate(source, published=True, seed=3)
+    translator = load(model_folder, "cpu")
+    assert translator.runtime == "openvino"
+    assert np.array_equal(translator.translate(source, published=True, seed=3), expected)
+
+
+def test_the_card_is_embedded(model_folder: Path) -> None:
+    import onnx
+    import openvino
+
+    card = json.loads(read_card(carry(model_folder, "openvino")).model_dump_json())
+    assert card["multiple"] == 16
+    model = openvino.Core().read_model(model_folder / "openvino" / "model.xml")
+    assert json.loads(model.get_rt_info("sat2map").astype(str)) == card
+    proto = onnx.load(carry(model_folder, "onnx") / "model.onnx")
+    assert {p.key: json.loads(p.value) for p in proto.metadata_props} == {"sat2map": card}
+
+
+def test_files_of_another_model_are_refused(model_folder: Path) -> None:
+    card = carry(model_folder, "openvino") / "model.json"
+    entries = json.loads(card.read_text())
+    entries["generator"]["arguments"]["base_channels"] = 8
+    card.write_text(json.dumps(entries))
+    with pytest.raises(ModelError, match="another model"):
+        load(model_folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "name"),
+    [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx")],
+)
+def test_damaged_files_are_named(runtime: RuntimeName, name: str, model_folder: Path) -> None:
+    file = carry(model_folder, runtime) / name
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ModelError, match=f"{runtime}.*cannot be read.*Export the model again"):
+        load(model_folder, "cpu", runtime=runtime).translate(photo(16, 16))
+
+
+def test_calls_that_do_not_fit(model_folder: Path) -> None:
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: load(model_folder, "cuda", runtime="openvino"), "on the CPU, not on cuda"),
+        (lambda: load(model_folder, runtime="tensorrt"), "no runtime"),  # type: ignore[arg-type]
+        (lambda: load(model_folder, threads=0), "0 threads"),
+    ]
+    for call, words in calls:
+        with pytest.raises(UsageError, match=words):
+            call()
+
+
+def test_without_onnx_runtime_the_extra_is_named(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(open, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"sat2map\[onnx\]"):
+        load(model_folder, "cpu", runtime="onnx")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_threads_are_what_was_asked_for(
+    runtime: RuntimeName, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        translator = load(model_folder, "cpu", runtime=runtime, threads=2)
+        translator.translate(photo(16, 16))
+        inside: Any = translator._runtime
+        if runtime == "torch":
+            assert torch.get_num_threads() == 2
+        elif runtime == "openvino":
+            compiled = inside._requests["picture"].get_compiled_model()
+            assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
+        else:
+            assert inside._session.get_session_options().intra_op_num_threads == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_model_folder_with_openvino_files_costs_no_torch(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    carry(model_folder, "openvino")
+    Image.fromarray(photo(40, 30)).save(tmp_path / "photo.png")
+    if not metadata.version("torch").endswith("+cpu"):
+        pytest.skip("where torch may find a GPU it is asked")
+    code = (
+        "import sys\n"
+        f"sys.argv = ['sat2map', 'translate', {str(tmp_path / 'photo.png')!r},"
+        f" {str(tmp_path / 'map.png')!r}, '--model', {str(model_folder)!r}]\n"
+        "from sat2map.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(done.stdout.rpartition("MODULES ")[2].split())
+    assert "openvino" in loaded
+    assert not loaded & {"torch", "skimage", "sklearn", "nncf", "tensorboard", "lightning_fabric"}
+    expected = load(model_folder, "cpu", runtime="torch").translate(photo(40, 30))
+    with Image.open(tmp_path / "map.png") as written:
+        assert np.abs(np.asarray(written).astype(int) - expected).max() <= 1
+
+
+def test_rounding_is_that_of_numpy() -> None:
+    values = np.linspace(-1.2, 1.2, 4001, dtype=np.float32)
+    expected = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
+    assert np.array_equal(round_picture(values), expected)
+    assert values[0] == np.float32(-1.2)  # they are left as they are
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: Path) -> None:
+    import torch
+
+    colours = [list(entry.colour) for entry in STREETS.classes]
+    arguments = {"colours": colours, "channels": [8, 8, 8], "blocks": [1, 0, 0, 0, 0]}
+    spec = GeneratorSpec(name="compact", arguments=arguments)
+    torch.manual_seed(0)
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS)
+    save_model(tmp_path / "legend", build_generator(spec), card)
+    translator = load(tmp_path / "legend", "cpu", runtime=runtime)
+    window = photo(32, 48)
+    probabilities = translator.predict(window, "probabilities")
+    assert probabilities.shape == (32, 48, 8)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    mixed = probabilities @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
+    np.testing.assert_allclose(translator.predict(window), mixed, atol=1e-5)
