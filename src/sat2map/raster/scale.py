@@ -67,7 +67,7 @@ def choose_scale(
         if known is not None:
             seen_m = max(min(max(mean, known[0]), known[1]), mean / ENLARGED)
         if max(*ground, seen_m) > NEAR * min(*ground, seen_m):
-            seen = _size(grid, ground, seen_m)
+            seen = size_at(grid, ground, seen_m)
         else:
             seen_m = mean
     if resolution == "native":
@@ -86,7 +86,7 @@ def choose_scale(
             where="--resolution",
             remedy=f"Give at least {min(ground) / FINEST:.2g}.",
         )
-    return Scale(ground, seen_m, seen, _size(grid, ground, resolution))
+    return Scale(ground, seen_m, seen, size_at(grid, ground, resolution))
 
 
 def knows(known: tuple[float, float] | None, ground: tuple[float, float] | None) -> str:
@@ -112,7 +112,14 @@ def _span(known: tuple[float, float]) -> str:
     return f"{finest:g} m" if finest == coarsest else f"{finest:g} to {coarsest:g} m"
 
 
-def _size(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int, int]:
+def size_at(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int, int]:
+    """Return height and width of the grid over the same ground whose pixels are so large.
+
+    Args:
+        grid: The scene's own.
+        ground: Its metres per pixel (along a row, along a column).
+        metres: Those wanted.
+    """
     height = max(1, round(grid.height * ground[1] / metres))
     return height, max(1, round(grid.width * ground[0] / metres))
 
