@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ def test_what_the_system_says_while_writing_becomes_an_output_error() -> None:
         raise OSError("odd")
     with pytest.raises(ValueError, match="other"), writing_to(Path("a.tif")):
         raise ValueError("other")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("is broken", where="a.png", remedy="Mend it."),
+        MissingExtraError("pyogrio", "cartography"),
+        BatchError([DataError("is broken", where="a.png", remedy="Mend it.")], 3),
+    ],
+)
+def test_an_error_comes_whole_from_another_process(error: Sat2mapError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.what, again.remedy, again.where) == (
+        str(error),
+        error.what,
+        error.remedy,
+        error.where,
+    )

@@ -5,6 +5,7 @@ As in `cli.py`, what a verb needs is imported when it is called.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -129,6 +130,114 @@ def data_imagery(
             progress=progress.show,
         )
     print(target)
+
+
+@data_app.command("chips")
+def data_chips(
+    directory: Annotated[Path, typer.Argument(metavar="OUT", help="The data set's folder.")],
+    imagery: Annotated[
+        list[str],
+        typer.Option(metavar="FILE", help="Georeferenced photo, or tree of tiles; repeatable."),
+    ],
+    vectors: Annotated[
+        list[str],
+        typer.Option(metavar="FILE[=CLASS]", help="What the map shows; repeatable."),
+    ],
+    style: Annotated[str, typer.Option(help="A shipped style's name, or a file.")] = "streets",
+    resolution: Annotated[
+        float, typer.Option(metavar="METRES", help="On the ground, per pixel.")
+    ] = 1.0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a chip.")] = 256,
+    val: Annotated[float, typer.Option(metavar="SHARE", help="Of the chips to validate.")] = 0.1,
+    buffer: Annotated[
+        float | None,
+        typer.Option(metavar="METRES", help="Between training and validation; 1/8 chip."),
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option(metavar="N", help="Training chips at N random places.")
+    ] = None,
+    min_mapped: Annotated[
+        float, typer.Option(metavar="SHARE", help="Leave out chips with less on the map.")
+    ] = 0.01,
+    clouds: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Raster, above 0 where clouds are; repeatable."),
+    ] = None,
+    shift: Annotated[
+        str, typer.Option(metavar="DX,DY", help="Move the vectors east and north, metres.")
+    ] = "0,0",
+    bbox: Annotated[
+        str | None, typer.Option(metavar="W,S,E,N", help="Only this part, degrees (WGS 84).")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(metavar="N,N,N", help="Red, green and blue band, from 1.")
+    ] = None,
+    stretch: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Percentiles that become 0 and 255.")
+    ] = None,
+    value_range: Annotated[
+        str | None, typer.Option("--range", metavar="LOW,HIGH", help="Values likewise.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write OUT/preview/index.html and a contact sheet.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes; one for each core.")
+    ] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Cut training pairs of imagery and of the map that vectors make in a style.
+
+    Validation is split off by blocks of ground. An interrupted command goes on.
+    """
+    from sat2map.cartography.chips import ChipOptions, make_chips
+    from sat2map.cartography.preview import estimate_offsets, write_preview
+    from sat2map.cartography.vectors import VectorFile
+    from sat2map.progress import Progress
+    from sat2map.raster.options import scene_reading
+
+    options = ChipOptions(
+        style=style,
+        resolution_m=resolution,
+        size=size,
+        validation=val,
+        buffer_m=buffer,
+        random=random,
+        min_mapped=min_mapped,
+        clouds=tuple(clouds or ()),
+        shift_m=_shift(shift),
+        reading=scene_reading(bands, stretch, value_range, bbox),
+        seed=seed,
+        licence=licence,
+        workers=workers or os.cpu_count() or 1,
+    )
+    files = [VectorFile.parse(text) for text in vectors]
+    with Progress("cutting chips", quiet=quiet) as progress:
+        chips = make_chips(imagery, files, directory, options, progress=progress.show)
+    print(chips.describe(), file=sys.stderr)
+    offsets = estimate_offsets(chips)
+    for offset in offsets:
+        print(offset.describe(), file=sys.stderr)
+    print(directory)
+    if preview:
+        print(write_preview(chips, offsets))
+
+
+def _shift(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    try:
+        east, north = map(float, parts)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is no shift",
+            where="--shift",
+            remedy="Give metres east and north, such as --shift=2.5,-1.",
+        ) from error
+    return east, north
 
 
 def _box(text: str) -> tuple[float, float, float, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class Sat2mapError(Exception):
@@ -28,6 +29,16 @@ class Sat2mapError(Exception):
         self.where = None if where is None else str(where)
         prefix = "" if where is None else f"{where}: "
         super().__init__(" ".join(f"{prefix}{what}. {remedy}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it come whole from another process, whatever its constructor takes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[Sat2mapError], args: tuple[Any, ...], facts: dict[str, Any]) -> Sat2mapError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class UsageError(Sat2mapError):
