@@ -30,6 +30,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from rasterio.warp import transform
 from torch import nn
 from typer.testing import CliRunner
 
@@ -42,10 +43,17 @@ from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-IN_ONE_GO = {"README.md", "docs/tutorial.md"}
+IN_ONE_GO = {"README.md", "docs/tutorial.md", "docs/tutorial-own-region.md"}
 """Pages whose commands stand on each other; elsewhere each block is run by itself."""
 
+CHIPS = {"pairs", "shifted", "elsewhere-pairs", "small-pairs", "OUT"}
+"""Where the pages have chips of imagery and vectors."""
+
 SYNOPSIS = {
+    "--imagery FILE": "--imagery ortho.tif",
+    "--vectors FILE": "--vectors shapes.geojson",
+    "CLASS": "building",
+    "DX,DY": "1,0",
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
     "INPUT OUTPUT": "input.png output.png",
     "SCENE MAP": "input.tif output.tif",
@@ -157,7 +165,31 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
     with rasterio.open(folder / "picture.tif", "w", transform=where, **facts) as file:
         file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
     provide_scenes(folder)
+    provide_ground(folder)
     return folder
+
+
+def provide_ground(folder: Path) -> None:
+    """Write imagery, the buildings on it, and where clouds are."""
+    random = np.random.default_rng(2)
+    facts = {"height": 96, "width": 96, "dtype": "uint8", "crs": "EPSG:32633"}
+    facts["transform"] = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
+    with rasterio.open(folder / "ground.tif", "w", count=3, photometric="rgb", **facts) as file:
+        file.write(random.integers(0, 255, (3, 96, 96), np.uint8))
+    with rasterio.open(folder / "clouds.tif", "w", count=1, **facts) as file:
+        file.write(np.zeros((1, 96, 96), np.uint8))
+    features = []
+    for x in range(392_000, 392_096, 8):
+        for y in range(5_819_904, 5_820_000, 8):
+            xs, ys = transform(
+                "EPSG:32633", "EPSG:4326", [x, x + 5, x + 5, x, x], [y, y, y + 4, y + 4, y]
+            )
+            ring = [list(place) for place in zip(xs, ys, strict=True)]
+            shape = {"type": "Polygon", "coordinates": [ring]}
+            entry = {"type": "Feature", "properties": {"class": "building"}, "geometry": shape}
+            features.append(entry)
+    collection = {"type": "FeatureCollection", "features": features}
+    (folder / "ground.geojson").write_text(json.dumps(collection), encoding="utf-8")
 
 
 def provide_scenes(folder: Path) -> None:
@@ -347,6 +379,19 @@ class Shell:
             case ["data", "download", _, directory, *_]:
                 more = ["--base-url", self._server]
                 produced = [f"{directory}/dataset.json"]
+            case ["data", "chips", *_]:
+                out = next(word for word in arguments if word in CHIPS)
+                for name, value in itertools.pairwise(arguments):
+                    if name == "--imagery":
+                        self._provide(value, "ground.tif")
+                    elif name == "--vectors":
+                        self._provide(value.partition("=")[0], "ground.geojson")
+                    elif name == "--clouds":
+                        self._provide(value, "clouds.tif")
+                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                side = "16" if "--bbox" in arguments else "32"
+                more = ["--size", side, "--min-mapped", "0", "--workers", "1"]
+                produced = [f"{out}/dataset.json", f"{out}/index.parquet"]
             case ["data", "osm", *_]:
                 more = ["--url", f"{self._server}/api/interpreter"]
                 produced = [word for word in arguments if word.endswith(".gpkg")]
