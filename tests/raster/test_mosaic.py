@@ -17,6 +17,7 @@ from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.source import Scene
 from sat2map.raster.translate import translate_raster
+from sat2map.raster.view import View
 
 from .conftest import MakeModel, MakeScene, noise, smooth
 
@@ -149,6 +150,30 @@ def test_a_mosaic_much_finer_than_the_model_is_thinned(
     means = pixels.reshape(50, 6, 100, 6, 3).mean((1, 3))
     assert np.abs(found - means).max() < 12
     assert np.abs(found - means).mean() < 3
+
+
+@pytest.mark.parametrize("factor", [1, 3, 6.5])
+@pytest.mark.parametrize("overviews", [False, True])
+def test_what_is_invalid_in_a_scene_never_leaks(lay: Any, factor: float, overviews: bool) -> None:
+    """The same valid pixels give the same view, whatever lies under the masks."""
+    shown = np.zeros((120, 130), bool)
+    shown[10:97, 21:103] = True
+    wanted = round(120 / factor), round(250 / factor)
+    results = []
+    for hidden in (0, 255):
+        pixels = np.where(shown[..., None], noise(120, 130) // 2 + 60, np.uint8(hidden))
+        lay("a.tif", pixels, 0, 0, mask=shown)
+        folder = lay("b.tif", pixels, 120, 0, nodata=hidden)
+        if overviews:
+            for name in ("a.tif", "b.tif"):
+                with rasterio.open(folder / name, "r+") as file:
+                    file.build_overviews([2, 4], rasterio.enums.Resampling.average)
+        with Scene(folder, 3) as scene:
+            results.append(View(scene, *wanted).read(0, 0, *wanted))
+    (one, valid), (other, same) = results
+    assert np.array_equal(valid, same)
+    assert valid.mean() > 0.4
+    assert np.abs(one.astype(int) - other)[valid].max() <= 1
 
 
 @pytest.mark.parametrize(
