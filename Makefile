@@ -19,7 +19,7 @@ test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow
 
 bench: $(INSTALLED)
-	$(VENV)/bin/python benchmarks/training_step.py
+	$(VENV)/bin/python benchmarks/all.py --json bench.json
 
 format: $(INSTALLED)
 	$(VENV)/bin/ruff format .

@@ -440,7 +440,8 @@ class Shell:
                 if "--calibrate" in arguments:
                     self._provide(option(arguments, "--calibrate"), "set")
                 shutil.rmtree(out, ignore_errors=True)  # of an earlier line
-                produced = [f"{out}/model.json"]
+                deepness = option(arguments, "--format") == "deepness"
+                produced = [f"{out}/deepness.onnx" if deepness else f"{out}/model.json"]
             case ["info", described, *_]:
                 self._provide(described, "picture.tif" if ".tif" in described else "model")
                 if "--model" in arguments:

@@ -293,7 +293,8 @@ def export(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     kind: Annotated[
-        Literal["onnx", "openvino"], typer.Option("--format", help="For which runtime.")
+        Literal["onnx", "openvino", "deepness"],
+        typer.Option("--format", help="For which runtime, or for QGIS's plug-in Deepness."),
     ],
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise to int8, calibrated with --calibrate.")
@@ -305,6 +306,9 @@ def export(
     size: Annotated[
         str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
     ] = "256",
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Deepness: side of its tiles; 512 or near it.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -315,13 +319,22 @@ def export(
             where="--int8" if int8 else "--calibrate",
             remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
         )
-    from sat2map.export.export import export_model
-    from sat2map.export.int8 import Calibration
-    from sat2map.progress import Progress
+    if kind == "deepness":
+        if int8:
+            raise UsageError(
+                "Deepness gets float32", where="--int8", remedy="Leave it out, or export onnx."
+            )
+        from sat2map.export.deepness import export_for_deepness
 
-    calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
-    with Progress("comparing", quiet=quiet) as progress:
-        done = export_model(model, out, kind, calibration, progress.show)
+        done = export_for_deepness(model, out, tile)
+    else:
+        from sat2map.export.export import export_model
+        from sat2map.export.int8 import Calibration
+        from sat2map.progress import Progress
+
+        calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
+        with Progress("comparing", quiet=quiet) as progress:
+            done = export_model(model, out, kind, calibration, progress.show)
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
         return

@@ -64,7 +64,7 @@ def to_openvino(network: nn.Module, bands: int, *, for_int8: bool = False) -> op
     for mode in ("pixel_shuffle", "pixel_unshuffle"):
         frontend.add_extension(shuffle(mode))
     portable = Portable(network, for_int8=for_int8)
-    with _tracing():
+    with tracing():
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             portable, example_source(network, bands), check_trace=False
         )
@@ -93,7 +93,7 @@ def to_onnx(network: nn.Module, bands: int, *, for_int8: bool = False) -> onnx.M
     portable = Portable(network, for_int8=for_int8)
     names = ["source", *portable.outputs]
     written = io.BytesIO()
-    with _tracing():
+    with tracing():
         torch.onnx.export(
             portable,
             (example_source(network, bands),),
@@ -138,7 +138,7 @@ def example_source(network: nn.Module, bands: int) -> torch.Tensor:
 
 
 @contextmanager
-def _tracing() -> Iterator[None]:
+def tracing() -> Iterator[None]:
     """Within, torch traces without telling that other ways are preferred by now."""
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
