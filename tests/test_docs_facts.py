@@ -18,6 +18,8 @@ import typer
 from PIL import Image
 
 import sat2map
+from sat2map.cartography.expressions import SUPPORTED
+from sat2map.cartography.style import PROPERTIES, read_style, shipped_styles
 from sat2map.cli import app
 from sat2map.data.download import DATA_SETS
 from sat2map.data.pairs import read_card
@@ -213,6 +215,29 @@ def test_the_data_set_page_has_the_house_legend_and_a_card_that_is_valid(tmp_pat
     card = read_card(tmp_path)
     assert card.legend is not None and card.legend.roads.tolist() == [False, True, False]
     assert set(json.loads(example[1])) == set(card.__dataclass_fields__)
+
+
+def test_the_style_pages_have_every_property_and_styles_that_are_valid(tmp_path: Path) -> None:
+    page = text(DOCS / "reference" / "style.md")
+    rows = re.findall(r"^\| `(\w+)` \| (`\w+-.*?) \| (.*?) \|$", page, re.MULTILINE)
+    told = {kind: set(re.findall(r"`([\w-]+)`", " ".join(rest))) for kind, *rest in rows}
+    assert told == {
+        kind: {key for section in sections.values() for key in section}
+        for kind, sections in PROPERTIES.items()
+    }
+    operators = set(
+        re.findall(r"`([^\s`]+)`", section(DOCS / "reference" / "style.md", "Expressions"))
+    )
+    assert SUPPORTED - {"metres"} <= operators
+    names = re.findall(
+        r"^\| `(\w+)` \|", section(DOCS / "reference" / "style.md", "Shipped styles"), re.M
+    )
+    assert sorted(names) == shipped_styles()
+    guide = text(DOCS / "how-to" / "own-style.md")
+    for number, block in enumerate(re.findall(r"```json\n(.*?)```", guide, re.DOTALL)):
+        path = tmp_path / f"{number}.json"
+        path.write_text(block, encoding="utf-8")
+        assert read_style(path).name == json.loads(block)["name"]
 
 
 def test_the_guide_names_every_published_set() -> None:

@@ -141,8 +141,9 @@ class _Compiler:
         }
         if name in passing:
             return passing[name](arguments, kind)
-        known = sorted([*special, *passing, *_COMPARISONS, *_ARITHMETIC])
-        raise ExpressionError(f"the expression {name!r} is not supported; those are {known}")
+        raise ExpressionError(
+            f"the expression {name!r} is not supported; those are {sorted(SUPPORTED)}"
+        )
 
     def _literal(self, arguments: list[Any]) -> _Evaluate:
         _count("literal", arguments, 1)
@@ -417,3 +418,13 @@ _ARITHMETIC: Mapping[str, tuple[Callable[[list[float]], float], int, int | None]
     "min": (min, 1, None),
     "max": (max, 1, None),
 }
+
+SUPPORTED = frozenset(
+    {
+        *("literal", "get", "has", "!", "all", "any", "in", "to-number", "to-string"),
+        *("geometry-type", "zoom", "metres", "case", "match", "coalesce", "step", "interpolate"),
+        *_COMPARISONS,
+        *_ARITHMETIC,
+    }
+)
+"""All operators."""

@@ -88,7 +88,10 @@ def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list
                     if thing.is_closed() and is_area(dict(thing.tags)):
                         continue
                     wkb.append(factory.create_linestring(thing))
-            except RuntimeError:  # nodes that the extract lacks, or all in one place
+            except (
+                RuntimeError,
+                osmium.InvalidLocationError,
+            ):  # nodes that the extract lacks, or all in one place
                 broken += 1
                 continue
             tags.append([thing.tags.get(key) or None for key in keys])

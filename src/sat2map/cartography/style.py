@@ -169,7 +169,7 @@ class _Property:
 
 
 _VISIBILITY = _Property("string", "visible", ("visible", "none"))
-_PROPERTIES: Mapping[str, Mapping[str, Mapping[str, _Property]]] = {
+PROPERTIES: Mapping[str, Mapping[str, Mapping[str, _Property]]] = {
     "background": {
         "paint": {"background-color": _Property("colour", "#000000")},
         "layout": {"visibility": _VISIBILITY},
@@ -358,8 +358,8 @@ def _layer(
     name: str, entry: Mapping[str, Any], legend: Legend | None, problems: list[str]
 ) -> Layer | None:
     kind: Any = entry.get("type")
-    if kind not in _PROPERTIES:
-        problems.append(f"the type {kind!r} is not supported; those are {sorted(_PROPERTIES)}")
+    if kind not in PROPERTIES:
+        problems.append(f"the type {kind!r} is not supported; those are {sorted(PROPERTIES)}")
         return None
     problems.extend(f"unknown key {key!r}" for key in entry if key not in _LAYER_KEYS)
     own = _metadata(entry).get(_LAYER_CLASS)
@@ -389,7 +389,7 @@ def _layer(
 def _properties(
     kind: str, entry: Mapping[str, Any], problems: list[str]
 ) -> Iterator[tuple[str, Expression]]:
-    for section, known in _PROPERTIES[kind].items():
+    for section, known in PROPERTIES[kind].items():
         given = entry.get(section, {})
         if not isinstance(given, dict):
             problems.append(f"{section} is no object")
