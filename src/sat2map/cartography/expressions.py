@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from sat2map.cartography.colours import ExpressionError, parse_colour
+from sat2map.cartography.operators import ARITHMETIC, COMPARISONS, SUPPORTED
 
 Value = Any
 """What an expression gives: None, bool, float, str, or `Rgba`."""
@@ -112,9 +113,9 @@ class _Compiler:
         if not call or not isinstance(call[0], str):
             raise ExpressionError(f"{call!r} is no expression")
         name, arguments = call[0], call[1:]
-        if name in _COMPARISONS:
+        if name in COMPARISONS:
             return self._compare(name, arguments)
-        if name in _ARITHMETIC:
+        if name in ARITHMETIC:
             return self._calculate(name, arguments)
         special = {
             "literal": self._literal,
@@ -233,7 +234,7 @@ class _Compiler:
             )
         _count(name, arguments, 2)
         left, right = (self.compile(part, "any") for part in arguments)
-        compare = _COMPARISONS[name]
+        compare = COMPARISONS[name]
 
         def evaluate(view: View) -> bool:
             one, other = left(view), right(view)
@@ -244,9 +245,9 @@ class _Compiler:
         return evaluate
 
     def _calculate(self, name: str, arguments: list[Any]) -> _Evaluate:
-        _count(name, arguments, *_ARITHMETIC[name][1:])
+        _count(name, arguments, *ARITHMETIC[name][1:])
         parts = [self.compile(part, "number") for part in arguments]
-        calculate = _ARITHMETIC[name][0]
+        calculate = ARITHMETIC[name][0]
 
         def evaluate(view: View) -> float:
             try:
@@ -397,34 +398,3 @@ def _text(value: Value) -> str:
 
 def _comparable(one: Value, other: Value) -> bool:
     return (isinstance(one, str) and isinstance(other, str)) or _is_numbers([one, other])
-
-
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "==": lambda one, other: bool(one == other),
-    "!=": lambda one, other: bool(one != other),
-    "<": lambda one, other: bool(one < other),
-    "<=": lambda one, other: bool(one <= other),
-    ">": lambda one, other: bool(one > other),
-    ">=": lambda one, other: bool(one >= other),
-}
-
-_ARITHMETIC: Mapping[str, tuple[Callable[[list[float]], float], int, int | None]] = {
-    "+": (sum, 1, None),
-    "*": (math.prod, 1, None),
-    "-": (lambda v: -v[0] if len(v) == 1 else v[0] - v[1], 1, 2),
-    "/": (lambda v: v[0] / v[1], 2, 2),
-    "%": (lambda v: math.fmod(v[0], v[1]), 2, 2),
-    "^": (lambda v: float(v[0] ** v[1]), 2, 2),
-    "min": (min, 1, None),
-    "max": (max, 1, None),
-}
-
-SUPPORTED = frozenset(
-    {
-        *("literal", "get", "has", "!", "all", "any", "in", "to-number", "to-string"),
-        *("geometry-type", "zoom", "metres", "case", "match", "coalesce", "step", "interpolate"),
-        *_COMPARISONS,
-        *_ARITHMETIC,
-    }
-)
-"""All operators."""
