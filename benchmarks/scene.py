@@ -1,33 +1,51 @@
-"""Memory, temporary disk and time of a whole scene, at several sizes.
+"""A whole scene: memory, temporary disk and time at several sizes, and what the network costs.
 
-    python benchmarks/scene.py [SIDE ...] [--network trivial|published]
+    python benchmarks/scene.py size [SIDE ...] [--network trivial|published|tenth] [--sink tif]
+    python benchmarks/scene.py overhead [SIDE] [--network published|tenth] [--repeats N]
 
-Each size is translated in a process of its own, whose peak memory is that of the whole command.
-The trivial network answers what it is given, so what is measured is everything else; the
-published one is the untrained U-Net of pix2pix.
+Of `size`, each scene is translated in a process of its own, whose peak memory is that of the
+whole command, as the operating system counts it (`ru_maxrss`). Temporary disk is all that lies
+in the hidden folder beside the map except the map itself, open files without a name included.
+
+Of `overhead`, the network alone answers as many windows as the scene has, then the scene is
+translated, in turn and in one process; the ratio is of the time from the first window read to
+the last strip written. Start-up, and what makes the final file of the strips, stand apart.
+Processor time is that of all threads: on a machine with other work it says more than the clock.
+
+The trivial network answers what it is given, so what is measured is everything else. The
+published one is the U-Net of pix2pix, "tenth" the same with a tenth of its operations; both
+are untrained, which costs the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio.windows import Window
 from torch import Tensor, nn
 
+import sat2map.raster.translate as command
 from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.placement import placements
 from sat2map.raster.translate import translate_raster
 from sat2map.translation.translator import Translator
 
 TILE = 512
+NETWORKS = ("trivial", "published", "tenth")
+SINKS = {"tif": "map.tif", "mbtiles": "map.mbtiles", "pmtiles": "map.pmtiles", "png": "map.png"}
 
 
 class Trivial(nn.Module):
@@ -41,9 +59,7 @@ class Trivial(nn.Module):
 
 
 def write_scene(path: Path, side: int) -> None:
-    """Write a scene of blocky noise, tile by tile."""
-    noise = np.random.default_rng(0).integers(0, 256, (3, TILE // 8, TILE // 8), dtype=np.uint8)
-    tile = np.kron(noise, np.ones((1, 8, 8), np.uint8))
+    """Write a scene of blocks with some noise, tile by tile."""
     facts = {"width": side, "height": side, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     with rasterio.open(
         path,
@@ -54,75 +70,170 @@ def write_scene(path: Path, side: int) -> None:
         blockxsize=TILE,
         blockysize=TILE,
         compress="deflate",
+        zlevel=1,
         photometric="rgb",
         **facts,
     ) as file:
         for row in range(0, side, TILE):
             for column in range(0, side, TILE):
+                random = np.random.default_rng((row, column))
+                blocks = random.integers(0, 252, (3, TILE // 16, TILE // 16), np.uint8)
+                tile = np.kron(blocks, np.ones((1, 16, 16), np.uint8))
+                tile += random.integers(0, 4, tile.shape, np.uint8)
                 height, width = min(TILE, side - row), min(TILE, side - column)
-                moved = np.roll(tile, (row + column) // 7, axis=1)[:, :height, :width]
-                file.write(moved, window=Window(column, row, width, height))
+                window = Window(column, row, width, height)
+                file.write(tile[:, :height, :width], window=window)
 
 
-def measure(source: Path, network: str) -> str:
-    """Translate a scene and return a line of figures."""
-    spec = GeneratorSpec(name="unet", arguments={})
+def translator(network: str) -> Translator:
+    """Return a translator at 1 m per pixel."""
+    spec = GeneratorSpec(name="unet", arguments={"base_channels": 20 if network == "tenth" else 64})
     card = ModelCard(generator=spec, normalisation="none", resolution_m=(1, 1))
     module = Trivial() if network == "trivial" else build_generator(spec)
-    translator = Translator(Model(module, card, Path(network)), "cpu")
-    target = source.with_name("map.tif")
-    disk, ended, last = [0], threading.Event(), [0.0]
+    return Translator(Model(module, card, Path(network)), "cpu")
 
-    def watch() -> None:
-        while not ended.wait(0.05):
-            sizes = 0
-            for file in target.parent.glob(".map*"):
+
+class Stages:
+    """Notes when the strips of a map are done and the final file begins."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+        names = vars(command)
+
+        def noted(finish: Any) -> Any:
+            def run(*arguments: Any) -> None:
+                self.wall, self.processor = time.perf_counter(), time.process_time()
+                finish(*arguments)
+
+            return run
+
+        names |= {name: noted(names[name]) for name in ("write_raster", "write_tiles")}
+
+
+class Disk:
+    """The most that lay on the disk beside a map while it was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.peak = 0
+        self._folder = folder
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Disk:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.1):
+            self.peak = max(self.peak, self._now())
+
+    def _now(self) -> int:
+        total = 0
+        for place, _, names in os.walk(self._folder):
+            for name in names:
+                if name.startswith("whole.") and name.count(".") == 2:
+                    continue  # the map itself, before it has its name
                 try:
-                    sizes += file.stat().st_size
-                except FileNotFoundError:  # it has its final name by now
+                    total += (Path(place) / name).stat().st_blocks * 512
+                except FileNotFoundError:  # gone in the meantime
                     continue
-            disk[0] = max(disk[0], sizes)
+        for entry in Path("/proc/self/fd").iterdir():
+            try:
+                if " (deleted)" in str(entry.readlink()):
+                    total += entry.stat().st_blocks * 512
+            except (FileNotFoundError, OSError):
+                continue
+        return total
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+
+def size(source: Path, network: str, sink: str) -> str:
+    """Translate a scene and return a line of figures."""
     began = time.perf_counter()
-
-    def progress(done: int, total: int) -> None:
-        last[0] = time.perf_counter()
-
-    try:
-        translate_raster(source, target, translator, progress=progress)
-    finally:
-        ended.set()
-        watching.join()
-    whole, windows = time.perf_counter() - began, last[0] - began
+    model, stages, target = translator(network), Stages(), source.with_name(SINKS[sink])
+    with Disk(target.with_name(f".{target.name}.partial")) as disk:
+        loaded = time.perf_counter()
+        translate_raster(source, target, model)
+    windows, finish = stages.wall - loaded, time.perf_counter() - stages.wall
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    # The output itself grows under a name of its own until it is whole.
-    beside = disk[0] / target.stat().st_size - 1
-    with rasterio.open(target) as file:
+    output = target.stat().st_size
+    with rasterio.open(source) as file:
         pixels = file.width * file.height / 1e6
     return (
-        f"{pixels:9.1f} Mpx  {memory:6.0f} MiB  {beside:5.2f} x the output beside it  "
-        f"{windows:6.1f} s windows  {whole - windows:6.1f} s overviews and check  "
-        f"{pixels / windows:5.2f} Mpx/s"
+        f"{network:9} {pixels:7.1f} Mpx {memory:6.0f} MiB peak  "
+        f"{disk.peak / 2**20:7.1f} MiB beside {output / 2**20:7.1f} MiB of map "
+        f"({disk.peak / output:.2f} x)  {loaded - began:4.1f} s loading {windows:7.1f} s windows "
+        f"{finish:6.1f} s final file  {pixels / windows:5.2f} Mpx/s"
     )
+
+
+def overhead(source: Path, network: str, repeats: int) -> str:
+    """Return the ratio of the whole to the network alone, as median and range."""
+    model, stages, options = translator(network), Stages(), SceneOptions()
+    with rasterio.open(source) as file:
+        axes = [
+            placements(side, side, options.window, options.overlap, model.multiple, 256)
+            for side in (file.height, file.width)
+        ]
+    windows = [(row.span.size, column.span.size) for row in axes[0] for column in axes[1]]
+    picture = np.random.default_rng(0).integers(0, 256, (*windows[0], 3), dtype=np.uint8)
+    model.predict(picture)
+    ratios: list[tuple[float, float]] = []
+    alone: list[float] = []
+    final: list[float] = []
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        for height, width in windows:
+            model.predict(np.resize(picture, (height, width, 3)))
+        alone.append(time.perf_counter() - wall)
+        network_cost = time.process_time() - processor
+        wall, processor = time.perf_counter(), time.process_time()
+        translate_raster(source, source.with_name("map.tif"), model, options)
+        final.append(time.perf_counter() - stages.wall)
+        ratios.append(
+            (
+                (stages.wall - wall) / alone[-1],
+                (stages.processor - processor) / network_cost,
+            )
+        )
+    clock, cost = zip(*ratios, strict=True)
+    return (
+        f"{network:9} {len(windows)} windows, network alone {statistics.median(alone):.1f} s; "
+        f"whole / network {spread(clock)} by the clock, {spread(cost)} in processor time; "
+        f"final file {statistics.median(final):.1f} s"
+    )
+
+
+def spread(values: tuple[float, ...]) -> str:
+    """Return the median with the range."""
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("sides", nargs="*", type=int, default=[4000, 12000])
-    parser.add_argument("--network", choices=("trivial", "published"), default="trivial")
+    parser.add_argument("what", choices=("size", "overhead"))
+    parser.add_argument("sides", nargs="*", type=int)
+    parser.add_argument("--network", choices=NETWORKS, default="published")
+    parser.add_argument("--sink", choices=SINKS, default="tif")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scene", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.scene is not None:
-        print(measure(arguments.scene, arguments.network))
+        print(size(arguments.scene, arguments.network, arguments.sink))
         return
-    for side in arguments.sides or [4000, 12000]:
+    for side in arguments.sides or ([4000, 12000] if arguments.what == "size" else [3000]):
         with TemporaryDirectory() as folder:
             scene = Path(folder) / "scene.tif"
             write_scene(scene, side)
-            command = [sys.executable, __file__, "--scene", str(scene)]
-            subprocess.run([*command, "--network", arguments.network], check=True)
+            if arguments.what == "overhead":
+                print(overhead(scene, arguments.network, arguments.repeats))
+                continue
+            command_line = [sys.executable, __file__, "size", "--scene", str(scene)]
+            command_line += ["--network", arguments.network, "--sink", arguments.sink]
+            subprocess.run(command_line, check=True)
 
 
 if __name__ == "__main__":
