@@ -197,7 +197,7 @@ class Training(_Section):
 
     epochs: int = Field(200, ge=1, description="times that every pair is seen")
     max_steps: int | None = Field(None, ge=1, description="end earlier, after so many steps")
-    batch: int = Field(1, ge=1, description="pairs of one step")
+    batch: int = Field(1, ge=1, description="pairs of one step, for each process")
     seed: int = Field(0, ge=0, description="of weights, order, crops and dropout")
     precision: Literal["f32", "bf16-mixed"] = Field(
         "f32", description="bf16-mixed computes convolutions in bfloat16; weights stay f32"
@@ -206,6 +206,15 @@ class Training(_Section):
         False, description="memory order; slower on a CPU at batch 1, faster at larger ones"
     )
     compile: bool = Field(False, description="compile the networks with torch.compile")
+    cuda_graphs: bool = Field(
+        False,
+        description="on CUDA, replay whole steps as a CUDA graph; needs scales = none, no weather",
+    )
+    accelerate: bool = Field(
+        False,
+        description="on CUDA, turn on bf16-mixed, channels_last, compile and cuda_graphs; "
+        "elsewhere nothing",
+    )
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep an exponential moving average of the generator"
     )
@@ -277,6 +286,8 @@ class Recipe(_Section):
             raise ValueError("schedule.decay_epochs is larger than training.epochs")
         if self.training.freeze_encoder and self.training.init is None:
             raise ValueError("training.freeze_encoder needs training.init")
+        if self.training.cuda_graphs and (self.data.scales is not None or self.data.weather):
+            raise ValueError("training.cuda_graphs needs data.scales = none and no data.weather")
         return self
 
     def to_toml(self) -> str:

@@ -27,18 +27,57 @@ def random_crops(
     Returns:
         float32 [N,C,size,size] in [-1,1], channels-last in memory, on the device of `pixels`.
     """
-    count, height, width, _ = pixels.shape
+    windows = random_windows(torch.arange(len(pixels)), pixels, size, flip, generator)
+    return cut_windows(pixels, sent(windows, pixels.device), size)
+
+
+def random_windows(
+    pictures: Tensor, pixels: Tensor, size: int, flip: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Draw where `random_crops` cuts, on the CPU.
+
+    Args:
+        pictures: Which pictures to cut from, int64 [N].
+        pixels: Tells the height and width of a picture, uint8 [any,H,W,C].
+        size: Side of the squares.
+        flip: Whether to mirror.
+        generator: Random state.
+
+    Returns:
+        int64 [N,4]: picture, top, left, and 1 where it is mirrored.
+    """
+    count, (height, width) = len(pictures), pixels.shape[1:3]
     tops = torch.randint(0, height - size + 1, (count, 1), generator=generator)
     lefts = torch.randint(0, width - size + 1, (count, 1), generator=generator)
-    rows = tops + torch.arange(size)
-    columns = lefts + torch.arange(size)
+    mirrored = torch.zeros(count, 1, dtype=torch.int64)
     if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    device = pixels.device
-    picture = torch.arange(count, device=device)[:, None, None]
-    crops = pixels[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
-    return to_network(crops)
+        mirrored = (torch.rand(count, 1, generator=generator) < 0.5).long()
+    return torch.cat([pictures[:, None], tops, lefts, mirrored], 1)
+
+
+def cut_windows(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
+    """Cut windows out of pictures, as one tensor and without waiting for the device.
+
+    Args:
+        pixels: uint8 [any,H,W,C].
+        windows: From `random_windows`, on the device of `pixels`.
+        size: Side of the squares.
+
+    Returns:
+        float32 [N,C,size,size] in [-1,1], channels-last in memory.
+    """
+    pictures, tops, lefts, mirrored = torch.split(windows, 1, 1)
+    steps = torch.arange(size, device=pixels.device)
+    rows = tops + steps
+    columns = lefts + torch.where(mirrored > 0, size - 1 - steps, steps)
+    return to_network(pixels[pictures[:, :, None], rows[:, :, None], columns[:, None, :]])
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Return values from the CPU on a device; to CUDA without waiting for it."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def random_views(
@@ -107,11 +146,11 @@ def weather(sources: Tensor, strength: float, generator: torch.Generator | None 
 
     def draw(low: float, high: float, columns: int = 1) -> Tensor:
         values = torch.rand(count, columns, 1, 1, generator=generator)
-        return (low + (high - low) * values).to(sources.device)
+        return sent(low + (high - low) * values, sources.device)
 
     def some(share: float) -> Tensor:
         chosen = torch.rand(count, 1, 1, 1, generator=generator) < share
-        return chosen.to(sources.device)
+        return sent(chosen, sources.device)
 
     light = (sources + 1) / 2
     light = light.clamp(1e-3, 1).pow(torch.exp(draw(-0.4, 0.4) * strength))
@@ -124,14 +163,15 @@ def weather(sources: Tensor, strength: float, generator: torch.Generator | None 
     light = light * (1 - haze) + draw(0.6, 0.95) * haze
     soft = some(0.25) & (draw(0, 1) < strength)
     light = torch.where(soft, _blur(light), light)
-    noise = torch.randn(count, bands, height, width, generator=generator).to(sources.device)
+    noise = torch.randn(count, bands, height, width, generator=generator)
+    noise = sent(noise, sources.device)
     light = light + noise * draw(0, 0.04) * strength * some(0.4)
     return light.clamp(0, 1) * 2 - 1
 
 
 def _blur(pictures: Tensor) -> Tensor:
     """Return pictures weighted 1-2-1 in both directions, twice over."""
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=pictures.device) / 16
+    kernel = sent(torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, pictures.device)
     bands = pictures.shape[1]
     padded = F.pad(pictures, (2, 2, 2, 2), mode="replicate")
     across = F.conv2d(padded, kernel.expand(bands, 1, 1, 5), groups=bands)

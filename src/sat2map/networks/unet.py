@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sat2map.networks.heads import head
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import Norm, norm_has_shift, norm_layer
+from sat2map.networks.transposed import UpConvolution
 
 
 class UNet(nn.Module):
@@ -80,7 +81,7 @@ class UNet(nn.Module):
             before = encoded[-1] if innermost else decoded[i - 1] * (2 if skips else 1)
             # In place: its input, a fresh concatenation, is used nowhere else.
             block = [nn.ReLU(inplace=skips and not innermost)]
-            block.append(nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=bias or last))
+            block.append(UpConvolution(before, channels, bias=bias or last))
             if not last:
                 block.append(norm_layer(norm, channels))
                 if i + 1 in dropout_blocks:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sat2map.data.augment import random_crops, random_views, weather
+from sat2map.data.augment import cut_windows, random_views, random_windows, sent, weather
 from sat2map.data.cache import DecodedPairs
 from sat2map.legend import Legend
 from sat2map.recipe import Recipe
@@ -44,7 +44,7 @@ class Batches:
         sets: The decoded training sets, with equal channels.
         labels: The classes of their targets, uint8 [N,H,W] each, or None.
         classes: How many classes there are.
-        device: Where the batches go. On CUDA the whole sets are kept there.
+        device: Where the batches go. On CUDA the whole sets are kept there, as uint8.
     """
 
     def __init__(
@@ -62,17 +62,35 @@ class Batches:
         self._classes = classes
         self._device = device
 
-        def kept(array: NDArray[np.uint8]) -> Tensor:
-            tensor = torch.from_numpy(array)
-            return tensor.to(device) if device.type == "cuda" else tensor
-
-        self._pixels = [kept(part.pixels) for part in sets]
-        self._labels = None if labels is None else [kept(part) for part in labels]
         self._ends = np.cumsum([len(part) for part in sets])
+        self._pixels = [torch.from_numpy(part.pixels) for part in sets]
+        self._labels = None if labels is None else [torch.from_numpy(part) for part in labels]
+        if device.type == "cuda":
+            self._pixels = [part.to(device) for part in self._pixels]
+            if self._labels is not None:
+                self._labels = [part.to(device) for part in self._labels]
+            if recipe.data.scales is None and len(sets) > 1:
+                self._pixels = [torch.cat(self._pixels)]
+
+    @property
+    def follows_windows(self) -> bool:
+        """Whether a batch is a function of its `windows` alone, as in the published protocol."""
+        data = self._recipe.data
+        return data.scales is None and data.weather == 0 and len(self._pixels) == 1
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step."""
-        return self._cut(self._plan.batch(step).tolist(), self._plan.crops(step))
+        return self._cut(self._plan.batch(step), self._plan.crops(step))
+
+    def windows(self, step: int) -> Tensor:
+        """Return what a step cuts out, int64 [N,4] on the CPU (`random_windows`)."""
+        data = self._recipe.data
+        pictures, random = self._plan.batch(step), self._plan.crops(step)
+        return random_windows(pictures, self._pixels[0], data.size, data.flip, random)
+
+    def from_windows(self, windows: Tensor) -> Batch:
+        """Return the batch of `windows` that are on the device; nothing waits for it."""
+        return self._batch(cut_windows(self._pixels[0], windows, self._recipe.data.size))
 
     def spread(
         self, pictures: int, progress: Callable[[int, int], None] | None = None
@@ -88,44 +106,50 @@ class Batches:
         """
         everything = int(self._ends[-1])
         count = min(pictures, everything)
-        chosen = [i * everything // count for i in range(count)]
+        chosen = torch.tensor([i * everything // count for i in range(count)])
         batch = self._recipe.training.batch
         for first in range(0, count, batch):
             yield self._cut(chosen[first : first + batch], self._plan.samples(first)).source
             if progress is not None:
                 progress(min(first + batch, count), count)
 
-    def _cut(self, indices: Sequence[int], random: torch.Generator) -> Batch:
+    def _cut(self, pictures: Tensor, random: torch.Generator) -> Batch:
         data = self._recipe.data
-        shares = None
         if data.scales is None:
-            pixels = torch.stack([self._pixels[part][i] for part, i in self._places(indices)])
-            both = random_crops(
-                pixels.to(self._device), data.size, flip=data.flip, generator=random
-            )
-        else:
-            both, shares = random_views(
-                [
-                    (
-                        self._pixels[part][i].to(self._device),
-                        None if self._labels is None else self._labels[part][i].to(self._device),
-                    )
-                    for part, i in self._places(indices)
-                ],
-                data.size,
-                (data.scales[0], data.scales[1]),
-                classes=self._classes,
-                flip=data.flip,
-                generator=random,
-            )
+            pixels = self._pixels[0]
+            if len(self._pixels) > 1:  # several sets that are not on the device
+                pixels = torch.stack([self._pixels[part][i] for part, i in self._places(pictures)])
+                pictures = torch.arange(len(pictures))
+            windows = random_windows(pictures, pixels, data.size, data.flip, random)
+            both = cut_windows(pixels, sent(windows, pixels.device), data.size).to(self._device)
+            return self._batch(both, None, random)
+        both, shares = random_views(
+            [
+                (
+                    self._pixels[part][i].to(self._device),
+                    None if self._labels is None else self._labels[part][i].to(self._device),
+                )
+                for part, i in self._places(pictures)
+            ],
+            data.size,
+            (data.scales[0], data.scales[1]),
+            classes=self._classes,
+            flip=data.flip,
+            generator=random,
+        )
+        return self._batch(both, shares, random)
+
+    def _batch(
+        self, both: Tensor, shares: Tensor | None = None, random: torch.Generator | None = None
+    ) -> Batch:
         source, target = torch.split(both, self._channels, 1)
-        if data.weather:
-            source = weather(source, data.weather, random)
+        if self._recipe.data.weather:
+            source = weather(source, self._recipe.data.weather, random)
         return Batch(self._ordered(source), self._ordered(target), shares)
 
-    def _places(self, indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _places(self, pictures: Tensor) -> Iterator[tuple[int, int]]:
         """Yield in which set, and where in it, each of the pairs is."""
-        for index in indices:
+        for index in pictures.tolist():
             part = int(np.searchsorted(self._ends, index, side="right"))
             yield part, index - (int(self._ends[part - 1]) if part else 0)
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from sat2map.data.pairs import find_pairs
-from sat2map.errors import TrainingError
+from sat2map.errors import DataError, TrainingError
 from sat2map.model import save_model
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.signals import stop_on_signals
 from sat2map.training import setup
-from sat2map.training.batches import Batches
+from sat2map.training.batches import Batch, Batches
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
+from sat2map.training.processes import agreed, launch, main_first, one_voice, random_states
 from sat2map.training.state import TrainingState, checkpoints
-from sat2map.training.updates import LOSSES, update
+from sat2map.training.steps import RecordedStep, can_record, set_learning_rate
+from sat2map.training.updates import LOSSES, follow, update
 from sat2map.training.validation import grid, improves, validate, with_fresh_statistics
 from sat2map.whole import write_text
 
@@ -64,27 +68,40 @@ def train(
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
         OutputError: Something cannot be written.
     """
-    finished = run / "model"
-    if resume and finished.is_dir():
-        log.warning("%s: this run is finished; its model is %s", run, finished)
-        return finished
-    setup.check_run(run, recipe, resume)
-
-    fabric = Fabric(
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if recipe.training.precision == "bf16-mixed" else "32-true",
-    )
-    torch.manual_seed(recipe.training.seed)
+    fabric = launch(setup.accelerated(recipe))
     folders = [data] if isinstance(data, Path) else list(data)
-    with Progress("decoding", quiet=quiet) as progress:
+    with one_voice(fabric):
+        return _train(fabric, recipe, folders, run, resume, quiet or not fabric.is_global_zero)
+
+
+def _train(
+    fabric: Fabric, kept: Recipe, folders: Sequence[Path], run: Path, resume: bool, quiet: bool
+) -> Path:
+    finished = run / "model"
+    recipe = setup.accelerated(kept)
+    leads = fabric.is_global_zero  # only the main process writes, shows and validates
+    with main_first(fabric):
+        if leads and resume and finished.is_dir():
+            log.warning("%s: this run is finished; its model is %s", run, finished)
+        if resume and finished.is_dir():
+            return finished
+        if leads:
+            setup.check_run(run, kept, resume)
+    torch.manual_seed(recipe.training.seed)
+    with main_first(fabric), Progress("decoding", quiet=quiet) as progress:
         sets = setup.decode(recipe, folders, progress.show)
     validated = folders[0]
     validation_pairs = find_pairs(validated, "val") if (validated / "val").is_dir() else []
     card = setup.card(recipe, folders, sets)
-    with Progress("labelling", quiet=quiet) as progress:
+    with main_first(fabric), Progress("labelling", quiet=quiet) as progress:
         labels = setup.labels(recipe, card.legend, sets, progress.show)
-    plan = Plan(recipe, sum(len(pairs) for pairs in sets))
+    plan = Plan(recipe, sum(map(len, sets)), fabric.world_size, fabric.global_rank)
+    if plan.pairs < fabric.world_size:
+        raise DataError(
+            f"has {plan.pairs} pairs for {fabric.world_size} processes",
+            where=validated,
+            remedy="Start fewer processes with torchrun --nproc-per-node.",
+        )
     classes = 0 if card.legend is None else len(card.legend)
     batches = Batches(recipe, plan, sets, labels, classes, fabric.device)
     class_facts = setup.class_facts(recipe, card.legend, labels, fabric.device)
@@ -102,57 +119,72 @@ def train(
         plan.pairs,
         {name: module for name, module in networks.items() if module is not None},
         {name: optimiser for name, optimiser in optimisers.items() if optimiser is not None},
+        fabric.world_size,
+        fabric.global_rank,
     )
-    if resume and not state.restore(run / "checkpoints"):
+    if fabric.global_rank > 0:  # or all would have the same dropout
+        torch.manual_seed(recipe.training.seed + (fabric.global_rank << 32))
+    if resume and not state.restore(run / "checkpoints") and leads:
         log.warning("%s: there is no whole checkpoint, so the run begins afresh", run)
+    fabric.barrier()
 
-    setup.sweep(run)
-    write_text(run / "recipe.toml", recipe.to_toml())
+    if leads:
+        setup.sweep(run)
+        write_text(run / "recipe.toml", kept.to_toml())
 
     judged = generator if average is None else average.module
-    waiting: list[torch.Tensor] = []
+    waiting: list[Tensor] = []
+
+    def learn(batch: Batch) -> Tensor:
+        clip_norm = recipe.optimiser.clip_norm
+        return update(fabric, players, recipe.objective, batch, class_facts, clip_norm)
+
+    recorded = None
+    if recipe.training.cuda_graphs and can_record(fabric, batches):
+        recorded = RecordedStep(
+            lambda windows: learn(batches.from_windows(windows)),
+            state.optimisers.values(),
+            fabric.device,
+            batches.windows(state.step),
+        )
 
     with (
         stop_on_signals() as stop,
         Progress("training", quiet=quiet) as progress,
-        Monitor(run, state.step, plan.steps, progress) as monitor,
+        Monitor(run, state.step, plan.steps, progress) if leads else nullcontext() as monitor,
     ):
         for step in range(state.step, plan.steps):
-            # One step.
-            for optimiser in state.optimisers.values():
-                for group in optimiser.param_groups:
-                    group["lr"] = plan.learning_rate(step)
-            losses = update(
-                fabric,
-                players,
-                recipe.objective,
-                batches.at(step),
-                class_facts,
-                recipe.optimiser.clip_norm,
-            )
+            # One step. Nothing in it waits for the device.
+            rate = plan.learning_rate(step)
+            if recorded is None:
+                set_learning_rate(state.optimisers.values(), rate)
+                losses = learn(batches.at(step))
+            else:
+                losses = recorded(batches.windows(step), rate)
             waiting.append(losses)
-            if average is not None:
-                average.update_parameters(generator)
+            if average is not None and recipe.training.ema_decay is not None:
+                follow(average, generator, recipe.training.ema_decay)
             state.step = done = step + 1
-            monitor.step(done)
+            if monitor is not None:
+                monitor.step(done)
 
             # What is due now. Losses are read first: a checkpoint never holds a NaN.
             epoch = plan.epoch(step) + 1
-            ends_epoch = plan.ends_epoch(done)
             every = recipe.training.checkpoint_steps
-            asked = stop.number
-            saves = ends_epoch or (every is not None and done % every == 0) or asked != 0
+            asked = agreed(fabric, stop.number, done, recipe.training.log_steps)
+            saves = plan.ends_epoch(done) or (every is not None and done % every == 0) or asked != 0
             if saves or len(waiting) == recipe.training.log_steps:
-                losses = torch.stack(waiting).cpu()
+                losses = fabric.all_reduce(torch.stack(waiting)).cpu()  # type: ignore[union-attr]
                 _refuse_nan(losses, done, run)
                 waiting.clear()
-                values = dict(zip(LOSSES, losses.mean(0).tolist(), strict=True))
-                values["learning_rate"] = plan.learning_rate(step)
-                monitor.losses(done, epoch, values)
-            if plan.ends_epoch(done, recipe.training.grid_epochs):
+                if monitor is not None:
+                    values = dict(zip(LOSSES, losses.mean(0).tolist(), strict=True))
+                    monitor.losses(done, epoch, values | {"learning_rate": rate})
+            if monitor is not None and plan.ends_epoch(done, recipe.training.grid_epochs):
                 shown = validation_pairs or find_pairs(validated, "train")
                 monitor.grid(done, epoch, grid(judged, shown, recipe, fabric.device))
-            if validation_pairs and plan.ends_epoch(done, recipe.validation.epochs):
+            validates = bool(validation_pairs) and plan.ends_epoch(done, recipe.validation.epochs)
+            if monitor is not None and validates:
                 pictures = recipe.statistics.validation_pictures
                 network = with_fresh_statistics(judged, batches.spread(pictures))
                 summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)
@@ -165,7 +197,10 @@ def train(
                     best = card.model_copy(update={"metrics": {"validation": summary.to_json()}})
                     save_model(run / "best", network, best, replace=True)
             if saves:
-                state.save(run / "checkpoints", recipe.training.keep_checkpoints)
+                random = random_states(fabric)
+                if leads:
+                    state.save(run / "checkpoints", recipe.training.keep_checkpoints, random)
+                fabric.barrier()
             if asked and done < plan.steps:
                 interrupted = InterruptedRunError(
                     f"stopped at step {done} of {plan.steps} as asked; the state is saved",
@@ -175,13 +210,15 @@ def train(
                 interrupted.exit_code = 128 + asked
                 raise interrupted
 
-    with Progress("estimating normalisation statistics", quiet=quiet) as progress:
-        samples = batches.spread(recipe.statistics.pictures, progress.show)
-        network = with_fresh_statistics(judged, samples)
-        if validation_pairs:
-            summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)
-            card = card.model_copy(update={"metrics": {"validation": summary.to_json()}})
-    save_model(finished, network, card)
+    if leads:
+        with Progress("estimating normalisation statistics", quiet=quiet) as progress:
+            samples = batches.spread(recipe.statistics.pictures, progress.show)
+            network = with_fresh_statistics(judged, samples)
+            if validation_pairs:
+                summary = validate(network, card, validation_pairs, recipe, fabric.device, progress)
+                card = card.model_copy(update={"metrics": {"validation": summary.to_json()}})
+        save_model(finished, network, card)
+    fabric.barrier()
     return finished
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,15 +24,19 @@ class Plan:
     Attributes:
         recipe: The recipe.
         pairs: How many training pairs there are.
+        processes: How many processes train together, each on a batch of its own.
+        rank: Which of them this is, from 0.
     """
 
     recipe: Recipe
     pairs: int
+    processes: int = 1
+    rank: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch; a last batch that is not full is left out."""
-        return max(1, self.pairs // self.recipe.training.batch)
+        """Steps of one epoch; a last step that not all batches are full of is left out."""
+        return max(1, self.pairs // self._pairs_per_step)
 
     @property
     def steps(self) -> int:
@@ -49,18 +54,22 @@ class Plan:
         return done % (self.steps_per_epoch * every) == 0 or done == self.steps
 
     def batch(self, step: int) -> torch.Tensor:
-        """Return which pairs a step learns from, int64 [batch]; a new order each epoch."""
-        order = torch.randperm(self.pairs, generator=self._random(_ORDER, self.epoch(step)))
-        first = step % self.steps_per_epoch * self.recipe.training.batch
-        return order[first : first + self.recipe.training.batch]
+        """Return which pairs a step learns from, int64 [batch]; a new order each epoch.
+
+        All processes have the same order, and each takes its own part of a step.
+        """
+        batch = self.recipe.training.batch
+        order = _order(self.recipe.training.seed, self.epoch(step), self.pairs)
+        first = step % self.steps_per_epoch * self._pairs_per_step
+        return order[first : first + self._pairs_per_step][self.rank * batch :][:batch]
 
     def crops(self, step: int) -> torch.Generator:
         """Return the random state that a step's crops are drawn from."""
-        return self._random(_CROPS, step)
+        return _random(self.recipe.training.seed, _CROPS, step, *([self.rank] if self.rank else []))
 
     def samples(self, number: int) -> torch.Generator:
         """Return the random state of the pictures that statistics are taken of."""
-        return self._random(_SAMPLES, number)
+        return _random(self.recipe.training.seed, _SAMPLES, number)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step.
@@ -80,6 +89,16 @@ class Plan:
         fallen = max(0, self.epoch(step) + 1 - constant)
         return full * (1 - fallen / (schedule.decay_epochs + 1))
 
-    def _random(self, *key: int) -> torch.Generator:
-        sequence = np.random.SeedSequence([self.recipe.training.seed, *key])
-        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    @property
+    def _pairs_per_step(self) -> int:
+        return self.recipe.training.batch * self.processes
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, pairs: int) -> torch.Tensor:
+    return torch.randperm(pairs, generator=_random(seed, _ORDER, epoch))
+
+
+def _random(seed: int, *key: int) -> torch.Generator:
+    sequence = np.random.SeedSequence([seed, *key])
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sat2map.data.cache import DecodedPairs, decode_pairs
 from sat2map.data.labels import label_targets
@@ -24,6 +24,7 @@ from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, 
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.batches import class_weights
+from sat2map.training.processes import with_common_statistics
 from sat2map.training.updates import Adversaries, ClassFacts, PictureAndLogits
 
 
@@ -218,6 +219,22 @@ def discriminator(recipe: Recipe, pairs: DecodedPairs) -> nn.Module | None:
     )
 
 
+def accelerated(recipe: Recipe) -> Recipe:
+    """Return the recipe with what `training.accelerate` stands for on this machine."""
+    if not recipe.training.accelerate or not torch.cuda.is_available():
+        return recipe
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    fixed = recipe.data.scales is None and not recipe.data.weather
+    changed = {
+        "precision": "bf16-mixed" if native else recipe.training.precision,
+        "channels_last": True,
+        "compile": True,
+        "cuda_graphs": fixed,
+    }
+    training = recipe.training.model_copy(update=changed)
+    return recipe.model_copy(update={"training": training})
+
+
 def set_up(
     fabric: Fabric, recipe: Recipe, generator: nn.Module, discriminator: nn.Module | None
 ) -> Adversaries:
@@ -227,7 +244,8 @@ def set_up(
         if recipe.training.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.to(fabric.device)
-        compiled = torch.compile(network) if recipe.training.compile else network
+        trained = with_common_statistics(network, fabric)
+        compiled = torch.compile(trained) if recipe.training.compile else trained
         module, wrapped = fabric.setup(cast(nn.Module, compiled), _optimiser(recipe, network))
         return module, wrapped
 
@@ -280,4 +298,4 @@ def average(generator: nn.Module, decay: float | None) -> AveragedModel | None:
     """Return an exponential moving average of the generator, or None without a decay."""
     if decay is None:
         return None
-    return AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+    return AveragedModel(generator)

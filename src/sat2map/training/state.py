@@ -31,6 +31,8 @@ class TrainingState:
         pairs: How many pairs the training set has, since the order follows from it.
         modules: The networks by name, and the moving average where there is one.
         optimisers: The optimisers by name.
+        processes: How many processes train together; the order follows from it too.
+        rank: Which of them this is.
         step: How many steps are done.
         best: The best validation score so far.
     """
@@ -38,11 +40,18 @@ class TrainingState:
     pairs: int
     modules: dict[str, nn.Module]
     optimisers: dict[str, Optimizer]
+    processes: int = 1
+    rank: int = 0
     step: int = 0
     best: float | None = None
 
-    def save(self, folder: Path, keep: int) -> None:
+    def save(self, folder: Path, keep: int, random: list[dict[str, Any]]) -> None:
         """Write a checkpoint of this step and remove all but the newest `keep`.
+
+        Args:
+            folder: Where the checkpoints lie.
+            keep: How many.
+            random: The random state of each process.
 
         Raises:
             OutputError: It cannot be written; older ones are kept.
@@ -53,10 +62,7 @@ class TrainingState:
             "best": self.best,
             "modules": {name: m.state_dict() for name, m in self.modules.items()},
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            },
+            "random": random,
         }
         with whole_file(folder / f"step-{self.step:08d}.pt") as aside:
             try:
@@ -89,6 +95,14 @@ class TrainingState:
                 where=path,
                 remedy="Restore the data set, or start another run.",
             )
+        # A checkpoint of the first versions holds the state of its one process.
+        random = content["random"] if isinstance(content["random"], list) else [content["random"]]
+        if len(random) != self.processes:
+            raise TrainingError(
+                f"was trained by {len(random)} processes, but now there are {self.processes}",
+                where=path,
+                remedy=f"Resume with torchrun --nproc-per-node {len(random)}.",
+            )
         try:
             for name, module in self.modules.items():
                 module.load_state_dict(content["modules"][name])
@@ -102,9 +116,10 @@ class TrainingState:
             ) from error
         self.step = content["step"]
         self.best = content["best"]
-        torch.set_rng_state(content["random"]["cpu"])
-        if torch.cuda.is_available() and content["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(content["random"]["cuda"])
+        mine = random[self.rank]
+        torch.set_rng_state(mine["cpu"])
+        if torch.cuda.is_available() and mine["cuda"]:
+            torch.cuda.set_rng_state(mine["cuda"][0])
 
 
 def checkpoints(folder: Path) -> list[Path]:

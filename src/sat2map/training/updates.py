@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from sat2map import objectives
 from sat2map.recipe import Objective
@@ -83,6 +85,7 @@ def update(
         The unweighted losses in the order of `LOSSES`, float [6], detached, on the device;
         0 for those that have no weight, but for L1.
     """
+    several = fabric.world_size > 1
     source, target = batch.source, batch.target
     generated, logits = players.generator(source)
     adversarial = source.new_zeros(())
@@ -101,9 +104,10 @@ def update(
 
         # The generator's gradient passes through the discriminator but not into its weights.
         players.discriminator.requires_grad_(False)
-        adversarial = objectives.generator_adversarial_loss(
-            players.discriminator(source, generated), objective.adversarial
-        )
+        alone = fabric.no_backward_sync(players.discriminator) if several else nullcontext()  # type: ignore[arg-type]
+        with alone:
+            judged = players.discriminator(source, generated)
+        adversarial = objectives.generator_adversarial_loss(judged, objective.adversarial)
 
     l1 = objectives.l1_loss(generated, target)
     of_classes = source.new_zeros(3)
@@ -118,10 +122,35 @@ def update(
         + objective.road_cldice_weight * of_classes[2]
     )
     if clip_norm is not None:
-        fabric.clip_gradients(players.generator, players.generator_optimiser, max_norm=clip_norm)
+        # What is not finite shows in the losses; asking here would wait for the device.
+        fabric.clip_gradients(
+            players.generator,
+            players.generator_optimiser,
+            max_norm=clip_norm,
+            error_if_nonfinite=False,
+        )
     players.generator_optimiser.step()
     losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes])
     return losses.detach().float()
+
+
+@torch.no_grad()
+def follow(average: AveragedModel, generator: nn.Module, decay: float) -> None:
+    """Move an exponential moving average towards the generator.
+
+    As `average.update_parameters` does, which waits for a CUDA device at each step.
+
+    Args:
+        average: Begins as the generator of its first update.
+        generator: What it follows.
+        decay: What share of the average stays.
+    """
+    mine: list[Tensor] = list(average.module.parameters())
+    others: list[Tensor] = list(generator.parameters())
+    torch._foreach_lerp_(mine, others, 1.0 if average.n_averaged == 0 else 1 - decay)
+    for buffer, other in zip(average.module.buffers(), generator.buffers(), strict=True):
+        buffer.copy_(other)
+    average.n_averaged += 1  # on the CPU
 
 
 def class_losses(
@@ -140,8 +169,9 @@ def class_losses(
     if objective.class_weight:
         cross_entropy = objectives.class_loss(logits, shares, classes.weights)
     if objective.road_dice_weight or objective.road_cldice_weight:
-        probability = logits.softmax(1)[:, classes.roads].sum(1)
-        mask = (shares[:, classes.roads].sum(1) > ROAD_SHARE).to(probability.dtype)
+        roads = classes.roads[:, None, None]  # to index by it would wait for the device
+        probability = (logits.softmax(1) * roads).sum(1)
+        mask = ((shares * roads).sum(1) > ROAD_SHARE).to(probability.dtype)
         if objective.road_dice_weight:
             dice = objectives.dice_loss(probability, mask)
         if objective.road_cldice_weight:
