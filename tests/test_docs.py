@@ -360,6 +360,8 @@ class Shell:
                 named = re.fullmatch(r"\.(?:\[(\w+)\])?", what)
                 assert named, f"what is {what}?"
                 assert named[1] is None or named[1] in project["optional-dependencies"]
+            case ["torchrun", "--nproc-per-node", _, "-m", *arguments]:
+                self.run(shlex.join(arguments))  # tests/training/test_processes.py starts several
             case ["tensorboard", "--logdir", "runs"]:
                 assert importlib.util.find_spec("tensorboard") is not None
             case _:

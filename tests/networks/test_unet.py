@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sat2map.networks.transposed import UpConvolution
 from sat2map.networks.unet import UNet
 
 # Isola et al. 2017: block, channels in, channels out, side of the output at 256.
@@ -74,8 +75,8 @@ def test_each_block_has_the_published_layers_in_order() -> None:
     assert middle == [[nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d]] * 6
     assert last == [nn.LeakyReLU, nn.Conv2d]
     blocks = [[type(m) for m in block] for block in network.decoder]
-    up = [nn.ReLU, nn.ConvTranspose2d, nn.BatchNorm2d]
-    assert blocks == [[*up, nn.Dropout]] * 3 + [up] * 4 + [[nn.ReLU, nn.ConvTranspose2d]]
+    up = [nn.ReLU, UpConvolution, nn.BatchNorm2d]
+    assert blocks == [[*up, nn.Dropout]] * 3 + [up] * 4 + [[nn.ReLU, UpConvolution]]
     slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
     rates = {m.p for m in network.modules() if isinstance(m, nn.Dropout)}
     assert (slopes, rates) == ({0.2}, {0.5})
