@@ -16,6 +16,7 @@ from sat2map.raster.options import Reading
 from sat2map.raster.scale import choose_scale, knows
 from sat2map.raster.source import Scene
 from sat2map.raster.tile_tree import TileTree, find_trees
+from sat2map.raster.view import View
 from sat2map.translation.tiling import OVERLAP, WINDOW, spans
 from sat2map.translation.translator import Translator
 
@@ -73,7 +74,7 @@ def scene_facts(source: Source, translator: Translator | None = None) -> dict[st
 
 
 def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) -> float:
-    """Return about how many seconds the network needs for a scene.
+    """Return about how many seconds reading and translating a scene take, without the writing.
 
     Args:
         scene: The scene.
@@ -87,12 +88,24 @@ def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) ->
     rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
     across = [_thinned(c.start, c.size, scale.seen[1], valid.shape[1]) for c in columns]
     down = [_thinned(r.start, r.size, scale.seen[0], valid.shape[0]) for r in rows]
-    windows = sum(bool(valid[r, c].any()) for r in down for c in across)
+    shown = [
+        (row, column)
+        for row, r in zip(rows, down, strict=True)
+        for column, c in zip(columns, across, strict=True)
+        if valid[r, c].any()
+    ]
+    if not shown:
+        return 0.0
+    row, column = shown[len(shown) // 2]
+    began = time.perf_counter()
+    View(scene, *scale.seen).read(row.start, column.start, row.size, column.size)
+    reading = time.perf_counter() - began
     pixels = np.zeros((rows[0].size, columns[0].size, len(translator.card.bands)), np.uint8)
     translator.predict(pixels)  # the first one takes longer
     began = time.perf_counter()
     translator.predict(pixels)
-    return windows * (time.perf_counter() - began)
+    # The next window is read while the network answers.
+    return len(shown) * max(reading, time.perf_counter() - began)
 
 
 def _thinned(start: int, size: int, whole: int, thin: int) -> slice:
