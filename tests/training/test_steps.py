@@ -141,6 +141,8 @@ def test_without_cuda_fast_is_pix2pix(small: Small, monkeypatch: pytest.MonkeyPa
     assert not setup.accelerated(views).training.cuda_graphs
 
 
+# What torch.compile brings along warns of itself when it is imported.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("steps", "fast"),
     [
@@ -162,6 +164,7 @@ def test_losses_of_fast_and_plain_paths_agree(
 
 
 @CUDA
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize(
     "fast",
     [
@@ -202,6 +205,7 @@ def test_the_data_lie_on_the_device_as_bytes(data: Path, small: Small) -> None:
 
 
 @CUDA
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_fast_trains_and_resumes(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -62,10 +63,9 @@ class RecordedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._losses = torch.zeros(0, device=device)
         self._taken = 0
-        for optimiser in self._optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = torch.tensor(float(group["lr"]), device=device)
-                group["capturable"] = True
+        for group in self._groups():
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            group["capturable"] = False  # it may come from a checkpoint
 
     def __call__(self, windows: Tensor, rate: float) -> Tensor:
         """Take a step.
@@ -87,8 +87,14 @@ class RecordedStep:
             torch.cuda.current_stream().wait_stream(self._stream)
         else:
             if self._graph is None:
+                for group in self._groups():
+                    group["capturable"] = True
                 self._graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(self._graph, stream=self._stream):
                     self._losses = self._step(self._windows)
             self._graph.replay()
         return self._losses.clone()  # the next replay overwrites them
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimiser in self._optimisers:
+            yield from optimiser.param_groups
