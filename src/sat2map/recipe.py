@@ -203,7 +203,7 @@ class Training(_Section):
         "f32", description="bf16-mixed computes convolutions in bfloat16; weights stay f32"
     )
     channels_last: bool = Field(
-        False, description="memory order; slower on a CPU at batch 1, faster at larger ones"
+        False, description="memory order; for GPUs, on a CPU slower at batch 1"
     )
     compile: bool = Field(False, description="compile the networks with torch.compile")
     cuda_graphs: bool = Field(

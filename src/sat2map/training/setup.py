@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -239,6 +240,9 @@ def set_up(
     fabric: Fabric, recipe: Recipe, generator: nn.Module, discriminator: nn.Module | None
 ) -> Adversaries:
     """Bring the networks to the device and give each its optimiser."""
+    if recipe.training.compile:
+        # torch.compile looks for the gradient of what the generator gives the discriminator.
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
 
     def prepare_one(network: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
         if recipe.training.channels_last:
