@@ -154,18 +154,22 @@ def test_an_interrupt_of_one_process_stops_both_and_resuming_ends_in_the_same_bi
 
 
 @pytest.mark.slow
-def test_what_the_main_process_refuses_is_told_once(
-    data: Path, tmp_path: Path, small: Small
+@pytest.mark.parametrize(
+    ("batch", "told"), [(1, "1.png"), (4, "has 6 pairs, too few for 2 processes with 4 each")]
+)
+def test_what_is_refused_is_told_once(
+    data: Path, tmp_path: Path, small: Small, batch: int, told: str
 ) -> None:
-    (tmp_path / "recipe.toml").write_text(small().to_toml())
-    (data / "train" / "1.png").write_text("no picture")
+    (tmp_path / "recipe.toml").write_text(small(f"training.batch={batch}").to_toml())
+    if batch == 1:
+        (data / "train" / "1.png").write_text("no picture")
     done = torchrun(
         *("-m", "sat2map", "train", "--recipe", str(tmp_path / "recipe.toml")),
         *("--data", str(data), "--out", str(tmp_path / "run")),
     )
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1
-    assert "1.png" in done.stderr
+    assert told in done.stderr
     assert not (tmp_path / "run").exists()
 
 

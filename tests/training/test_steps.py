@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from sat2map.training.loop import InterruptedRunError, train
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.processes import launch
-from sat2map.training.steps import RecordedStep, can_record, set_learning_rate
+from sat2map.training.steps import WARM_UP, RecordedStep, can_record, set_learning_rate
 from sat2map.training.updates import Adversaries, follow, update
 
 Small = Callable[..., Recipe]
@@ -161,6 +163,46 @@ def test_losses_of_fast_and_plain_paths_agree(
     quick = Run(small(*STILL, "training.epochs=200", *fast), data).losses(steps)
     assert_alike(quick, plain, 0.05)
     assert not torch.equal(plain[0], plain[-1])
+
+
+def test_recorded_steps_follow_the_plain_ones_where_cuda_is_played(
+    data: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the host does at each step, without CUDA: a graph that takes its step anew."""
+    recipe = small(*STILL, "schedule.name=cosine", "training.epochs=4", "training.batch=2")
+    plain, fast = Run(recipe, data), Run(recipe, data)
+    like = fast.batches.windows(0)
+    recording = False
+    capturable: list[bool] = []
+
+    def learn(windows: Tensor) -> Tensor:
+        if recording:  # recording executes nothing
+            return torch.full((6,), float("nan"))
+        capturable.append(fast.optimisers[0].param_groups[0]["capturable"])
+        return fast.learn_from(windows)
+
+    class Graph:
+        def replay(self) -> None:
+            take._losses.copy_(learn(take._windows))
+
+    @contextmanager
+    def graph(recorded: Graph, stream: object) -> Iterator[None]:
+        nonlocal recording
+        recording = True
+        yield
+        recording = False
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda chosen: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    take = RecordedStep(learn, fast.optimisers, torch.device("cpu"), like)
+    found = [take(fast.batches.windows(s), fast.plan.learning_rate(s)) for s in range(12)]
+    torch.testing.assert_close(torch.stack(found), plain.losses(12))
+    # A warning of torch's is due where it is on and nothing is recorded.
+    assert capturable == [False] * WARM_UP + [True] * (12 - WARM_UP)
 
 
 @CUDA

@@ -96,11 +96,12 @@ def _train(
     with main_first(fabric), Progress("labelling", quiet=quiet) as progress:
         labels = setup.labels(recipe, card.legend, sets, progress.show)
     plan = Plan(recipe, sum(map(len, sets)), fabric.world_size, fabric.global_rank)
-    if plan.pairs < fabric.world_size:
+    if plan.processes > 1 and plan.pairs < plan.processes * recipe.training.batch:
         raise DataError(
-            f"has {plan.pairs} pairs for {fabric.world_size} processes",
+            f"has {plan.pairs} pairs, too few for {plan.processes} processes with "
+            f"{recipe.training.batch} each",
             where=validated,
-            remedy="Start fewer processes with torchrun --nproc-per-node.",
+            remedy="Start fewer processes, or set a smaller training.batch.",
         )
     classes = 0 if card.legend is None else len(card.legend)
     batches = Batches(recipe, plan, sets, labels, classes, fabric.device)
