@@ -216,6 +216,21 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert_same_end(tmp_path / "whole", run)
 
 
+def test_a_checkpoint_of_the_first_versions_is_resumed(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold one random state, since there was one process."""
+    train(small(), data, tmp_path / "whole", quiet=True)
+    run = tmp_path / "run"
+    interrupt(monkeypatch, 8, small(), data, run)
+    newest = checkpoints(run / "checkpoints")[-1]
+    content = torch.load(newest, weights_only=True)
+    content["random"] = content["random"][0]
+    torch.save(content, newest)
+    train(small(), data, run, resume=True, quiet=True)
+    assert_same_end(tmp_path / "whole", run)
+
+
 def test_resume_without_a_checkpoint_begins_and_of_a_finished_run_says_so(
     data: Path, tmp_path: Path, small: Small, caplog: Any
 ) -> None:
