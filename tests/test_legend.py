@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sat2map.errors import DataError
-from sat2map.legend import STREETS, Legend, LegendClass, lab
+from sat2map.legend import STREETS, Legend, LegendClass, lab, read_colours
 
 COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 
@@ -86,3 +87,38 @@ def test_json_and_back() -> None:
 def test_what_is_no_legend_is_refused(entries: Any, what: str) -> None:
     with pytest.raises(DataError, match=what):
         Legend.from_json(entries)
+
+
+def test_other_colours_for_some_classes() -> None:
+    made = STREETS.in_colours({"road": "#0A0b0c", "water": [1, 2, 3]})
+    assert made.names == STREETS.names
+    assert made.roads.tolist() == STREETS.roads.tolist()
+    assert made.classes[2].colour == (10, 11, 12)
+    assert made.classes[4].colour == (1, 2, 3)
+    assert made.classes[0] == STREETS.classes[0]
+
+
+@pytest.mark.parametrize(
+    ("colours", "what"),
+    [
+        ({"lava": [1, 2, 3]}, "'lava'"),
+        ({"road": "white"}, "'white'"),
+        ({"road": [1, 2]}, "'road'"),
+        ({"road": [1, 2, 256]}, "256"),
+        ({"road": [1, 2, True]}, "True"),
+        ({"road": [1, 2, 3], "water": [1, 2, 3]}, "twice"),
+    ],
+)
+def test_a_style_that_does_not_fit_is_refused(colours: dict[str, object], what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        STREETS.in_colours(colours)
+
+
+def test_a_style_is_read_from_json(tmp_path: Path) -> None:
+    (tmp_path / "night.json").write_text('{"road": "#ffffff"}')
+    assert read_colours(tmp_path / "night.json") == {"road": "#ffffff"}
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("list.json", "broken.json", "missing.json"):
+        with pytest.raises(DataError, match=name):
+            read_colours(tmp_path / name)

@@ -6,8 +6,11 @@ legend colour in CIE Lab, where distances are about as the eye sees them.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,8 +104,32 @@ class Legend:
 
     def paint(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Return the picture, uint8 [H,W,3], of class numbers [H,W]."""
-        painted: NDArray[np.uint8] = self.colours[labels]
+        painted: NDArray[np.uint8] = np.take(self.colours, labels, axis=0)  # faster than [labels]
         return painted
+
+    def in_colours(self, colours: Mapping[str, object]) -> Legend:
+        """Return the same classes in other colours; what is not named keeps its own.
+
+        Args:
+            colours: For the name of a class [red, green, blue], 0 to 255, or "#rrggbb".
+
+        Raises:
+            DataError: There is no such class, a colour is none, or two classes get the same.
+        """
+        unknown = [name for name in colours if name not in self.names]
+        if unknown:
+            raise DataError(
+                f"names the class {unknown[0]!r}, which the legend has not",
+                remedy=f"Its classes are {', '.join(self.names)}.",
+            )
+        return Legend(
+            tuple(
+                replace(entry, colour=_read_colour(colours[entry.name], entry.name))
+                if entry.name in colours
+                else entry
+                for entry in self.classes
+            )
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the list of {name, colour, road} that `from_json` reads."""
@@ -137,6 +164,41 @@ def _read_class(entry: object) -> LegendClass:
         ):
             return LegendClass(name, tuple(colour), road)  # the legend checks the length
     raise DataError(f"the legend has the entry {entry!r}", remedy=_CLASS_REMEDY)
+
+
+def read_colours(path: Path) -> dict[str, object]:
+    """Read a style: a JSON file of class -> colour, for `Legend.in_colours`.
+
+    Raises:
+        DataError: It cannot be read, or is no such file.
+    """
+    try:
+        colours = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot be read ({getattr(error, 'strerror', None) or error})",
+            where=path,
+            remedy=_STYLE_REMEDY,
+        ) from error
+    if not isinstance(colours, dict):
+        raise DataError("is no list of classes with colours", where=path, remedy=_STYLE_REMEDY)
+    return colours
+
+
+_STYLE_REMEDY = 'A style is a JSON file such as {"road": "#ffffff", "water": [170, 211, 223]}.'
+
+
+def _read_colour(value: object, name: str) -> Colour:
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        red, green, blue = bytes.fromhex(value[1:])
+        return red, green, blue
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(type(part) is int and 0 <= part <= 255 for part in value)
+    ):
+        return value[0], value[1], value[2]
+    raise DataError(f"gives {name!r} the colour {value!r}", remedy=_STYLE_REMEDY)
 
 
 def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
