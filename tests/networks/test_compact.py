@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sat2map.legend import STREETS
 from sat2map.networks.compact import Compact
-from sat2map.networks.heads import Values
+from sat2map.networks.portable import Portable
 
 BEFORE, AFTER = 135, 123
 """How far to either side, in pixels, an answer looks at the most (see `Compact`)."""
@@ -60,7 +60,7 @@ def test_a_legend_head_answers_in_colours_of_the_legend(shape: tuple[int, int]) 
     made = network()
     source = torch.rand(2, 3, *shape) * 2 - 1
     with torch.inference_mode():
-        picture, shares = made(source), Values(made)(source)
+        picture, shares = Portable(made)(source)
     assert picture.shape == (2, 3, *shape)
     assert shares.shape == (2, 8, *shape)
     torch.testing.assert_close(shares.sum(1), torch.ones(2, *shape))

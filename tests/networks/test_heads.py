@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from sat2map.networks.compact import Compact
-from sat2map.networks.heads import ColourHead, LegendHead, Values
+from sat2map.networks.heads import ColourHead, LegendHead
+from sat2map.networks.portable import Portable
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 
@@ -35,7 +36,7 @@ def test_every_generator_can_answer_in_classes(make: Callable[[Any], nn.Module])
     generator = make(colours).eval()
     source = torch.rand(1, 3, 16, 32)
     with torch.inference_mode():
-        picture, shares = generator(source), Values(generator)(source)
+        picture, shares = Portable(generator)(source)
     assert shares.shape == (1, 4, 16, 32)
     sure = shares.argmax(1)
     head = LegendHead(colours)

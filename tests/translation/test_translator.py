@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sat2map.errors import ModelError, UsageError
+from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.translation import translator as module
 from sat2map.translation.translator import Translator, load
@@ -212,3 +213,64 @@ def test_loading_a_folder(model_folder: Path) -> None:
     assert translator.translate(picture(20, 20)).shape == (20, 20, 3)
     with pytest.raises(ModelError, match="no such model folder"):
         load(model_folder / "other")
+
+
+# A legend head answers in classes.
+
+
+def legend_model(**arguments: Any) -> Translator:
+    torch.manual_seed(0)
+    colours = STREETS.colours.tolist()
+    spec = GeneratorSpec(
+        name="compact", arguments={"channels": [8, 8, 16], "colours": colours, **arguments}
+    )
+    network = build_generator(spec)
+    for parameter in network.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    network.exit.weight.data.mul_(20)  # type: ignore[operator, union-attr]
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS)
+    return Translator(Model(network, card, Path("legend")), "cpu")
+
+
+def test_a_legend_head_paints_the_most_probable_class() -> None:
+    translator = legend_model()
+    source = picture(70, 45)
+    shares = translator.translate(source, output="probabilities")
+    classes = translator.translate(source, output="classes")
+    assert shares.shape == (70, 45, 8)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
+    assert len(np.unique(classes)) > 2
+    assert np.array_equal(classes, shares.argmax(2))
+    assert np.array_equal(translator.translate(source), STREETS.paint(classes))
+
+
+def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
+    translator = legend_model()
+    source = picture(80, 90)
+    shares = translator.translate(source, output="probabilities")
+    np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
+    assert np.array_equal(translator.translate(source, output="classes"), shares.argmax(2))
+    painted = translator.translate(source).reshape(-1, 3)
+    assert {tuple(colour) for colour in painted} <= {c.colour for c in STREETS.classes}
+
+
+def test_another_style_paints_the_same_classes() -> None:
+    translator = legend_model()
+    source = picture(32, 32)
+    other = translator.in_colours({"land": (1, 2, 3), "road": "#0000ff"})
+    classes = translator.translate(source, output="classes")
+    assert np.array_equal(other.translate(source, output="classes"), classes)
+    expected = STREETS.in_colours({"land": (1, 2, 3), "road": "#0000ff"}).paint(classes)
+    assert np.array_equal(other.translate(source), expected)
+    assert np.array_equal(translator.translate(source), STREETS.paint(classes))
+    assert other.digest() != translator.digest()  # an interrupted map is not mixed
+
+
+def test_a_colour_head_has_no_classes_and_no_other_style() -> None:
+    translator = unet()
+    for output in ("classes", "probabilities"):
+        with pytest.raises(UsageError, match="answers in colours"):
+            translator.translate(picture(16, 16), output=output)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="legend head"):
+        translator.in_colours({})

@@ -23,10 +23,6 @@ class ColourHead(nn.Module):
         """Return float [N,C,H,W] in [-1,1]."""
         return logits.tanh()
 
-    def values(self, logits: Tensor) -> Tensor:
-        """Return what windows are blended of: the colours."""
-        return logits.tanh()
-
 
 class LegendHead(nn.Module):
     """Colours of a legend, mixed by the probabilities of its classes.
@@ -53,28 +49,6 @@ class LegendHead(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Return float [N,3,H,W] in [-1,1], of logits [N,K,H,W]."""
         return torch.einsum("nkhw,kc->nchw", logits.softmax(1), self.colours.to(logits.dtype))
-
-    def values(self, logits: Tensor) -> Tensor:
-        """Return what windows are blended of: the probabilities, float [N,K,H,W]."""
-        return logits.softmax(1)
-
-
-class Values(nn.Module):
-    """A generator up to what windows are blended of; other runtimes are given this.
-
-    Args:
-        generator: Has `logits` and `head`.
-    """
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, source: Tensor) -> Tensor:
-        """Return the colours, float [N,C,H,W] in [-1,1], or probabilities [N,K,H,W]."""
-        logits = self.generator.logits(source)  # type: ignore[operator]
-        values: Tensor = self.generator.get_submodule("head").values(logits)  # type: ignore[operator]
-        return values
 
 
 def head(out_channels: int, colours: Sequence[Sequence[int]] | None) -> ColourHead | LegendHead:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sat2map.errors import StoppedError, UsageError
 from sat2map.legend import Legend
-from sat2map.networks.values import round_picture
 from sat2map.raster.blend import blend
 from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
@@ -157,11 +156,10 @@ class Work:
 
     def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
         if self._options.published:
-            result = self._translator.translate(pixels, published=True, seed=self._options.seed)
-            values = result.astype(np.float32) / 127.5 - 1
+            values = self._translator.predict_published(pixels, self._options.seed)
         else:
             values = self._translator.predict(pixels)
-        if values.shape[2] != 3:
+        if values.shape[2] != 3 and not self._translator.answers_in_classes:
             raise UsageError(
                 f"the result has {values.shape[2]} bands, but a map has 3",
                 where=target,
@@ -179,7 +177,10 @@ class Work:
         """Blend the answers and write the strips that are not finished yet."""
         try:
             with writing():
-                for row, column, values in blend(rows, self._columns, answers, 3, partial.folder):
+                depth = self._translator.depth
+                for row, column, values in blend(
+                    rows, self._columns, answers, depth, partial.folder
+                ):
                     if row.first == row.last or row.last <= partial.rows:
                         continue
                     if column is self._columns[0]:
@@ -211,9 +212,13 @@ class Work:
     def _write_piece(
         self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
     ) -> None:
-        pixels = shown = round_picture(values)
-        if self._legend is not None:
-            labels = self._legend.label(pixels)
+        if self._legend is not None and self._translator.answers_in_classes:
+            labels = self._translator.classes(values)
+            pixels, shown = labels[..., None], self._legend.paint(labels)
+        elif self._legend is None:
+            pixels = shown = self._translator.paint(values)
+        else:
+            labels = self._legend.label(self._translator.paint(values))
             pixels, shown = labels[..., None], self._legend.paint(labels)
         height, width, _ = pixels.shape
         inside = np.ones((height, width), np.bool_)

@@ -84,7 +84,7 @@ def translate_picture(
         )
     except UsageError as error:  # too large to be predicted as published
         raise DataError(error.what, where=source, remedy=error.remedy) from error
-    if legend is not None:
+    if legend is not None and not translator.answers_in_classes:
         result = legend.paint(legend.label(result))
     write_picture(target, result, picture.alpha)
     if options.compare:
@@ -99,13 +99,13 @@ def legend_of(translator: Translator) -> Legend:
     Raises:
         UsageError: The model has none.
     """
-    if translator.card.legend is None:
+    if translator.legend is None:
         raise UsageError(
             f"the model {translator.name} has no legend",
             where="--legend-colours",
             remedy="Leave it out, or choose a model with a legend.",
         )
-    return translator.card.legend
+    return translator.legend
 
 
 def compare_name(target: Path) -> Path:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.card import ModelCard
+from sat2map.card import ModelCard, model_folder
 from sat2map.errors import UsageError
 from sat2map.networks.values import round_picture
 from sat2map.translation.runtimes.interface import Output, Runtime, RuntimeName
@@ -40,6 +41,8 @@ class Translator:
         runtime: What runs it: torch, openvino or onnx.
         runtime_version: Which version of it.
         multiple: What the sides of a window must be multiples of.
+        legend: The classes of the map, in the colours that they are painted in, or None.
+        answers_in_classes: Whether it has a legend head.
     """
 
     def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
@@ -58,11 +61,44 @@ class Translator:
         self.runtime: RuntimeName = self._runtime.name
         self.runtime_version = self._runtime.version
         self.multiple = self._runtime.multiple
+        self.legend = self.card.legend
+        self.answers_in_classes = "probabilities" in self._runtime.outputs
+        self._output: Output = "probabilities" if self.answers_in_classes else "picture"
+
+    @property
+    def depth(self) -> int:
+        """How many channels `predict` gives: colours, or classes of a legend head."""
+        if self.answers_in_classes and self.legend is not None:
+            return len(self.legend)
+        return int(self.card.generator.arguments.get("out_channels", 3))
 
     def digest(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
-        text = f"{self.card.model_dump_json()} {self.runtime} {self._runtime.digest()}"
+        colours = None if self.legend is None else self.legend.to_json()
+        text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._runtime.digest()}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @overload
+    def translate(
+        self,
+        source: NDArray[np.uint8],
+        *,
+        published: bool = ...,
+        seed: int = ...,
+        output: Literal["picture", "classes"] = ...,
+        progress: Callable[[int, int], None] | None = ...,
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    def translate(
+        self,
+        source: NDArray[np.uint8],
+        *,
+        published: bool = ...,
+        seed: int = ...,
+        output: Literal["probabilities"],
+        progress: Callable[[int, int], None] | None = ...,
+    ) -> NDArray[np.float32]: ...
 
     def translate(
         self,
@@ -70,8 +106,9 @@ class Translator:
         *,
         published: bool = False,
         seed: int = 0,
+        output: Literal["picture", "classes", "probabilities"] = "picture",
         progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Translate one picture.
 
         By default prediction is deterministic: dropout is off, and normalisation uses the
@@ -84,14 +121,18 @@ class Translator:
             source: uint8 [H,W,C] with the bands of `card.bands`, any H and W from 1 up.
             published: Predict as published.
             seed: Seed of the dropout as published.
+            output: "picture", or of a model with a legend head "classes", the numbers of the
+                most probable ones, or the "probabilities" of all of them.
             progress: Called with (done, all) windows.
 
         Returns:
-            uint8 [H,W,out_channels].
+            The picture, uint8 [H,W,out_channels], which of a model with a legend head has the
+            colours of the classes; the classes, uint8 [H,W]; or the probabilities, float32
+            [H,W,K], 0 to 1.
 
         Raises:
             UsageError: The array is not uint8 with the model's bands, or too large to be
-                predicted as published.
+                predicted as published, or the model has no legend head.
         """
         bands = len(self.card.bands)
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
@@ -101,36 +142,81 @@ class Translator:
             )
         if 0 in source.shape:
             raise UsageError("the picture has no pixels", remedy="Give at least one.")
+        if output != "picture" and not self.answers_in_classes:
+            raise UsageError(
+                f"the model answers in colours, not in {output}",
+                where=self.name,
+                remedy="Ask for the picture, or train with generator.head = legend.",
+            )
+        finish: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
+            "picture": self.paint,
+            "classes": self.classes,
+            "probabilities": np.asarray,
+        }
         if published:
-            return self._translate_published(source, seed)
+            return finish[output](self.predict_published(source, seed))
         height, width, _ = source.shape
         window = -(-WINDOW // self.multiple) * self.multiple
         rows = spans(height, window, OVERLAP, self.multiple)
         columns = spans(width, window, OVERLAP, self.multiple)
-        result: NDArray[np.uint8] | None = None
+        result: NDArray[Any] | None = None
         strips = self._strips(source, rows, columns, progress)
         for top, strip in blend_rows(rows, strips):
-            pixels = round_picture(strip[: height - top])
+            finished = finish[output](strip[: height - top])
             if result is None:
-                result = np.empty((height, width, strip.shape[2]), np.uint8)
-            result[top : top + len(pixels)] = pixels
+                result = np.empty((height, *finished.shape[1:]), finished.dtype)
+            result[top : top + len(finished)] = finished
         assert result is not None
         return result
 
-    def predict(self, window: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
+    def predict(self, window: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return what the network makes of one window, deterministically.
 
         This is for those who lay and blend windows themselves; `translate` does it for arrays.
+        The picture comes of it by `paint`. Classes are blended by their probabilities, so that
+        one is chosen once, where all windows have had their say.
 
         Args:
             window: uint8 [h,w,C], both sides multiples of `multiple`.
-            output: "picture", or of a model with a legend head "probabilities".
 
         Returns:
-            float32 [h,w,channels]: colours, about -1 to 1, or probabilities of the classes.
+            float32 [h,w,depth]: colours, about -1 to 1, or with a legend head the
+            probabilities of the classes.
         """
-        values: NDArray[np.float32] = self._runtime.run(window[None], output)[0]
+        values: NDArray[np.float32] = self._runtime.run(window[None], self._output)[0]
         return values
+
+    def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the picture, uint8 [H,W,C], of what `predict` gave, blended or not."""
+        if not self.answers_in_classes:
+            return round_picture(values)
+        assert self.legend is not None
+        return self.legend.paint(self.classes(values))
+
+    def classes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the most probable class of each pixel, uint8 [H,W], of probabilities."""
+        numbers: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
+        return numbers
+
+    def in_colours(self, colours: Mapping[str, object]) -> Translator:
+        """Return a translator that paints the same classes in other colours.
+
+        Args:
+            colours: As for `Legend.in_colours`.
+
+        Raises:
+            UsageError: The model has no legend head.
+            DataError: A class or a colour does not fit.
+        """
+        if not self.answers_in_classes or self.legend is None:
+            raise UsageError(
+                "the model answers in colours, which are those that it was trained on",
+                where=self.name,
+                remedy="Leave out the style, or use a model with a legend head.",
+            )
+        other = copy.copy(self)
+        other.legend = self.legend.in_colours(colours)
+        return other
 
     def _strips(
         self,
@@ -140,16 +226,17 @@ class Translator:
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[NDArray[np.float32]]:
         """Yield each row of windows, blended from left to right, float32 [size,W,C]."""
-        height, width, _ = source.shape
+        width = source.shape[1]
+        if len(rows) == len(columns) == 1:  # one window, and nothing to blend it with
+            yield self.predict(self._window(source, rows[0], columns[0]))[:, :width]
+            if progress is not None:
+                progress(1, 1)
+            return
         done = 0
         for row in rows:
             strip: NDArray[np.float32] | None = None
             for column in columns:
-                window = source[
-                    mirrored(row.start, row.size, height)[:, None],
-                    mirrored(column.start, column.size, width)[None, :],
-                ]
-                values = self.predict(window)
+                values = self.predict(self._window(source, row, column))
                 if strip is None:
                     strip = np.zeros((row.size, width, values.shape[2]), np.float32)
                 stop = min(column.start + column.size, width)
@@ -163,7 +250,29 @@ class Translator:
             assert strip is not None
             yield strip
 
-    def _translate_published(self, source: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    @staticmethod
+    def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
+        """Return a window, mirrored where it reaches beyond the picture."""
+        height, width, _ = source.shape
+        if (row.start, column.start, row.size, column.size) == (0, 0, height, width):
+            return source
+        rows = mirrored(row.start, row.size, height)
+        columns = mirrored(column.start, column.size, width)
+        return source[rows[:, None], columns[None, :]]
+
+    def predict_published(self, source: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
+        """Return what the network makes of a whole picture as published; see `translate`.
+
+        Args:
+            source: uint8 [H,W,C], any H and W from 1 up.
+            seed: Seed of the dropout.
+
+        Returns:
+            float32 [H,W,depth], as `predict` gives it.
+
+        Raises:
+            UsageError: The picture is too large, or the model cannot be run like this.
+        """
         height, width, _ = source.shape
         if height * width > MAX_PUBLISHED_PIXELS:
             raise UsageError(
@@ -177,8 +286,8 @@ class Translator:
         if self._torch is None:
             assert isinstance(self._model, OpenModel)
             self._torch = self._model.with_torch()
-        answer = self._torch.run_published(pixels[None], seed)
-        return round_picture(answer[0, :height, :width])
+        answer = self._torch.run_published(pixels[None], seed, self._output)
+        return answer[0, :height, :width]
 
 
 def load(
@@ -191,7 +300,8 @@ def load(
     """Load a model for translation.
 
     Args:
-        name_or_folder: A model folder, or what `sat2map export` wrote.
+        name_or_folder: A shipped model's name first, otherwise a model folder, or what
+            `sat2map export` wrote.
         device: Where it runs; None picks CUDA, then MPS, then the CPU.
         runtime: "torch", "openvino", "onnx", or "auto" for the fastest one: torch on a GPU and
             OpenVINO on a CPU, with the int8 files that a folder carries.
@@ -209,4 +319,4 @@ def load(
             remedy="Choose auto, torch, openvino or onnx.",
         )
     chosen = None if runtime == "auto" else runtime
-    return Translator(open_model(Path(name_or_folder), device, chosen, threads))
+    return Translator(open_model(model_folder(name_or_folder), device, chosen, threads))

@@ -65,7 +65,8 @@ class OpenVINORuntime:
         with self._lock:
             request = self._request(output)
             # A tensor of its own: what belongs to the request cannot grow with the source.
-            tensor = openvino.Tensor(np.ascontiguousarray(source), shared_memory=True)
+            pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
+            tensor = openvino.Tensor(pixels, shared_memory=True)
             request.set_input_tensor(tensor)
             request.infer()
             return np.array(request.get_output_tensor(0).data)

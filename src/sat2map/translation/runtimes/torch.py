@@ -55,20 +55,23 @@ class TorchRuntime:
         pixels: NDArray[np.float32] = answer.permute(0, 2, 3, 1).float().cpu().numpy()
         return pixels
 
-    def run_published(self, source: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
+    def run_published(
+        self, source: NDArray[np.uint8], seed: int, output: Output = "picture"
+    ) -> NDArray[np.float32]:
         """Translate as published: dropout on, each batch normalised by its own statistics.
 
         Args:
             source: uint8 [N,H,W,bands].
             seed: Seed of the dropout.
+            output: As for `run`.
 
         Returns:
-            float32 [N,H,W,channels], about -1 to 1.
+            float32 [N,H,W,channels]: colours, about -1 to 1, or probabilities, 0 to 1.
         """
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices), as_published(self._network):
             _seed(self._device, seed)
-            return self.run(source)
+            return self.run(source, output)
 
     def digest(self) -> str:
         """Return a short text that other weights or another device change."""
