@@ -24,7 +24,7 @@ LAYERS = (
     {"training", "cartography", "export"},
     {"demo"},
     {"cli_options"},
-    {"cli_data"},
+    {"cli_data", "cli_model"},
     {"cli"},
     {"__main__"},
 )

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import struct
 import sys
 import zlib
@@ -23,6 +24,7 @@ from PIL import Image
 from sat2map import whole
 from sat2map.cli import main
 from sat2map.data.synthetic import write_pairs
+from sat2map.legend import STREETS
 from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
 
 TRAINING = [
@@ -526,5 +528,46 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
         done = sat2map(*arguments)
         assert done.code == 2, arguments
         done.one_line_about(words)
-    wrong = sat2map("translate", photo, tmp_path / "map.png")
-    assert wrong.code == 2  # until a model ships with the package, one must be named
+
+
+def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
+    sat2map: Sat2map, tmp_path: Path
+) -> None:
+    photo = picture(tmp_path / "photo.png", 64)
+    (tmp_path / "night.json").write_text('{"land": "#101010"}')
+    pixels = {}
+    for name, style in (
+        ("plain", ()),
+        ("osm", ("--style", "osm")),
+        ("night", ("--style", tmp_path / "night.json")),
+    ):
+        done = sat2map("translate", photo, tmp_path / f"{name}.png", *style, "--quiet")
+        assert done.code == 0, done.err
+        pixels[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
+    colours = {tuple(colour) for colour in pixels["plain"].reshape(-1, 3)}
+    assert colours <= {c.colour for c in STREETS.classes}
+    assert not np.array_equal(pixels["plain"], pixels["osm"])
+    land = (pixels["plain"] == STREETS.colours[0]).all(-1)
+    assert np.array_equal((pixels["night"] == 16).all(-1), land)
+
+
+def test_the_demo(sat2map: Sat2map, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sat2map.demo.SCENE_SIDE", 128)
+    for _ in range(2):  # again without harm
+        done = sat2map("demo", tmp_path / "demo", "--quiet")
+        assert done.code == 0, done.err
+        assert str(tmp_path / "demo" / "index.html") in done.out
+    page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    for name in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert (tmp_path / "demo" / name).is_file(), name
+    assert "road_cldice" in page
+    places = []
+    for name in ("map.tif", "scene/scene.tif"):
+        with rasterio.open(tmp_path / "demo" / name) as file:
+            places.append((file.crs, file.bounds))
+    assert places[0] == places[1]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("")
+    refused = sat2map("demo", tmp_path / "taken")
+    assert refused.code == 2
+    refused.one_line_about("no earlier demo")

@@ -35,6 +35,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from sat2map import recipe as recipes
+from sat2map.card import shipped_models
 from sat2map.cli import app
 from sat2map.data.download import DATA_SETS
 from sat2map.evaluation import perceptual
@@ -65,6 +66,7 @@ SYNOPSIS = {
     "--base-url URL": "--base-url http://mirror.example",
     "--url URL/{z}/{x}/{y}.png": "--url http://tiles.example/{z}/{x}/{y}.png",
     "--url URL": "--url http://overpass.example/api/interpreter",
+    "NAME": "osm",
     "TEXT": "Somebody",
     "--zoom Z": "--zoom 16",
     "SIDE": "64",
@@ -100,7 +102,7 @@ class Block:
 
     @property
     def slow(self) -> bool:
-        """Whether a command draws large towns and a scene, whatever is asked for."""
+        """Whether a command draws a large town, whatever is asked for."""
         return any(command.startswith("sat2map demo") for command in self.commands)
 
 
@@ -426,7 +428,8 @@ class Shell:
                 self._provide(root, f"picture{suffix}" if root == source and suffix else kind)
                 if "--mask" in arguments:
                     self._provide(option(arguments, "--mask"), "area.geojson")
-                self._provide(option(arguments, "--model"), "model")
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "model")
                 produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
@@ -445,13 +448,12 @@ class Shell:
                 deepness = option(arguments, "--format") == "deepness"
                 produced = [f"{out}/deepness.onnx" if deepness else f"{out}/model.json"]
             case ["info", described, *_]:
-                self._provide(described, "picture.tif" if ".tif" in described else "model")
+                if described not in shipped_models():
+                    self._provide(described, "picture.tif" if ".tif" in described else "model")
                 if "--model" in arguments:
                     self._provide(option(arguments, "--model"), "model")
             case ["demo", *rest]:
                 directory = "demo" if not rest or rest[0].startswith("-") else rest[0]
-                more = [word for s in reduced("demo", settings) for word in ("--set", s)]
-                more += ["--pairs", "1"]
                 produced = [f"{directory}/index.html"]
             case ["--version"] | ["--help"] | []:
                 pass

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sat2map import model as module
-from sat2map.card import FORMAT
+from sat2map.card import FORMAT, model_folder, shipped_models
 from sat2map.errors import ModelError, OutputError
 from sat2map.legend import STREETS
 from sat2map.model import (
@@ -314,3 +314,27 @@ def test_a_network_that_cannot_be_built(saved: Path, arguments: dict[str, Any]) 
 def test_weights_of_another_network(saved: Path, spec: dict[str, Any], what: str) -> None:
     edit(saved, generator=spec)
     refused(saved, rf"does not fit the network of model\.json \({what}", "model.safetensors")
+
+
+def test_half_precision_halves_the_folder_and_is_read_as_float32(
+    tmp_path: Path, tiny: nn.Module
+) -> None:
+    for name, half in (("whole", False), ("half", True)):
+        save_model(tmp_path / name, tiny, FULL, half=half)
+    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
+    loaded = load_model(tmp_path / "half").network
+    for value, before in zip(loaded.parameters(), tiny.parameters(), strict=True):
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, before, rtol=1e-3, atol=1e-5)
+
+
+def test_a_shipped_name_comes_before_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streets").mkdir()
+    assert "streets" in shipped_models()
+    assert load_model("streets").name == "streets"
+    assert model_folder("streets") != Path("streets")
+    assert model_folder("other") == Path("other")

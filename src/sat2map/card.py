@@ -23,6 +23,7 @@ from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
 
 FORMAT = 1
+_MODELS = Path(__file__).parent / "models"
 
 
 class GeneratorSpec(BaseModel):
@@ -141,6 +142,18 @@ def check_card(card: ModelCard, path: Path) -> None:
             where=path,
             remedy="Scale the network's inputs and outputs to [-1, 1].",
         )
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(card.parent.name for card in _MODELS.glob("*/model.json"))
+
+
+def model_folder(name_or_folder: str | Path) -> Path:
+    """Return the folder of a model: a shipped name first, otherwise a path."""
+    if str(name_or_folder) in shipped_models():
+        return _MODELS / str(name_or_folder)
+    return Path(name_or_folder)
 
 
 def model_name(folder: Path) -> str:

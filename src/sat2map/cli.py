@@ -9,10 +9,11 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sat2map import cli_model
 from sat2map.cli_data import data_app
 from sat2map.cli_options import (
     AsJson,
@@ -25,7 +26,12 @@ from sat2map.cli_options import (
     Threads,
     side_of,
 )
-from sat2map.errors import Sat2mapError, UsageError
+from sat2map.errors import Sat2mapError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sat2map.legend import Legend
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,7 +111,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
     data: DataDir,
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
     size: Annotated[
@@ -170,7 +176,13 @@ def translate(
             help="The map: .tif, .png, .jpg, .pmtiles, .mbtiles, DIR/{z}/{x}/{y}.png; or a folder.",
         ),
     ],
-    model: Annotated[Path, typer.Option(help="Model folder.")],
+    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
+    style: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="Paint the map like a shipped style or JSON of class: colour."
+        ),
+    ] = None,
     bands: Annotated[
         str | None,
         typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
@@ -237,9 +249,12 @@ def translate(
         attribution=attribution,
     )
     pixels = kind_of(source, target) in ("scene", "tiles")
+    translator = load(model, runtime=runtime, threads=threads)
+    if style is not None:
+        translator = translator.in_colours(_colours(style, translator.legend))
     with Progress("translating", quiet=quiet, pixels=pixels) as progress:
         for path in translate_path(
-            load(model, runtime=runtime, threads=threads),
+            translator,
             source,
             target,
             options,
@@ -249,167 +264,29 @@ def translate(
             print(path)
 
 
-@app.command("import")
-def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Generator of pytorch-CycleGAN-and-pix2pix.")],
-    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
-    resolution: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M[,M]", help="Ground resolution it was trained at, metres per pixel."
-        ),
-    ] = None,
-    direction: Annotated[str, typer.Option(metavar="forward|reverse")] = "forward",
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Pictures to fix the normalisation statistics with."),
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Make a model folder of somebody else's checkpoint."""
-    if direction not in {"forward", "reverse"}:
-        raise UsageError(
-            f"{direction!r} is no direction",
-            where="--direction",
-            remedy="Give forward or reverse.",
-        )
-    from sat2map.foreign import import_checkpoint
-    from sat2map.progress import Progress
-
-    with Progress("calibrating", quiet=quiet) as progress:
-        import_checkpoint(
-            checkpoint,
-            out,
-            resolution_m=_resolution(resolution),
-            direction="reverse" if direction == "reverse" else "forward",
-            calibrate=calibrate,
-            progress=progress.show,
-        )
-    print(out)
-
-
-@app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    kind: Annotated[
-        Literal["onnx", "openvino", "deepness"],
-        typer.Option("--format", help="For which runtime, or for QGIS's plug-in Deepness."),
-    ],
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise to int8, calibrated with --calibrate.")
-    ] = False,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="Data set, or folder of pictures, for --int8."),
-    ] = None,
-    size: Annotated[
-        str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
-    ] = "256",
-    tile: Annotated[
-        int | None, typer.Option(min=1, help="Deepness: side of its tiles; 512 or near it.")
-    ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write a model for another runtime, checked against torch."""
-    if int8 != (calibrate is not None):
-        raise UsageError(
-            "--int8 and --calibrate go together",
-            where="--int8" if int8 else "--calibrate",
-            remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
-        )
-    if kind == "deepness":
-        if int8:
-            raise UsageError(
-                "Deepness gets float32", where="--int8", remedy="Leave it out, or export onnx."
-            )
-        from sat2map.export.deepness import export_for_deepness
-
-        done = export_for_deepness(model, out, tile)
-    else:
-        from sat2map.export.export import export_model
-        from sat2map.export.int8 import Calibration
-        from sat2map.progress import Progress
-
-        calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
-        with Progress("comparing", quiet=quiet) as progress:
-            done = export_model(model, out, kind, calibration, progress.show)
-    if as_json:
-        print(json.dumps(done.to_json(), indent=2))
-        return
-    print(f"largest difference to torch, of [-1, 1]: {done.difference:.2g}")
-    if done.quantised is not None:
-        for line in done.quantised.lines():
-            print(line)
-    print(done.folder)
-
-
-@app.command()
-def info(
-    path: Annotated[
-        str,
-        typer.Argument(metavar="PATH", help="Model folder; or a scene: all that translate takes."),
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
-    from sat2map.raster.opening import names_scene
-
-    if names_scene(path):
-        from sat2map.raster.info import describe_scene, scene_facts
-        from sat2map.translation.translator import load
-
-        told = scene_facts(path, None if model is None else load(model))
-        print(json.dumps(told, indent=2) if as_json else describe_scene(told))
-        return
-    from sat2map.card import describe, model_name, read_card
-    from sat2map.translation.runtimes.open import is_exported
-
-    folder = Path(path)
-    if is_exported(folder):
-        card, parameters = read_card(folder), None
-    else:
-        from sat2map.model import load_model
-
-        loaded = load_model(folder)
-        card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())
-    if as_json:
-        facts: dict[str, Any] = card.model_dump(mode="json")
-        print(json.dumps({"name": model_name(folder), "parameters": parameters} | facts, indent=2))
-    else:
-        print(describe(model_name(folder), card))
-        print("exported" if parameters is None else f"{parameters:,} parameters")
+app.command("import")(cli_model.import_)
+app.command()(cli_model.export)
+app.command()(cli_model.info)
 
 
 @app.command()
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
-    pairs: Annotated[int, typer.Option(min=1, help="How many towns to train on.")] = 64,
-    settings: Settings = None,
+    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
     quiet: Quiet = False,
 ) -> None:
-    """Make towns, train a small Pix2Pix, evaluate it, translate a scene: all in DIR."""
+    """Draw a town, translate it with a model, compare it with its true map: all in DIR."""
     from sat2map.demo import run_demo
 
-    run_demo(directory, pairs=pairs, settings=settings, quiet=quiet)
+    run_demo(directory, model=model, quiet=quiet)
 
 
-def _resolution(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in {1, 2} or not 0 < values[0] <= values[-1] < float("inf"):
-        raise UsageError(
-            f"{text!r} is no ground resolution",
-            where="--resolution",
-            remedy="Give metres per pixel, such as 0.9, or the finest and coarsest, 0.5,2.",
-        )
-    return values[0], values[-1]
+def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:
+    """Return what colours a shipped style, or a JSON file, has for the classes of a legend."""
+    from sat2map.cartography.style import read_style, shipped_styles
+    from sat2map.legend import read_colours
+
+    if style not in shipped_styles():
+        return read_colours(Path(style))
+    known = () if legend is None else legend.names
+    return {c.name: c.colour for c in read_style(style).legend.classes if c.name in known}

@@ -1,29 +1,34 @@
-"""The demo: towns, training, evaluation and translation in one go, and a page to look at."""
+"""The demo: a town with georeference, its map by the shipped model, and a page to look at."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from sat2map.data.pictures import read_picture, write_picture
-from sat2map.data.synthetic import Scene, write_pairs, write_scene
+from sat2map.data.synthetic import Scene, write_scene
 from sat2map.errors import UsageError
-from sat2map.evaluation.evaluate import Evaluation, evaluate
 from sat2map.evaluation.score import score_picture, summarise
 from sat2map.legend import STREETS
 from sat2map.progress import Progress
-from sat2map.recipe import Recipe, load_recipe
-from sat2map.training.loop import train
-from sat2map.translation.picture import PictureOptions, translate_picture
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.translate import translate_raster
 from sat2map.translation.translator import Translator, load
 from sat2map.whole import write_text
 
 MARK = ".sat2map-demo"
 SCENE_SEED = 2027
-SHOWN = ("road_cldice", "mean_iou", "edge_f1", "edge_density", "ssim", "psnr")
+SCENE_SIDE = 1024
+"""Side of the town in pixels of 1 m."""
+SHOWN = (
+    ("road_cldice", "centre lines of the roads that agree, 1 is all"),
+    ("mean_iou", "overlap of the classes, 1 is all"),
+    ("edge_f1", "edges that agree within 2 pixels, 1 is all"),
+    ("edge_density", "as many edges as the true map: 1; fog: 0"),
+    ("ssim", "likeness of the structure, 1 is the same"),
+    ("psnr", "likeness of the pixels, in dB"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,39 +37,34 @@ class DemoPage:
 
     Attributes:
         index: The page.
-        pictures: The pictures of the scene.
-        model: The model folder.
+        map: The map, a GeoTIFF.
+        pictures: The pictures of the scene: photo, generated and true map.
     """
 
     index: Path
+    map: Path
     pictures: tuple[Path, ...]
-    model: Path
 
 
 def run_demo(
     directory: Path,
     *,
-    pairs: int = 64,
-    scene_side: int = 768,
-    settings: list[str] | None = None,
+    model: str | Path = "streets",
     quiet: bool = False,
 ) -> DemoPage:
-    """Make towns, train a small Pix2Pix on them, evaluate it and translate a large scene.
+    """Draw a town, translate it with a model, and compare the map with the true one.
 
-    What an earlier call finished is kept, so that it can be run again without harm.
+    It can be run again without harm.
 
     Args:
         directory: A new or empty folder, or that of an earlier demo.
-        pairs: How many training pairs.
-        scene_side: Side of the scene in pixels, larger than what the model is trained on.
-        settings: Overrides of the recipe `demo`, "section.key=value" each.
+        model: A shipped model's name or a model folder.
         quiet: Show no progress.
 
     Raises:
-        UsageError: The folder holds something else, or a setting is not valid.
+        UsageError: The folder holds something else.
         OutputError: Something cannot be written.
     """
-    recipe = load_recipe("demo", settings)
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MARK).is_file():
         raise UsageError(
             "is not empty and no earlier demo",
@@ -72,77 +72,39 @@ def run_demo(
             remedy="Choose another folder.",
         )
     write_text(directory / MARK, "sat2map demo\n")
-
-    towns, run = directory / "towns", directory / "run"
-    with Progress("1/4 drawing towns", quiet=quiet) as progress:
-        write_pairs(towns, pairs, size=256, seed=1, progress=progress.show)
-    _forget_other_run(run, recipe)
-    _say("2/4 training a small Pix2Pix", quiet)
-    model = train(recipe, towns, run, resume=run.is_dir(), quiet=quiet)
     translator = load(model)
-    with Progress("3/4 evaluating", quiet=quiet) as progress:
-        evaluation = evaluate(
-            translator, towns, size=None, report=directory / "report", progress=progress.show
+    with Progress("1/2 drawing a town", quiet=quiet) as progress:
+        scene = write_scene(
+            directory / "scene", SCENE_SIDE, seed=SCENE_SEED, progress=progress.show
         )
-    with Progress("4/4 translating a scene", quiet=quiet) as progress:
-        scene = write_scene(directory / "scene", scene_side, seed=SCENE_SEED)
-        generated = directory / "scene_generated.png"
-        translate_picture(translator, scene.photo, generated, PictureOptions(), progress.show)
-    page = _write_page(directory, translator, evaluation, scene, generated, recipe)
-
-    _say("", quiet)
+    with Progress("2/2 translating it", quiet=quiet, pixels=True) as progress:
+        generated = directory / "map.tif"
+        translate_raster(scene.photo, generated, translator, SceneOptions(), progress.show)
+    page = _write_page(directory, translator, scene, generated)
     print(f"Open {page.index}")
-    for picture in page.pictures:
-        print(f"     {picture}")
-    print(f"The model is {page.model}. Next: sat2map translate YOUR.png map.png --model {model}")
+    print(f"The map is {page.map}, with the georeference of {scene.photo}.")
+    print("Next: sat2map translate YOUR.tif map.tif, and a model of your own: docs/tutorial.md")
     return page
 
 
-def _forget_other_run(run: Path, recipe: Recipe) -> None:
-    """Remove the run of an earlier demo that had other settings."""
-    kept = run / "recipe.toml"
-    if run.is_dir() and not (kept.is_file() and load_recipe(kept) == recipe):
-        shutil.rmtree(run)
-
-
-def _write_page(
-    directory: Path,
-    translator: Translator,
-    evaluation: Evaluation,
-    scene: Scene,
-    generated: Path,
-    recipe: Recipe,
-) -> DemoPage:
+def _write_page(directory: Path, translator: Translator, scene: Scene, generated: Path) -> DemoPage:
     from jinja2 import Environment, StrictUndefined
 
-    photo, true = directory / "scene_photo.png", directory / "scene_true_map.png"
-    pixels = {
-        path: read_picture(tiff).pixels for path, tiff in ((photo, scene.photo), (true, scene.map))
-    }
-    for path, picture in pixels.items():
+    names = {"scene_photo": scene.photo, "scene_generated": generated, "scene_true_map": scene.map}
+    pixels = {name: read_picture(tiff).pixels for name, tiff in names.items()}
+    pictures = tuple(directory / f"{name}.png" for name in names)
+    for path, picture in zip(pictures, pixels.values(), strict=True):
         write_picture(path, picture)
-    answer = read_picture(generated).pixels
-    score = score_picture("scene", answer, pixels[true], pixels[true], STREETS)
-    of_scene = summarise([score], STREETS).metrics
-    grids = sorted((directory / "run" / "grids").glob("*.png"))
+    answer, true = pixels["scene_generated"], pixels["scene_true_map"]
+    figures = summarise([score_picture("scene", answer, true, true, STREETS)], STREETS).metrics
     template = files("sat2map").joinpath("demo.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
         side=answer.shape[0],
-        size=recipe.data.size,
-        pairs=translator.card.data.pairs,
-        figures=[
-            (name, evaluation.summary.metrics[name], of_scene.get(name))
-            for name in SHOWN
-            if name in evaluation.summary.metrics
-        ],
-        pictures=evaluation.summary.pictures,
-        grids=[(grid.stem, grid.relative_to(directory).as_posix()) for grid in grids],
+        model=translator.name,
+        runtime=translator.runtime,
+        figures=[(name, figures[name].mean, said) for name, said in SHOWN if name in figures],
+        legend=STREETS.classes,
     )
     write_text(directory / "index.html", page)
-    return DemoPage(directory / "index.html", (photo, generated, true), directory / "run" / "model")
-
-
-def _say(line: str, quiet: bool) -> None:
-    if not quiet:
-        print(line, file=sys.stderr, flush=True)
+    return DemoPage(directory / "index.html", generated, pictures)

@@ -23,6 +23,7 @@ from sat2map.card import (
     ModelCard,
     check_card,
     describe,
+    model_folder,
     model_name,
     read_card,
 )
@@ -74,7 +75,14 @@ def build_generator(spec: GeneratorSpec) -> nn.Module:
             return Compact(**spec.arguments)
 
 
-def save_model(folder: Path, network: nn.Module, card: ModelCard, *, replace: bool = False) -> None:
+def save_model(
+    folder: Path,
+    network: nn.Module,
+    card: ModelCard,
+    *,
+    replace: bool = False,
+    half: bool = False,
+) -> None:
     """Write a model folder, whole or not at all.
 
     Args:
@@ -82,11 +90,14 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, *, replace: bo
         network: A generator whose `card.generator` builds one of the same shape.
         card: Its card.
         replace: Whether an existing folder gives way.
+        half: Whether weights are written as float16, half as large; they are read as float32.
 
     Raises:
         OutputError: The folder exists, or cannot be written.
     """
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     with whole_folder(folder, replace=replace) as aside:
         try:
             save_file(weights, aside / "model.safetensors", {"format": "pt"})
@@ -106,7 +117,7 @@ def load_model(folder: str | Path) -> Model:
     Raises:
         ModelError: A file is missing or damaged, or the weights do not fit the network.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     if not folder.is_dir():
         raise ModelError(
             "there is no such model folder",

@@ -1,0 +1,168 @@
+"""The verbs about models: take in, write for other runtimes, describe.
+
+As in `cli.py`, what a verb needs is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from sat2map.cli_options import AsJson, Quiet, side_of
+from sat2map.errors import UsageError
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Generator of pytorch-CycleGAN-and-pix2pix.")],
+    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M[,M]", help="Ground resolution it was trained at, metres per pixel."
+        ),
+    ] = None,
+    direction: Annotated[str, typer.Option(metavar="forward|reverse")] = "forward",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pictures to fix the normalisation statistics with."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model folder of somebody else's checkpoint."""
+    if direction not in {"forward", "reverse"}:
+        raise UsageError(
+            f"{direction!r} is no direction",
+            where="--direction",
+            remedy="Give forward or reverse.",
+        )
+    from sat2map.foreign import import_checkpoint
+    from sat2map.progress import Progress
+
+    with Progress("calibrating", quiet=quiet) as progress:
+        import_checkpoint(
+            checkpoint,
+            out,
+            resolution_m=_resolution(resolution),
+            direction="reverse" if direction == "reverse" else "forward",
+            calibrate=calibrate,
+            progress=progress.show,
+        )
+    print(out)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    kind: Annotated[
+        Literal["onnx", "openvino", "deepness"],
+        typer.Option("--format", help="For which runtime, or for QGIS's plug-in Deepness."),
+    ],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise to int8, calibrated with --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Data set, or folder of pictures, for --int8."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
+    ] = "256",
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Deepness: side of its tiles; 512 or near it.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model for another runtime, checked against torch."""
+    if int8 != (calibrate is not None):
+        raise UsageError(
+            "--int8 and --calibrate go together",
+            where="--int8" if int8 else "--calibrate",
+            remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
+        )
+    from sat2map.card import model_folder
+
+    folder = model_folder(model)
+    if kind == "deepness":
+        if int8:
+            raise UsageError(
+                "Deepness gets float32", where="--int8", remedy="Leave it out, or export onnx."
+            )
+        from sat2map.export.deepness import export_for_deepness
+
+        done = export_for_deepness(folder, out, tile)
+    else:
+        from sat2map.export.export import export_model
+        from sat2map.export.int8 import Calibration
+        from sat2map.progress import Progress
+
+        calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
+        with Progress("comparing", quiet=quiet) as progress:
+            done = export_model(folder, out, kind, calibration, progress.show)
+    if as_json:
+        print(json.dumps(done.to_json(), indent=2))
+        return
+    print(f"largest difference to torch, of [-1, 1]: {done.difference:.2g}")
+    if done.quantised is not None:
+        for line in done.quantised.lines():
+            print(line)
+    print(done.folder)
+
+
+def info(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="A model; or a scene: all that translate takes."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
+    from sat2map.card import describe, model_folder, model_name, read_card, shipped_models
+    from sat2map.raster.opening import names_scene
+
+    if path not in shipped_models() and names_scene(path):
+        from sat2map.raster.info import describe_scene, scene_facts
+        from sat2map.translation.translator import load
+
+        told = scene_facts(path, None if model is None else load(model))
+        print(json.dumps(told, indent=2) if as_json else describe_scene(told))
+        return
+    from sat2map.translation.runtimes.open import is_exported
+
+    folder = model_folder(path)
+    if is_exported(folder):
+        card, parameters = read_card(folder), None
+    else:
+        from sat2map.model import load_model
+
+        loaded = load_model(folder)
+        card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())
+    if as_json:
+        facts: dict[str, Any] = card.model_dump(mode="json")
+        print(json.dumps({"name": model_name(folder), "parameters": parameters} | facts, indent=2))
+    else:
+        print(describe(model_name(folder), card))
+        print("exported" if parameters is None else f"{parameters:,} parameters")
+
+
+def _resolution(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in {1, 2} or not 0 < values[0] <= values[-1] < float("inf"):
+        raise UsageError(
+            f"{text!r} is no ground resolution",
+            where="--resolution",
+            remedy="Give metres per pixel, such as 0.9, or the finest and coarsest, 0.5,2.",
+        )
+    return values[0], values[-1]
