@@ -58,7 +58,44 @@ def unet() -> Translator:
     return Translator(Model(network, card, Path("unet")), "cpu")
 
 
+def answers_in_classes() -> Translator:
+    """A translator with a legend head and classes that differ from place to place."""
+    arguments = {"channels": [8, 8, 16], "colours": STREETS.colours.tolist()}
+    spec = GeneratorSpec(name="compact", arguments=arguments)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_generator(spec)
+    network.exit.weight.data.mul_(20)  # type: ignore[operator, union-attr]
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS, resolution_m=(1, 1))
+    return Translator(Model(network, card, Path("classes")), "cpu")
+
+
 # What comes out.
+
+
+@pytest.mark.parametrize("metres", [1.0, 0.6, 1.7])
+def test_a_map_of_classes_has_their_colours_and_no_others(
+    make_scene: MakeScene, tmp_path: Path, metres: float
+) -> None:
+    transform = Affine(metres, 0, 500_000, 0, -metres, 5_400_000)
+    source = make_scene(noise(150, 130), transform=transform)
+    model = answers_in_classes()
+    painted, numbers = tmp_path / "map.tif", tmp_path / "numbers.tif"
+    translate_raster(source, painted, model, SMALL)
+    colours = {tuple(colour) for colour in read(painted).reshape(-1, 3)}
+    assert len(colours) > 2
+    assert colours <= {entry.colour for entry in STREETS.classes}
+    # As a palette, and in another style, it is the same map.
+    translate_raster(source, numbers, model, replace(SMALL, legend_colours=True))
+    classes = read(numbers)[..., 0]
+    assert np.array_equal(STREETS.paint(classes), read(painted))
+    if metres == 1:  # in one window, it is what arrays give
+        translate_raster(source, numbers, model, SceneOptions(legend_colours=True))
+        whole = model.translate(read(source), output="classes")
+        assert np.array_equal(read(numbers)[..., 0], whole)
+    night = model.in_colours({"land": "#000000"})
+    translate_raster(source, tmp_path / "night.tif", night, SMALL)
+    assert np.array_equal(read(tmp_path / "night.tif"), night.legend.paint(classes))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (64, 64), (65, 200), (300, 270)])
@@ -70,7 +107,7 @@ def test_a_network_that_changes_nothing_gives_the_scene_back(
     model = make_model()
     assert translate_raster(source, target, model, SMALL) == target
     assert np.array_equal(read(target), pixels)
-    seen = model._network.seen  # type: ignore[union-attr]
+    seen = model._model.network.seen  # type: ignore[union-attr]
     assert all(side % 4 == 0 and side <= 64 for window in seen for side in window)  # type: ignore[union-attr]
     with rasterio.open(source) as before, rasterio.open(target) as after:
         assert after.transform.almost_equals(before.transform, 1e-9)
@@ -226,7 +263,7 @@ def test_windows_without_a_valid_pixel_cost_nothing(
     pixels[:40, :40] = noise(40, 40) // 2 + 1
     model = make_model()
     translate_raster(make_scene(pixels, nodata=0), tmp_path / "map.tif", model, SMALL)
-    assert len(model._network.seen) == 1  # type: ignore[arg-type,union-attr]
+    assert len(model._model.network.seen) == 1  # type: ignore[arg-type,union-attr]
     assert np.array_equal(read(tmp_path / "map.tif"), pixels)
 
 
