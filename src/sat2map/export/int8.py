@@ -194,7 +194,8 @@ def _nncf() -> Any:
             del os.environ["NNCF_CI"]
         else:
             os.environ["NNCF_CI"] = told
-    nncf.set_log_level(logging.ERROR)
+    # Not by `nncf.set_log_level`, which also changes handlers that others have put there.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
