@@ -541,9 +541,10 @@ def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
         ("osm", ("--style", "osm")),
         ("night", ("--style", tmp_path / "night.json")),
     ):
-        done = sat2map("translate", photo, tmp_path / f"{name}.png", *style, "--quiet")
+        out = tmp_path / f"{name}.png"
+        done = sat2map("translate", photo, out, *style, "--legend-colours", "--quiet")
         assert done.code == 0, done.err
-        pixels[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        pixels[name] = np.asarray(Image.open(out).convert("RGB"))
     colours = {tuple(colour) for colour in pixels["plain"].reshape(-1, 3)}
     assert colours <= {c.colour for c in STREETS.classes}
     assert not np.array_equal(pixels["plain"], pixels["osm"])

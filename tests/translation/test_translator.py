@@ -232,7 +232,7 @@ def legend_model(**arguments: Any) -> Translator:
     return Translator(Model(network, card, Path("legend")), "cpu")
 
 
-def test_a_legend_head_paints_the_most_probable_class() -> None:
+def test_a_legend_head_answers_in_probabilities_classes_and_colours() -> None:
     translator = legend_model()
     source = picture(70, 45)
     shares = translator.translate(source, output="probabilities")
@@ -242,7 +242,14 @@ def test_a_legend_head_paints_the_most_probable_class() -> None:
     np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
     assert len(np.unique(classes)) > 2
     assert np.array_equal(classes, shares.argmax(2))
-    assert np.array_equal(translator.translate(source), STREETS.paint(classes))
+    painted = translator.translate(source)
+    sharp = shares.astype(np.float64) ** 4
+    mixed = sharp @ STREETS.colours / sharp.sum(2, keepdims=True)
+    assert np.abs(painted - mixed).max() <= 0.51
+    sure = shares.max(2) > 0.9
+    assert sure.mean() > 0.1
+    off = np.abs(painted.astype(int) - STREETS.paint(classes))[sure]
+    assert off.max() <= 1  # pure where the network is sure
 
 
 def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
@@ -251,19 +258,20 @@ def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
     shares = translator.translate(source, output="probabilities")
     np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
     assert np.array_equal(translator.translate(source, output="classes"), shares.argmax(2))
-    painted = translator.translate(source).reshape(-1, 3)
-    assert {tuple(colour) for colour in painted} <= {c.colour for c in STREETS.classes}
+    assert np.array_equal(translator.translate(source), translator.paint(shares))
 
 
 def test_another_style_paints_the_same_classes() -> None:
     translator = legend_model()
     source = picture(32, 32)
     other = translator.in_colours({"land": (1, 2, 3), "road": "#0000ff"})
-    classes = translator.translate(source, output="classes")
-    assert np.array_equal(other.translate(source, output="classes"), classes)
-    expected = STREETS.in_colours({"land": (1, 2, 3), "road": "#0000ff"}).paint(classes)
-    assert np.array_equal(other.translate(source), expected)
-    assert np.array_equal(translator.translate(source), STREETS.paint(classes))
+    shares = translator.translate(source, output="probabilities")
+    assert np.array_equal(other.translate(source, output="probabilities"), shares)
+    sure = shares.max(2) > 0.95
+    legend = STREETS.in_colours({"land": (1, 2, 3), "road": "#0000ff"})
+    off = np.abs(other.translate(source).astype(int) - legend.paint(shares.argmax(2)))[sure]
+    assert off.max() <= 1
+    assert np.array_equal(translator.translate(source), translator.paint(shares))
     assert other.digest() != translator.digest()  # an interrupted map is not mixed
 
 

@@ -78,14 +78,19 @@ def translate_picture(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
+    in_classes = legend is not None and translator.answers_in_classes
     try:
         result = translator.translate(
-            pixels, published=options.published, seed=options.seed, progress=progress
+            pixels,
+            published=options.published,
+            seed=options.seed,
+            output="classes" if in_classes else "picture",
+            progress=progress,
         )
     except UsageError as error:  # too large to be predicted as published
         raise DataError(error.what, where=source, remedy=error.remedy) from error
-    if legend is not None and not translator.answers_in_classes:
-        result = legend.paint(legend.label(result))
+    if legend is not None:
+        result = legend.paint(result if in_classes else legend.label(result))
     write_picture(target, result, picture.alpha)
     if options.compare:
         beside = np.hstack([three_bands(pixels), result])
