@@ -4,8 +4,9 @@ Translation on a CPU: every runtime and precision beside a plain eager PyTorch l
 
 The network is the published U-Net of pix2pix, with fresh weights whose normalisation
 statistics are those of noise. The plain loop is what the common implementations do: one tile
-after the other, eagerly, on the same threads. All run in turn, in one process; the ratio is
-taken repeat by repeat.
+after the other, eagerly, on the same threads. Beside it stands `streets`, the model that comes
+with the package, from array to picture. All run in turn, in one process; the ratio is taken
+repeat by repeat.
 
 The training step is that of `training_step.py`.
 
@@ -168,6 +169,7 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         name: load(folder / place, "cpu", runtime=runtime, threads=arguments.threads)
         for name, (place, runtime) in where.items()
     }
+    shipped = load("streets", "cpu", threads=arguments.threads)
     rows: dict[str, Any] = {}
     for batch, side in SHAPES:
         if side > arguments.most:
@@ -177,6 +179,7 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         competitors: dict[str, Callable[[], object]] = {"plain loop": lambda s=source: run(s)}  # type: ignore[misc]
         for name, translator in translators.items():
             competitors[name] = lambda t=translator, s=source: t._runtime.run(s)  # type: ignore[misc]
+        competitors["streets, to the picture"] = lambda s=source: [*map(shipped.translate, s)]  # type: ignore[misc]
         rows[f"{batch} x {side}"] = measure(competitors, arguments.repeats)
     if arguments.scene is not None:
         scenes: dict[str, Callable[[], object]] = {
@@ -184,6 +187,7 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         for name, translator in translators.items():
             scenes[name] = lambda t=translator: translate_scene(t, arguments.scene, folder)  # type: ignore[misc]
+        scenes["streets"] = lambda: translate_scene(shipped, arguments.scene, folder)
         rows["scene, whole command"] = measure(scenes, arguments.repeats)
     window = np.random.default_rng(2).integers(0, 256, (TILE, TILE, 3), dtype=np.uint8)
     exact = translators["torch"].predict(window)
@@ -232,12 +236,12 @@ def table(result: dict[str, Any]) -> str:
         for name, figures in rows.items():
             r = figures["ratio"]
             if name != "plain loop":
-                lines.append(f"  {name:22}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
+                lines.append(f"  {name:24}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
     lines += ["", "training step, times the plain loop's pictures per second at batch 1"]
     for row in result["training"]:
         r = row["speedup"]
         name = f"batch {row['batch']}"
-        lines.append(f"  {name:22}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
+        lines.append(f"  {name:24}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
     lines += ["", "largest difference to torch, of [-1, 1]"]
     lines += [f"  {name:22}{value:.2g}" for name, value in result["parity"].items()]
     lines += ["", "seconds of a whole command, minimum / median / maximum"]
