@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 MAX_PUBLISHED_PIXELS = 16_000_000
 
-SHARPNESS = 4
-"""To which power probabilities are raised before they mix colours: of the powers tried the one
-with most structure for its pixel errors (records/2026-11-25_streets)."""
-
 
 class Translator:
     """Translates pictures with one model.
@@ -193,18 +189,20 @@ class Translator:
     def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the picture, uint8 [H,W,C], of what `predict` gave, blended or not.
 
-        Probabilities are sharpened and mix the colours of their classes: pure colours where
-        the network is fairly sure, and smooth edges between them. Mixed as they are they
-        would give haze, and the most probable class alone jagged edges.
+        The fourth powers of the probabilities mix the colours of the classes: pure ones where
+        the network is fairly sure, and smooth edges between them. Mixed by the probabilities
+        themselves they would give haze, and by the most probable class alone jagged edges
+        (figures in records/2026-11-25_streets).
         """
         if not self.answers_in_classes:
             return round_picture(values)
         assert self.legend is not None
         colours = np.ones((len(self.legend), 4), np.float32)  # the last one adds up the weights
         colours[:, :3] = self.legend.colours
-        mixed = (values**SHARPNESS).reshape(-1, len(colours)) @ colours
-        pixels = np.rint(mixed[:, :3] / mixed[:, 3:])
-        return pixels.astype(np.uint8).reshape(*values.shape[:2], 3)
+        sharp = np.square(np.square(values))  # much faster than `**`
+        mixed = sharp.reshape(-1, len(colours)) @ colours
+        pixels: NDArray[np.uint8] = np.rint(mixed[:, :3] / mixed[:, 3:]).astype(np.uint8)
+        return pixels.reshape(*values.shape[:2], 3)
 
     def classes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the most probable class of each pixel, uint8 [H,W], of probabilities."""
