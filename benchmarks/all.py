@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -105,8 +106,11 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def start_up(folder: Path, repeats: int) -> dict[str, dict[str, float]]:
-    """Return seconds of whole commands, each in a process of its own."""
+def start_up(folder: Path, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return seconds of whole commands, each in a process of its own, and of their imports.
+
+    Python's `-X importtime` tells those, in runs of their own since it slows them.
+    """
     photo, target = folder / "noise" / "0.png", folder / "map.png"
     commands: dict[str, list[str | Path]] = {
         "sat2map --help": ["--help"],
@@ -116,14 +120,23 @@ def start_up(folder: Path, repeats: int) -> dict[str, dict[str, float]]:
         ],
     }
     taken: dict[str, list[float]] = {name: [] for name in commands}
+    imports: dict[str, list[float]] = {name: [] for name in commands}
     for repeat in range(repeats + 1):
         for name, arguments in commands.items():
             begun = time.perf_counter()
-            command = [sys.executable, "-m", "sat2map", *map(str, arguments)]
-            subprocess.run(command, check=True, capture_output=True)
+            command = ["-m", "sat2map", *map(str, arguments)]
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            ended = time.perf_counter()
+            told = subprocess.run(
+                [sys.executable, "-X", "importtime", *command], check=True, capture_output=True
+            ).stderr
             if repeat > 0:
-                taken[name].append(time.perf_counter() - begun)
-    return {name: spread(values) for name, values in taken.items()}
+                taken[name].append(ended - begun)
+                own = re.findall(rb"import time: +(\d+) \|", told)
+                imports[name].append(sum(map(int, own)) / 1e6)
+    return {
+        name: {"whole": spread(taken[name]), "imports": spread(imports[name])} for name in commands
+    }
 
 
 def peak_memory(folder: Path, model: str, runtime: str, side: int) -> float:
@@ -245,9 +258,10 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"  {name:24}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
     lines += ["", "largest difference to torch, of [-1, 1]"]
     lines += [f"  {name:22}{value:.2g}" for name, value in result["parity"].items()]
-    lines += ["", "seconds of a whole command, minimum / median / maximum"]
-    for name, s in result["start_up"].items():
-        lines.append(f"  {name:22}{s['min']:7.2f} /{s['median']:6.2f} /{s['max']:6.2f}")
+    lines += ["", "seconds of a whole command and of its imports, minimum / median / maximum"]
+    for name, kinds in result["start_up"].items():
+        columns = (f"{s['min']:7.2f} /{s['median']:6.2f} /{s['max']:6.2f}" for s in kinds.values())
+        lines.append(f"  {name:22}{'  '.join(columns)}")
     lines += ["", "peak memory of a process that translates 1024 x 1024 pixels, MiB"]
     lines += [f"  {name:22}{value:7.0f}" for name, value in result["memory_mib"].items()]
     return "\n".join(lines)

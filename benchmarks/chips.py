@@ -10,9 +10,10 @@ own, whose peak memory is printed with that of the largest of its workers.
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ from rasterio.warp import transform
 
 from sat2map.cartography.chips import ChipOptions, make_chips
 from sat2map.cartography.vectors import VectorFile
-from scene import write_scene
+from scene import peak_memory, write_scene
 
 ORIGIN = (500_000.0, 5_000_000.0)
 
@@ -57,6 +58,36 @@ def write_vectors(path: Path, side: int, count: int) -> None:
     )
 
 
+class Workers:
+    """The most memory that any process of this group but this one had."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Workers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(1):
+            for place in Path("/proc").glob("[0-9]*"):
+                number = int(place.name)
+                try:
+                    if os.getpgid(number) == os.getpgrp() and number not in {
+                        os.getpid(),
+                        os.getppid(),
+                    }:
+                        self.peak = max(self.peak, peak_memory(number))
+                except (OSError, ProcessLookupError):  # gone in the meantime
+                    continue
+
+
 def measure(folder: Path, workers: int) -> str:
     """Cut chips and return a line of figures."""
     began = time.perf_counter()
@@ -66,25 +97,22 @@ def measure(folder: Path, workers: int) -> str:
         if not first:
             first.append(time.perf_counter())
 
-    chips = make_chips(
-        [str(folder / "scene.tif")],
-        [VectorFile(folder / "shapes.gpkg")],
-        folder / f"chips-{workers}",
-        ChipOptions(workers=workers),
-        progress=progress,
-    )
+    with Workers() as others:
+        chips = make_chips(
+            [str(folder / "scene.tif")],
+            [VectorFile(folder / "shapes.gpkg")],
+            folder / f"chips-{workers}",
+            ChipOptions(workers=workers),
+            progress=progress,
+        )
     whole = time.perf_counter() - began
     prepared = first[0] - began
-    own, others = (
-        resource.getrusage(who).ru_maxrss / 2**10
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     places = len(chips.outcomes)
     counts = chips.counts()
     return (
         f"workers {workers}  train {counts['train']}  val {counts['val']}  "
         f"prepared {prepared:.1f} s  all {whole:.1f} s  {places / (whole - prepared):.1f} chips/s  "
-        f"memory {own:.0f} MiB, a worker {others:.0f} MiB"
+        f"memory {peak_memory():.0f} MiB, a worker at most {others.peak:.0f} MiB"
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -150,6 +150,16 @@ class Disk:
         return total
 
 
+def peak_memory(process: int | str = "self") -> float:
+    """Return the peak memory of a process in MiB.
+
+    `getrusage` is of no use for one that another has started: it counts from the other's.
+    """
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    found = re.search(r"VmHWM:\s+(\d+)", status)
+    return 0.0 if found is None else int(found[1]) / 2**10
+
+
 def size(source: Path, network: str, sink: str) -> str:
     """Translate a scene and return a line of figures."""
     began = time.perf_counter()
@@ -158,7 +168,7 @@ def size(source: Path, network: str, sink: str) -> str:
         loaded = time.perf_counter()
         translate_raster(source, target, model)
     windows, finish = stages.wall - loaded, time.perf_counter() - stages.wall
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    memory = peak_memory()
     output = target.stat().st_size
     with rasterio.open(source) as file:
         pixels = file.width * file.height / 1e6

@@ -8,10 +8,8 @@ import os
 import pickle
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,11 @@ import torch
 from PIL import Image
 
 from sat2map import whole
-from sat2map.cli import main
 from sat2map.data.synthetic import write_pairs
 from sat2map.legend import STREETS
 from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+
+Sat2map = Callable[..., Any]
 
 TRAINING = [
     *("--set", "data.size=16"),
@@ -35,43 +34,6 @@ TRAINING = [
     *("--set", "discriminator.strided_layers=1"),
     *("--set", "training.epochs=2"),
 ]
-
-
-@dataclass
-class Ended:
-    """How a call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def one_line_about(self, *words: str) -> None:
-        """Assert that stderr is one line with these words, and no traceback."""
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self.err
-        assert "Traceback" not in self.err
-        for word in words:
-            assert word in lines[0]
-
-
-Sat2map = Callable[..., Ended]
-
-
-@pytest.fixture
-def sat2map(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sat2map:
-    """Return a caller of the command line."""
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["sat2map", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +268,7 @@ def test_a_truncated_jpeg_and_a_text_named_jpg_in_a_folder_leave_the_good_ones_d
     done = sat2map("translate", folder, tmp_path / "maps", "--model", model)
     assert done.code == 1
     done.one_line_about("cut.jpg", "text.jpg", "1 done")
-    assert tree(tmp_path / "maps") == {"good.png"}
+    assert tree(tmp_path / "maps") == {"good.png", ".finished.json"}
 
 
 @pytest.mark.parametrize("bad", ["cut", "text", "odd", "unequal"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,11 @@ import pytest
 import rasterio
 from PIL import Image
 
-from sat2map.cli import main
 from sat2map.data.pairs import read_card
 from sat2map.data.synthetic import Scene, write_scene
 
-Called = tuple[int, str, str]
-Sat2map = Callable[..., Called]
+Sat2map = Callable[..., Any]
 Serve = Callable[..., Any]
-
-
-@pytest.fixture
-def sat2map(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sat2map:
-    """Return a caller of the command line, which gives exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["sat2map", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +30,14 @@ def test_chips_say_what_they_are_and_where(sat2map: Sat2map, town: Scene, tmp_pa
     out = tmp_path / "pairs"
     arguments = ("data", "chips", "--imagery", town.photo, "--vectors", town.shapes, out)
     more = ("--size", 48, "--val", 0.2, "--licence", "mine", "--preview", "--workers", 1)
-    code, said, told = sat2map(*arguments, *more)
-    assert code == 0, told
-    assert said.split() == [str(out), str(out / "preview" / "index.html")]
-    assert "chips for training" in told and "the vectors lie" in told
+    ended = sat2map(*arguments, *more)
+    assert ended.code == 0, ended.err
+    assert ended.out.split() == [str(out), str(out / "preview" / "index.html")]
+    assert "chips for training" in ended.err and "the vectors lie" in ended.err
     assert read_card(out).licence == "mine"
-    code, _, told = sat2map(*arguments, "--size", 64)
-    assert code == 1
-    assert told.startswith(f"error: {out}: holds chips of other settings (size, validation)")
+    ended = sat2map(*arguments, "--size", 64)
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {out}: holds chips of other settings (size, validation)")
 
 
 @pytest.mark.parametrize(
@@ -74,9 +54,9 @@ def test_a_wrong_option_is_one_line(
     sat2map: Sat2map, town: Scene, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     files = ("--imagery", town.photo, "--vectors", town.shapes)
-    code, said, told = sat2map("data", "chips", *files, tmp_path / "out", *arguments)
-    assert (code, said) == (2, "")
-    assert told.startswith("error: ") and words in told and told.count("\n") == 1
+    ended = sat2map("data", "chips", *files, tmp_path / "out", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: ") and words in ended.err and ended.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -87,14 +67,12 @@ def test_openstreetmap_says_what_it_found_and_whose_it_is(
     way = {"type": "way", "id": 1, "geometry": street, "tags": {"highway": "primary"}}
     server = serve(lambda path, body: (200, {}, json.dumps({"elements": [way]}).encode()))
     target = tmp_path / "osm.gpkg"
-    code, said, told = sat2map(
-        "data", "osm", target, "--bbox", "13.4,52.5,13.41,52.51", "--url", server.url
-    )
-    assert (code, said.strip()) == (0, str(target))
-    assert "1 lines; © OpenStreetMap contributors, Open Database License" in told
+    ended = sat2map("data", "osm", target, "--bbox", "13.4,52.5,13.41,52.51", "--url", server.url)
+    assert (ended.code, ended.out.strip()) == (0, str(target))
+    assert "1 lines; © OpenStreetMap contributors, Open Database License" in ended.err
     assert pyogrio.read_info(target)["features"] == 1
-    code, _, told = sat2map("data", "osm", target, "--bbox", "52,13", "--url", server.url)
-    assert code == 2 and "--bbox" in told
+    ended = sat2map("data", "osm", target, "--bbox", "52,13", "--url", server.url)
+    assert ended.code == 2 and "--bbox" in ended.err
 
 
 def test_imagery_comes_with_the_reminder_of_its_terms(
@@ -105,10 +83,8 @@ def test_imagery_comes_with_the_reminder_of_its_terms(
     server = serve(lambda path, body: (200, {"Content-Type": "image/png"}, file.getvalue()))
     target = tmp_path / "ortho.tif"
     box = ("--bbox", "13.4,52.5,13.401,52.501", "--zoom", 15, "--rate", 1000)
-    code, said, told = sat2map(
-        "data", "imagery", target, "--url", server.url + "/{z}/{x}/{y}.png", *box
-    )
-    assert (code, said.strip()) == (0, str(target))
-    assert "only as its terms permit" in told and "--attribution" in told
+    ended = sat2map("data", "imagery", target, "--url", server.url + "/{z}/{x}/{y}.png", *box)
+    assert (ended.code, ended.out.strip()) == (0, str(target))
+    assert "only as its terms permit" in ended.err and "--attribution" in ended.err
     with rasterio.open(target) as raster:
         assert raster.crs.to_epsg() == 3857

@@ -220,7 +220,8 @@ def translate(
         str | None, typer.Option(metavar="TEXT", help="Scene: whom showing the map must name.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Scene: go on with what an interrupted run left.")
+        bool,
+        typer.Option("--resume", help="Scene, folder: go on with what an interrupted run left."),
     ] = False,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger pictures; scenes may be of any size.")
@@ -253,13 +254,19 @@ def translate(
     if style is not None:
         translator = translator.in_colours(_colours(style, translator.legend))
     with Progress("translating", quiet=quiet, pixels=pixels) as progress:
+
+        def show(done: int, total: int) -> None:
+            if pixels and done == total:  # which takes minutes where the map is large
+                progress.note("making the final file")
+            progress.show(done, total)
+
         for path in translate_path(
             translator,
             source,
             target,
             options,
             max_pixels=max_pixels,
-            progress=progress.show,
+            progress=show,
         ):
             print(path)
 

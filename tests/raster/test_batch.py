@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def save(path: Path, height: int, width: int) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".finished.json")
 
 
 def test_scenes_become_geotiffs_and_pictures_png(
@@ -177,6 +179,61 @@ def test_a_full_disk_ends_the_batch(
     with pytest.raises(OutputError):
         translate_path(translator, source, tmp_path / "maps")
     assert next(done) == 1
+
+
+def test_an_interrupted_folder_goes_on_where_it_was(
+    make_scene: MakeScene,
+    translator: Translator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, maps = tmp_path / "photos", tmp_path / "maps"
+    save(source / "1.png", 8, 8)
+    make_scene(noise(9, 9)).rename(source / "2.tif")
+    save(source / "3.png", 8, 9)
+    save(source / "4.png", 8, 10)
+    made: list[str] = []
+    stop_at: str | None = "4.png"
+
+    def noted(real: Callable[..., Path]) -> Callable[..., Path]:
+        def run(*arguments: Any) -> Path:
+            (file,) = (a for a in arguments if isinstance(a, Path) and a.parent == source)
+            if file.name == stop_at:
+                raise KeyboardInterrupt
+            made.append(file.name)
+            return real(*arguments)
+
+        return run
+
+    for name in ("translate_raster", "translate_picture"):
+        monkeypatch.setattr(batch, name, noted(getattr(batch, name)))
+    again = replace(SMALL, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        translate_path(translator, source, maps, SMALL)
+    stop_at = None
+    (maps / "1.png").unlink()  # what is gone is made again, and so is what changed
+    save(source / "3.png", 8, 12)
+    assert len(translate_path(translator, source, maps, again)) == 4
+    assert made == ["1.png", "2.tif", "3.png", "1.png", "3.png", "4.png"]
+    assert sorted(path.name for path in maps.iterdir()) == ["1.png", "2.tif", "3.png", "4.png"]
+    assert read_picture(maps / "3.png").pixels.shape == (8, 12, 3)
+    translate_path(translator, source, maps, again)  # all is done, so it begins anew
+    assert made[6:] == ["1.png", "2.tif", "3.png", "4.png"]
+
+
+def test_what_was_mended_is_all_that_a_second_run_does(
+    translator: Translator, tmp_path: Path
+) -> None:
+    source, maps = tmp_path / "photos", tmp_path / "maps"
+    save(source / "1.png", 8, 8)
+    (source / "2.png").write_text("no picture")
+    with pytest.raises(BatchError):
+        translate_path(translator, source, maps, SMALL)
+    before = (maps / "1.png").stat().st_mtime_ns
+    save(source / "2.png", 8, 8)
+    translate_path(translator, source, maps, replace(SMALL, resume=True))
+    assert (maps / "1.png").stat().st_mtime_ns == before
+    assert [path.name for path in sorted(maps.iterdir())] == ["1.png", "2.png"]
 
 
 def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:

@@ -280,6 +280,18 @@ def test_what_was_begun_otherwise_is_not_resumed(
     assert left(tmp_path) == ["map.tif", "scene.tif"]
 
 
+def test_of_a_tree_a_tile_that_changed_is_noticed(make_model: MakeModel, tmp_path: Path) -> None:
+    root, target = tmp_path / "tiles", tmp_path / "map.tif"
+    for row in range(20):
+        path = root / f"18/140800/{86_016 + row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(32, 32, seed=row)).save(path)
+    interrupt(root, target, make_model, OPTIONS, 38)
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(UsageError, match=r"map\.tif: was begun with another input"):
+        translate_raster(root, target, make_model(), replace(OPTIONS, resume=True))
+
+
 def test_where_nothing_is_finished_the_work_begins(
     make_scene: MakeScene,
     make_model: MakeModel,

@@ -275,10 +275,21 @@ def test_another_style_paints_the_same_classes() -> None:
     assert other.digest() != translator.digest()  # an interrupted map is not mixed
 
 
-def test_a_colour_head_has_no_classes_and_no_other_style() -> None:
+def test_classes_of_a_colour_head_are_the_nearest_colours() -> None:
+    model = unet_model()
+    card = model.card.model_copy(update={"legend": STREETS})
+    translator = Translator(Model(model.network, card, model.folder), "cpu")
+    source = picture(40, 24)
+    assert np.array_equal(
+        translator.translate(source, output="classes"), STREETS.label(translator.translate(source))
+    )
+
+
+def test_a_colour_head_has_no_probabilities_and_no_other_style() -> None:
     translator = unet()
-    for output in ("classes", "probabilities"):
-        with pytest.raises(UsageError, match="answers in colours"):
-            translator.translate(picture(16, 16), output=output)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="answers in colours"):
+        translator.translate(picture(16, 16), output="probabilities")
+    with pytest.raises(UsageError, match="no legend"):
+        translator.translate(picture(16, 16), output="classes")
     with pytest.raises(UsageError, match="legend head"):
         translator.in_colours({})

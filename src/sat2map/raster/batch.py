@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from sat2map.raster.sink import KINDS
 from sat2map.raster.source import grid_of
 from sat2map.raster.tile_tree import find_trees
 from sat2map.raster.tiles import translate_tiles
-from sat2map.raster.translate import translate_raster
+from sat2map.raster.translate import key_of, translate_raster
 from sat2map.translation.picture import (
     PictureOptions,
     compare_name,
@@ -23,6 +24,7 @@ from sat2map.translation.picture import (
     translate_picture,
 )
 from sat2map.translation.translator import Translator
+from sat2map.whole import write_text
 
 Kind = Literal["scene", "tiles", "picture", "folder"]
 
@@ -124,6 +126,7 @@ def _translate_folder(
     if options.legend_colours:
         legend_of(translator)  # what no file can mend is said once
     pictures = _for_pictures(options, max_pixels)
+    finished = Finished(target, resume=options.resume)
     written: dict[Path, Path] = {}
     stems: dict[str, Path] = {}
     failures: list[Sat2mapError] = []
@@ -132,10 +135,13 @@ def _translate_folder(
             scene = is_scene(file)
             output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
             _check_free(file, output, options.compare, written, stems)
-            if scene:
-                translate_raster(file, output, translator, options)
-            else:
-                translate_picture(translator, file, output, pictures)
+            key = key_of(translator, [file], options)
+            if not finished.has(output, key):
+                if scene:
+                    translate_raster(file, output, translator, options)
+                else:
+                    translate_picture(translator, file, output, pictures)
+                finished.note(output, key)
             stems[file.stem] = output
             written[output] = file
             if options.compare:
@@ -146,7 +152,40 @@ def _translate_folder(
             progress(done, len(files))
     if failures:
         raise BatchError(failures, len(stems))
+    finished.forget()
     return list(stems.values())
+
+
+class Finished:
+    """Which files of a folder are finished, for the same command with `resume`.
+
+    It is a hidden file in the folder of the maps, until all of them are there.
+
+    Args:
+        folder: Where the maps are written.
+        resume: Whether what an earlier run finished counts.
+    """
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        self._file = folder / ".finished.json"
+        self._keys: dict[str, dict[str, str]] = {}
+        if not resume:
+            self.forget()
+        elif self._file.exists():
+            self._keys = json.loads(self._file.read_text(encoding="utf-8"))
+
+    def has(self, output: Path, key: dict[str, str]) -> bool:
+        """Return whether a map is there and was made of the same in the same way."""
+        return output.exists() and self._keys.get(output.name) == key
+
+    def note(self, output: Path, key: dict[str, str]) -> None:
+        """Note that a map is finished."""
+        self._keys[output.name] = key
+        write_text(self._file, json.dumps(self._keys, indent=1) + "\n")
+
+    def forget(self) -> None:
+        """Note that nothing is left to resume."""
+        self._file.unlink(missing_ok=True)
 
 
 def _check_free(

@@ -63,10 +63,11 @@ def scene_facts(source: Source, translator: Translator | None = None) -> dict[st
             "ground_resolution_m": ground,
             "nodata_share": 1 - float(valid.mean()),
         }
-        if scene.opening.folder is not None and scene.opening.files:
-            facts["driver"], facts["files"] = "mosaic", len(scene.opening.files)
-        if not isinstance(source, TileTree) and (trees := find_trees(source)):
+        trees = [source] if isinstance(source, TileTree) else find_trees(source)
+        if trees:
             facts["tiles"] = {str(tree.zoom): len(tree.tiles) for tree in trees}
+        elif scene.opening.folder is not None:
+            facts["driver"], facts["files"] = "mosaic", len(scene.opening.files)
         if translator is not None:
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
             facts["estimated_seconds"] = _estimate(scene, valid, translator)

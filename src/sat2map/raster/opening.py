@@ -51,7 +51,7 @@ def opening(source: Source) -> Opening:
         DataError: There is no such file, or a folder is no mosaic.
     """
     if isinstance(source, TileTree):
-        return Opening(source.root, source.name, source.open, folder=source.root)
+        return Opening(source.root, source.name, source.open, source.files(), source.root)
     if is_address(source):
         address = str(source)
         name = PurePosixPath(urlsplit(address).path).name or address

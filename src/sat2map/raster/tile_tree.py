@@ -79,6 +79,11 @@ class TileTree:
                 return path
         return None
 
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of all tiles."""
+        found = (self.path_of(column, row) for column, row in self.tiles.tolist())
+        return tuple(path for path in found if path is not None)
+
     def parts(self) -> Iterator[TileTree]:
         """Yield the tiles that touch each other, at a side or a corner, as trees of their own."""
         from scipy.sparse import coo_array

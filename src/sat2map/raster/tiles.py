@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-import sat2map
 from sat2map.errors import EmptySceneError, UsageError
 from sat2map.legend import Legend
 from sat2map.raster.archives import encode
@@ -25,7 +22,7 @@ from sat2map.raster.sink import Named, check_room, give_name, named
 from sat2map.raster.source import grid_of
 from sat2map.raster.strips import opened
 from sat2map.raster.tile_tree import TileTree
-from sat2map.raster.translate import translate_raster
+from sat2map.raster.translate import key_of, translate_raster
 from sat2map.translation.picture import legend_of
 from sat2map.translation.translator import Translator
 
@@ -84,7 +81,7 @@ def translate_tiles(
     ]
     parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
     sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
-    key = _key(trees, translator, options)
+    key = key_of(translator, (file for tree in trees for file in tree.files()), options)
     with partial_work(target, key, resume=options.resume) as partial, _said_once():
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
@@ -188,21 +185,6 @@ def _cut(
             path.write_bytes(encode(tile, legend))
             some = True
     return some
-
-
-def _key(trees: list[TileTree], translator: Translator, options: SceneOptions) -> dict[str, str]:
-    """Return what must be the same when an interrupted translation goes on."""
-    known = hashlib.sha256()
-    for tree in trees:
-        known.update(f"{tree.root} {tree.zoom} {tree.side} ".encode() + tree.tiles.tobytes())
-    parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
-    del parameters["resume"]
-    return {
-        "tree of tiles": known.hexdigest(),
-        "model": translator.digest(),
-        "set of parameters": json.dumps(parameters),
-        "version of sat2map": sat2map.__version__,
-    }
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -132,7 +132,8 @@ def translate_raster(
 
 def _check_target(target: Path, scene: Scene) -> None:
     """Refuse a map that would overwrite what it is made of."""
-    if any(_same(target, file) for file in _files(scene)):
+    meant = target.resolve()
+    if meant.exists() and any(meant.samefile(file) for file in _files(scene) if file.exists()):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = scene.opening.folder
     if folder is not None and target.resolve().is_relative_to(folder.resolve()):
@@ -149,12 +150,6 @@ def _files(scene: Scene) -> list[Path]:
     return known if scene.opening.folder else [*known, *map(Path, scene.dataset.files)]
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve() or (
-        one.exists() and other.exists() and one.samefile(other)
-    )
-
-
 def _compared(target: Named) -> Named:
     if target.tiled:
         raise UsageError(
@@ -167,16 +162,30 @@ def _compared(target: Named) -> Named:
 
 def _key(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, str]:
     """Return what must be the same when an interrupted translation goes on."""
-    stamps = [f"{scene.opening.where} {scene.dataset.width} x {scene.dataset.height}"]
-    also = [] if options.mask is None else [options.mask]
-    for file in [*sorted(set(_files(scene))), *also]:
+    size = f"{scene.opening.where} {scene.dataset.width} x {scene.dataset.height}"
+    return key_of(translator, sorted(set(_files(scene))), options, size)
+
+
+def key_of(
+    translator: Translator, files: Iterable[Path], options: SceneOptions, *stamps: str
+) -> dict[str, str]:
+    """Return all that a result depends on, a text each, so that it can be told from another.
+
+    Args:
+        translator: The model.
+        files: What is translated.
+        options: How.
+        stamps: What else is known of the input.
+    """
+    known = list(stamps)
+    for file in [*files, *([] if options.mask is None else [options.mask])]:
         if file.is_file():  # a part of it may be elsewhere than on our disks
             status = file.stat()
-            stamps.append(f"{file} {status.st_size} {status.st_mtime_ns}")
+            known.append(f"{file} {status.st_size} {status.st_mtime_ns}")
     parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
     del parameters["resume"]
     return {
-        "input": json.dumps(stamps),
+        "input": json.dumps(known),
         "model": translator.digest(),
         "set of parameters": json.dumps(parameters),
         "version of sat2map or rasterio": f"{sat2map.__version__} {rasterio.__version__}",

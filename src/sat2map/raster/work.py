@@ -212,13 +212,10 @@ class Work:
     def _write_piece(
         self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
     ) -> None:
-        if self._legend is not None and self._translator.answers_in_classes:
-            labels = self._translator.classes(values)
-            pixels, shown = labels[..., None], self._legend.paint(labels)
-        elif self._legend is None:
+        if self._legend is None:
             pixels = shown = self._translator.paint(values)
         else:
-            labels = self._legend.label(self._translator.paint(values))
+            labels = self._translator.classes(values)
             pixels, shown = labels[..., None], self._legend.paint(labels)
         height, width, _ = pixels.shape
         inside = np.ones((height, width), np.bool_)

@@ -78,19 +78,18 @@ def translate_picture(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
-    in_classes = legend is not None and translator.answers_in_classes
     try:
         result = translator.translate(
             pixels,
             published=options.published,
             seed=options.seed,
-            output="classes" if in_classes else "picture",
+            output="picture" if legend is None else "classes",
             progress=progress,
         )
     except UsageError as error:  # too large to be predicted as published
         raise DataError(error.what, where=source, remedy=error.remedy) from error
     if legend is not None:
-        result = legend.paint(result if in_classes else legend.label(result))
+        result = legend.paint(result)
     write_picture(target, result, picture.alpha)
     if options.compare:
         beside = np.hstack([three_bands(pixels), result])

@@ -121,8 +121,8 @@ class Translator:
             source: uint8 [H,W,C] with the bands of `card.bands`, any H and W from 1 up.
             published: Predict as published.
             seed: Seed of the dropout as published.
-            output: "picture", or of a model with a legend head "classes", the numbers of the
-                most probable ones, or the "probabilities" of all of them.
+            output: "picture"; of a model with a legend "classes", the numbers of those that
+                the pixels belong to; or with a legend head the "probabilities" of all classes.
             progress: Called with (done, all) windows.
 
         Returns:
@@ -132,7 +132,7 @@ class Translator:
 
         Raises:
             UsageError: The array is not uint8 with the model's bands, or too large to be
-                predicted as published, or the model has no legend head.
+                predicted as published, or the model has no legend or no legend head.
         """
         bands = len(self.card.bands)
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
@@ -142,9 +142,15 @@ class Translator:
             )
         if 0 in source.shape:
             raise UsageError("the picture has no pixels", remedy="Give at least one.")
-        if output != "picture" and not self.answers_in_classes:
+        if output == "classes" and self.legend is None:
             raise UsageError(
-                f"the model answers in colours, not in {output}",
+                "the model has no legend",
+                where=self.name,
+                remedy="Ask for the picture, or choose a model with a legend.",
+            )
+        if output == "probabilities" and not self.answers_in_classes:
+            raise UsageError(
+                "the model answers in colours, not in probabilities",
                 where=self.name,
                 remedy="Ask for the picture, or train with generator.head = legend.",
             )
@@ -205,7 +211,14 @@ class Translator:
         return pixels.reshape(*values.shape[:2], 3)
 
     def classes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the most probable class of each pixel, uint8 [H,W], of probabilities."""
+        """Return the class of each pixel, uint8 [H,W], of what `predict` gave.
+
+        It is the most probable one, or of a model that answers in colours the one with the
+        nearest colour in its legend.
+        """
+        assert self.legend is not None
+        if not self.answers_in_classes:
+            return self.legend.label(self.paint(values))
         numbers: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
         return numbers
 
