@@ -21,7 +21,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from sat2map.cartography.render import Painter
-from sat2map.cartography.style import read_style
+from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile, open_vectors
 from sat2map.raster.grid import Grid
 

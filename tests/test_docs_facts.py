@@ -19,7 +19,7 @@ from PIL import Image
 
 import sat2map
 from sat2map.cartography.operators import SUPPORTED
-from sat2map.cartography.style import PROPERTIES, read_style, shipped_styles
+from sat2map.cartography.style_file import PROPERTIES, read_style, shipped_styles
 from sat2map.cli import app
 from sat2map.data.download import DATA_SETS
 from sat2map.data.pairs import read_card

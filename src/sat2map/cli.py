@@ -290,7 +290,7 @@ def demo(
 
 def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:
     """Return what colours a shipped style, or a JSON file, has for the classes of a legend."""
-    from sat2map.cartography.style import read_style, shipped_styles
+    from sat2map.cartography.style_file import read_style, shipped_styles
     from sat2map.legend import read_colours
 
     if style not in shipped_styles():

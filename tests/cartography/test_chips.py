@@ -19,10 +19,12 @@ from rasterio.warp import transform_bounds
 
 from sat2map import whole
 from sat2map.cartography.chips import ChipOptions, Chips, make_chips
-from sat2map.cartography.style import read_style
+from sat2map.cartography.cut import Cutter, Plan
+from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
+from sat2map.raster.gdal import SETTINGS
 from sat2map.raster.options import Reading
 
 SIZE = 32
@@ -363,3 +365,9 @@ def test_the_settings_are_written_down(make_ground: Any, tmp_path: Path) -> None
     make(make_ground(), tmp_path / "out", seed=7)
     settings = json.loads((tmp_path / "out" / "chips.json").read_text())
     assert (settings["seed"], settings["size"], settings["style"][0]) == (7, SIZE, "streets")
+
+
+def test_gdal_keeps_few_blocks_however_large_the_region(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, (), (), 64, (0.0, 0.0), (), 0.0)
+    with Cutter(plan):
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == SETTINGS["GDAL_CACHEMAX"] <= 2**27

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from sat2map.cartography.render import Drawing, Painter
-from sat2map.cartography.style import Style, read_style
+from sat2map.cartography.style import Style
+from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import Features, Sort, Vectors
 from sat2map.errors import UsageError
 from sat2map.legend import STREETS

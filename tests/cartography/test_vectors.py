@@ -16,7 +16,8 @@ import shapely
 from rasterio.crs import CRS
 
 import sat2map.cartography.raw_layer as raw_layer
-from sat2map.cartography.style import Style, read_style
+from sat2map.cartography.style import Style
+from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile, Vectors, open_vectors
 from sat2map.errors import DataError, MissingExtraError, UsageError
 

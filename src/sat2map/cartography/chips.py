@@ -25,7 +25,8 @@ from sat2map.cartography.render import Painter
 from sat2map.cartography.sheets import Place, Region, Sheet, open_sheets, regions_of
 from sat2map.cartography.split import Split, split_ground
 from sat2map.cartography.split_picture import draw_split
-from sat2map.cartography.style import Style, read_style
+from sat2map.cartography.style import Style
+from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile, Vectors, open_vectors
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.data.pictures import write_picture
