@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sat2map.legend import STREETS
 from sat2map.networks.compact import Compact
 from sat2map.networks.portable import Portable
+from sat2map.networks.values import SHARPNESS
 
 BEFORE, AFTER = 135, 123
 """How far to either side, in pixels, an answer looks at the most (see `Compact`)."""
@@ -65,7 +66,8 @@ def test_a_legend_head_answers_in_colours_of_the_legend(shape: tuple[int, int]) 
     assert shares.shape == (2, 8, *shape)
     torch.testing.assert_close(shares.sum(1), torch.ones(2, *shape))
     colours = torch.from_numpy(STREETS.colours).float() / 127.5 - 1
-    torch.testing.assert_close(picture, torch.einsum("nkhw,kc->nchw", shares, colours))
+    sharp = shares**SHARPNESS / (shares**SHARPNESS).sum(1, keepdim=True)
+    torch.testing.assert_close(picture, torch.einsum("nkhw,kc->nchw", sharp, colours))
 
 
 def test_without_colours_it_answers_in_bands() -> None:

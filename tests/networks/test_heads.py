@@ -14,6 +14,15 @@ from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 
 
+def test_a_picture_is_of_the_fourth_powers_of_the_probabilities() -> None:
+    colours = torch.tensor([(255, 0, 0), (0, 255, 0), (9, 9, 9)]).float()
+    logits = torch.tensor([0.3, 0.1, -0.5])
+    powers = logits.softmax(0) ** 4
+    expected = (powers[:, None] * colours).sum(0) / powers.sum() / 127.5 - 1
+    picture = LegendHead(colours.int().tolist())(logits.reshape(1, 3, 1, 1))
+    torch.testing.assert_close(picture.flatten(), expected)
+
+
 def test_colours_lie_between_minus_one_and_one() -> None:
     head = ColourHead(4)
     logits = torch.tensor([-50.0, -0.5, 0.0, 2.0]).reshape(1, 4, 1, 1)

@@ -18,7 +18,7 @@ from sat2map.card import read_card
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, ModelCard, build_generator, load_model, save_model
-from sat2map.networks.values import round_picture
+from sat2map.networks.values import SHARPNESS, round_picture
 from sat2map.translation.runtimes import convert, open
 from sat2map.translation.runtimes.interface import RuntimeName
 from sat2map.translation.translator import load
@@ -289,6 +289,7 @@ def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: P
     probabilities = translator.predict(window)
     assert probabilities.shape == (32, 48, 8)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
-    mixed = probabilities @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
+    sharp = probabilities**SHARPNESS / (probabilities**SHARPNESS).sum(-1, keepdims=True)
+    mixed = sharp @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
     picture = translator._runtime.run(window[None], "picture")[0]
     np.testing.assert_allclose(picture, mixed, atol=1e-5)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sat2map.networks.values import SHARPNESS
+
 
 class ColourHead(nn.Module):
     """Colours in [-1,1] by tanh, as published.
@@ -25,10 +27,11 @@ class ColourHead(nn.Module):
 
 
 class LegendHead(nn.Module):
-    """Colours of a legend, mixed by the probabilities of its classes.
+    """Colours of a legend, mixed by the sharpened probabilities of its classes.
 
     The picture is differentiable, so L1 and a discriminator judge it like any other, and
     beside it stand the probabilities, of which other colours make another map.
+    `Translator.paint` mixes in the same way.
 
     Args:
         colours: RGB of each class, 0 to 255.
@@ -48,7 +51,8 @@ class LegendHead(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return float [N,3,H,W] in [-1,1], of logits [N,K,H,W]."""
-        return torch.einsum("nkhw,kc->nchw", logits.softmax(1), self.colours.to(logits.dtype))
+        shares = (SHARPNESS * logits).softmax(1)  # as powers of probabilities, adding up to one
+        return torch.einsum("nkhw,kc->nchw", shares, self.colours.to(logits.dtype))
 
 
 def head(out_channels: int, colours: Sequence[Sequence[int]] | None) -> ColourHead | LegendHead:

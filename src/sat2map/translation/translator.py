@@ -165,6 +165,16 @@ class Translator:
         window = -(-WINDOW // self.multiple) * self.multiple
         rows = spans(height, window, OVERLAP, self.multiple)
         columns = spans(width, window, OVERLAP, self.multiple)
+        if len(rows) == len(columns) == 1:  # nothing to blend it with
+            pixels = self._window(source, rows[0], columns[0])
+            if output == "picture" and self.legend == self.card.legend:
+                # The network mixes the colours faster than `paint` does.
+                answer = round_picture(self._runtime.run(pixels[None], "picture")[0])
+            else:
+                answer = finish[output](self.predict(pixels))
+            if progress is not None:
+                progress(1, 1)
+            return answer[:height, :width]
         result: NDArray[Any] | None = None
         strips = self._strips(source, rows, columns, progress)
         for top, strip in blend_rows(rows, strips):
@@ -195,17 +205,14 @@ class Translator:
     def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the picture, uint8 [H,W,C], of what `predict` gave, blended or not.
 
-        The fourth powers of the probabilities mix the colours of the classes: pure ones where
-        the network is fairly sure, and smooth edges between them. Mixed by the probabilities
-        themselves they would give haze, and by the most probable class alone jagged edges
-        (figures in records/2026-11-25_streets).
+        Probabilities to the power of `SHARPNESS` mix the colours of the classes.
         """
         if not self.answers_in_classes:
             return round_picture(values)
         assert self.legend is not None
         colours = np.ones((len(self.legend), 4), np.float32)  # the last one adds up the weights
         colours[:, :3] = self.legend.colours
-        sharp = np.square(np.square(values))  # much faster than `**`
+        sharp = np.square(np.square(values))  # `SHARPNESS`, much faster than by `**`
         mixed = sharp.reshape(-1, len(colours)) @ colours
         pixels: NDArray[np.uint8] = np.rint(mixed[:, :3] / mixed[:, 3:]).astype(np.uint8)
         return pixels.reshape(*values.shape[:2], 3)
@@ -251,11 +258,6 @@ class Translator:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield each row of windows, blended from left to right, float32 [size,W,C]."""
         width = source.shape[1]
-        if len(rows) == len(columns) == 1:  # one window, and nothing to blend it with
-            yield self.predict(self._window(source, rows[0], columns[0]))[:, :width]
-            if progress is not None:
-                progress(1, 1)
-            return
         done = 0
         for row in rows:
             strip: NDArray[np.float32] | None = None
