@@ -52,7 +52,9 @@ class LegendHead(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Return float [N,3,H,W] in [-1,1], of logits [N,K,H,W]."""
         shares = (SHARPNESS * logits).softmax(1)  # as powers of probabilities, adding up to one
-        return torch.einsum("nkhw,kc->nchw", shares, self.colours.to(logits.dtype))
+        # Not by `einsum`, of which other runtimes make several steps.
+        mixed = self.colours.T.to(logits.dtype) @ shares.flatten(2)
+        return mixed.unflatten(2, logits.shape[2:])
 
 
 def head(out_channels: int, colours: Sequence[Sequence[int]] | None) -> ColourHead | LegendHead:

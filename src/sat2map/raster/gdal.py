@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = {
     # What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine.
-    "GDAL_CACHEMAX": 128 * 2**20,  # rasterio takes bytes, where GDAL alone takes megabytes
+    "GDAL_CACHEMAX": 64 * 2**20,  # rasterio takes bytes, where GDAL alone takes megabytes
     # An address is asked for the file and nothing beside it, and again where it fails.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MAX_RETRY": 4,
