@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -311,18 +312,20 @@ def test_a_signal_while_the_file_is_made(
     import rasterio.shutil
 
     source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    copy = rasterio.shutil.copy
+    ended = threading.Event()
 
     def slow(*arguments: object, **options: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
-        copy(*arguments, **options)
+        ended.wait(30)  # a process would end here, and this thread with it
 
     monkeypatch.setattr(rasterio.shutil, "copy", slow)
     with pytest.raises(StoppedError, match="not yet in one piece") as caught:
         translate_raster(source, target, make_model(), OPTIONS)
     assert caught.value.exit_code == 143
     assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
+    (thread,) = (t for t in threading.enumerate() if t.name == "sat2map-finish")
+    ended.set()
+    thread.join()
     monkeypatch.undo()
     translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
     assert left(tmp_path) == ["map.tif", "scene.tif"]

@@ -94,7 +94,8 @@ def test_a_scene_in_classes(make_scene: MakeScene, tmp_path: Path, metres: float
             translate_raster(source, tmp_path / name, model, plain)
         whole = model.translate(read(source), output="classes")
         assert np.array_equal(read(tmp_path / "numbers.tif")[..., 0], whole)
-        assert np.array_equal(read(tmp_path / "map.tif"), model.translate(read(source)))
+        apart = read(tmp_path / "map.tif").astype(int) - model.translate(read(source))
+        assert np.abs(apart).max() <= 1  # the network mixes the colours itself
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (64, 64), (65, 200), (300, 270)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -293,3 +294,22 @@ def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: P
     mixed = sharp @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
     picture = translator._runtime.run(window[None], "picture")[0]
     np.testing.assert_allclose(picture, mixed, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
+def test_openvino_leaves_the_main_threads_stack_for_signals_alone(model_folder: Path) -> None:
+    """Its own is so small that the handler of Ctrl-C crashed on it."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    def now() -> tuple[int | None, int]:
+        stack = Stack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+        return stack.place, stack.size
+
+    carry(model_folder, "openvino")
+    before, translator = now(), load(model_folder, "cpu")
+    assert translator.runtime == "openvino"
+    translator.translate(photo(16, 16))
+    assert now() == before

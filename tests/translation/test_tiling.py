@@ -44,13 +44,10 @@ def test_the_windows_form_a_regular_grid(axis: tuple[int, int, int, int]) -> Non
     assert [span.start for span in windows] == [i * (window - overlap) for i in range(len(windows))]
     if (window - overlap) % multiple == 0:
         assert all(span.start % multiple == 0 for span in windows)
-    if length <= window:
-        assert len(windows) == 1
-        assert windows[0].size - length < multiple
-    else:
-        # The last one is needed: the one before ends within the picture.
+    assert all(span.size == window for span in windows[:-1])
+    assert 0 <= windows[-1].start + windows[-1].size - length < multiple
+    if len(windows) > 1:  # the last one is needed: the one before ends within the picture
         assert windows[-2].start + window < length
-        assert {span.size for span in windows} == {window}
     assert (windows[0].rise, windows[-1].fall) == (0, 0)
     assert all(a.fall == b.rise == overlap for a, b in pairwise(windows))
 

@@ -126,7 +126,7 @@ def test_progress_counts_the_windows(small_windows: None) -> None:
     translator, network = identity()
     translator.translate(picture(30, 20), progress=lambda done, all_: calls.append((done, all_)))
     assert calls == [(i + 1, 6) for i in range(6)]
-    assert network.seen == [(16, 16)] * 6
+    assert network.seen == [(16, 16), (16, 8), (16, 16), (16, 8), (8, 16), (8, 8)]
 
 
 def test_as_published_a_seed_repeats_the_dropout() -> None:

@@ -1,6 +1,7 @@
 """Where windows lie and how they are blended: pure geometry of integers.
 
-Windows of one size start on a regular grid and overlap. Within an overlap the weight of the
+Windows of one size start on a regular grid and overlap; the last one ends with the picture, or
+as soon after it as a network can. Within an overlap the weight of the
 one falls linearly while that of the other rises, so the weights sum to one everywhere; at
 the outer edges of the picture there is no ramp.
 """
@@ -56,7 +57,7 @@ def spans(length: int, window: int, overlap: int, multiple: int = 1) -> list[Spa
 
     Args:
         length: Pixels to cover, at least 1.
-        window: Size of a window; a shorter axis gets one window of just the size it needs.
+        window: Size of the windows but for the last one, which is no larger than it need be.
         overlap: Pixels that neighbours share, at most half of the window.
         multiple: Every size is a multiple of this, and so is every start if it also divides
             `window - overlap`.
@@ -68,13 +69,14 @@ def spans(length: int, window: int, overlap: int, multiple: int = 1) -> list[Spa
         raise ValueError(
             f"no windows of {window} with overlap {overlap} and multiple {multiple} over {length}"
         )
-    if length <= window:
-        return [Span(0, -(-length // multiple) * multiple, 0, 0)]
     step = window - overlap
-    count = -(-(length - window) // step) + 1
+    count = max(-(-(length - window) // step), 0) + 1
+    starts = [i * step for i in range(count)]
+    last = -(-(length - starts[-1]) // multiple) * multiple
+    sizes = [window] * (count - 1) + [last]
     return [
-        Span(i * step, window, overlap if i else 0, overlap if i + 1 < count else 0)
-        for i in range(count)
+        Span(start, size, overlap if start else 0, overlap if start < starts[-1] else 0)
+        for start, size in zip(starts, sizes, strict=True)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,12 +83,18 @@ class OpenVINORuntime:
 
     def _request(self, output: str) -> openvino.InferRequest:
         if output not in self._requests:
-            import openvino
-
-            model = with_pictures(self._model, self.outputs.index(output))
-            compiled = openvino.Core().compile_model(model, "CPU", self._settings)
-            self._requests[output] = compiled.create_infer_request()
+            # OpenVINO gives the thread that loads it a stack for signals which is so small that
+            # Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
+            with ThreadPoolExecutor(1, "sat2map-compile") as thread:
+                self._requests[output] = thread.submit(self._compile, output).result()
         return self._requests[output]
+
+    def _compile(self, output: str) -> openvino.InferRequest:
+        import openvino
+
+        model = with_pictures(self._model, self.outputs.index(output))
+        compiled = openvino.Core().compile_model(model, "CPU", self._settings)
+        return compiled.create_infer_request()
 
 
 def with_pictures(model: openvino.Model, output: int) -> openvino.Model:
