@@ -44,8 +44,8 @@ judge for yourself, or train on data of your own. The pairs show one city, New Y
 
 - It knows one city: other building styles, deserts, snow and farmland are guesses.
 - Narrow roads under trees are broken; car parks and rail yards may come out as roads.
-- Main roads are rarely told from roads, highways only where they are wide.
-- Dark water, shadows and dark roofs are mixed up; small ponds are missed or too small.
+- Main roads are hardly told from roads or highways in photos, nor other ground from land.
+- Dark water, shadows and dark roofs are mixed up; small and dark ponds are missed.
 - Buildings are light ground in the style of `maps`, blocks rather than single houses.
 - Off its scale it fails: roads finer than 0.7 m per pixel look like car parks.
 

@@ -37,6 +37,13 @@ SETTINGS = {
 }
 """What a user has set in the environment stands above it."""
 
+ONCE_THROUGH = {
+    "GDAL_CACHEMAX": 32 * 2**20,
+    # How many files of a virtual raster stay open, at some megabytes each; by itself 100.
+    "GDAL_MAX_DATASET_POOL_SIZE": 2,
+}
+"""For what is read once, from top to bottom: more of it in memory would be of no use."""
+
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a failed read is tried again."""
 
@@ -56,6 +63,11 @@ def settings(*, remote: bool = False) -> Any:
         if name not in os.environ and (remote or name not in _LOCAL)
     }
     return rasterio.Env(**chosen)
+
+
+def once_through() -> Any:
+    """Return the environment to make one file of another in, for a `with` statement."""
+    return rasterio.Env(**{k: v for k, v in ONCE_THROUGH.items() if k not in os.environ})
 
 
 def open_dataset(name: str, where: str | Path) -> Any:

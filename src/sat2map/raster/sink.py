@@ -28,6 +28,7 @@ from sat2map.raster.archives import (
     write_pmtiles,
     write_tree,
 )
+from sat2map.raster.gdal import once_through
 from sat2map.raster.grid import Grid
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
@@ -163,7 +164,7 @@ def write_raster(
         form, options = "colours", {"driver": "JPEG", "quality": 95}
 
     def make() -> None:
-        with writing():
+        with writing(), once_through():
             virtual = strips.whole(form, tags if output.kind == "tiff" else None)
             rasterio.shutil.copy(virtual, aside, **options)
             _compare(aside, virtual if output.kind != "jpeg" else None)
