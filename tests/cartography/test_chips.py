@@ -370,4 +370,4 @@ def test_the_settings_are_written_down(make_ground: Any, tmp_path: Path) -> None
 def test_gdal_keeps_few_blocks_however_large_the_region(tmp_path: Path) -> None:
     plan = Plan(tmp_path, (), (), 64, (0.0, 0.0), (), 0.0)
     with Cutter(plan):
-        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == SETTINGS["GDAL_CACHEMAX"] <= 2**27
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == SETTINGS["GDAL_CACHEMAX"] <= 2**25

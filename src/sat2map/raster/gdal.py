@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = {
     # What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine.
-    "GDAL_CACHEMAX": 64 * 2**20,  # rasterio takes bytes, where GDAL alone takes megabytes
+    "GDAL_CACHEMAX": 32 * 2**20,  # rasterio takes bytes, where GDAL alone takes megabytes
     # An address is asked for the file and nothing beside it, and again where it fails.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MAX_RETRY": 4,
@@ -37,12 +37,9 @@ SETTINGS = {
 }
 """What a user has set in the environment stands above it."""
 
-ONCE_THROUGH = {
-    "GDAL_CACHEMAX": 32 * 2**20,
-    # How many files of a virtual raster stay open, at some megabytes each; by itself 100.
-    "GDAL_MAX_DATASET_POOL_SIZE": 2,
-}
-"""For what is read once, from top to bottom: more of it in memory would be of no use."""
+OPEN_FILES = 2
+"""Files of a virtual raster that stay open while it is read once from top to bottom, at some
+megabytes each; by itself it would be 100."""
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a failed read is tried again."""
@@ -66,8 +63,8 @@ def settings(*, remote: bool = False) -> Any:
 
 
 def once_through() -> Any:
-    """Return the environment to make one file of another in, for a `with` statement."""
-    return rasterio.Env(**{k: v for k, v in ONCE_THROUGH.items() if k not in os.environ})
+    """Return the environment to make one file of a virtual one in, for a `with` statement."""
+    return rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_FILES)
 
 
 def open_dataset(name: str, where: str | Path) -> Any:
