@@ -54,7 +54,7 @@ class LegendHead(nn.Module):
         shares = (SHARPNESS * logits).softmax(1)  # as powers of probabilities, adding up to one
         # Not by `einsum`, of which other runtimes make several steps.
         mixed = self.colours.T.to(logits.dtype) @ shares.flatten(2)
-        return mixed.unflatten(2, logits.shape[2:])
+        return mixed.view(-1, mixed.shape[1], *logits.shape[2:])
 
 
 def head(out_channels: int, colours: Sequence[Sequence[int]] | None) -> ColourHead | LegendHead:
