@@ -4,8 +4,9 @@
     python benchmarks/scene.py overhead [SIDE] [--network published|tenth] [--repeats N]
 
 Of `size`, each scene is translated in a process of its own, whose peak memory is that of the
-whole command, as the operating system counts it (`ru_maxrss`). Temporary disk is all that lies
-in the hidden folder beside the map except the map itself, open files without a name included.
+whole command, as the operating system counts it (`VmHWM`). Temporary
+disk is the most that lay in the hidden folder beside the map at once, open files without a name
+and the unfinished map included, less the size of the map: the room that is needed beyond it.
 
 Of `overhead`, the network alone answers as many windows as the scene has, then the scene is
 translated, in turn and in one process; the ratio is of the time from the first window read to
@@ -111,7 +112,7 @@ class Stages:
 
 
 class Disk:
-    """The most that lay on the disk beside a map while it was made."""
+    """The most that lay on the disk at once while a map was made."""
 
     def __init__(self, folder: Path) -> None:
         self.peak = 0
@@ -135,8 +136,6 @@ class Disk:
         total = 0
         for place, _, names in os.walk(self._folder):
             for name in names:
-                if name.startswith("whole.") and name.count(".") == 2:
-                    continue  # the map itself, before it has its name
                 try:
                     total += (Path(place) / name).stat().st_blocks * 512
                 except FileNotFoundError:  # gone in the meantime
@@ -170,12 +169,13 @@ def size(source: Path, network: str, sink: str) -> str:
     windows, finish = stages.wall - loaded, time.perf_counter() - stages.wall
     memory = peak_memory()
     output = target.stat().st_size
+    beyond = disk.peak - output
     with rasterio.open(source) as file:
         pixels = file.width * file.height / 1e6
     return (
         f"{network:9} {pixels:7.1f} Mpx {memory:6.0f} MiB peak  "
-        f"{disk.peak / 2**20:7.1f} MiB beside {output / 2**20:7.1f} MiB of map "
-        f"({disk.peak / output:.2f} x)  {loaded - began:4.1f} s loading {windows:7.1f} s windows "
+        f"{beyond / 2**20:7.1f} MiB beyond {output / 2**20:7.1f} MiB of map "
+        f"({beyond / output:.2f} x)  {loaded - began:4.1f} s loading {windows:7.1f} s windows "
         f"{finish:6.1f} s final file  {pixels / windows:5.2f} Mpx/s"
     )
 
