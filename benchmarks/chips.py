@@ -13,7 +13,6 @@ import argparse
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,7 @@ from rasterio.warp import transform
 
 from sat2map.cartography.chips import ChipOptions, make_chips
 from sat2map.cartography.vectors import VectorFile
-from scene import peak_memory, write_scene
+from scene import Peak, peak_memory, write_scene
 
 ORIGIN = (500_000.0, 5_000_000.0)
 
@@ -58,34 +57,17 @@ def write_vectors(path: Path, side: int, count: int) -> None:
     )
 
 
-class Workers:
-    """The most memory that any process of this group but this one had."""
-
-    def __init__(self) -> None:
-        self.peak = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Workers:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(1):
-            for place in Path("/proc").glob("[0-9]*"):
-                number = int(place.name)
-                try:
-                    if os.getpgid(number) == os.getpgrp() and number not in {
-                        os.getpid(),
-                        os.getppid(),
-                    }:
-                        self.peak = max(self.peak, peak_memory(number))
-                except (OSError, ProcessLookupError):  # gone in the meantime
-                    continue
+def memory_of_workers() -> float:
+    """Return the most memory that a process of this group but this one and its parent had, MiB."""
+    most = 0.0
+    for place in Path("/proc").glob("[0-9]*"):
+        number = int(place.name)
+        try:
+            if os.getpgid(number) == os.getpgrp() and number not in {os.getpid(), os.getppid()}:
+                most = max(most, peak_memory(number))
+        except OSError:  # gone in the meantime
+            continue
+    return most
 
 
 def measure(folder: Path, workers: int) -> str:
@@ -97,7 +79,7 @@ def measure(folder: Path, workers: int) -> str:
         if not first:
             first.append(time.perf_counter())
 
-    with Workers() as others:
+    with Peak(memory_of_workers, 1) as others:
         chips = make_chips(
             [str(folder / "scene.tif")],
             [VectorFile(folder / "shapes.gpkg")],

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -111,16 +112,22 @@ class Stages:
         names |= {name: noted(names[name]) for name in ("write_raster", "write_tiles")}
 
 
-class Disk:
-    """The most that lay on the disk at once while a map was made."""
+class Peak:
+    """The highest of what `measure` returns while a `with` block runs.
 
-    def __init__(self, folder: Path) -> None:
-        self.peak = 0
-        self._folder = folder
+    Args:
+        measure: What is asked.
+        every: How often, seconds.
+    """
+
+    def __init__(self, measure: Callable[[], float], every: float) -> None:
+        self.peak = 0.0
+        self._measure = measure
+        self._every = every
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Disk:
+    def __enter__(self) -> Peak:
         self._thread.start()
         return self
 
@@ -129,24 +136,26 @@ class Disk:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.1):
-            self.peak = max(self.peak, self._now())
+        while not self._ended.wait(self._every):
+            self.peak = max(self.peak, self._measure())
 
-    def _now(self) -> int:
-        total = 0
-        for place, _, names in os.walk(self._folder):
-            for name in names:
-                try:
-                    total += (Path(place) / name).stat().st_blocks * 512
-                except FileNotFoundError:  # gone in the meantime
-                    continue
-        for entry in Path("/proc/self/fd").iterdir():
+
+def on_disk(folder: Path) -> int:
+    """Return the bytes in a folder, and in this process's open files without a name."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
             try:
-                if " (deleted)" in str(entry.readlink()):
-                    total += entry.stat().st_blocks * 512
-            except (FileNotFoundError, OSError):
+                total += (Path(place) / name).stat().st_blocks * 512
+            except FileNotFoundError:  # gone in the meantime
                 continue
-        return total
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if " (deleted)" in str(entry.readlink()):
+                total += entry.stat().st_blocks * 512
+        except (FileNotFoundError, OSError):
+            continue
+    return total
 
 
 def peak_memory(process: int | str = "self") -> float:
@@ -163,7 +172,7 @@ def size(source: Path, network: str, sink: str) -> str:
     """Translate a scene and return a line of figures."""
     began = time.perf_counter()
     model, stages, target = translator(network), Stages(), source.with_name(SINKS[sink])
-    with Disk(target.with_name(f".{target.name}.partial")) as disk:
+    with Peak(lambda: on_disk(target.with_name(f".{target.name}.partial")), 0.1) as disk:
         loaded = time.perf_counter()
         translate_raster(source, target, model)
     windows, finish = stages.wall - loaded, time.perf_counter() - stages.wall

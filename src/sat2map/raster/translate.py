@@ -136,7 +136,7 @@ def _check_target(target: Path, scene: Scene) -> None:
     if meant.exists() and any(meant.samefile(file) for file in _files(scene) if file.exists()):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = scene.opening.folder
-    if folder is not None and target.resolve().is_relative_to(folder.resolve()):
+    if folder is not None and meant.is_relative_to(folder.resolve()):
         raise UsageError(
             f"lies in the input's folder {folder}, as if it were a part of it",
             where=target,

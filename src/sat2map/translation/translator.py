@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -75,8 +76,13 @@ class Translator:
     def digest(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
         colours = None if self.legend is None else self.legend.to_json()
-        text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._runtime.digest()}"
+        text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._weights}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def _weights(self) -> str:
+        """Their digest, which takes a while and is asked for by every file of a folder."""
+        return self._runtime.digest()
 
     @overload
     def translate(
