@@ -106,11 +106,20 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
+def run_python(*arguments: str | Path, environment: dict[str, str]) -> bytes:
+    """Run a Python of its own and return what it wrote to its error output."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, env=environment).stderr
+
+
 def start_up(folder: Path, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return seconds of whole commands, each in a process of its own, and of their imports.
 
-    Python's `-X importtime` tells those, in runs of their own since it slows them.
+    Python's `-X importtime` tells those, in runs of their own since it slows them. As after an
+    installation, nothing is compiled to bytecode but in the first run, which does not count.
     """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     photo, target = folder / "noise" / "0.png", folder / "map.png"
     commands: dict[str, list[str | Path]] = {
         "sat2map --help": ["--help"],
@@ -124,12 +133,11 @@ def start_up(folder: Path, repeats: int) -> dict[str, dict[str, dict[str, float]
     for repeat in range(repeats + 1):
         for name, arguments in commands.items():
             begun = time.perf_counter()
-            command = ["-m", "sat2map", *map(str, arguments)]
-            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            run_python("-m", "sat2map", *arguments, environment=environment)
             ended = time.perf_counter()
-            told = subprocess.run(
-                [sys.executable, "-X", "importtime", *command], check=True, capture_output=True
-            ).stderr
+            told = run_python(
+                *("-X", "importtime", "-m", "sat2map", *arguments), environment=environment
+            )
             if repeat > 0:
                 taken[name].append(ended - begun)
                 own = re.findall(rb"import time: +(\d+) \|", told)

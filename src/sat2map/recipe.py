@@ -147,6 +147,9 @@ class Objective(_Section):
         le=1,
         description="0 weighs all pixels alike, 1 all classes, within 0.7 to 2.5 of the median",
     )
+    class_dice_weight: float = Field(
+        0.0, ge=0, description="legend head: Dice of each class, their mean"
+    )
     road_dice_weight: float = Field(0.0, ge=0, description="legend head: Dice of the roads")
     road_cldice_weight: float = Field(
         0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
@@ -155,7 +158,14 @@ class Objective(_Section):
     @property
     def needs_classes(self) -> bool:
         """Whether a loss compares classes, which takes a legend head."""
-        return (self.class_weight, self.road_dice_weight, self.road_cldice_weight) != (0, 0, 0)
+        return any(
+            (
+                self.class_weight,
+                self.class_dice_weight,
+                self.road_dice_weight,
+                self.road_cldice_weight,
+            )
+        )
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:

@@ -8,13 +8,16 @@ gets as many of its neighbour's pixels as its own edge needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from sat2map.raster.resample import resampling
 from sat2map.translation.tiling import Span, spans
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)

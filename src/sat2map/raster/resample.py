@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def resampling(
@@ -34,6 +37,8 @@ def resampling(
     Returns:
         float32 [stop - start, source], sparse.
     """
+    from scipy.sparse import csr_array  # a fifth of a second, which plain pictures need not wait
+
     stop = target if stop is None else stop
     ratio = (source if extent is None else extent) / target
     reach = max(ratio, 1.0)

@@ -15,7 +15,15 @@ from sat2map import objectives
 from sat2map.recipe import Objective
 from sat2map.training.batches import Batch
 
-LOSSES = ("discriminator", "generator_adversarial", "l1", "classes", "road_dice", "road_cldice")
+LOSSES = (
+    "discriminator",
+    "generator_adversarial",
+    "l1",
+    "classes",
+    "class_dice",
+    "road_dice",
+    "road_cldice",
+)
 ROAD_SHARE = 0.4
 """From which share on a pixel is road for the losses of roads, as for their figures."""
 
@@ -82,7 +90,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [6], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [7], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -110,7 +118,7 @@ def update(
         adversarial = objectives.generator_adversarial_loss(judged, objective.adversarial)
 
     l1 = objectives.l1_loss(generated, target)
-    of_classes = source.new_zeros(3)
+    of_classes = source.new_zeros(4)
     if classes is not None and batch.shares is not None:
         of_classes = class_losses(logits, batch.shares, classes, objective)
     players.generator_optimiser.zero_grad()
@@ -118,8 +126,9 @@ def update(
         objective.adversarial_weight * adversarial
         + objective.l1_weight * l1
         + objective.class_weight * of_classes[0]
-        + objective.road_dice_weight * of_classes[1]
-        + objective.road_cldice_weight * of_classes[2]
+        + objective.class_dice_weight * of_classes[1]
+        + objective.road_dice_weight * of_classes[2]
+        + objective.road_cldice_weight * of_classes[3]
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -156,7 +165,7 @@ def follow(average: AveragedModel, generator: nn.Module, decay: float) -> None:
 def class_losses(
     logits: Tensor, shares: Tensor, classes: ClassFacts, objective: Objective
 ) -> Tensor:
-    """Return the losses of classes, roads and their centre lines, float [3].
+    """Return the losses of classes, twice, of roads and of their centre lines, float [4].
 
     Args:
         logits: Of the classes, float [N,K,H,W].
@@ -165,9 +174,11 @@ def class_losses(
         objective: A loss without weight is 0 and not computed.
     """
     zero = logits.new_zeros(())
-    cross_entropy = dice = cldice = zero
+    cross_entropy = class_dice = dice = cldice = zero
     if objective.class_weight:
         cross_entropy = objectives.class_loss(logits, shares, classes.weights)
+    if objective.class_dice_weight:
+        class_dice = objectives.class_dice_loss(logits.softmax(1), shares)
     if objective.road_dice_weight or objective.road_cldice_weight:
         roads = classes.roads[:, None, None]  # to index by it would wait for the device
         probability = (logits.softmax(1) * roads).sum(1)
@@ -176,4 +187,4 @@ def class_losses(
             dice = objectives.dice_loss(probability, mask)
         if objective.road_cldice_weight:
             cldice = objectives.cldice_loss(probability, mask)
-    return torch.stack([cross_entropy, dice, cldice])
+    return torch.stack([cross_entropy, class_dice, dice, cldice])
