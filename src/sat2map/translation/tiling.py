@@ -94,6 +94,23 @@ def mirrored(start: int, size: int, length: int) -> NDArray[np.intp]:
     return indices
 
 
+def add(strip: NDArray[np.float32], values: NDArray[np.float32], column: Span) -> None:
+    """Add a window to a strip that holds those to its left, in place.
+
+    Args:
+        strip: float32 [size,W,C]; what lies right of the windows so far may be anything.
+        values: The window, float32 [size,w,C], not yet weighted.
+        column: Where it lies on the horizontal axis.
+    """
+    kept = min(column.size, strip.shape[1] - column.start)
+    place = strip[:, column.start : column.start + kept]
+    place[:, column.rise :] = values[:, column.rise : kept]
+    if column.rise:
+        place[:, : column.rise] += values[:, : column.rise] * ramp(column.rise)[:, None]
+    if column.fall:
+        place[:, kept - column.fall :] *= 1 - ramp(column.fall)[:, None]
+
+
 def blend_rows(
     rows: list[Span], strips: Iterator[NDArray[np.float32]]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -101,16 +118,19 @@ def blend_rows(
 
     Args:
         rows: The windows of the vertical axis.
-        strips: For each of them its strip, float32 [size,W,C], not yet weighted vertically.
+        strips: For each of them its strip, float32 [size,W,C], not yet weighted vertically;
+            it is changed.
 
     Yields:
         First row and finished rows, float32 [h,W,C]; together every row just once.
     """
-    carried: NDArray[np.float32] | None = None
+    carried: NDArray[np.float32] | float = 0.0
     for row, strip in zip(rows, strips, strict=True):
-        weighted = strip * row.weights()[:, None, None] if row.rise or row.fall else strip
-        if carried is not None:
-            weighted[: row.rise] += carried
+        if row.rise:
+            strip[: row.rise] *= ramp(row.rise)[:, None, None]
+            strip[: row.rise] += carried
         finished = row.size - row.fall
-        yield row.start, weighted[:finished]
-        carried = weighted[finished:].copy() if row.fall else None
+        if row.fall:
+            strip[finished:] *= 1 - ramp(row.fall)[:, None, None]
+            carried = strip[finished:].copy()
+        yield row.start, strip[:finished]

@@ -17,7 +17,7 @@ from sat2map.errors import UsageError
 from sat2map.networks.values import round_picture
 from sat2map.translation.runtimes.interface import Output, Runtime, RuntimeName
 from sat2map.translation.runtimes.open import OpenModel, open_model
-from sat2map.translation.tiling import OVERLAP, WINDOW, Span, blend_rows, mirrored, spans
+from sat2map.translation.tiling import OVERLAP, WINDOW, Span, add, blend_rows, mirrored, spans
 
 if TYPE_CHECKING:
     import torch
@@ -270,12 +270,8 @@ class Translator:
             for column in columns:
                 values = self.predict(self._window(source, row, column))
                 if strip is None:
-                    strip = np.zeros((row.size, width, values.shape[2]), np.float32)
-                stop = min(column.start + column.size, width)
-                kept = stop - column.start
-                strip[:, column.start : stop] += (
-                    values[:, :kept] * column.weights()[None, :kept, None]
-                )
+                    strip = np.empty((row.size, width, values.shape[2]), np.float32)
+                add(strip, values, column)
                 done += 1
                 if progress is not None:
                     progress(done, len(rows) * len(columns))
@@ -286,8 +282,9 @@ class Translator:
     def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
         """Return a window, mirrored where it reaches beyond the picture."""
         height, width, _ = source.shape
-        if (row.start, column.start, row.size, column.size) == (0, 0, height, width):
-            return source
+        inside = source[row.start :, column.start :][: row.size, : column.size]
+        if inside.shape[:2] == (row.size, column.size):
+            return inside
         rows = mirrored(row.start, row.size, height)
         columns = mirrored(column.start, column.size, width)
         return source[rows[:, None], columns[None, :]]
