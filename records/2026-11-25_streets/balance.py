@@ -1,0 +1,119 @@
+"""Shift the classes' logits so that each is drawn as often as its IoU is best served.
+
+python balance.py RUN/model MAPS OUT
+
+A weighted cross-entropy makes classes likely in proportion to their weights, not where their IoU
+gains. The shifts are found on 64 training pairs of MAPS, at 256 pixels and as they are, by going up
+the mean IoU of the most probable class, one class at a time, as long as the recall of all roads
+together stays. They are added to the bias of the last convolution: OUT is a model like any.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sat2map.calibration import spread
+from sat2map.data.pairs import find_pairs
+from sat2map.evaluation.score import read_compared
+from sat2map.model import Model, load_model, save_model
+from sat2map.networks.compact import Compact
+from sat2map.networks.values import from_picture
+
+PAIRS = 64
+SIZES: dict[int | None, int] = {256: 2, None: 4}
+"""Side in pixels, None as it is, and of which rows and columns one is looked at."""
+LOST = 0.003
+"""How much of the roads' recall may go."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pixels of one scale: logits float32 [P,K] and true classes int64 [P]."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def iou(self, shifts: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the IoU of each class."""
+        k = self.logits.shape[1]
+        found = (self.logits + shifts).argmax(1)
+        counts = np.bincount(self.labels * k + found, minlength=k * k).reshape(k, k)
+        both = counts.diagonal()
+        return np.asarray(both / np.maximum(counts.sum(0) + counts.sum(1) - both, 1))
+
+    def road_recall(self, shifts: NDArray[np.float32], roads: NDArray[np.bool_]) -> float:
+        """Return which share of the pixels of all roads is found as a road of any kind."""
+        true = roads[self.labels]
+        return float((roads[(self.logits + shifts).argmax(1)] & true).sum() / true.sum())
+
+
+def sample(model: Model, maps: Path, size: int | None, every: int) -> Sample:
+    """Return every so many-th pixel of training pairs that lie spread over all of them."""
+    found = find_pairs(maps, "train")
+    legend, network = model.card.legend, model.network
+    assert legend is not None and isinstance(network, Compact)
+    logits, labels = [], []
+    for i in spread(len(found), PAIRS):
+        source, target, _ = read_compared(found[i], "forward", size)
+        height, width = (side // 16 * 16 for side in source.shape[:2])
+        with torch.inference_mode():
+            answer = network.logits(from_picture(source[:height, :width]))[0]
+        logits.append(answer[:, ::every, ::every].flatten(1).T.numpy())
+        labels.append(legend.label(target[:height, :width])[::every, ::every].ravel())
+    return Sample(np.concatenate(logits), np.concatenate(labels).astype(np.int64))
+
+
+def balance(samples: list[Sample], roads: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what to add to the logits of each class, float32 [K], with mean 0."""
+    shifts = np.zeros(len(roads), np.float32)
+    least = [part.road_recall(shifts, roads) - LOST for part in samples]
+
+    def worth(shifts: NDArray[np.float32]) -> float:
+        recalls = [part.road_recall(shifts, roads) for part in samples]
+        if any(recall < bound for recall, bound in zip(recalls, least, strict=True)):
+            return 0.0
+        return float(np.mean([part.iou(shifts).mean() for part in samples]))
+
+    best = worth(shifts)
+    for step in (0.8, 0.4, 0.2, 0.1):
+        better = True
+        while better:
+            better = False
+            for k in range(len(roads)):
+                for move in (-step, step):
+                    tried = shifts.copy()
+                    tried[k] += move
+                    if (value := worth(tried)) > best + 1e-5:
+                        best, shifts, better = value, tried, True
+    centred: NDArray[np.float32] = shifts - shifts.mean()
+    return centred
+
+
+def main(name: str, maps: str, out: str) -> None:
+    """Write OUT and print the shifts and what they do on the training pairs."""
+    model = load_model(name)
+    legend = model.card.legend
+    assert legend is not None
+    samples = [sample(model, Path(maps), size, every) for size, every in SIZES.items()]
+    roads = np.array([name in {"road", "main_road", "highway"} for name in legend.names])
+    shifts = balance(samples, roads)
+    print("added", *(f"{n} {by:+.2f}" for n, by in zip(legend.names, shifts, strict=True)))
+    for size, part in zip(SIZES, samples, strict=True):
+        for when, added in (("before", np.zeros_like(shifts)), ("after", shifts)):
+            print(size, when, part.iou(added).round(3), round(part.iou(added).mean(), 4))
+    # Each class has a bias for every pixel of the sub-pixel shuffle.
+    assert isinstance(model.network, Compact)
+    bias = model.network.exit.bias
+    assert bias is not None
+    bias.data += torch.from_numpy(shifts).repeat_interleave(len(bias) // len(shifts))
+    save_model(Path(out), model.network, model.card)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
