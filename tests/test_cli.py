@@ -268,7 +268,7 @@ def test_a_truncated_jpeg_and_a_text_named_jpg_in_a_folder_leave_the_good_ones_d
     done = sat2map("translate", folder, tmp_path / "maps", "--model", model)
     assert done.code == 1
     done.one_line_about("cut.jpg", "text.jpg", "1 done")
-    assert tree(tmp_path / "maps") == {"good.png", ".finished.json"}
+    assert tree(tmp_path / "maps") == {"good.png", ".finished.jsonl"}
 
 
 @pytest.mark.parametrize("bad", ["cut", "text", "odd", "unequal"])

@@ -37,7 +37,7 @@ def save(path: Path, height: int, width: int) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".finished.json")
+    return sorted(path.name for path in folder.iterdir() if path.name != ".finished.jsonl")
 
 
 def test_scenes_become_geotiffs_and_pictures_png(
@@ -230,6 +230,8 @@ def test_what_was_mended_is_all_that_a_second_run_does(
     with pytest.raises(BatchError):
         translate_path(translator, source, maps, SMALL)
     before = (maps / "1.png").stat().st_mtime_ns
+    with (maps / ".finished.jsonl").open("a") as file:
+        file.write('{"2.png": {"mo')  # killed while it wrote
     save(source / "2.png", 8, 8)
     translate_path(translator, source, maps, replace(SMALL, resume=True))
     assert (maps / "1.png").stat().st_mtime_ns == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,6 @@ from sat2map.translation.picture import (
     translate_picture,
 )
 from sat2map.translation.translator import Translator
-from sat2map.whole import write_text
 
 Kind = Literal["scene", "tiles", "picture", "folder"]
 
@@ -159,7 +159,8 @@ def _translate_folder(
 class Finished:
     """Which files of a folder are finished, for the same command with `resume`.
 
-    It is a hidden file in the folder of the maps, until all of them are there.
+    It is a hidden file in the folder of the maps, a line of JSON for each, until all of them are
+    there.
 
     Args:
         folder: Where the maps are written.
@@ -167,12 +168,14 @@ class Finished:
     """
 
     def __init__(self, folder: Path, *, resume: bool) -> None:
-        self._file = folder / ".finished.json"
+        self._file = folder / ".finished.jsonl"
         self._keys: dict[str, dict[str, str]] = {}
         if not resume:
             self.forget()
         elif self._file.exists():
-            self._keys = json.loads(self._file.read_text(encoding="utf-8"))
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # empty, or half a line of one that was killed
+                    self._keys |= json.loads(line)
 
     def has(self, output: Path, key: dict[str, str]) -> bool:
         """Return whether a map is there and was made of the same in the same way."""
@@ -181,7 +184,8 @@ class Finished:
     def note(self, output: Path, key: dict[str, str]) -> None:
         """Note that a map is finished."""
         self._keys[output.name] = key
-        write_text(self._file, json.dumps(self._keys, indent=1) + "\n")
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps({output.name: key})}\n")
 
     def forget(self) -> None:
         """Note that nothing is left to resume."""
