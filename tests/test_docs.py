@@ -453,6 +453,8 @@ class Shell:
                 if "--model" in arguments:
                     self._provide(option(arguments, "--model"), "model")
             case ["demo", *rest]:
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "model")
                 directory = "demo" if not rest or rest[0].startswith("-") else rest[0]
                 produced = [f"{directory}/index.html"]
             case ["--version"] | ["--help"] | []:
