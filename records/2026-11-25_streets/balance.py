@@ -1,11 +1,12 @@
 """Shift the classes' logits so that each is drawn as often as its IoU is best served.
 
-python balance.py RUN/model MAPS OUT
+python balance.py RUN/model MAPS TOWNS OUT
 
 A weighted cross-entropy makes classes likely in proportion to their weights, not where their IoU
-gains. The shifts are found on 64 training pairs of MAPS, at 256 pixels and as they are, by going up
-the mean IoU of the most probable class, one class at a time, as long as the recall of all roads
-together stays. They are added to the bias of the last convolution: OUT is a model like any.
+gains. The shifts are found on 64 training pairs of MAPS, at 256 pixels and as they are, and of
+TOWNS as they are, by going up the mean IoU of the most probable class, one class at a time, as
+long as the recall of all roads together stays on each. They are added to the bias of the last
+convolution: OUT is a model like any.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from sat2map.networks.compact import Compact
 from sat2map.networks.values import from_picture
 
 PAIRS = 64
-SIZES: dict[int | None, int] = {256: 2, None: 4}
-"""Side in pixels, None as it is, and of which rows and columns one is looked at."""
 LOST = 0.003
 """How much of the roads' recall may go."""
 
@@ -53,9 +52,9 @@ class Sample:
         return float((roads[(self.logits + shifts).argmax(1)] & true).sum() / true.sum())
 
 
-def sample(model: Model, maps: Path, size: int | None, every: int) -> Sample:
+def sample(model: Model, data: Path, size: int | None, every: int) -> Sample:
     """Return every so many-th pixel of training pairs that lie spread over all of them."""
-    found = find_pairs(maps, "train")
+    found = find_pairs(data, "train")
     legend, network = model.card.legend, model.network
     assert legend is not None and isinstance(network, Compact)
     logits, labels = [], []
@@ -95,18 +94,23 @@ def balance(samples: list[Sample], roads: NDArray[np.bool_]) -> NDArray[np.float
     return centred
 
 
-def main(name: str, maps: str, out: str) -> None:
+def main(name: str, maps: str, towns: str, out: str) -> None:
     """Write OUT and print the shifts and what they do on the training pairs."""
     model = load_model(name)
     legend = model.card.legend
     assert legend is not None
-    samples = [sample(model, Path(maps), size, every) for size, every in SIZES.items()]
+    names = ("maps, 256 pixels", "maps, as they are", "towns, as they are")
+    samples = [
+        sample(model, Path(maps), 256, 2),
+        sample(model, Path(maps), None, 4),
+        sample(model, Path(towns), None, 4),
+    ]
     roads = np.array([name in {"road", "main_road", "highway"} for name in legend.names])
     shifts = balance(samples, roads)
     print("added", *(f"{n} {by:+.2f}" for n, by in zip(legend.names, shifts, strict=True)))
-    for size, part in zip(SIZES, samples, strict=True):
+    for which, part in zip(names, samples, strict=True):
         for when, added in (("before", np.zeros_like(shifts)), ("after", shifts)):
-            print(size, when, part.iou(added).round(3), round(part.iou(added).mean(), 4))
+            print(which, when, part.iou(added).round(3), round(part.iou(added).mean(), 4))
     # Each class has a bias for every pixel of the sub-pixel shuffle.
     assert isinstance(model.network, Compact)
     bias = model.network.exit.bias
