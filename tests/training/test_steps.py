@@ -24,7 +24,7 @@ from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.processes import launch
 from sat2map.training.steps import WARM_UP, RecordedStep, can_record, set_learning_rate
-from sat2map.training.updates import Adversaries, follow, update
+from sat2map.training.updates import LOSSES, Adversaries, follow, update
 
 Small = Callable[..., Recipe]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -56,7 +56,7 @@ class Run:
         return update(self.fabric, self.players, self.recipe.objective, batch)
 
     def losses(self, steps: int) -> Tensor:
-        """Return the losses of the first steps, float [steps,6]."""
+        """Return the losses of the first steps, float [steps,losses]."""
         found = []
         for step in range(steps):
             set_learning_rate(self.optimisers, self.plan.learning_rate(step))
@@ -177,7 +177,7 @@ def test_recorded_steps_follow_the_plain_ones_where_cuda_is_played(
 
     def learn(windows: Tensor) -> Tensor:
         if recording:  # recording executes nothing
-            return torch.full((6,), float("nan"))
+            return torch.full((len(LOSSES),), float("nan"))
         capturable.append(fast.optimisers[0].param_groups[0]["capturable"])
         return fast.learn_from(windows)
 
