@@ -60,7 +60,9 @@ def test_lots_share_out_the_whole_block(seed):
     block = Polygon([(0, 0), (140, 10), (150, 90), (40, 120)])
     lots = split(block, np.random.default_rng(seed), 900.0)
     assert sum(lot.area for lot in lots) == pytest.approx(block.area, rel=0.02)
-    assert shapely.union_all(lots).area == pytest.approx(block.area, rel=0.02)
+    # Without a grid GEOS 3.14 loses a lot whose corners all but lie on its neighbours' sides.
+    together = shapely.union_all(lots, grid_size=1e-6)
+    assert together.area == pytest.approx(block.area, rel=0.02)
     assert max(lot.area for lot in lots) <= 1.5 * 900
 
 
