@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sat2map.calibration import spread
 from sat2map.data.pairs import find_pairs
+from sat2map.evaluation.classes import agreement, iou
 from sat2map.evaluation.score import read_compared
 from sat2map.model import Model, load_model, save_model
 from sat2map.networks.compact import Compact
@@ -33,23 +34,19 @@ LOST = 0.003
 
 @dataclass(frozen=True)
 class Sample:
-    """Pixels of one scale: logits float32 [P,K] and true classes int64 [P]."""
+    """Pixels of one scale: logits float32 [P,K] and true classes uint8 [P]."""
 
     logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.uint8]
 
-    def iou(self, shifts: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the IoU of each class."""
-        k = self.logits.shape[1]
-        found = (self.logits + shifts).argmax(1)
-        counts = np.bincount(self.labels * k + found, minlength=k * k).reshape(k, k)
-        both = counts.diagonal()
-        return np.asarray(both / np.maximum(counts.sum(0) + counts.sum(1) - both, 1))
-
-    def road_recall(self, shifts: NDArray[np.float32], roads: NDArray[np.bool_]) -> float:
-        """Return which share of the pixels of all roads is found as a road of any kind."""
+    def score(
+        self, shifts: NDArray[np.float32], roads: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return the IoU of each class, and which share of all roads is found as any road."""
+        found = (self.logits + shifts).argmax(1).astype(np.uint8)
         true = roads[self.labels]
-        return float((roads[(self.logits + shifts).argmax(1)] & true).sum() / true.sum())
+        recall = float((roads[found] & true).sum() / true.sum())
+        return iou(agreement(found, self.labels, len(roads))), recall
 
 
 def sample(model: Model, data: Path, size: int | None, every: int) -> Sample:
@@ -65,19 +62,19 @@ def sample(model: Model, data: Path, size: int | None, every: int) -> Sample:
             answer = network.logits(from_picture(source[:height, :width]))[0]
         logits.append(answer[:, ::every, ::every].flatten(1).T.numpy())
         labels.append(legend.label(target[:height, :width])[::every, ::every].ravel())
-    return Sample(np.concatenate(logits), np.concatenate(labels).astype(np.int64))
+    return Sample(np.concatenate(logits), np.concatenate(labels))
 
 
 def balance(samples: list[Sample], roads: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return what to add to the logits of each class, float32 [K], with mean 0."""
     shifts = np.zeros(len(roads), np.float32)
-    least = [part.road_recall(shifts, roads) - LOST for part in samples]
+    least = [part.score(shifts, roads)[1] - LOST for part in samples]
 
     def worth(shifts: NDArray[np.float32]) -> float:
-        recalls = [part.road_recall(shifts, roads) for part in samples]
-        if any(recall < bound for recall, bound in zip(recalls, least, strict=True)):
+        scores = [part.score(shifts, roads) for part in samples]
+        if any(recall < bound for (_, recall), bound in zip(scores, least, strict=True)):
             return 0.0
-        return float(np.mean([part.iou(shifts).mean() for part in samples]))
+        return float(np.mean([np.nanmean(of_classes) for of_classes, _ in scores]))
 
     best = worth(shifts)
     for step in (0.8, 0.4, 0.2, 0.1):
@@ -105,12 +102,12 @@ def main(name: str, maps: str, towns: str, out: str) -> None:
         sample(model, Path(maps), None, 4),
         sample(model, Path(towns), None, 4),
     ]
-    roads = np.array([name in {"road", "main_road", "highway"} for name in legend.names])
-    shifts = balance(samples, roads)
+    shifts = balance(samples, legend.roads)
     print("added", *(f"{n} {by:+.2f}" for n, by in zip(legend.names, shifts, strict=True)))
     for which, part in zip(names, samples, strict=True):
         for when, added in (("before", np.zeros_like(shifts)), ("after", shifts)):
-            print(which, when, part.iou(added).round(3), round(part.iou(added).mean(), 4))
+            of_classes, _ = part.score(added, legend.roads)
+            print(which, when, of_classes.round(3), np.nanmean(of_classes).round(4))
     # Each class has a bias for every pixel of the sub-pixel shuffle.
     assert isinstance(model.network, Compact)
     bias = model.network.exit.bias

@@ -177,11 +177,14 @@ def class_losses(
     cross_entropy = class_dice = dice = cldice = zero
     if objective.class_weight:
         cross_entropy = objectives.class_loss(logits, shares, classes.weights)
+    of_roads = objective.road_dice_weight or objective.road_cldice_weight
+    if objective.class_dice_weight or of_roads:
+        probabilities = logits.softmax(1)
     if objective.class_dice_weight:
-        class_dice = objectives.class_dice_loss(logits.softmax(1), shares)
-    if objective.road_dice_weight or objective.road_cldice_weight:
+        class_dice = objectives.class_dice_loss(probabilities, shares)
+    if of_roads:
         roads = classes.roads[:, None, None]  # to index by it would wait for the device
-        probability = (logits.softmax(1) * roads).sum(1)
+        probability = (probabilities * roads).sum(1)
         mask = ((shares * roads).sum(1) > ROAD_SHARE).to(probability.dtype)
         if objective.road_dice_weight:
             dice = objectives.dice_loss(probability, mask)

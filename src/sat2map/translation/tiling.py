@@ -105,10 +105,11 @@ def add(strip: NDArray[np.float32], values: NDArray[np.float32], column: Span) -
     kept = min(column.size, strip.shape[1] - column.start)
     place = strip[:, column.start : column.start + kept]
     place[:, column.rise :] = values[:, column.rise : kept]
+    weights = column.weights()[:kept, None]
     if column.rise:
-        place[:, : column.rise] += values[:, : column.rise] * ramp(column.rise)[:, None]
+        place[:, : column.rise] += values[:, : column.rise] * weights[: column.rise]
     if column.fall:
-        place[:, kept - column.fall :] *= 1 - ramp(column.fall)[:, None]
+        place[:, kept - column.fall :] *= weights[kept - column.fall :]
 
 
 def blend_rows(
@@ -126,11 +127,12 @@ def blend_rows(
     """
     carried: NDArray[np.float32] | float = 0.0
     for row, strip in zip(rows, strips, strict=True):
+        weights = row.weights()[:, None, None]
         if row.rise:
-            strip[: row.rise] *= ramp(row.rise)[:, None, None]
+            strip[: row.rise] *= weights[: row.rise]
             strip[: row.rise] += carried
         finished = row.size - row.fall
         if row.fall:
-            strip[finished:] *= 1 - ramp(row.fall)[:, None, None]
+            strip[finished:] *= weights[finished:]
             carried = strip[finished:].copy()
         yield row.start, strip[:finished]
