@@ -100,6 +100,56 @@ def test_class_loss_is_cross_entropy_with_shares() -> None:
     torch.testing.assert_close(weighted, (first + second) / (1 + 0.25 + 3 * 0.75))
 
 
+LAND, ROAD, CASING = range(3)
+
+
+def street(at: int, cased: bool = True) -> Tensor:
+    """Return shares of land, a vertical street and its casing, float [1,3,20,20]."""
+    labels = torch.full((20, 20), LAND)
+    if cased:
+        labels[:, [at - 1, at + 3]] = CASING
+    labels[:, at : at + 3] = ROAD
+    return F.one_hot(labels, 3).movedim(-1, 0)[None].float()
+
+
+def test_a_road_that_is_drawn_gets_its_casing_where_it_lies() -> None:
+    shares, drawn = street(9), street(5)[:, ROAD]
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    cased = objectives.with_casings(shares, drawn, shares[:, ROAD], weights, CASING)
+    torch.testing.assert_close(cased.sum(1), torch.ones(1, 20, 20))
+    row = cased[0, :, 10]
+    weighed = row * weights[:, None]
+    for beside in (3, 4):
+        assert weighed[CASING, beside] == weighed[LAND, beside] == 0.75, (
+            "as likely as what is there"
+        )
+    assert torch.equal(row[:, 9:12], shares[0, :, 10, 9:12]), "a road that is missed is a road"
+    assert torch.equal(row[:, 13:], shares[0, :, 10, 13:])
+    assert torch.equal(row[:, :3], shares[0, :, 10, :3])
+
+
+def test_no_casing_where_the_map_has_none() -> None:
+    shares, drawn = street(9, cased=False), street(5)[:, ROAD]
+    cased = objectives.with_casings(shares, drawn, shares[:, ROAD], torch.ones(3), CASING)
+    assert torch.equal(cased, shares)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_casings_are_drawn_although_their_place_is_uncertain(asked: bool) -> None:
+    logits = torch.zeros(1, 3, 20, 20, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], 0.05)
+    for step in range(200):
+        shares = wanted = street(7 + step % 4)
+        if asked:
+            drawn = (4 * logits).softmax(1)[:, ROAD].detach()
+            wanted = objectives.with_casings(shares, drawn, shares[:, ROAD], torch.ones(3), CASING)
+        optimiser.zero_grad()
+        objectives.class_loss(logits, wanted, torch.ones(3)).backward()
+        optimiser.step()
+    likeliest = logits.softmax(1)[0, CASING].mean(0).max()
+    assert likeliest > 0.4 if asked else likeliest < 0.3, likeliest
+
+
 def test_dice_loss_by_hand() -> None:
     mask = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
     found = torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])

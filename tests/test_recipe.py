@@ -169,6 +169,7 @@ def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
         ("discriminator.strided_layers=6", "discriminator.strided_layers: .*, not 6"),
         ("generator.norm=group", "generator.norm: .*, not 'group'"),
         ("schedule.name=sine", "schedule.name: .*, not 'sine'"),
+        ("objective.casing=other", "objective.casing needs objective.class_weight"),
         ("training.freeze_encoder=true", "training.freeze_encoder needs training.init"),
     ],
 )

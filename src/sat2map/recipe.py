@@ -150,6 +150,9 @@ class Objective(_Section):
         le=1,
         description="0 weighs all pixels alike, 1 all classes, within 0.7 to 2.5 of the median",
     )
+    casing: str | None = Field(
+        None, description="legend head: class of the outlines that its roads are to have, or none"
+    )
     class_dice_weight: float = Field(
         0.0, ge=0, description="legend head: Dice of each class, their mean"
     )
@@ -290,6 +293,8 @@ class Recipe(_Section):
             )
         if self.objective.needs_classes and self.generator.head != "legend":
             raise ValueError("the losses of classes and roads need generator.head = legend")
+        if self.objective.casing is not None and not self.objective.class_weight:
+            raise ValueError("objective.casing needs objective.class_weight")
         strided = self.discriminator.strided_layers
         if self.objective.adversarial_weight and size < 3 * 2**strided:
             raise ValueError(

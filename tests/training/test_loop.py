@@ -79,6 +79,12 @@ def interrupt(
             train(recipe, data, run, quiet=True)
 
 
+def test_a_casing_that_is_no_class_is_refused(data_set: Path, tmp_path: Path, small: Small) -> None:
+    recipe = small("objective.casing=kerb", "data.resize=none", recipe="streets")
+    with pytest.raises(UsageError, match=r"objective.casing is 'kerb'.*classes are land, building"):
+        train(recipe, data_set, tmp_path / "run", quiet=True)
+
+
 def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small) -> None:
     run = tmp_path / "run"
     assert train(small(), data, run, quiet=True) == run / "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,6 +150,25 @@ def labelled(k: int = 3) -> tuple[UNet, Batch, ClassFacts]:
     source, target = batches(1)[0]
     shares = torch.rand(2, k, 16, 16).softmax(1)
     return g, Batch(source, target, shares), ClassFacts(torch.ones(k), torch.arange(k) == 1)
+
+
+def test_casings_are_asked_for_only_where_a_class_is_named() -> None:
+    g, batch, facts = labelled()
+    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    objective = Objective(adversarial_weight=0.0, l1_weight=0.0, class_weight=1.0)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    plain, cased = (
+        update(fabric, players, objective, batch, replace(facts, casing=casing))[4]
+        for casing in (None, 2)
+    )
+    with torch.no_grad():
+        logits, shares = g.logits(batch.source), batch.shares
+        roads = (shares[:, 1] > 0.4).float()
+        drawn = (4 * logits).softmax(1)[:, 1]
+        wanted = objectives.with_casings(shares, drawn, roads, facts.weights, 2)
+        torch.testing.assert_close(plain, objectives.class_loss(logits, shares, facts.weights))
+        torch.testing.assert_close(cased, objectives.class_loss(logits, wanted, facts.weights))
+    assert plain != cased
 
 
 def test_each_loss_of_classes_is_counted_with_its_weight_and_only_then() -> None:

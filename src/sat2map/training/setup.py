@@ -123,6 +123,13 @@ def card(recipe: Recipe, data: Sequence[Path], sets: Sequence[DecodedPairs]) -> 
             where=data[0],
             remedy="Name the classes in dataset.json, or choose --set generator.head=colour.",
         )
+    casing = recipe.objective.casing
+    if legend is not None and casing not in (None, *legend.names):
+        raise UsageError(
+            f"objective.casing is {casing!r}, which is no class of the targets",
+            where=data[0],
+            remedy=f"Their classes are {', '.join(legend.names)}.",
+        )
     if legend is None and recipe.validation.metric in {"mean_iou", "road_cldice"}:
         raise UsageError(
             f"validation.metric is {recipe.validation.metric}, but the targets have no legend",
@@ -295,7 +302,12 @@ def class_facts(
         return None
     weights = class_weights(labels, legend, recipe.objective.class_balance)
     roads = torch.from_numpy(legend.roads)
-    return ClassFacts(torch.from_numpy(weights).to(device), roads.to(device))
+    casing = recipe.objective.casing
+    return ClassFacts(
+        torch.from_numpy(weights).to(device),
+        roads.to(device),
+        None if casing is None else legend.names.index(casing),
+    )
 
 
 def average(generator: nn.Module, decay: float | None) -> AveragedModel | None:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map import objectives
+from sat2map.networks.values import SHARPNESS
 from sat2map.recipe import Objective
 from sat2map.training.batches import Batch
 
@@ -36,10 +37,12 @@ class ClassFacts:
     Attributes:
         weights: The weight of each class, float [K].
         roads: Which classes are roads, bool [K].
+        casing: The number of the class of roads' outlines that are asked for, or None.
     """
 
     weights: Tensor
     roads: Tensor
+    casing: int | None = None
 
 
 class PictureAndLogits(nn.Module):
@@ -180,17 +183,22 @@ def class_losses(
     """
     zero = logits.new_zeros(())
     cross_entropy = class_dice = dice = cldice = zero
-    if objective.class_weight:
-        cross_entropy = objectives.class_loss(logits, shares, classes.weights)
     of_roads = objective.road_dice_weight or objective.road_cldice_weight
+    roads = classes.roads[:, None, None]  # to index by it would wait for the device
+    if of_roads or classes.casing is not None:
+        mask = ((shares * roads).sum(1) > ROAD_SHARE).to(logits.dtype)
+    if objective.class_weight:
+        wanted = shares
+        if classes.casing is not None:
+            drawn = ((SHARPNESS * logits.detach()).softmax(1) * roads).sum(1)
+            wanted = objectives.with_casings(shares, drawn, mask, classes.weights, classes.casing)
+        cross_entropy = objectives.class_loss(logits, wanted, classes.weights)
     if objective.class_dice_weight or of_roads:
         probabilities = logits.softmax(1)
     if objective.class_dice_weight:
         class_dice = objectives.class_dice_loss(probabilities, shares)
     if of_roads:
-        roads = classes.roads[:, None, None]  # to index by it would wait for the device
         probability = (probabilities * roads).sum(1)
-        mask = ((shares * roads).sum(1) > ROAD_SHARE).to(probability.dtype)
         if objective.road_dice_weight:
             dice = objectives.dice_loss(probability, mask)
         if objective.road_cldice_weight:
