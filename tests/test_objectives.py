@@ -3,14 +3,12 @@ from __future__ import annotations
 from math import exp, log
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sat2map import objectives
-from sat2map.evaluation.edges import edges
 from sat2map.objectives import discriminator_loss, generator_adversarial_loss, l1_loss
 
 REAL = torch.tensor([2.0, -1.0, 0.5])
@@ -155,41 +153,6 @@ def test_dice_loss_by_hand() -> None:
     found = torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
     torch.testing.assert_close(objectives.dice_loss(found, mask), torch.tensor(1 - 3 / 5))
     assert objectives.dice_loss(mask, mask) == 0
-
-
-def test_soft_edges_are_edges_where_the_figures_find_them() -> None:
-    colours = np.random.default_rng(0).integers(0, 30, (40, 50, 3), np.uint8)
-    soft = objectives.soft_edges(torch.from_numpy(colours)[None].movedim(-1, 1) / 127.5 - 1)
-    np.testing.assert_array_equal(soft[0, 0].numpy() > 0.5, edges(colours))
-    assert edges(colours).any() and not edges(colours).all()
-
-
-def outlined(at: int, level: float = -1.0) -> Tensor:
-    """Return a bright ground with a line, float [1,3,32,32]."""
-    picture = torch.ones(1, 3, 32, 32)
-    picture[..., at] = level
-    return picture
-
-
-def test_edge_density_loss_wants_a_line_but_not_to_the_pixel() -> None:
-    line, moved, bare = outlined(3), outlined(5), torch.ones(1, 3, 32, 32)
-    haze = torch.stack([outlined(at, 0.96) for at in range(1, 9)]).min(0).values
-    loss = objectives.edge_density_loss
-    assert loss(line, line) == 0
-    assert loss(moved, line) < 1e-6
-    assert loss(bare, line) > 0.02 < loss(haze, line)
-    assert loss(outlined(28), line) > 0.04, "it is missed in one window and too much in another"
-
-
-def test_edge_density_loss_leads_from_haze_to_a_line() -> None:
-    drawn = outlined(3, 0.9).requires_grad_()
-    objectives.edge_density_loss(drawn, outlined(3)).backward()
-    assert drawn.grad is not None and bool(drawn.grad.isfinite().all())
-    assert bool((drawn.grad[0, :, :, 3] > 0).all()), "darker is better"
-
-
-def test_edge_density_loss_of_a_picture_smaller_than_a_window() -> None:
-    assert objectives.edge_density_loss(torch.ones(1, 1, 5, 7), torch.zeros(1, 1, 5, 7)) == 0
 
 
 def test_class_dice_loss_counts_a_rare_class_like_a_frequent_one() -> None:

@@ -13,10 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Adversarial = Literal["vanilla", "least_squares", "hinge"]
-EDGE_THRESHOLD = 16.0
-"""Sobel magnitude of an edge, of colours from 0 to 255, as in the figures."""
-EDGE_SOFTNESS = 4.0
-"""How gradually it becomes one."""
 CASING_WIDTH = 2
 """How many pixels a casing covers on each side of a road."""
 CASING_USUAL = 0.25
@@ -61,39 +57,6 @@ def generator_adversarial_loss(generated: Tensor, kind: Adversarial) -> Tensor:
 def l1_loss(generated: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference, a scalar."""
     return F.l1_loss(generated, target)
-
-
-def soft_edges(picture: Tensor) -> Tensor:
-    """Return how far each pixel is an edge, float [N,1,H,W], 0 to 1; half at the threshold.
-
-    The differentiable counterpart of `evaluation.edges.edges`.
-
-    Args:
-        picture: float [N,C,H,W] in [-1,1].
-    """
-    grey = F.pad(picture.mean(1, keepdim=True) * 127.5, (1, 1, 1, 1), mode="replicate")
-    smooth = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
-    across = smooth[..., 2:] - smooth[..., :-2]
-    smooth = grey[..., :-2] + 2 * grey[..., 1:-1] + grey[..., 2:]
-    down = smooth[:, :, 2:] - smooth[:, :, :-2]
-    magnitude = (across.square() + down.square() + 1e-2).sqrt()  # the root has no slope at 0
-    return ((magnitude - EDGE_THRESHOLD) / EDGE_SOFTNESS).sigmoid()
-
-
-def edge_density_loss(generated: Tensor, target: Tensor, window: int = 16) -> Tensor:
-    """Return how much the share of edges differs from place to place, a scalar.
-
-    A pixelwise loss makes what cannot be told to the pixel, such as the outline of a road, a
-    haze of all the places where it may be. Here only its amount in a window counts.
-
-    Args:
-        generated: float [N,C,H,W] in [-1,1].
-        target: float [N,C,H,W] in [-1,1].
-        window: Side of the windows, in pixels; they overlap by half.
-    """
-    window = min(window, *target.shape[2:])
-    difference = soft_edges(generated) - soft_edges(target)
-    return F.avg_pool2d(difference, window, max(1, window // 2)).abs().mean()
 
 
 def class_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:

@@ -138,9 +138,6 @@ class Objective(_Section):
     )
     adversarial_weight: float = Field(1.0, ge=0, description="0 trains without discriminator")
     l1_weight: float = Field(100.0, ge=0, description="lambda of the paper")
-    edge_density_weight: float = Field(
-        0.0, ge=0, description="share of edges in windows of 16 pixels, wherever in them"
-    )
     class_weight: float = Field(
         0.0, ge=0, description="legend head: cross-entropy with the share of each class"
     )
@@ -175,8 +172,7 @@ class Objective(_Section):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:
-        of_pictures = self.adversarial_weight, self.l1_weight, self.edge_density_weight
-        if not any(of_pictures) and not self.needs_classes:
+        if self.adversarial_weight == 0 and self.l1_weight == 0 and not self.needs_classes:
             raise ValueError("all weights are 0, so there is nothing to learn")
         return self
 

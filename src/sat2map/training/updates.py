@@ -20,7 +20,6 @@ LOSSES = (
     "discriminator",
     "generator_adversarial",
     "l1",
-    "edge_density",
     "classes",
     "class_dice",
     "road_dice",
@@ -94,7 +93,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [8], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [7], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -122,9 +121,6 @@ def update(
         adversarial = objectives.generator_adversarial_loss(judged, objective.adversarial)
 
     l1 = objectives.l1_loss(generated, target)
-    edge_density = source.new_zeros(())
-    if objective.edge_density_weight:
-        edge_density = objectives.edge_density_loss(generated, target)
     of_classes = source.new_zeros(4)
     if classes is not None and batch.shares is not None:
         of_classes = class_losses(logits, batch.shares, classes, objective)
@@ -132,7 +128,6 @@ def update(
     fabric.backward(
         objective.adversarial_weight * adversarial
         + objective.l1_weight * l1
-        + objective.edge_density_weight * edge_density
         + objective.class_weight * of_classes[0]
         + objective.class_dice_weight * of_classes[1]
         + objective.road_dice_weight * of_classes[2]
@@ -147,7 +142,7 @@ def update(
             error_if_nonfinite=False,
         )
     players.generator_optimiser.step()
-    losses = torch.stack([discriminator_loss, adversarial, l1, edge_density, *of_classes])
+    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes])
     return losses.detach().float()
 
 
