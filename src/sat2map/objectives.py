@@ -114,19 +114,6 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
     return 1 - (2 * both + 1) / (probability.sum() + mask.sum() + 1)
 
 
-def class_dice_loss(probabilities: Tensor, shares: Tensor) -> Tensor:
-    """Return 1 minus the Dice coefficient of a whole batch, the mean over classes, a scalar.
-
-    A rare class counts as much as a frequent one, as in the mean IoU.
-
-    Args:
-        probabilities: Of the classes, float [N,K,H,W].
-        shares: The share of each class in each pixel, float [N,K,H,W].
-    """
-    pairs = zip(probabilities.unbind(1), shares.unbind(1), strict=True)
-    return torch.stack([dice_loss(probability, share) for probability, share in pairs]).mean()
-
-
 def soft_skeleton(mask: Tensor, thinnings: int) -> Tensor:
     """Return the centre lines of soft masks, float [N,H,W] (Shit et al. 2021, algorithm 1).
 

@@ -150,9 +150,6 @@ class Objective(_Section):
     casing: str | None = Field(
         None, description="legend head: class of the outlines that its roads are to have, or none"
     )
-    class_dice_weight: float = Field(
-        0.0, ge=0, description="legend head: Dice of each class, their mean"
-    )
     road_dice_weight: float = Field(0.0, ge=0, description="legend head: Dice of the roads")
     road_cldice_weight: float = Field(
         0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
@@ -161,14 +158,7 @@ class Objective(_Section):
     @property
     def needs_classes(self) -> bool:
         """Whether a loss compares classes, which takes a legend head."""
-        return any(
-            (
-                self.class_weight,
-                self.class_dice_weight,
-                self.road_dice_weight,
-                self.road_cldice_weight,
-            )
-        )
+        return (self.class_weight, self.road_dice_weight, self.road_cldice_weight) != (0, 0, 0)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:

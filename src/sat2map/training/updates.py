@@ -16,15 +16,7 @@ from sat2map.networks.values import SHARPNESS
 from sat2map.recipe import Objective
 from sat2map.training.batches import Batch
 
-LOSSES = (
-    "discriminator",
-    "generator_adversarial",
-    "l1",
-    "classes",
-    "class_dice",
-    "road_dice",
-    "road_cldice",
-)
+LOSSES = ("discriminator", "generator_adversarial", "l1", "classes", "road_dice", "road_cldice")
 ROAD_SHARE = 0.4
 """From which share on a pixel is road for the losses of roads, as for their figures."""
 
@@ -93,7 +85,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [7], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [6], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -121,7 +113,7 @@ def update(
         adversarial = objectives.generator_adversarial_loss(judged, objective.adversarial)
 
     l1 = objectives.l1_loss(generated, target)
-    of_classes = source.new_zeros(4)
+    of_classes = source.new_zeros(3)
     if classes is not None and batch.shares is not None:
         of_classes = class_losses(logits, batch.shares, classes, objective)
     players.generator_optimiser.zero_grad()
@@ -129,9 +121,8 @@ def update(
         objective.adversarial_weight * adversarial
         + objective.l1_weight * l1
         + objective.class_weight * of_classes[0]
-        + objective.class_dice_weight * of_classes[1]
-        + objective.road_dice_weight * of_classes[2]
-        + objective.road_cldice_weight * of_classes[3]
+        + objective.road_dice_weight * of_classes[1]
+        + objective.road_cldice_weight * of_classes[2]
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -168,7 +159,7 @@ def follow(average: AveragedModel, generator: nn.Module, decay: float) -> None:
 def class_losses(
     logits: Tensor, shares: Tensor, classes: ClassFacts, objective: Objective
 ) -> Tensor:
-    """Return the losses of classes, twice, of roads and of their centre lines, float [4].
+    """Return the losses of classes, roads and their centre lines, float [3].
 
     Args:
         logits: Of the classes, float [N,K,H,W].
@@ -177,10 +168,10 @@ def class_losses(
         objective: A loss without weight is 0 and not computed.
     """
     zero = logits.new_zeros(())
-    cross_entropy = class_dice = dice = cldice = zero
+    cross_entropy = dice = cldice = zero
     of_roads = objective.road_dice_weight or objective.road_cldice_weight
-    roads = classes.roads[:, None, None]  # to index by it would wait for the device
     if of_roads or classes.casing is not None:
+        roads = classes.roads[:, None, None]  # to index by it would wait for the device
         mask = ((shares * roads).sum(1) > ROAD_SHARE).to(logits.dtype)
     if objective.class_weight:
         wanted = shares
@@ -188,14 +179,10 @@ def class_losses(
             drawn = ((SHARPNESS * logits.detach()).softmax(1) * roads).sum(1)
             wanted = objectives.with_casings(shares, drawn, mask, classes.weights, classes.casing)
         cross_entropy = objectives.class_loss(logits, wanted, classes.weights)
-    if objective.class_dice_weight or of_roads:
-        probabilities = logits.softmax(1)
-    if objective.class_dice_weight:
-        class_dice = objectives.class_dice_loss(probabilities, shares)
     if of_roads:
-        probability = (probabilities * roads).sum(1)
+        probability = (logits.softmax(1) * roads).sum(1)
         if objective.road_dice_weight:
             dice = objectives.dice_loss(probability, mask)
         if objective.road_cldice_weight:
             cldice = objectives.cldice_loss(probability, mask)
-    return torch.stack([cross_entropy, class_dice, dice, cldice])
+    return torch.stack([cross_entropy, dice, cldice])
