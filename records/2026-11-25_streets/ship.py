@@ -44,7 +44,8 @@ judge for yourself, or train on data of your own. The pairs show one city, New Y
 
 - It knows one city: other building styles, deserts, snow and farmland are guesses.
 - Narrow roads under trees are broken; car parks and rail yards may come out as roads.
-- Main roads are hardly told from roads or highways in photos, nor other ground from land.
+- Main roads are hardly told from roads or highways in photos.
+- "Other" is for the most part the thin outline of roads, as in the maps that it learned from.
 - Dark water, shadows and dark roofs are mixed up; small and dark ponds are missed.
 - Buildings are light ground in the style of `maps`, blocks rather than single houses.
 - Off its scale it fails: roads finer than 0.7 m per pixel look like car parks.
