@@ -26,13 +26,16 @@ from sat2map.legend import STREETS
 def main(data: str, pictures: str = "40") -> None:
     """Print both tables."""
     found = find_pairs(Path(data), "val")
-    maps = [read_compared(found[i], "forward", None)[1] for i in spread(len(found), int(pictures))]
+    true_maps = [
+        read_compared(found[i], "forward", None)[1] for i in spread(len(found), int(pictures))
+    ]
+    labelled = [STREETS.label(picture) for picture in true_maps]
     print("beside roads:", *STREETS.names)
     for size in (256, None):
         rows = []
-        for picture in maps:
-            side = size or len(picture)
-            shares = area_shares(STREETS.label(picture), len(STREETS), side, side)
+        for labels in labelled:
+            side = size or len(labels)
+            shares = area_shares(labels, len(STREETS), side, side)
             road = shares[..., STREETS.roads].sum(2) > ROAD_SHARE
             beside = maximum_filter(road, 5) & ~road
             if beside.any():
@@ -42,9 +45,11 @@ def main(data: str, pictures: str = "40") -> None:
         "painted of its labels": lambda labels: labels,
         "median": lambda x: median_filter(x, 3),
     }
+    true_edges = [edges(picture) for picture in true_maps]
     for name, change in drawn.items():
         densities = [
-            edge_density(edges(STREETS.paint(change(STREETS.label(m)))), edges(m)) for m in maps
+            edge_density(edges(STREETS.paint(change(labels))), true)
+            for labels, true in zip(labelled, true_edges, strict=True)
         ]
         print(f"edge density, {name}: {np.nanmean(densities):.3f}")
 

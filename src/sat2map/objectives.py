@@ -90,17 +90,20 @@ def with_casings(
         weights: Of each class in the loss, float [K].
         casing: The number of the casing's class.
     """
-    side = 2 * CASING_WIDTH + 1
-    beside_true = F.max_pool2d(true, side, 1, CASING_WIDTH) - true
+    beside_true = _beside(true)
     cased = (beside_true * shares[:, casing]).sum((1, 2)) / beside_true.sum((1, 2)).clamp(min=1)
     usual = (cased / CASING_USUAL).clamp(max=1)[:, None, None]
     # Twice, so that the soft edge of a road is beside it and not between the two.
-    beside = (2 * (F.max_pool2d(drawn, side, 1, CASING_WIDTH) - drawn)).clamp(max=1)
+    beside = (2 * _beside(drawn)).clamp(max=1)
     weight = (shares * weights[:, None, None]).sum(1)
     part = (usual * beside * (1 - true) * weight / (weight + weights[casing]))[:, None]
     cased_only = torch.zeros_like(shares)
     cased_only[:, casing] = 1
     return shares.lerp(cased_only, part)
+
+
+def _beside(roads: Tensor) -> Tensor:
+    return F.max_pool2d(roads, 2 * CASING_WIDTH + 1, 1, CASING_WIDTH) - roads
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:

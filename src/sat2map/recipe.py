@@ -158,7 +158,7 @@ class Objective(_Section):
     @property
     def needs_classes(self) -> bool:
         """Whether a loss compares classes, which takes a legend head."""
-        return (self.class_weight, self.road_dice_weight, self.road_cldice_weight) != (0, 0, 0)
+        return any((self.class_weight, self.road_dice_weight, self.road_cldice_weight))
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:

@@ -12,13 +12,12 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map import objectives
+from sat2map.evaluation.classes import ROAD_SHARE
 from sat2map.networks.values import SHARPNESS
 from sat2map.recipe import Objective
 from sat2map.training.batches import Batch
 
 LOSSES = ("discriminator", "generator_adversarial", "l1", "classes", "road_dice", "road_cldice")
-ROAD_SHARE = 0.4
-"""From which share on a pixel is road for the losses of roads, as for their figures."""
 
 
 @dataclass(frozen=True)
