@@ -50,29 +50,50 @@ def test_each_kind_gives_its_layer() -> None:
     assert [norm_has_shift(k) for k in ("batch", "instance", "none")] == [True, False, False]
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 @pytest.mark.parametrize("norm", [*TRACKING, "instance", "none"])
 @pytest.mark.parametrize("training", [True, False])
 def test_as_published_leaves_the_network_as_it_was(norm: Any, training: bool) -> None:
     network = unet(norm=norm).train(training)
     network.encoder[1].train(not training)  # a mixture of modes is kept too
-    modes = [m.training for m in network.modules()]
+    modes = [(type(m), m.training) for m in network.modules()]
     tracking = [getattr(m, "track_running_stats", None) for m in network.modules()]
     before = state(network)
-    with pytest.raises(RuntimeError, match="on purpose"), as_published(network):
-        network(pictures(2))
-        raise RuntimeError("on purpose")
+    published = as_published(network, generator())
+    published(pictures(2))
     assert same(state(network), before)
-    assert [m.training for m in network.modules()] == modes
+    assert [(type(m), m.training) for m in network.modules()] == modes
     assert [getattr(m, "track_running_stats", None) for m in network.modules()] == tracking
+    ours = {id(parameter) for parameter in network.parameters()}
+    assert ours == {id(parameter) for parameter in published.parameters()}  # none is a copy
 
 
 @pytest.mark.parametrize("norm", [*TRACKING, "instance", "none"])
 def test_as_published_dropout_is_random_only_if_on(norm: Any) -> None:
     network, source = unet(norm=norm).eval(), pictures(1)
-    with torch.no_grad(), as_published(network):
-        assert not torch.equal(network(source), network(source))
-    with torch.no_grad(), as_published(network, dropout=False):
-        assert torch.equal(network(source), network(source))
+    random = torch.random.get_rng_state()
+    with torch.no_grad():
+        published = as_published(network, generator())
+        first = published(source)
+        assert not torch.equal(published(source), first)  # it draws on
+        assert torch.equal(as_published(network, generator())(source), first)
+        assert not torch.equal(as_published(network, generator(1))(source), first)
+        off = as_published(network)
+        assert torch.equal(off(source), off(source))
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_dropout_as_published_is_torchs_own_with_the_same_seed(p: float) -> None:
+    """On a CPU; a GPU draws in another order."""
+    layers, source = nn.Sequential(nn.Dropout(p)), pictures(2)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        expected = layers.train()(source)
+    assert torch.equal(as_published(layers.eval(), generator(5))(source), expected)
 
 
 @pytest.mark.parametrize("norm", TRACKING)
@@ -81,8 +102,8 @@ def test_as_published_normalises_by_the_picture_itself(norm: Any) -> None:
     for buffer in (layer.running_mean, layer.running_var):
         buffer.fill_(7.0)  # type: ignore[operator, union-attr]
     x = torch.rand(1, 2, 8, 8) * 5 + 3
-    with torch.no_grad(), as_published(layer):
-        y = layer(x)
+    with torch.no_grad():
+        y = as_published(layer)(x)
     expected = (x - x.mean((2, 3), keepdim=True)) / (
         x.var((2, 3), keepdim=True, correction=0) + 1e-5
     ).sqrt()
@@ -171,9 +192,9 @@ def test_deterministic_prediction_is_near_the_published_one_after_reestimation(n
     sources = (sources + torch.linspace(-0.1, 0.1, 8)[:, None, None, None]).clamp(-1, 1)
 
     def difference(predict: Callable[[Tensor], Tensor]) -> float:
-        with torch.no_grad(), as_published(network, dropout=False):
-            published = torch.cat([network(source[None]) for source in sources])
         with torch.no_grad():
+            own = as_published(network)
+            published = torch.cat([own(source[None]) for source in sources])
             return float((predict(sources) - published).abs().mean() / published.std())
 
     poor = difference(network)

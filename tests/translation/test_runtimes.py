@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sat2map.model import GeneratorSpec, ModelCard, build_generator, load_model,
 from sat2map.networks.values import SHARPNESS, round_picture
 from sat2map.translation.runtimes import convert, open
 from sat2map.translation.runtimes.interface import RuntimeName
-from sat2map.translation.translator import load
+from sat2map.translation.translator import Translator, load
 
 RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino", "onnx")
 
@@ -219,26 +220,43 @@ def test_without_onnx_runtime_the_extra_is_named(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_threads_are_what_was_asked_for(
-    runtime: RuntimeName, model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_are_what_was_asked_for(runtime: RuntimeName, model_folder: Path) -> None:
     import torch
 
     before = torch.get_num_threads()
-    try:
-        translator = load(model_folder, "cpu", runtime=runtime, threads=2)
-        translator.translate(photo(16, 16))
-        inside: Any = translator._runtime
-        if runtime == "torch":
-            assert torch.get_num_threads() == 2
-        elif runtime == "openvino":
-            compiled = inside._requests["picture"].get_compiled_model()
-            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 2
-            assert compiled.get_property("INFERENCE_NUM_THREADS") == min(2, cores)
-        else:
-            assert inside._session.get_session_options().intra_op_num_threads == 2
-    finally:
-        torch.set_num_threads(before)
+    wanted = before + 1
+    translator = load(model_folder, "cpu", runtime=runtime, threads=wanted)
+    inside: Any = translator._runtime
+    seen: list[int] = []
+    if runtime == "torch":
+        inside._network.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    translator.translate(photo(16, 16))
+    if runtime == "torch":
+        assert seen == [wanted]
+        assert torch.get_num_threads() == before  # the number is the caller's again
+    elif runtime == "openvino":
+        compiled = inside._requests["picture"].get_compiled_model()
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else wanted
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, cores)
+    else:
+        assert inside._session.get_session_options().intra_op_num_threads == wanted
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_eight_threads_get_what_one_gets(runtime: RuntimeName, model_folder: Path) -> None:
+    """Deterministically and as published, mixed, each with a picture and a seed of its own."""
+    calls = [(photo(24, 40, seed=i % 3), i % 3 > 0, i // 3) for i in range(48)]
+
+    def answer(translator: Translator, call: tuple[NDArray[np.uint8], bool, int]) -> Any:
+        source, published, seed = call
+        return translator.translate(source, published=published, seed=seed)
+
+    alone = load(model_folder, "cpu", runtime=runtime, threads=1)
+    expected = [answer(alone, call) for call in calls]
+    shared = load(model_folder, "cpu", runtime=runtime, threads=1)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda call: answer(shared, call), calls))
+    assert [np.array_equal(*pair) for pair in zip(got, expected, strict=True)] == [True] * 48
 
 
 def test_a_model_folder_with_openvino_files_costs_no_torch(

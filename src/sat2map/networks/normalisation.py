@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Literal
+import copy
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,34 +41,52 @@ def norm_has_shift(kind: Norm) -> bool:
     return kind == "batch"
 
 
-@contextmanager
-def as_published(network: nn.Module, *, dropout: bool = True) -> Iterator[None]:
-    """Within, `network` normalises by the picture's own statistics and keeps none of them.
+def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
+    """Return a network that normalises by the picture's own statistics and keeps none of them.
+
+    It has the parameters and buffers of `network` themselves, not copies of them, and modes of
+    its own; `network` stays as it is. So threads may predict with one network at once, each with
+    what it got from here and a generator of its own: nothing is drawn from torch's global state.
 
     Args:
-        network: Any network; its modes are restored afterwards.
-        dropout: Whether dropout is on, as in the paper's prediction.
+        network: Any network whose dropout, if it has any, is `nn.Dropout`.
+        dropout: What dropout draws from, on the network's device; None switches dropout off.
     """
-    modes = {module: module.training for module in network.modules()}
-    stored = {norm: (norm.running_mean, norm.running_var) for norm in _norms(network)}
-    tracking = {norm: norm.track_running_stats for norm in stored}
-    network.train()
-    for norm in stored:
+    shared: dict[int, Any] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+    published = copy.deepcopy(network, shared).train()
+    for norm in _norms(published):
         # Statistics of the batch; without buffers none can be updated (in training mode
         # InstanceNorm2d would update them even where it does not track).
         norm.track_running_stats = False
         norm.running_mean = norm.running_var = None
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train(dropout)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for norm, (mean, variance) in stored.items():
-            norm.running_mean, norm.running_var = mean, variance
-            norm.track_running_stats = tracking[norm]
+    for module in list(published.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                drawn = nn.Identity() if dropout is None else _DrawnDropout(child.p, dropout)
+                setattr(module, name, drawn)
+    return published
+
+
+class _DrawnDropout(nn.Module):
+    """Dropout from a generator of its own; on a CPU it is what `nn.Dropout` does with the same.
+
+    Args:
+        p: Probability that a value becomes 0.
+        generator: Draws; on the device of what comes in.
+    """
+
+    def __init__(self, p: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.p = p
+        self._generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0:
+            return x
+        if self.p == 1:
+            return torch.zeros_like(x)
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self._generator)
+        return x * kept.div_(1 - self.p)
 
 
 @torch.no_grad()
@@ -87,7 +105,9 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool 
         together: Whether batch norm takes each batch as a whole, as in training with such
             batches, instead of each picture by itself.
     """
-    norms = [m for m in _norms(network) if m.running_mean is not None]
+    published = as_published(network)
+    pairs = zip(_norms(published), _norms(network), strict=True)
+    norms = {theirs: ours for theirs, ours in pairs if ours.running_mean is not None}
     totals: dict[nn.Module, list[Tensor]] = {}
     pictures = 0
 
@@ -101,21 +121,17 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool 
         old = totals.get(norm)
         totals[norm] = new if old is None else [a + b for a, b in zip(old, new, strict=True)]
 
-    hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
-    try:
-        with as_published(network, dropout=False):
-            for batch in sources if norms else ():
-                for source in torch.split(batch, len(batch) if together else 1):
-                    network(source)
-                    pictures += len(source)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm, (mean, variance) in totals.items():
-        assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.copy_(mean / pictures)
-        norm.running_var.copy_(variance / pictures)
+    for norm in norms:
+        norm.register_forward_pre_hook(collect)
+    for batch in sources if norms else ():
+        for source in torch.split(batch, len(batch) if together else 1):
+            published(source)
+            pictures += len(source)
+    for norm, ours in norms.items() if pictures else ():
+        assert ours.running_mean is not None and ours.running_var is not None
+        mean, variance = totals[norm]
+        ours.running_mean.copy_(mean / pictures)
+        ours.running_var.copy_(variance / pictures)
     return pictures
 
 

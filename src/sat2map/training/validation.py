@@ -89,7 +89,8 @@ def grid(
     so leaves the run as it is.
     """
     rows: list[tuple[Pixels, ...]] = []
-    with torch.inference_mode(), as_published(generator, dropout=False):
+    published = as_published(generator)
+    with torch.inference_mode():
         for pair in spread(pairs, GRID_ROWS):
             try:
                 source, target = (
@@ -98,7 +99,7 @@ def grid(
                 )
             except Sat2mapError:
                 continue  # validation names it
-            generated = to_pixels(generator(from_picture(source, device)))[0].cpu().numpy()
+            generated = to_pixels(published(from_picture(source, device)))[0].cpu().numpy()
             rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,8 @@ MAX_PUBLISHED_PIXELS = 16_000_000
 class Translator:
     """Translates pictures with one model.
 
+    Threads may call it at once, in either mode: each gets what it would get alone.
+
     Args:
         model: A network in hand, which torch runs, or what `open_model` returns.
         device: Where a network in hand runs; None picks CUDA, then MPS, then the CPU.
@@ -51,6 +54,7 @@ class Translator:
         self.name = model.name
         self._model = model
         self._torch: TorchRuntime | None = None
+        self._torch_lock = threading.Lock()  # another runtime's model is loaded once for it
         self._runtime: Runtime
         if isinstance(model, OpenModel):
             self._runtime = model.runtime
@@ -312,9 +316,10 @@ class Translator:
         rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
         columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)
         pixels = source[rows[:, None], columns[None, :]]
-        if self._torch is None:
-            assert isinstance(self._model, OpenModel)
-            self._torch = self._model.with_torch()
+        with self._torch_lock:
+            if self._torch is None:
+                assert isinstance(self._model, OpenModel)
+                self._torch = self._model.with_torch()
         answer = self._torch.run_published(pixels[None], seed, self._output)
         return answer[0, :height, :width]
 

@@ -18,11 +18,14 @@ from sat2map.translation.runtimes.interface import Output, RuntimeName
 class TorchRuntime:
     """A `Runtime` of torch.
 
+    Threads may call it at once, in either mode.
+
     Args:
         network: A generator.
         device: Where it runs; None picks CUDA, then MPS, then the CPU.
-        threads: How many threads torch uses for it on the CPU. The number is the process's, so
-            it holds for whatever else is done with torch.
+        threads: How many threads torch uses for it on the CPU. Torch keeps the number for the
+            calling thread and for threads that meet torch first while the network runs; after
+            each call it is again what it was when this was made.
     """
 
     name: RuntimeName = "torch"
@@ -37,21 +40,36 @@ class TorchRuntime:
         self._device = default_device() if device is None else torch.device(device)
         self._network = network.to(self._device).eval()
         self._threads = threads
+        self._others_threads = torch.get_num_threads()
         self.device = str(self._device)
         self.multiple = int(getattr(network, "multiple", 1))
         self.outputs = outputs_of(network)
 
-    @torch.inference_mode()
     def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
         """Translate a batch; see `Runtime`."""
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        return self._run(self._network, source, output)
+
+    def _run(
+        self, network: nn.Module, source: NDArray[np.uint8], output: Output
+    ) -> NDArray[np.float32]:
+        if self._threads is None:
+            return self._answer(network, source, output)
+        torch.set_num_threads(self._threads)
+        try:
+            return self._answer(network, source, output)
+        finally:
+            torch.set_num_threads(self._others_threads)
+
+    @torch.inference_mode()
+    def _answer(
+        self, network: nn.Module, source: NDArray[np.uint8], output: Output
+    ) -> NDArray[np.float32]:
         # A copy, since torch takes neither read-only arrays nor negative strides.
         values = to_network(torch.from_numpy(np.array(source)).to(self._device))
         if output == "picture":
-            answer: Tensor = self._network(values)
+            answer: Tensor = network(values)
         else:
-            answer = self._network.logits(values).softmax(1)  # type: ignore[operator]
+            answer = network.logits(values).softmax(1)  # type: ignore[operator]
         pixels: NDArray[np.float32] = answer.permute(0, 2, 3, 1).float().cpu().numpy()
         return pixels
 
@@ -62,16 +80,14 @@ class TorchRuntime:
 
         Args:
             source: uint8 [N,H,W,bands].
-            seed: Seed of the dropout.
+            seed: Seed of the dropout; on one device it always gives the same.
             output: As for `run`.
 
         Returns:
             float32 [N,H,W,channels]: colours, about -1 to 1, or probabilities, 0 to 1.
         """
-        devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices), as_published(self._network):
-            _seed(self._device, seed)
-            return self.run(source, output)
+        dropout = torch.Generator(self._device).manual_seed(seed)
+        return self._run(as_published(self._network, dropout), source, output)
 
     def digest(self) -> str:
         """Return a short text that other weights or another device change."""
@@ -82,16 +98,6 @@ class TorchRuntime:
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(flat.numpy().data)
         return digest.hexdigest()
-
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed the random numbers of one device and leave the others' alone."""
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 def default_device() -> torch.device:
