@@ -16,7 +16,7 @@ from rasterio.warp import transform
 from rio_cogeo import cog_validate
 
 from sat2map.cartography.imagery import fetch_imagery, tiles_of
-from sat2map.data.ask import Client
+from sat2map.data.ask import Client, RetryPolicy
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.raster import strips
 from sat2map.raster.grid import ground_resolution
@@ -51,7 +51,7 @@ def png(path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
 
 
 def fetch(server: Any, target: Path, template: str = "/t/{z}/{x}/{y}.png", **more: Any) -> Any:
-    client = Client(pauses=(0, 0))
+    client = Client(retries=RetryPolicy.of(3, 0))
     return fetch_imagery(server.url + template, BOX, ZOOM, target, client=client, **more)
 
 
@@ -144,7 +144,9 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
         return png(path, body)
 
     server = serve(reply)
-    with pytest.raises(DataError, match=r"/t/16/\d+/\d+\.png: no answer after 3 tries.*is kept"):
+    with pytest.raises(
+        DataError, match=r"/t/16/\d+/\d+\.png: no whole answer after 3 tries.*is kept"
+    ):
         fetch(server, tmp_path / "ortho.tif")
     assert list(tmp_path.iterdir()) == []
     fetch(server, tmp_path / "ortho.tif")
@@ -155,8 +157,11 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
     assert len(answered) == 3 + 2 * count
 
 
-def test_a_limit_of_the_service_is_kept(serve: Serve, tmp_path: Path) -> None:
+def test_a_limit_of_the_service_is_kept(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
+    monkeypatch.setattr("sat2map.data.ask.time.sleep", slept.append)
     begun: list[str] = []
 
     def reply(path: str, body: bytes) -> Any:
@@ -164,7 +169,7 @@ def test_a_limit_of_the_service_is_kept(serve: Serve, tmp_path: Path) -> None:
         return (429, {"Retry-After": "5"}, b"") if len(begun) == 1 else png(path, body)
 
     server = serve(reply)
-    client = Client(sleep=slept.append)
+    client = Client()
     fetch_imagery(server.url + "/{z}/{x}/{y}.png", BOX, ZOOM, tmp_path / "o.tif", client=client)
     assert slept == [5]
 

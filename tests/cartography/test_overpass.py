@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 
 from sat2map.cartography.overpass import CREDITS, fetch_osm, query_of
-from sat2map.data.ask import Client
+from sat2map.data.ask import Client, RetryPolicy
 from sat2map.errors import DataError, OutputError, UsageError
 
 Serve = Callable[..., Any]
@@ -78,7 +78,7 @@ def box_of(sent: bytes) -> tuple[float, ...]:
 
 
 def fetch(server: Any, target: Path, bbox: Any = BOX, **more: Any) -> dict[str, int]:
-    client = Client(pauses=(0, 0))
+    client = Client(retries=RetryPolicy.of(3, 0))
     return fetch_osm(bbox, target, url=server.url + "/api/interpreter", client=client, **more)
 
 
@@ -167,7 +167,7 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
     replies = iter([answer(HOUSE), (503, {}, b""), (503, {}, b""), (503, {}, b"")])
     server = serve(lambda path, body: next(replies, answer(ROAD)))
     wide = (13.4, 52.5, 13.5, 52.53)
-    with pytest.raises(DataError, match=r"interpreter: no answer after 3 tries.*kept"):
+    with pytest.raises(DataError, match=r"interpreter: no whole answer after 3 tries.*kept"):
         fetch(server, tmp_path / "osm.gpkg", wide)
     assert list(tmp_path.iterdir()) == []
 
@@ -179,11 +179,14 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
     assert len(server.asked) == 7
 
 
-def test_a_limit_of_the_server_is_kept(serve: Serve, tmp_path: Path) -> None:
+def test_a_limit_of_the_server_is_kept(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
+    monkeypatch.setattr("sat2map.data.ask.time.sleep", slept.append)
     replies = iter([(429, {"Retry-After": "9"}, page("rate_limited")), answer(HOUSE)])
     server = serve(lambda path, body: next(replies))
-    client = Client(sleep=slept.append)
+    client = Client()
     fetch_osm(BOX, tmp_path / "osm.gpkg", url=server.url, client=client)
     assert slept == [9]
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sat2map.data import download as module
+from sat2map.data.ask import RetryPolicy
 from sat2map.data.download import DATA_SETS, download
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, UsageError
@@ -29,6 +30,7 @@ class Server(ThreadingHTTPServer):
     tag: str | None = '"one"'
     ranges = True
     status: int | None = None
+    wait: str | None = None
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -47,7 +49,10 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.requests.append({"path": self.path, **dict(self.headers.items())})
         if server.status is not None:
-            self.send_error(server.status)
+            self.send_response(server.status)
+            if server.wait is not None:
+                self.send_header("Retry-After", server.wait)
+            self.end_headers()
             return
         start = 0
         wanted = self.headers.get("Range")
@@ -111,7 +116,7 @@ def pack(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def fetch(server: Server, directory: Path, name: str = "maps") -> None:
-    download(name, directory, base_url=server.url, pauses=(0, 0))
+    download(name, directory, base_url=server.url, retries=RetryPolicy.of(3, 0))
 
 
 def leftovers(directory: Path) -> set[str]:
@@ -171,7 +176,9 @@ def test_a_lost_connection_goes_on_where_it_broke(server: Server, tmp_path: Path
 def test_a_second_call_goes_on_with_the_partial_file(server: Server, tmp_path: Path) -> None:
     server.content = archive()
     server.drops = [1000, 0, 0]
-    with pytest.raises(DataError, match=r"maps\.tar\.gz.*connection.*run the command again"):
+    with pytest.raises(
+        DataError, match=r"maps\.tar\.gz: no whole answer after 3 tries.*Run the command again"
+    ):
         fetch(server, tmp_path / "set")
     assert (tmp_path / "maps.tar.gz.part").read_bytes() == server.content[:1000]
     assert not (tmp_path / "set").exists()
@@ -230,6 +237,22 @@ def test_an_answer_that_is_no_file_names_the_address(
     with pytest.raises(DataError, match=rf"{server.url}maps\.tar\.gz: .*{status}.*mirror"):
         fetch(server, tmp_path / "set")
     assert leftovers(tmp_path) == set()
+
+
+def test_a_busy_server_is_asked_again_as_it_wishes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        server.status = None
+
+    monkeypatch.setattr("sat2map.data.ask.time.sleep", sleep)
+    server.content, server.status, server.wait = archive(), 503, "7"
+    fetch(server, tmp_path / "set")
+    assert slept == [7]
+    assert len(find_pairs(tmp_path / "set", "train")) == 2
 
 
 def test_no_network_fails_at_once(

@@ -12,14 +12,13 @@ import hashlib
 import json
 import logging
 import tarfile
-import urllib.parse
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from sat2map.data.ask import RetryPolicy, check_address
 from sat2map.data.fetch import Progress, fetch, forget
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.data.pictures import list_pictures
@@ -99,7 +98,7 @@ def download(
     *,
     base_url: str | None = None,
     progress: Progress | None = None,
-    pauses: Sequence[float] = (1.0, 4.0, 15.0),
+    retries: RetryPolicy | None = None,
 ) -> None:
     """Fetch a published data set into `directory`/{train,val,test}.
 
@@ -113,8 +112,7 @@ def download(
         directory: A new or empty folder, or one from an earlier download.
         base_url: A mirror's folder, which holds NAME.tar.gz, in place of the official one.
         progress: Told about the bytes as they come.
-        pauses: Seconds to wait before each new try after a lost connection; after new bytes
-            the count starts again.
+        retries: When to try again after a lost connection, or where the server is busy.
 
     Raises:
         UsageError: The name is not a published data set, or the address is not http(s).
@@ -131,10 +129,7 @@ def download(
     directory = directory.absolute()  # "." has a parent, too
     known = DATA_SETS[name]
     url = known.url if base_url is None else f"{base_url.rstrip('/')}/{name}.tar.gz"
-    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise UsageError(
-            "is not an address", where=url, remedy="Give one with http:// or https://."
-        )
+    check_address(url, url)
     record = _read_record(directory, name)
     if record is not None and _pictures(directory) == record["pictures"]:
         log.info("%s: the data set %s is already there", directory, name)
@@ -142,7 +137,7 @@ def download(
     _refuse_foreign_files(directory, record)
 
     part = directory.parent / f"{name}.tar.gz.part"
-    fetch(url, part, progress, pauses)
+    fetch(url, part, progress, retries)
     with part.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     _verify(url, part, sha256, known, record)

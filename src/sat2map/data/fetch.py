@@ -7,101 +7,111 @@ that has changed on the server starts afresh and two halves never mix.
 
 from __future__ import annotations
 
-import http.client
 import json
-import logging
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from sat2map import __version__
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.exceptions import HTTPError
+
+from sat2map.data.ask import RetryPolicy, phrase, pool_through, proxy_for, reason_of, request
 from sat2map.errors import DataError, writing_to
 from sat2map.whole import write_text
-
-log = logging.getLogger(__name__)
-
-USER_AGENT = f"sat2map/{__version__} (a program for making maps of images)"
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes in all, None where unknown."""
 
 
-def fetch(url: str, part: Path, progress: Progress | None, pauses: Sequence[float]) -> None:
+def fetch(
+    url: str, part: Path, progress: Progress | None = None, retries: RetryPolicy | None = None
+) -> None:
     """Bring the file at `url` to `part` in full, going on from what is there.
 
     Args:
         url: An http or https address.
         part: Where the file goes; kept when this fails.
         progress: Told about the bytes as they come.
-        pauses: Seconds to wait before each new try after a lost connection; after new bytes
-            the count starts again. A server that never answers is not tried again.
+        retries: When to try again after a lost connection or where the server is busy; after
+            new bytes the count starts again. A server that never answers is not tried again.
 
     Raises:
         DataError: The server refuses, or the connection fails for good.
         OutputError: The place is not writable or the disk is full.
     """
-    failures = 0
-    reached = False
+    full = RetryPolicy.of(tries=4, pause_s=1.0) if retries is None else retries
+    pool = pool_through(proxy_for(url))
+    left, reached = full, False
     while True:
         before = _size(part)
         try:
-            _fetch_once(url, part, progress)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                forget(part)  # the file on the server is shorter than what came earlier
-                continue
-            raise DataError(
-                f"the server answers {error.code} {error.reason}",
-                where=url,
-                remedy="Try again later, or give a mirror with --base-url.",
-            ) from error
-        except _ConnectionLostError as error:
-            reached = reached or error.reached
-            failures = 1 if _size(part) > before else failures + 1
-            if not reached or failures > len(pauses):
+            refused = _fetch_once(pool, url, part, progress)
+        except _UnreachableError as error:
+            if not reached:
                 raise DataError(
-                    f"the connection failed ({error})",
+                    f"the connection failed ({reason_of(error.cause)})",
                     where=url,
                     remedy="Check the network and run the command again; what has come is kept.",
-                ) from error
-            pause = pauses[failures - 1]
-            log.warning("%s: the connection was lost (%s); again in %g s", url, error, pause)
-            time.sleep(pause)
+                ) from error.cause
+            left = left.after(error.cause, url)
+            continue
+        except HTTPError as error:
+            reached = True
+            left = (full if _size(part) > before else left).after(error, url)
+            continue
+        if refused is None:
+            return
+        reached = True
+        if refused.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
+            forget(part)  # the file on the server is shorter than what came earlier
+        elif left.is_retry("GET", refused.status, "Retry-After" in refused.headers):
+            left = left.after(refused, url)
+        else:
+            raise DataError(
+                f"the server answers {refused.status} {phrase(refused.status)}",
+                where=url,
+                remedy="Try again later, or give a mirror with --base-url.",
+            )
 
 
-class _ConnectionLostError(Exception):
-    """The network failed; `reached` tells whether the server had answered."""
+class _UnreachableError(Exception):
+    """The server did not answer at all."""
 
-    def __init__(self, cause: object, *, reached: bool) -> None:
-        super().__init__(str(cause))
-        self.reached = reached
+    def __init__(self, cause: HTTPError) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
-def _fetch_once(url: str, part: Path, progress: Progress | None) -> None:
+def _fetch_once(
+    pool: PoolManager, url: str, part: Path, progress: Progress | None
+) -> BaseHTTPResponse | None:
+    """Receive what is missing, or return the answer of a server that refuses.
+
+    Raises:
+        _UnreachableError: The server did not answer.
+        HTTPError: The connection broke off, or the server sent something else.
+    """
     state = _read_state(part)
     start = _size(part) if state.get("url") == url and state.get("validator") else 0
     if start and start == state.get("total"):
-        return
-    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        return None
+    headers = {"Accept-Encoding": "identity"}
     if start:
         # If-Range: the server sends all of it where the file is no longer the same.
         headers |= {"Range": f"bytes={start}-", "If-Range": str(state["validator"])}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
-    except urllib.error.HTTPError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        raise _ConnectionLostError(getattr(error, "reason", error), reached=False) from error
+        response = request(pool, url, headers, whole=False)
+    except HTTPError as error:
+        raise _UnreachableError(error) from error
     with response:
+        if response.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            return response
         total = _total(response)
-        if response.status == http.client.PARTIAL_CONTENT:
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
             if _range_start(response) != start or total != state.get("total"):
                 forget(part)
-                raise _ConnectionLostError("the server sent another part", reached=True)
+                raise HTTPError("the server sent another part")
         else:
             start = 0
         with writing_to(part):
@@ -111,10 +121,11 @@ def _fetch_once(url: str, part: Path, progress: Progress | None) -> None:
                 state = {"url": url, "validator": _validator(response), "total": total}
                 write_text(_state_path(part), json.dumps(state) + "\n")
         _receive(response, part, start, total, progress)
+    return None
 
 
 def _receive(
-    response: http.client.HTTPResponse,
+    response: BaseHTTPResponse,
     part: Path,
     done: int,
     total: int | None,
@@ -124,10 +135,7 @@ def _receive(
         while True:
             if progress is not None:
                 progress(done, total)
-            try:
-                block = response.read1(1 << 20)
-            except (OSError, http.client.HTTPException) as error:
-                raise _ConnectionLostError(error, reached=True) from error
+            block = response.read1(1 << 20, decode_content=False)
             if not block:
                 break
             view = memoryview(block)
@@ -137,26 +145,26 @@ def _receive(
     if total is not None and done != total:
         if done > total:
             forget(part)
-        raise _ConnectionLostError(f"{done} of {total} bytes came", reached=True)
+        raise HTTPError(f"{done} of {total} bytes came")
 
 
-def _total(response: http.client.HTTPResponse) -> int | None:
+def _total(response: BaseHTTPResponse) -> int | None:
     """Return the size of the whole file as the server tells it."""
-    if response.status == http.client.PARTIAL_CONTENT:
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
         text = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
         text = response.headers.get("Content-Length", "")
     return int(text) if text.isdecimal() else None
 
 
-def _range_start(response: http.client.HTTPResponse) -> int | None:
+def _range_start(response: BaseHTTPResponse) -> int | None:
     """Return the first byte of a partial answer: `Content-Range: bytes 100-199/200`."""
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     first = rest.partition("-")[0]
     return int(first) if unit == "bytes" and first.isdecimal() else None
 
 
-def _validator(response: http.client.HTTPResponse) -> str | None:
+def _validator(response: BaseHTTPResponse) -> str | None:
     """Return what `If-Range` may hold (RFC 9110, 13.1.5): a strong ETag or a date."""
     tag: str | None = response.headers.get("ETag")
     if tag is not None and not tag.startswith("W/"):
