@@ -31,7 +31,7 @@ class GeneratorSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["unet", "resnet", "compact"]
+    name: Literal["unet", "resnet", "compact", "lite"]
     arguments: dict[str, Any]
 
 

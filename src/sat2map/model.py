@@ -29,6 +29,7 @@ from sat2map.card import (
 )
 from sat2map.errors import ModelError
 from sat2map.networks.compact import Compact
+from sat2map.networks.lite import Lite
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 from sat2map.whole import whole_folder
@@ -73,6 +74,8 @@ def build_generator(spec: GeneratorSpec) -> nn.Module:
             return ResNet(**spec.arguments)
         case "compact":
             return Compact(**spec.arguments)
+        case "lite":
+            return Lite(**spec.arguments)
 
 
 def save_model(

