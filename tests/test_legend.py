@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sat2map.errors import DataError
-from sat2map.legend import STREETS, Legend, LegendClass, lab, read_colours
+from sat2map.legend import (
+    COVER,
+    STREETS,
+    Legend,
+    LegendClass,
+    cover_of,
+    lab,
+    map_to_cover_may_be,
+    read_colours,
+)
 
 COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 
@@ -57,8 +66,67 @@ def test_lab_against_known_values() -> None:
 
 def test_json_and_back() -> None:
     assert Legend.from_json(STREETS.to_json()) == STREETS
-    legend = Legend.from_json([{"name": "sea", "colour": [1, 2, 3]}])
-    assert legend == Legend((LegendClass("sea", (1, 2, 3), road=False),))
+    assert Legend.from_json(COVER.to_json()) == COVER
+    assert STREETS.to_json()[5] == {
+        "name": "highway",
+        "colour": [247, 160, 33],
+        "road": True,
+        "role": "road",
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "role"),
+    [
+        ({"name": "lava"}, "other"),
+        ({"name": "lava", "road": True}, "road"),
+        ({"name": "park", "road": False}, "vegetation"),
+        ({"name": "sea"}, "water"),
+        ({"name": "road"}, "road"),
+        ({"name": "road", "road": False}, "other"),
+        ({"name": "water", "road": True}, "road"),
+        ({"name": "water", "role": "casing"}, "casing"),
+        ({"name": "way", "role": "road", "road": True}, "road"),
+    ],
+)
+def test_roles_are_told_or_follow_from_what_old_legends_say(entry: Any, role: str) -> None:
+    legend = Legend.from_json([{**entry, "colour": [1, 2, 3]}])
+    assert legend.classes[0].role == role
+    assert legend.roads.tolist() == [role == "road"]
+    assert Legend.from_json(legend.to_json()) == legend
+
+
+def test_an_old_card_gives_the_house_legend_its_roles() -> None:
+    old = [{k: v for k, v in entry.items() if k != "role"} for entry in STREETS.to_json()]
+    assert Legend.from_json(old) == STREETS
+
+
+def test_cover_follows_from_roles() -> None:
+    assert COVER.names == ("land", "building", "road", "vegetation", "water")
+    assert cover_of(COVER).tolist() == [0, 1, 2, 3, 4]
+    assert cover_of(STREETS).tolist() == [0, 1, 2, 3, 4, 2, 2, 0]
+    assert cover_of(STREETS).dtype == np.uint8
+    casing = Legend((LegendClass("edge", (0, 0, 0), "casing"),))
+    assert cover_of(casing).tolist() == [0]
+
+
+def test_what_a_map_shows_may_be_several_things_on_the_ground() -> None:
+    may_be = map_to_cover_may_be(STREETS)
+    assert (may_be.shape, may_be.dtype) == ((8, 5), np.bool_)
+    told = {
+        name: {COVER.names[k] for k in np.flatnonzero(row)}
+        for name, row in zip(STREETS.names, may_be, strict=True)
+    }
+    assert told == {
+        "land": {"land", "vegetation"},
+        "building": {"building"},
+        "road": {"road", "vegetation"},
+        "park": {"vegetation", "land"},
+        "water": {"water"},
+        "highway": {"road", "vegetation"},
+        "main_road": {"road", "vegetation"},
+        "other": set(),
+    }
 
 
 @pytest.mark.parametrize(
@@ -77,6 +145,8 @@ def test_json_and_back() -> None:
         ([{"name": "a", "colour": [1.5, 2, 3]}], "has the entry"),
         ([{"name": "a", "colour": [True, 2, 3]}], "has the entry"),
         ([{"name": "a", "colour": [1, 2, 3], "road": "no"}], "has the entry"),
+        ([{"name": "a", "colour": [1, 2, 3], "role": "lava"}], "the roles are land, building"),
+        ([{"name": "a", "colour": [1, 2, 3], "role": "water", "road": True}], "has the entry"),
         ([{"name": "a", "colour": [1, 2]}], "class 'a' has the colour"),
         ([{"name": "a", "colour": [1, 2, 256]}], "class 'a' has the colour"),
         ([{"name": "a", "colour": [-1, 2, 3]}], "class 'a' has the colour"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,23 @@ from numpy.typing import NDArray
 from sat2map.errors import DataError
 
 Colour = tuple[int, int, int]
+
+Role = Literal["land", "building", "road", "vegetation", "water", "casing", "other"]
+"""What a class means, whatever it is called: every kind of road has the role "road". A casing
+is the line along both edges of a drawn road."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_NAMES: dict[Role, str] = {
+    "land": "land ground bare bare_land soil sand",
+    "building": "building buildings house houses",
+    "road": "road roads street streets highway main_road motorway trunk primary secondary",
+    "vegetation": "vegetation park forest woodland wood tree trees grass scrub",
+    "water": "water river lake sea",
+    "casing": "casing",
+}
+_ROLES_OF_NAMES = {name: role for role, names in _NAMES.items() for name in names.split()}
+"""The role of a class in a legend that tells none, by the name of the class."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +45,17 @@ class LegendClass:
     Attributes:
         name: Its name, for people and for tables.
         colour: RGB, 0 to 255.
-        road: Whether it belongs to the road network.
+        role: What the class means.
     """
 
     name: str
     colour: Colour
-    road: bool = False
+    role: Role = "other"
+
+    @property
+    def road(self) -> bool:
+        """Whether it belongs to the road network."""
+        return self.role == "road"
 
 
 @dataclass(frozen=True)
@@ -132,15 +154,26 @@ class Legend:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the list of {name, colour, road} that `from_json` reads."""
+        """Return the list of {name, colour, road, role} that `from_json` reads.
+
+        `road` is for readers that know of no roles.
+        """
         return [
-            {"name": entry.name, "colour": list(entry.colour), "road": entry.road}
+            {
+                "name": entry.name,
+                "colour": list(entry.colour),
+                "road": entry.road,
+                "role": entry.role,
+            }
             for entry in self.classes
         ]
 
     @staticmethod
     def from_json(entries: Sequence[Mapping[str, Any]]) -> Legend:
-        """Read a legend from a list of {name, colour, road}; `road` may be absent.
+        """Read a legend from a list of {name, colour, road, role}.
+
+        `road` and `role` may be absent. A class without a role gets that of its name ("park" is
+        vegetation), "road" where `road` is true, and otherwise "other".
 
         Raises:
             DataError: An entry lacks a key or has a value of the wrong kind.
@@ -150,20 +183,33 @@ class Legend:
         return Legend(tuple(_read_class(entry) for entry in entries))
 
 
-_CLASS_REMEDY = 'Each class is {"name": "road", "colour": [255, 255, 253], "road": true}.'
+_CLASS_REMEDY = (
+    'Each class is {"name": "main_road", "colour": [254, 223, 95], "role": "road"}; the roles are '
+    f"{', '.join(ROLES)}."
+)
 
 
 def _read_class(entry: object) -> LegendClass:
     if isinstance(entry, Mapping):
-        name, colour, road = entry.get("name"), entry.get("colour"), entry.get("road", False)
+        name, colour, road = entry.get("name"), entry.get("colour"), entry.get("road")
         if (
             isinstance(name, str)
-            and isinstance(road, bool)
+            and isinstance(road, bool | None)
             and isinstance(colour, list | tuple)
             and all(type(value) is int for value in colour)
         ):
-            return LegendClass(name, tuple(colour), road)  # the legend checks the length
+            role = entry.get("role", _role(name, road))
+            if role in ROLES and road in (None, role == "road"):
+                return LegendClass(name, tuple(colour), role)  # the legend checks the length
     raise DataError(f"the legend has the entry {entry!r}", remedy=_CLASS_REMEDY)
+
+
+def _role(name: str, road: bool | None) -> Role:
+    """Return the role of a class that has none; what `road` says counts more than its name."""
+    if road:
+        return "road"
+    role = _ROLES_OF_NAMES.get(name, "other")
+    return "other" if role == "road" and road is False else role
 
 
 def read_colours(path: Path) -> dict[str, object]:
@@ -211,14 +257,60 @@ def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 STREETS = Legend(
     (
-        LegendClass("land", (233, 229, 221)),
-        LegendClass("building", (243, 241, 235)),
-        LegendClass("road", (255, 255, 253), road=True),
-        LegendClass("park", (203, 223, 173)),
-        LegendClass("water", (178, 209, 254)),
-        LegendClass("highway", (247, 160, 33), road=True),
-        LegendClass("main_road", (254, 223, 95), road=True),
-        LegendClass("other", (221, 217, 211)),
+        LegendClass("land", (233, 229, 221), "land"),
+        LegendClass("building", (243, 241, 235), "building"),
+        LegendClass("road", (255, 255, 253), "road"),
+        LegendClass("park", (203, 223, 173), "vegetation"),
+        LegendClass("water", (178, 209, 254), "water"),
+        LegendClass("highway", (247, 160, 33), "road"),
+        LegendClass("main_road", (254, 223, 95), "road"),
+        LegendClass("other", (221, 217, 211), "other"),
     )
 )
-"""The house legend: the colours of the `maps` set, of the procedural towns and of `streets`."""
+"""The legend `map`: the colours of the `maps` set, of the procedural towns and of `streets`."""
+
+COVER = Legend(
+    (
+        LegendClass("land", (244, 241, 234), "land"),
+        LegendClass("building", (192, 57, 43), "building"),
+        LegendClass("road", (93, 93, 93), "road"),
+        LegendClass("vegetation", (124, 174, 92), "vegetation"),
+        LegendClass("water", (46, 134, 193), "water"),
+    )
+)
+"""The legend `cover`: what is on the ground, whatever a map draws of it."""
+
+LEGENDS: dict[str, Legend] = {"map": STREETS, "cover": COVER}
+"""Legends that have a name, by which data sets refer to them."""
+
+
+def cover_of(legend: Legend) -> NDArray[np.uint8]:
+    """Return the class of `COVER` that each class of a legend is drawn for, uint8 [K].
+
+    It goes by roles. What a casing or "other" hides is not known: it counts as land.
+    """
+    numbers = {entry.role: number for number, entry in enumerate(COVER.classes)}
+    return np.array(
+        [numbers.get(entry.role, numbers["land"]) for entry in legend.classes], np.uint8
+    )
+
+
+_MAY_BE: dict[Role, tuple[Role, ...]] = {
+    "land": ("land", "vegetation"),
+    "building": ("building",),
+    "road": ("road", "vegetation"),
+    "vegetation": ("vegetation", "land"),
+    "water": ("water",),
+}
+
+
+def map_to_cover_may_be(legend: Legend = STREETS) -> NDArray[np.bool_]:
+    """Return which classes of `COVER` may be where a map shows a class, bool [K,5].
+
+    A map draws the land and the streets, not the trees on them; of its parks much is bare. So
+    land and vegetation may each be the other, and a road may be vegetation. A row that is
+    false throughout means unknown: nothing follows from casings and from "other".
+    """
+    roles = [entry.role for entry in COVER.classes]
+    table = [[role in _MAY_BE.get(entry.role, ()) for role in roles] for entry in legend.classes]
+    return np.array(table, np.bool_)

@@ -20,9 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pictures import list_pictures, read_picture
 from sat2map.errors import DataError
-from sat2map.legend import Legend
+from sat2map.legend import COVER, LEGENDS, Legend
 from sat2map.whole import write_text
 
 Direction = Literal["forward", "reverse"]
@@ -49,13 +50,15 @@ class DataSetCard:
 
     Attributes:
         resolution_m: Ground resolution of the files in metres per pixel.
-        legend: The classes of the maps.
+        legend: The classes of the maps or masks.
         licence: The terms of the data, in words.
+        classes: What the values of class masks mean in that legend.
     """
 
     resolution_m: float | None = None
     legend: Legend | None = None
     licence: str | None = None
+    classes: MaskMapping | None = None
 
 
 def find_pairs(directory: Path, split: str) -> list[PairFile]:
@@ -76,7 +79,8 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
             f"DIR/{split}/source/ and DIR/{split}/target/.",
         )
     if (folder / "source").is_dir() or (folder / "target").is_dir():
-        pairs = _match(folder)
+        matched = match_by_stem(folder / "source", folder / "target")
+        pairs = [PairFile(stem, source, target) for stem, source, target in matched]
     else:
         pairs = [PairFile(path.stem, path, path) for path in list_pictures(folder)]
     if not pairs:
@@ -141,17 +145,23 @@ def read_card(directory: Path) -> DataSetCard:
             raise ValueError(f"resolution_m is {resolution}, not above 0")
         if not isinstance(licence, str | None):
             raise ValueError(f"licence is {licence!r}, not a text")
+        legend = _read_legend(entries.get("legend"))
+        classes = entries.get("classes")
+        if classes is not None and legend is None:
+            raise ValueError("classes are given without a legend")
         return DataSetCard(
             None if resolution is None else float(resolution),
-            None if entries.get("legend") is None else Legend.from_json(entries["legend"]),
+            legend,
             licence,
+            None if classes is None or legend is None else MaskMapping.from_json(classes, legend),
         )
     except (OSError, ValueError, TypeError, AttributeError, DataError) as error:
         detail = error.what if isinstance(error, DataError) else error
         raise DataError(
             f"is not a valid description of a data set ({detail})",
             where=path,
-            remedy="It is a JSON object with resolution_m, legend and licence.",
+            remedy="It is a JSON object with resolution_m, legend and licence, and for class masks "
+            "with classes.",
         ) from error
 
 
@@ -161,19 +171,31 @@ def write_card(directory: Path, card: DataSetCard) -> None:
     Raises:
         OutputError: The place is not writable.
     """
+    legend: object = None if card.legend is None else card.legend.to_json()
     entries = {
         "resolution_m": card.resolution_m,
-        "legend": None if card.legend is None else card.legend.to_json(),
+        "legend": "cover" if card.legend == COVER else legend,
         "licence": card.licence,
     }
+    if card.classes is not None:
+        entries["classes"] = card.classes.to_json()
     write_text(directory / "dataset.json", json.dumps(entries, indent=2) + "\n")
 
 
-def _match(folder: Path) -> list[PairFile]:
+def match_by_stem(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
+    """Return (stem, source, target) of the files in two folders whose names agree.
+
+    Args:
+        source: The folder with the sources.
+        target: The folder with what belongs to them.
+
+    Raises:
+        DataError: A folder is missing, a file lacks its partner, or has two.
+    """
     sides: list[dict[str, Path]] = []
-    for side in ("source", "target"):
+    for folder in (source, target):
         files: dict[str, Path] = {}
-        for path in list_pictures(folder / side):
+        for path in list_pictures(folder):
             if path.stem in files:
                 raise DataError(
                     f"stands beside {files[path.stem].name}, so its partner is unclear",
@@ -182,14 +204,22 @@ def _match(folder: Path) -> list[PairFile]:
                 )
             files[path.stem] = path
         sides.append(files)
-    source, target = sides
-    for files, others, other in ((source, target, "target"), (target, source, "source")):
+    sources, targets = sides
+    for files, others, other in ((sources, targets, target), (targets, sources, source)):
         lonely = [path for stem, path in files.items() if stem not in others]
         if lonely:
             more = f", nor have {len(lonely) - 1} more" if len(lonely) > 1 else ""
             raise DataError(
-                f"has no partner of that name in {folder / other}{more}",
+                f"has no partner of that name in {other}{more}",
                 where=lonely[0],
                 remedy="Add the partner or remove the picture.",
             )
-    return [PairFile(stem, path, target[stem]) for stem, path in source.items()]
+    return [(stem, path, targets[stem]) for stem, path in sources.items()]
+
+
+def _read_legend(value: object) -> Legend | None:
+    if isinstance(value, str):
+        if value not in LEGENDS:
+            raise ValueError(f"the legend is {value!r}, not one of {', '.join(LEGENDS)} or a list")
+        return LEGENDS[value]
+    return None if value is None else Legend.from_json(value)  # type: ignore[arg-type]

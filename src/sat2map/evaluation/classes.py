@@ -266,5 +266,5 @@ def _name(found: list[tuple[Colour, float]]) -> Legend:
     for number, (colour, share) in enumerate(found, 1):
         distances = np.linalg.norm(roads - lab(np.array(colour, np.uint8)), axis=1)
         road = bool(distances.min() <= NEAR_HOUSE and share <= 0.5)
-        entries.append(LegendClass(f"class_{number}", colour, road))
+        entries.append(LegendClass(f"class_{number}", colour, "road" if road else "other"))
     return Legend(tuple(entries))
