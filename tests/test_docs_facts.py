@@ -25,7 +25,7 @@ from sat2map.data.download import DATA_SETS
 from sat2map.data.pairs import read_card
 from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_picture, summarise
-from sat2map.legend import STREETS
+from sat2map.legend import COVER, STREETS
 from sat2map.model import DataFacts, GeneratorSpec, ModelCard
 from sat2map.recipe import load_recipe, shipped_recipes
 from sat2map.training.loop import train
@@ -201,20 +201,29 @@ def test_the_run_folder_page_has_what_a_run_leaves(data_set: Path, tmp_path: Pat
     assert all(f"`{column}`" in page for column in columns)
 
 
-def test_the_data_set_page_has_the_house_legend_and_a_card_that_is_valid(tmp_path: Path) -> None:
+def test_the_data_set_page_has_the_legends_and_a_card_that_is_valid(tmp_path: Path) -> None:
+    page = text(DOCS / "reference" / "data-set.md")
     rows = re.findall(
-        r"^\| (\w+) \| (\d+), (\d+), (\d+) \| (yes)? ?\|$",
-        text(DOCS / "reference" / "data-set.md"),
-        re.MULTILINE,
+        r"^\| (\w+) \| (\d+), (\d+), (\d+) \| (yes)? ?\| (\w+) \|$", page, re.MULTILINE
     )
-    told = [(name, tuple(map(int, colour)), road == "yes") for name, *colour, road in rows]
-    assert told == [(entry.name, entry.colour, entry.road) for entry in STREETS.classes]
-    example = re.search(r"```json\n(.*?)```", text(DOCS / "how-to" / "own-pairs.md"), re.DOTALL)
-    assert example is not None
-    (tmp_path / "dataset.json").write_text(example[1], encoding="utf-8")
+    told = [
+        (name, tuple(map(int, colour)), road == "yes", role) for name, *colour, road, role in rows
+    ]
+    assert told == [
+        (entry.name, entry.colour, entry.road, entry.role)
+        for entry in (*STREETS.classes, *COVER.classes)
+    ]
+    masks, pairs = (
+        json.loads(re.search(r"```json\n(.*?)```", of, re.DOTALL)[1])  # type: ignore[index]
+        for of in (page, text(DOCS / "how-to" / "own-pairs.md"))
+    )
+    (tmp_path / "dataset.json").write_text(json.dumps(pairs), encoding="utf-8")
     card = read_card(tmp_path)
     assert card.legend is not None and card.legend.roads.tolist() == [False, True, False]
-    assert set(json.loads(example[1])) == set(card.__dataclass_fields__)
+    (tmp_path / "dataset.json").write_text(json.dumps(masks), encoding="utf-8")
+    card = read_card(tmp_path)
+    assert card.legend == COVER and card.classes is not None
+    assert set(masks) == set(card.__dataclass_fields__) == {*pairs, "classes"}
 
 
 def test_the_style_pages_have_every_property_and_styles_that_are_valid(tmp_path: Path) -> None:
