@@ -490,9 +490,10 @@ class Shell:
         ):
             if name in block.text:
                 self._provide(name, kind)
-        if "exported/model.onnx" in block.text:
-            self._provide("runs/maps/model", "model")
-            self.run("sat2map export runs/maps/model exported --format onnx")
+        for exported, kind in (("exported", "onnx"), ("for_openvino", "openvino")):
+            if f'"{exported}/model.' in block.text:
+                self._provide("runs/maps/model", "model")
+                self.run(f"sat2map export runs/maps/model {exported} --format {kind}")
         exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})
 
 

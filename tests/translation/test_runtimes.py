@@ -242,6 +242,17 @@ def test_threads_are_what_was_asked_for(runtime: RuntimeName, model_folder: Path
         assert inside._session.get_session_options().intra_op_num_threads == wanted
 
 
+def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> None:
+    """By itself it takes bfloat16 or float16 where the processor is faster at it."""
+    import openvino
+
+    translator = load(model_folder, "cpu", runtime="openvino")
+    translator.translate(photo(16, 16))
+    inside: Any = translator._runtime
+    compiled = inside._requests["picture"].get_compiled_model()
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_eight_threads_get_what_one_gets(runtime: RuntimeName, model_folder: Path) -> None:
     """Deterministically and as published, mixed, each with a picture and a seed of its own."""
