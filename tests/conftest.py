@@ -35,6 +35,46 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
+def put_foreign(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Callable[..., None]]:
+    """Return a function that puts files into a folder that no command of ours has written.
+
+    It takes the folder and, beside the usual ones, further names of files in it, and returns a
+    check that all of them are there as they were: `alone`, and nothing else.
+    """
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "kept.txt").write_text("elsewhere")
+
+    def content(folder: Path) -> dict[str, bytes | str]:
+        return {
+            path.relative_to(folder).as_posix(): str(path.readlink())
+            if path.is_symlink()
+            else path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_symlink() or path.is_file()
+        }
+
+    def put(folder: Path, *names: str) -> Callable[..., None]:
+        before = {}
+        for name in (".git/HEAD", ".env", "thesis.txt", "notes/1.txt", *names):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"foreign {name}")
+            before[name] = path.read_bytes()
+        for name in (".link", "link"):
+            (folder / name).symlink_to(elsewhere, target_is_directory=True)
+            before[name] = str(elsewhere)
+
+        def check(*, alone: bool = False) -> None:
+            after = content(folder)
+            assert before == (after if alone else {name: after.get(name) for name in before})
+            assert content(elsewhere) == {"kept.txt": b"elsewhere"}
+
+        return check
+
+    return put
+
+
+@pytest.fixture
 def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 6 + 3 side-by-side pairs of 40 x 40 pixels: blocks, a road, a lake.
 

@@ -7,6 +7,7 @@ a full disk or an interrupt leaves the old state or the new one and nothing betw
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder is not writable or the disk is full.
     """
-    aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    aside = path.with_name(f".{path.stem}.{_mark()}{path.suffix}")
     with writing_to(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     taken = any(path.iterdir()) and not replace if path.is_dir() else path.exists()
     if taken:
         raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
-    aside = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:8]}")
+    aside = path.absolute().with_name(f".{path.absolute().name}.{_mark()}")
     with writing_to(path):
         try:
             aside.mkdir(parents=True)
@@ -69,6 +70,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def _mark() -> str:
+    """Return what tells a half-written name from all others, of this program and of others."""
+    return f"sat2map-{uuid.uuid4().hex[:16]}"
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Return what a kill left half-written in a folder, by the names that are made here."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _ASIDE.fullmatch(path.name))
+
+
+_ASIDE = re.compile(r"\..+\.sat2map-[0-9a-f]{16}(\.\w+)?(\.old)?", re.DOTALL)
 
 
 def _swap(new: Path, path: Path) -> None:

@@ -25,6 +25,7 @@ from sat2map.training.loop import InterruptedRunError, train
 from sat2map.training.monitor import Monitor
 from sat2map.training.state import checkpoints
 
+PutForeign = Callable[..., Callable[..., None]]
 Small = Callable[..., Recipe]
 EVERYTHING = ("training.ema_decay=0.9", "schedule.name=linear", "schedule.decay_epochs=2")
 
@@ -199,8 +200,9 @@ train(load_recipe({str(tmp_path / "recipe.toml")!r}), Path({str(data)!r}), Path(
     assert checkpoints(broken / "checkpoints")[-1].name == "step-00000008.pt"
     with (broken / "losses.csv").open("a") as stream:
         stream.write("10,2,0.1")  # a line that the kill cut short
-    (broken / "checkpoints" / ".step-00000012.0123abcd.pt").write_bytes(b"half")
-    (broken / ".best.0123abcd").mkdir()
+    mark = f"sat2map-{'0123abcd' * 2}"
+    (broken / "checkpoints" / f".step-00000012.{mark}.pt").write_bytes(b"half")
+    (broken / f".best.{mark}").mkdir()
     train(recipe, data, broken, resume=True, quiet=True)
     assert_same_end(tmp_path / "whole", broken)
     assert not [path for path in broken.rglob("*") if path.name.startswith(".")]
@@ -255,11 +257,39 @@ def test_a_run_folder_with_something_in_it_is_refused(
     run = tmp_path / "run"
     run.mkdir()
     (run / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"not empty.*--resume"):
-        train(small(), data, run, quiet=True)
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="not empty and holds no run"):
+            train(small(), data, run, resume=resume, quiet=True)
     assert (run / "thesis.txt").read_text() == "mine"
     with pytest.raises(UsageError, match="is a file"):
         train(small(), data, run / "thesis.txt", quiet=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_holds_no_run_is_left_as_it_is(
+    data: Path, tmp_path: Path, small: Small, put_foreign: PutForeign, resume: bool
+) -> None:
+    check = put_foreign(tmp_path / "mine")
+    with pytest.raises(UsageError, match=r"mine: is not empty and holds no run"):
+        train(small(), data, tmp_path / "mine", resume=resume, quiet=True)
+    check(alone=True)
+
+
+def test_a_run_keeps_the_files_of_others(
+    data: Path,
+    tmp_path: Path,
+    small: Small,
+    put_foreign: PutForeign,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    interrupt(monkeypatch, 2, small(), data, run)
+    check = put_foreign(
+        run, ".best.0123abcd/notes.txt", "checkpoints/step-mine.pt", "checkpoints/.step-1.old.pt"
+    )
+    train(small(), data, run, resume=True, quiet=True)
+    check()
+    assert load_model(run / "model")
 
 
 def test_resume_with_another_recipe_names_the_key(

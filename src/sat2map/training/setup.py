@@ -28,36 +28,44 @@ from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.batches import class_weights
 from sat2map.training.processes import with_common_statistics
 from sat2map.training.updates import Adversaries, ClassFacts, PictureAndLogits
+from sat2map.whole import half_written
 
 
 def check_run(run: Path, recipe: Recipe, resume: bool) -> None:
-    """Check that the run folder is free, or is the one of this recipe where it is resumed."""
+    """Check that the run folder is new, empty, or the one of this recipe where it is resumed."""
     kept = run / "recipe.toml"
     if run.exists() and not run.is_dir():
         raise UsageError("is a file", where=run, remedy="Name a folder with --out.")
-    if not resume and run.is_dir() and any(run.iterdir()):
+    if not run.is_dir() or not any(run.iterdir()):
+        return
+    if not kept.is_file():
+        raise UsageError(
+            "is not empty and holds no run (there is no recipe.toml)",
+            where=run,
+            remedy="Choose a new or empty folder with --out.",
+        )
+    if not resume:
         raise UsageError(
             "is not empty",
             where=run,
             remedy="Go on with its run by --resume, or choose another folder with --out.",
         )
-    if kept.is_file():
-        before, now = load_recipe(kept).model_dump(), recipe.model_dump()
-        for section, values in now.items():
-            for key, value in values.items() if isinstance(values, dict) else ():
-                if before[section][key] != value:
-                    raise UsageError(
-                        f"this run began with {section}.{key} = {before[section][key]!r}, "
-                        f"not {value!r}",
-                        where=kept,
-                        remedy="Resume with the same recipe and settings, or start another run.",
-                    )
+    before, now = load_recipe(kept).model_dump(), recipe.model_dump()
+    for section, values in now.items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if before[section][key] != value:
+                raise UsageError(
+                    f"this run began with {section}.{key} = {before[section][key]!r}, "
+                    f"not {value!r}",
+                    where=kept,
+                    remedy="Resume with the same recipe and settings, or start another run.",
+                )
 
 
 def sweep(run: Path) -> None:
-    """Remove what a kill left half-written: files and folders whose names begin with a dot."""
-    for left in [*run.glob(".*"), *(run / "checkpoints").glob(".*")]:
-        if left.is_dir():
+    """Remove what a kill left half-written, and nothing else."""
+    for left in [*half_written(run), *half_written(run / "checkpoints")]:
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,5 +124,6 @@ class TrainingState:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
+    """Return the checkpoints of a folder, oldest first; what has another name is not one."""
+    name = re.compile(r"step-\d{8,}\.pt")
+    return sorted(path for path in folder.glob("step-*.pt") if name.fullmatch(path.name))
