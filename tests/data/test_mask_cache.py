@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.transform import Affine
 
 from sat2map.data import mask_cache as module
 from sat2map.data.mask_cache import DecodedMasks, decode_masks
@@ -159,14 +161,11 @@ def test_bands_that_differ_from_image_to_image(
 
 
 def _four_bands(path: Path, size: tuple[int, int]) -> None:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
     facts = {"count": 4, "height": size[0], "width": size[1], "dtype": "uint8"}
-    with (
-        pytest.warns(NotGeoreferencedWarning),
-        rasterio.open(path, "w", driver="GTiff", photometric="MINISBLACK", **facts) as file,
-    ):
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}
+    with rasterio.open(
+        path, "w", driver="GTiff", photometric="MINISBLACK", **facts, **place
+    ) as file:
         file.write(np.zeros((4, *size), np.uint8))
 
 

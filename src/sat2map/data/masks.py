@@ -7,17 +7,15 @@ legend, and in `resolution_m` how large a pixel is on the ground.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sat2map.data.pairs import DataSetCard, match_by_stem, read_card
-from sat2map.data.pictures import MAX_PIXELS, TIFF_SUFFIXES, read_picture
+from sat2map.data.pictures import MAX_PIXELS, read_picture
 from sat2map.errors import DataError
 
 _NUMBERS = "A class mask has one band of 8-bit numbers"
@@ -110,51 +108,40 @@ def read_numbers(path: Path) -> NDArray[np.uint8]:
     The numbers of a palette are taken, whatever colours it gives them.
 
     Raises:
-        DataError: The file is missing or broken, has several bands, or numbers above 255.
+        DataError: The file is missing or broken, has several bands, or numbers other than
+            0 to 255.
     """
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return _read_tiff_numbers(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels count
-            with Image.open(path, formats=("PNG",)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{image.width} x {image.height} pixels are more than the "
-                        f"{MAX_PIXELS:,} that are decoded at once",
-                        where=path,
-                        remedy="Cut the photo and its mask into parts.",
-                    )
-                if image.mode not in {"1", "L", "P"} and not image.mode.startswith("I"):
-                    raise _has_colours(path, len(image.getbands()))
-                values = np.asarray(image)
+        with Image.open(path, formats=("PNG", "TIFF")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} that "
+                    "are decoded at once",
+                    where=path,
+                    remedy="Cut the photo and its mask into parts.",
+                )
+            if len(image.getbands()) > 1:
+                raise DataError(
+                    f"has {len(image.getbands())} bands, so colours and not class numbers",
+                    where=path,
+                    remedy=f"{_NUMBERS}: take one band (gdal_translate -b 1) where all are alike; "
+                    "a coloured map is a target of pairs.",
+                )
+            values = np.asarray(image)
     except UnidentifiedImageError as error:
         raise DataError(
-            "is not a PNG", where=path, remedy="Masks are PNG or TIFF: other formats blur numbers."
+            "is not a PNG or TIFF of one band",
+            where=path,
+            remedy=f"{_NUMBERS}; JPEG would blur them.",
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _broken(path, str(error) or repr(error)) from error
-    return _as_numbers(values, path)
-
-
-def _read_tiff_numbers(path: Path) -> NDArray[np.uint8]:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as raster:
-                if raster.count != 1:
-                    raise _has_colours(path, raster.count)
-                return _as_numbers(raster.read(1), path)
-    except RasterioError as error:
-        raise _broken(path, str(error)) from error
-
-
-def _as_numbers(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+        raise DataError(
+            f"cannot be decoded ({(str(error) or repr(error)).splitlines()[0]})",
+            where=path,
+            remedy="The file is broken or may not be read: restore or remove it.",
+        ) from error
     whole = values.dtype.kind in "uib"
     if not whole or (values.size and not 0 <= int(values.min()) <= int(values.max()) < 256):
         raise DataError(
@@ -163,20 +150,3 @@ def _as_numbers(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
             remedy=f"{_NUMBERS}: write it anew with other numbers.",
         )
     return values.astype(np.uint8)
-
-
-def _has_colours(path: Path, bands: int) -> DataError:
-    return DataError(
-        f"has {bands} bands, so colours and not class numbers",
-        where=path,
-        remedy=f"{_NUMBERS}: take one band (gdal_translate -b 1) where all are alike; a coloured "
-        "map is a target of pairs.",
-    )
-
-
-def _broken(path: Path, detail: str) -> DataError:
-    return DataError(
-        f"cannot be decoded ({detail.splitlines()[0]})",
-        where=path,
-        remedy="The file is broken or may not be read: restore or remove it.",
-    )
