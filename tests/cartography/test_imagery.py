@@ -241,6 +241,13 @@ def test_boxes_that_are_of_no_use_are_refused(bbox: Any, zoom: int, words: str) 
         tiles_of(bbox, zoom)
 
 
+def test_degrees_may_run_beyond_180() -> None:
+    assert tiles_of((190, 10, 191, 11), 10) == tiles_of((-170, 10, -169, 11), 10)
+    assert tiles_of((-190, 10, -189, 11), 10) == tiles_of((170, 10, 171, 11), 10)
+    with pytest.raises(UsageError, match="crosses the antimeridian"):
+        tiles_of((179, 10, 181, 11), 10)
+
+
 def test_the_whole_world_is_one_tile_of_zoom_0() -> None:
     tiles = tiles_of((-180, -90, 180, 90), 0)
     assert (tiles.left, tiles.top, tiles.columns, tiles.rows) == (0, 0, 1, 1)

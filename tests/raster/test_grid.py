@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Grid, bounds_wgs84, ground_resolution, window_of
+from sat2map.raster.grid import Grid, bounds_wgs84, ground_resolution, pixel_steps, window_of
 
 WHERE = Path("scene.tif")
 
@@ -94,6 +94,38 @@ def test_across_the_antimeridian(west: float) -> None:
     assert window_of(own, bounds, WHERE) == (0, 0, 100, 200)
     assert window_of(own, (179.5, 49.5, -179.5, 49.8), WHERE) == (20, 50, 30, 100)
     assert window_of(own, (-179.5, 49.5, -179.25, 49.8), WHERE) == (20, 150, 30, 25)
+
+
+def test_the_whole_world_has_the_bounds_of_the_world() -> None:
+    degrees = grid("EPSG:4326", Affine(1, 0, -180, 0, -1, 90), 180, 360)
+    assert bounds_wgs84(degrees) == (-180, -90, 180, 90)
+    from_greenwich = grid("EPSG:4326", Affine(1, 0, 0, 0, -1, 90), 180, 360)
+    assert bounds_wgs84(from_greenwich) == (-180, -90, 180, 90)
+    half = math.pi * 6_378_137
+    web = grid("EPSG:3857", Affine(half / 128, 0, -half, 0, -half / 128, half), 256, 256)
+    assert bounds_wgs84(web) == pytest.approx((-180, -85.0511288, 180, 85.0511288))
+
+
+def test_around_a_pole_there_is_every_longitude() -> None:
+    arctic = grid("EPSG:3413", Affine(1e4, 0, -5e5, 0, -1e4, 5e5), 100, 100)
+    bounds = bounds_wgs84(arctic)
+    assert bounds is not None
+    west, south, east, north = bounds
+    assert (west, east, north) == (-180, 180, 90) and 83 < south < 84
+    assert window_of(arctic, (-180, 80, 180, 90), WHERE) == (0, 0, 100, 100)
+
+
+def test_the_whole_world_is_all_of_any_scene() -> None:
+    for crs in ("EPSG:32633", "EPSG:2056", "EPSG:3035"):
+        x, y = {"EPSG:32633": (5e5, 5e6), "EPSG:2056": (2.6e6, 1.2e6)}.get(crs, (4.3e6, 3.2e6))
+        scene = grid(crs, Affine(10, 0, x, 0, -10, y))
+        assert window_of(scene, (-180, -90, 180, 90), WHERE) == (0, 0, 100, 200)
+
+
+def test_a_step_has_its_direction_across_the_antimeridian() -> None:
+    east, south = pixel_steps(grid("EPSG:4326", Affine(1e-4, 0, 179.99, 0, -1e-4, 60.005)))
+    assert east == pytest.approx((5.58, 0), abs=0.01)
+    assert south == pytest.approx((0, -11.14), abs=0.01)
 
 
 def test_bounds_that_miss_say_where_the_scene_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sqlite3
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from sat2map.legend import STREETS
 from sat2map.raster import archives
 from sat2map.raster.grid import Grid
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.pyramid import SIDE, WORLD_M, halved, halved_classes, pyramid_of
+from sat2map.raster.pyramid import SIDE, halved, halved_classes, pyramid_of
 from sat2map.raster.translate import translate_raster
 
 from .conftest import MakeModel, MakeScene, noise, smooth
@@ -38,8 +39,9 @@ Tiles = dict[tuple[int, int, int], Image.Image]
 
 def mercator(zoom: int, x: int, y: int) -> dict[str, Any]:
     """The georeference of a scene that begins with a tile."""
-    metres = WORLD_M / 2**zoom / SIDE
-    left, top = x * SIDE * metres - WORLD_M / 2, WORLD_M / 2 - y * SIDE * metres
+    world = 2 * math.pi * 6_378_137
+    metres = world / 2**zoom / SIDE
+    left, top = x * SIDE * metres - world / 2, world / 2 - y * SIDE * metres
     return {"crs": "EPSG:3857", "transform": Affine(metres, 0, left, 0, -metres, top)}
 
 

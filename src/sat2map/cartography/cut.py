@@ -20,11 +20,11 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from sat2map.cartography.render import Drawing, Painter
-from sat2map.cartography.sheets import Place, Sheet, metres_along
+from sat2map.cartography.sheets import Place, Sheet
 from sat2map.data.pictures import write_picture
 from sat2map.errors import DataError
 from sat2map.raster.gdal import is_address, open_dataset, reading_from, settings
-from sat2map.raster.grid import Grid
+from sat2map.raster.grid import Grid, pixel_steps
 from sat2map.raster.source import Scene
 from sat2map.raster.view import View
 
@@ -191,7 +191,7 @@ def shifted(window: Grid, whole: Grid, shift_m: tuple[float, float]) -> Grid:
     """
     if shift_m == (0.0, 0.0):
         return window
-    column, row = np.array(shift_m) @ np.linalg.inv(metres_along(whole))
+    column, row = np.array(shift_m) @ np.linalg.inv(pixel_steps(whole))
     moved = window.transform @ Affine.translation(-column, -row)
     return Grid(window.height, window.width, moved, window.crs)
 

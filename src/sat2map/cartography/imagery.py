@@ -19,15 +19,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 
 from sat2map.data.ask import Answer, Client, Refusal
 from sat2map.data.cache import cache_folder
 from sat2map.data.pictures import TIFF_SUFFIXES, Picture, read_picture
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import AXIS_M, Bounds, Grid
+from sat2map.raster.grid import Bounds, Grid
 from sat2map.raster.sink import whole_map
+from sat2map.raster.web_mercator import position, tile_grid
 from sat2map.whole import whole_file
 
 log = logging.getLogger(__name__)
@@ -46,10 +45,6 @@ REFUSED = ("tile.openstreetmap.org",)
 MOST_TILES = 20_000
 """More than this is no download for one command; it is 36,000 pixels a side."""
 
-LATITUDE = 85.0511287798
-"""Where the square of the web's Mercator projection ends, degrees."""
-
-_EXTENT_M = 2 * math.pi * AXIS_M
 _MISSING = frozenset({404, 410})
 
 
@@ -73,15 +68,8 @@ class Tiles:
 
     def grid(self, side: int) -> Grid:
         """Return the grid of their pixels, of which a tile has `side` along each side."""
-        metres = _EXTENT_M / (1 << self.zoom) / side
-        west = self.left * metres * side - _EXTENT_M / 2
-        north = _EXTENT_M / 2 - self.top * metres * side
-        return Grid(
-            self.rows * side,
-            self.columns * side,
-            Affine(metres, 0, west, 0, -metres, north),
-            CRS.from_epsg(3857),
-        )
+        columns = range(self.left, self.left + self.columns)
+        return tile_grid(self.zoom, columns, range(self.top, self.top + self.rows), side)
 
 
 def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
@@ -95,7 +83,9 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
         raise UsageError(
             f"{zoom} is no zoom level", where="--zoom", remedy="Give 0 to 24; 18 is about 0.6 m."
         )
-    if west >= east:
+    turn = 360 * math.floor((west + 180) / 360)  # 190 degrees east are 170 west
+    west, east = west - turn, east - turn
+    if west >= east or east > 180:
         raise UsageError(
             "crosses the antimeridian, which one file in EPSG:3857 cannot",
             where="--bbox",
@@ -103,17 +93,10 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
         )
     count = 1 << zoom
 
-    def column(longitude: float) -> float:
-        return (longitude + 180) / 360 * count
-
-    def row(latitude: float) -> float:
-        angle = math.radians(max(-LATITUDE, min(LATITUDE, latitude)))
-        return (1 - math.asinh(math.tan(angle)) / math.pi) / 2 * count
-
     # What touches a tile by less than a millionth of it does so by rounding.
-    left, right = math.floor(column(west) + 1e-6), math.ceil(column(east) - 1e-6)
-    top, bottom = math.floor(row(north) + 1e-6), math.ceil(row(south) - 1e-6)
-    left, top = max(left, 0), max(top, 0)
+    first, last = position(west, north, zoom), position(east, south, zoom)
+    left, top = (min(math.floor(at + 1e-6), count - 1) for at in first)
+    right, bottom = (math.ceil(at - 1e-6) for at in last)
     right, bottom = max(min(right, count), left + 1), max(min(bottom, count), top + 1)
     tiles = Tiles(zoom, left, top, right - left, bottom - top)
     if tiles.columns * tiles.rows > MOST_TILES:

@@ -15,9 +15,9 @@ from sat2map.cartography.chips import Chips
 from sat2map.cartography.cut import Outcome
 from sat2map.cartography.offset import Offset, estimate_offset
 from sat2map.cartography.record import picture_of
-from sat2map.cartography.sheets import metres_along
 from sat2map.data.pairs import PairFile, read_pair
 from sat2map.data.pictures import write_picture
+from sat2map.raster.grid import pixel_steps
 from sat2map.whole import write_text
 
 SHOWN = 24
@@ -91,7 +91,7 @@ def estimate_offsets(chips: Chips) -> list[SheetOffset]:
         own = [outcome for outcome in chips.kept if outcome.chip.sheet == number]
         if len(own) < 2:
             continue
-        steps = metres_along(sheet.grid)
+        steps = pixel_steps(sheet.grid)
         pixel_m = float(np.sqrt(np.abs(np.linalg.det(steps))))
         reach = max(min(round(REACH_M / pixel_m), chips.plan.size // 4), 1)
         offset = estimate_offset(_pairs(chips, _some(own, WINDOWS)), reach)

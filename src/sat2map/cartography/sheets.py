@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import (
-    Bounds,
-    Grid,
-    bounds_wgs84,
-    ground_resolution,
-    project,
-    to_wgs84,
-)
+from sat2map.raster.grid import Bounds, Grid, bounds_wgs84, ground_resolution, project
 from sat2map.raster.options import Reading
 from sat2map.raster.scale import ENLARGED, FAR, size_at
 from sat2map.raster.source import Scene
@@ -255,21 +248,3 @@ def _near(sheet: Sheet, other: Sheet) -> bool:
 
 def _apart(a: Bounds, b: Bounds) -> bool:
     return a[2] + NEAR_DEGREES < b[0] or a[3] + NEAR_DEGREES < b[1]
-
-
-def metres_along(grid: Grid) -> NDArray[np.float64]:
-    """Return metres east and north of a step along a row and along a column, float64 [2,2].
-
-    Row 0 is (east, north) of a column further, row 1 that of a row further, at the centre.
-    """
-    ground = ground_resolution(grid)
-    assert ground is not None
-    row, column = grid.height / 2, grid.width / 2
-    here, right, down = to_wgs84(
-        grid, np.array([(column, row), (column + 1, row), (column, row + 1)])
-    )
-    steps = np.stack([right - here, down - here])
-    steps[:, 0] *= math.cos(math.radians(here[1]))
-    lengths = np.hypot(steps[:, 0], steps[:, 1])[:, None]
-    metres: NDArray[np.float64] = steps / lengths * np.array(ground)[:, None]
-    return metres

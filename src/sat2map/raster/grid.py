@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,6 @@ from sat2map.errors import UsageError
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
-
-AXIS_M = 6_378_137.0
-"""Equatorial radius of WGS 84, metres."""
-
-ECCENTRICITY_SQUARED = 6.694379990141e-3
 
 
 @dataclass(frozen=True)
@@ -64,34 +60,47 @@ def ground_resolution(grid: Grid) -> tuple[float, float] | None:
     """
     if grid.crs is None or not grid.georeferenced:
         return None
-    row, column = grid.height / 2, grid.width / 2
-    corners = np.array([(column, row), (column + 1, row), (column, row + 1)])
     try:
-        longitudes, latitudes = np.radians(to_wgs84(grid, corners)).T
-    except _ProjectionError:
+        metres = np.hypot(*pixel_steps(grid).T)
+    except ProjectionError:
         return None
-    sine = 1 - ECCENTRICITY_SQUARED * math.sin(latitudes[0]) ** 2
-    north = AXIS_M * (1 - ECCENTRICITY_SQUARED) / sine**1.5 * (latitudes - latitudes[0])
-    turned = (longitudes - longitudes[0] + math.pi) % (2 * math.pi) - math.pi
-    east = AXIS_M / math.sqrt(sine) * math.cos(latitudes[0]) * turned
-    along_row, along_column = np.hypot(east, north)[1:]
-    if not (math.isfinite(along_row) and math.isfinite(along_column)) or not (
-        along_row > 0 and along_column > 0
-    ):
+    if not (np.isfinite(metres) & (metres > 0)).all():
         return None
-    return float(along_row), float(along_column)
+    return float(metres[0]), float(metres[1])
 
 
-class _ProjectionError(Exception):
+def pixel_steps(grid: Grid) -> NDArray[np.float64]:
+    """Return metres east and north of a step along a row and along a column, float64 [2,2].
+
+    Row 0 is (east, north) of a column further, row 1 that of a row further, at the centre.
+
+    Raises:
+        ProjectionError: The coordinates and the CRS do not fit together.
+    """
+    from pyproj import Geod
+
+    row, column = grid.height / 2, grid.width / 2
+    here, *there = to_wgs84(grid, np.array([(column, row), (column + 1, row), (column, row + 1)]))
+    (west, south), (longitudes, latitudes) = np.stack([here, here], 1), np.array(there).T
+    azimuths, _, metres = Geod(ellps="WGS84").inv(west, south, longitudes, latitudes)
+    bearing = np.radians(azimuths)
+    return np.stack([metres * np.sin(bearing), metres * np.cos(bearing)], 1)
+
+
+class ProjectionError(Exception):
     """Coordinates that PROJ cannot turn into others."""
 
 
 def to_wgs84(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (longitude, latitude) in degrees of (column, row), float64 [N,2] both."""
+    """Return (longitude, latitude) in degrees of (column, row), float64 [N,2] both.
+
+    Raises:
+        ProjectionError: PROJ knows no place on the ground for one of them.
+    """
     xs, ys = grid.transform @ (points[:, 0], points[:, 1])
     degrees = _transform(grid.crs, "EPSG:4326", xs, ys)
     if np.abs(degrees[:, 1]).max() > 90:  # metres that are called degrees
-        raise _ProjectionError
+        raise ProjectionError
     return degrees
 
 
@@ -99,25 +108,29 @@ def project(source: CRS, target: CRS, points: NDArray[np.float64]) -> NDArray[np
     """Return coordinates in another CRS, float64 [N,2] both; not finite where there are none."""
     try:
         return _transform(source, target, points[:, 0], points[:, 1])
-    except _ProjectionError:
+    except ProjectionError:
         return np.full_like(points, np.inf)
 
 
 def bounds_wgs84(grid: Grid) -> Bounds | None:
     """Return the bounds in degrees; where they cross the antimeridian, west exceeds east.
 
-    None where the grid has no CRS or PROJ knows no way.
+    Of a turned grid they are those of the upright rectangle around it. None where the grid has
+    no CRS or PROJ knows no way.
     """
     if grid.crs is None:
         return None
     try:
-        longitudes, latitudes = to_wgs84(grid, _outline(grid.width, grid.height)).T
-    except _ProjectionError:
+        west, south, east, north = _bounds(grid.crs, "EPSG:4326", _upright(grid))
+    except ProjectionError:
         return None
-    centre = longitudes[0]
-    turned = centre + (longitudes - centre + 180) % 360 - 180
-    west, east = ((float(value) + 180) % 360 - 180 for value in (turned.min(), turned.max()))
-    return west, float(latitudes.min()), east, float(latitudes.max())
+    if max(-south, north) > 90 + 1e-9:  # metres that are called degrees
+        return None
+    south, north = max(south, -90.0), min(north, 90.0)
+    if east - west >= 360 - 1e-9:
+        return -180.0, south, 180.0, north
+    west, east = _turned(west, east)
+    return west, south, east, north
 
 
 def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, int, int]:
@@ -131,24 +144,25 @@ def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, 
     Raises:
         UsageError: The scene has no CRS, or lies elsewhere.
     """
-    west, south, east, north = bounds
     if grid.crs is None:
         raise UsageError(
             "has no coordinate reference system, so no part of it can be found by --bbox",
             where=where,
             remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
         )
-    width = east - west if east > west else east - west + 360
-    outline = _outline(1, 1) * (width, north - south) + (west, south)
     own = bounds_wgs84(grid)
-    try:
-        xs, ys = _transform("EPSG:4326", grid.crs, outline[:, 0], outline[:, 1]).T
-        if grid.crs.is_geographic:  # the scene's own degrees may run beyond 180
-            centre = (grid.transform @ (grid.width / 2, grid.height / 2))[0]
-            xs = xs + 360 * np.round((centre - xs.mean()) / 360)
-        columns, rows = ~grid.transform @ (xs, ys)
-    except _ProjectionError:
-        columns = rows = np.array([-1.0])
+    columns = rows = np.array([-1.0])
+    shared = None if own is None else _overlap(bounds, own)
+    if shared is not None:
+        with suppress(ProjectionError):
+            left, low, right, high = _bounds("EPSG:4326", grid.crs, shared)
+            if grid.crs.is_geographic:  # the scene's own degrees may run beyond 180
+                right += 360 * (right < left)
+                centre = (grid.transform @ (grid.width / 2, grid.height / 2))[0]
+                turn = 360 * round((centre - (left + right) / 2) / 360)
+                left, right = left + turn, right + turn
+            xs, ys = np.array([left, right, right, left]), np.array([low, low, high, high])
+            columns, rows = ~grid.transform @ (xs, ys)
     # A pixel that is touched by less than its thousandth is none that was asked for.
     top, left = (max(math.floor(v.min() + 1e-3), 0) for v in (rows, columns))
     bottom = min(math.ceil(rows.max() - 1e-3), grid.height)
@@ -163,12 +177,57 @@ def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, 
     return top, left, bottom - top, right - left
 
 
-def _outline(width: float, height: float, steps: int = 32) -> NDArray[np.float64]:
-    """Return points along a rectangle's outline, float64 [N,2], since edges may be curved."""
-    along = np.linspace(0, 1, steps)
-    still = np.zeros(steps)
-    sides = [(along, still), (along, still + 1), (still, along), (still + 1, along)]
-    return np.concatenate([np.stack(side, 1) for side in sides]) * (width, height)
+def _upright(grid: Grid) -> Bounds:
+    """Return the bounds of a grid in its own coordinates."""
+    columns, rows = np.array([0, 1, 1, 0]) * grid.width, np.array([0, 0, 1, 1]) * grid.height
+    xs, ys = grid.transform @ (columns, rows)
+    return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+
+
+def _turned(west: float, east: float) -> tuple[float, float]:
+    """Return two longitudes within -180 to 180."""
+    if not -180 <= west < 180:
+        west = (west + 180) % 360 - 180
+    if not -180 < east <= 180:
+        east = 180 - (180 - east) % 360
+    return west, east
+
+
+def _overlap(wanted: Bounds, own: Bounds) -> Bounds | None:
+    """Return what two bounds in degrees share, with some more on each side, or None.
+
+    Far away from a scene its projection may mean nothing.
+    """
+    (west, south, east, north), (own_west, own_south, own_east, own_north) = wanted, own
+    east += 360 * (east <= west)
+    own_east += 360 * (own_east < own_west)
+    turn = 360 * round(((own_west + own_east) - (west + east)) / 720)
+    west, east = west + turn, east + turn
+    if east - west >= 360:
+        west, east = own_west, own_east
+    more = 0.05 * (own_east - own_west), 0.05 * (own_north - own_south)
+    west, east = max(west, own_west - more[0]), min(east, own_east + more[0])
+    south, north = max(south, own_south - more[1], -90), min(north, own_north + more[1], 90)
+    if west >= east or south >= north:
+        return None
+    if east - west >= 360:
+        return -180.0, south, 180.0, north
+    west, east = _turned(west, east)
+    return west, south, east, north
+
+
+def _bounds(source: Any, target: Any, bounds: Bounds) -> Bounds:
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    try:
+        found: Bounds = transform_bounds(source, target, *bounds)
+    except (RasterioError, CPLE_BaseError, ValueError) as error:
+        raise ProjectionError from error
+    if not np.isfinite(found).all():
+        raise ProjectionError
+    return found
 
 
 def _transform(source: Any, target: Any, xs: Any, ys: Any) -> NDArray[np.float64]:
@@ -179,8 +238,8 @@ def _transform(source: Any, target: Any, xs: Any, ys: Any) -> NDArray[np.float64
     try:
         longitudes, latitudes = transform(source, target, list(xs), list(ys))
     except (RasterioError, CPLE_BaseError, ValueError) as error:
-        raise _ProjectionError from error
+        raise ProjectionError from error
     points = np.stack([longitudes, latitudes], 1)
     if not np.isfinite(points).all():
-        raise _ProjectionError
+        raise ProjectionError
     return points

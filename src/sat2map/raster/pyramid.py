@@ -21,14 +21,11 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import AXIS_M, Bounds, Grid, bounds_wgs84, ground_resolution
+from sat2map.raster.grid import Bounds, Grid, bounds_wgs84, ground_resolution
 from sat2map.raster.strips import Strips, opened
+from sat2map.raster.web_mercator import limits, position, tile_grid, world_m
 
 SIDE = 256
-WORLD_M = 2 * math.pi * AXIS_M
-"""The world's width on this map, metres."""
-
-NORTHMOST = math.degrees(math.atan(math.sinh(math.pi)))
 HIGHEST = 24
 AT_ONCE = 4
 """So many tiles by so many are warped at once."""
@@ -98,25 +95,26 @@ def pyramid_of(grid: Grid, where: Path) -> Pyramid:
             remedy="Georeference it first, or write a .tif.",
         )
     west, south, east, north = bounds
-    south, north = max(south, -NORTHMOST), min(north, NORTHMOST)
+    _, southmost, _, northmost = limits()
+    south, north = max(south, southmost), min(north, northmost)
     if south >= north:
         raise UsageError(
-            f"cannot be tiled, since the web's map ends at {NORTHMOST:.2f} degrees",
+            f"cannot be tiled, since the web's map ends at {northmost:.2f} degrees",
             where=where,
             remedy="Write a .tif.",
         )
-    across = WORLD_M / SIDE * math.cos(math.radians((south + north) / 2))
+    across = world_m() / SIDE * math.cos(math.radians((south + north) / 2))
     zoom = round(math.log2(across / math.sqrt(ground[0] * ground[1])))
     highest = min(max(zoom, 0), HIGHEST)
     count = 2**highest
-    top, bottom = (
-        (1 - math.asinh(math.tan(math.radians(v))) / math.pi) / 2 * count for v in (north, south)
-    )
-    rows = _touched(top, bottom, count)
-    sides = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    edges = [[(v + 180) / 360 * count for v in side] for side in sides]
-    base = tuple((_touched(left, right, count), rows) for left, right in edges)
-    return Pyramid((west, south, east, north), highest, base)
+    base = []
+    for left, right in [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]:
+        (first, top), (last, bottom) = (
+            position(left, north, highest),
+            position(right, south, highest),
+        )
+        base.append((_touched(first, last, count), _touched(top, bottom, count)))
+    return Pyramid((west, south, east, north), highest, tuple(base))
 
 
 def _touched(start: float, stop: float, count: int) -> range:
@@ -153,7 +151,7 @@ def tiles(
 
 def _warped(source: Any, strips: Strips, pyramid: Pyramid, columns: range, rows: range) -> Any:
     grid, count = strips.layout.grid, 2**pyramid.highest
-    metres = WORLD_M / count / SIDE
+    on_web = tile_grid(pyramid.highest, columns, rows, SIDE)
     assert grid.crs is not None
     placed = grid.transform
     if grid.crs.is_geographic:  # the scene's own degrees may run beyond 180
@@ -170,17 +168,10 @@ def _warped(source: Any, strips: Strips, pyramid: Pyramid, columns: range, rows:
         source,
         src_crs=grid.crs,
         src_transform=placed,
-        crs="EPSG:3857",
-        transform=Affine(
-            metres,
-            0,
-            columns.start * SIDE * metres - WORLD_M / 2,
-            0,
-            -metres,
-            WORLD_M / 2 - rows.start * SIDE * metres,
-        ),
-        width=len(columns) * SIDE,
-        height=len(rows) * SIDE,
+        crs=on_web.crs,
+        transform=on_web.transform,
+        width=on_web.width,
+        height=on_web.height,
         **rules,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -14,16 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from sat2map.data.pictures import read_picture
 from sat2map.errors import DataError
-
-HALF_WORLD = math.pi * 6_378_137.0
-"""Half of the square that web maps show of the world, metres of EPSG:3857."""
+from sat2map.raster.grid import Grid
+from sat2map.raster.web_mercator import tile_grid
 
 TILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_ZOOM = 30
@@ -70,6 +66,13 @@ class TileTree:
         """How many columns and rows the tiles span."""
         columns, rows = np.ptp(self.tiles, 0) + 1
         return int(columns), int(rows)
+
+    @property
+    def grid(self) -> Grid:
+        """The pixels of all tiles that the tree spans."""
+        (column, row), (columns, rows) = self.first, self.extent
+        spans = range(column, column + columns), range(row, row + rows)
+        return tile_grid(self.zoom, *spans, self.side)
 
     def path_of(self, column: int, row: int) -> Path | None:
         """Return the file of a tile, or None where there is none."""
@@ -188,14 +191,10 @@ class TreeDataset:
     def __init__(self, tree: TileTree) -> None:
         self.tree = tree
         self.files: list[str] = []
-        columns, rows = tree.extent
-        self.width, self.height = columns * tree.side, rows * tree.side
+        grid = tree.grid
+        self.width, self.height = grid.width, grid.height
         self.shape = (self.height, self.width)
-        self.crs = CRS.from_epsg(3857)
-        size = 2 * HALF_WORLD / 2**tree.zoom
-        column, row = tree.first
-        corner = Affine.translation(column * size - HALF_WORLD, HALF_WORLD - row * size)
-        self.transform = corner @ Affine.scale(size / tree.side, -size / tree.side)
+        self.crs, self.transform = grid.crs, grid.transform
         self._there = {(int(x), int(y)) for x, y in tree.tiles}
         self._tile = functools.lru_cache(KEPT_TILES)(self._decode)
 

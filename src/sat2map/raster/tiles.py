@@ -19,7 +19,6 @@ from sat2map.raster.grid import window_of
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import partial_work
 from sat2map.raster.sink import Named, check_room, give_name, named
-from sat2map.raster.source import grid_of
 from sat2map.raster.strips import opened
 from sat2map.raster.tile_tree import TileTree
 from sat2map.raster.translate import key_of, translate_raster
@@ -71,7 +70,7 @@ def translate_tiles(
         raise UsageError(
             f"no tile of {root} lies in it", where="--bbox", remedy="Give another, in degrees."
         )
-    check_room(Named(target, "folder"), grid_of(trees[0].open()))
+    check_room(Named(target, "folder"), trees[0].grid)
     reading = replace(options.reading, bbox=None)
     each = replace(options, reading=reading, resume=True)
     parts = [
@@ -136,9 +135,8 @@ def _chosen(tree: TileTree, options: SceneOptions) -> NDArray[np.int64]:
     """Return the tiles that are to be translated, int64 [N,2]."""
     if options.reading.bbox is None:
         return tree.tiles
-    grid = grid_of(tree.open())
     try:
-        top, left, height, width = window_of(grid, options.reading.bbox, tree.root)
+        top, left, height, width = window_of(tree.grid, options.reading.bbox, tree.root)
     except UsageError:  # another zoom may lie there
         return tree.tiles[:0]
     first = np.array(tree.first) + np.array([left, top]) // tree.side

@@ -1,0 +1,71 @@
+"""The square of the world that web maps show, in EPSG:3857, and its tiles {z}/{x}/{y}.
+
+It is the tile matrix set WebMercatorQuad (OGC 17-083r4), which morecantile knows: columns count
+from the antimeridian to the east, rows from the north to the south.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from sat2map.raster.grid import Bounds, Grid
+
+if TYPE_CHECKING:
+    from morecantile import TileMatrixSet
+
+
+@cache
+def _quad() -> TileMatrixSet:
+    import morecantile  # a tenth of a second, which a plain .tif need not wait
+
+    return morecantile.tms.get("WebMercatorQuad")
+
+
+def world_m() -> float:
+    """Return the square's side, metres of EPSG:3857."""
+    west, _, east, _ = _quad().xy_bbox
+    return float(east - west)
+
+
+def limits() -> Bounds:
+    """Return the square's west, south, east and north, degrees."""
+    west, south, east, north = _quad().bbox
+    return west, south, east, north
+
+
+def position(longitude: float, latitude: float, zoom: int) -> tuple[float, float]:
+    """Return where a place lies among the tiles of a zoom, in columns and rows of them.
+
+    Args:
+        longitude: -180 to 180 degrees.
+        latitude: Degrees; beyond the square it is taken to its edge.
+        zoom: The zoom.
+    """
+    west, _, _, north = _quad().xy_bbox
+    x, y = _quad().xy(longitude, latitude, truncate=True)
+    side = world_m() / 2**zoom
+    return (x - west) / side, (north - y) / side
+
+
+def tile_grid(zoom: int, columns: range, rows: range, side: int) -> Grid:
+    """Return the grid of the pixels of some tiles.
+
+    Args:
+        zoom: The zoom.
+        columns: The tiles' columns.
+        rows: The tiles' rows.
+        side: Pixels along a tile's side.
+    """
+    west, _, _, north = _quad().xy_bbox
+    metres = world_m() / 2**zoom / side
+    left, top = west + columns.start * side * metres, north - rows.start * side * metres
+    return Grid(
+        len(rows) * side,
+        len(columns) * side,
+        Affine(metres, 0, left, 0, -metres, top),
+        CRS.from_epsg(3857),
+    )
