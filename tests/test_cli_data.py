@@ -45,6 +45,13 @@ def test_chips_say_what_they_are_and_where(sat2map: Sat2map, town: Scene, tmp_pa
     [
         (("--shift", "2"), "--shift: '2' is no shift"),
         (("--shift=a,b",), "--shift: 'a,b' is no shift"),
+        (("--shift=nan,0",), "--shift: 'nan,0' is no shift"),
+        (("--shift=1,-inf",), "--shift: '1,-inf' is no shift"),
+        (("--shift=1,2,3",), "--shift: '1,2,3' is no shift"),
+        (("--shift=1e9,0",), "--shift: 1e+09 is not possible"),
+        (("--min-mapped", "nan"), "--min-mapped: nan is not possible"),
+        (("--buffer", "inf"), "--buffer: inf is not possible"),
+        (("--range", "0,nan"), "--range: '0,nan' is no range"),
         (("--bbox", "1,2,3"), "--bbox: '1,2,3' is no bounding box"),
         (("--resolution", "0"), "--resolution: 0 is not possible"),
         (("--style", "baroque"), "baroque"),
@@ -85,6 +92,10 @@ def test_imagery_comes_with_the_reminder_of_its_terms(
     box = ("--bbox", "13.4,52.5,13.401,52.501", "--zoom", 15, "--rate", 1000)
     ended = sat2map("data", "imagery", target, "--url", server.url + "/{z}/{x}/{y}.png", *box)
     assert (ended.code, ended.out.strip()) == (0, str(target))
+    wrong = sat2map(
+        "data", "imagery", target, "--url", server.url + "/{z}/{x}/{y}", *box[:-1], "nan"
+    )
+    assert wrong.code == 2 and "Invalid value for '--rate'" in wrong.err
     assert "only as its terms permit" in ended.err and "--attribution" in ended.err
     with rasterio.open(target) as raster:
         assert raster.crs.to_epsg() == 3857

@@ -5,6 +5,7 @@ As in `cli.py`, what a verb needs is imported when it is called.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -228,15 +229,16 @@ def data_chips(
 
 
 def _shift(text: str) -> tuple[float, float]:
-    parts = text.split(",")
     try:
-        east, north = map(float, parts)
-    except ValueError as error:
+        east, north = map(float, text.split(","))
+    except ValueError:
+        east = north = math.nan
+    if not (math.isfinite(east) and math.isfinite(north)):
         raise UsageError(
             f"{text!r} is no shift",
             where="--shift",
             remedy="Give metres east and north, such as --shift=2.5,-1.",
-        ) from error
+        )
     return east, north
 
 

@@ -70,6 +70,19 @@ def test_metres_become_pixels_and_resolution_becomes_zoom() -> None:
         ("rgba(255, 0, 0, 0.5)", (255, 0, 0, 0.5)),
         ("hsl(120, 100%, 50%)", (0, 255, 0, 1)),
         ("white", (255, 255, 255, 1)),
+        ("transparent", (0, 0, 0, 0)),
+        ("#ff800080", (255, 128, 0, 128 / 255)),
+        ("rgba(1,2,3,50%)", (1, 2, 3, 0.5)),
+        ("rgba(1,2,3,.25)", (1, 2, 3, 0.25)),
+        ("rgba(1,2,3,5e-1)", (1, 2, 3, 0.5)),
+        ("RGBA( 1, 2, 3, 2 )", (1, 2, 3, 1)),
+        ("rgba(1,2,3,-1)", (1, 2, 3, 0)),
+        ("rgb(1, 2, 3, 0.5)", (1, 2, 3, 0.5)),
+        ("rgb(1 2 3 / 50%)", (1, 2, 3, 0.5)),
+        ("rgb(300, 1.6, -5)", (255, 2, 0, 1)),
+        ("rgb(100%, 50%, 0%)", (255, 128, 0, 1)),
+        ("hsla(240deg, 100%, 50%, 10%)", (0, 0, 255, 0.1)),
+        ("hsl(-120, 100%, 25%)", (0, 0, 128, 1)),
     ],
 )
 def test_colours_are_those_of_css(text: str, rgba: tuple[float, ...]) -> None:
@@ -99,6 +112,42 @@ def test_colours_are_interpolated() -> None:
 def test_what_is_not_supported_is_said(expression: object, kind: Kind, message: str) -> None:
     with pytest.raises(ExpressionError, match=message):
         compile_expression(expression, kind)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("rgba(1,2,3,1.2.3)", "rgba(1,2,3,)", "rgba(1,2,3,4,5)", "rgb(1,2)", "rgb(1,2,3%)"),
+        *("rgb(1 2 3 4)", "rgb(1,2,3/4)", "hsl(1,2,3)", "hsl(1%,2%,3%)", "rgba(1,2,3,5deg)"),
+        *("rgba(1,2,3,nan)", "rgba()", "hsv(1,2%,3%)", "", "#12", "rgba(1,2,3"),
+    ],
+)
+def test_what_is_no_colour_of_css_is_said(text: str) -> None:
+    with pytest.raises(ExpressionError, match="no colour"):
+        value(text, "colour")
+
+
+def test_an_exponential_is_one_however_steep() -> None:
+    def at(base: float, x: float, end: float = 10) -> float:
+        curve = ["interpolate", ["exponential", base], x, 0, 0, end, 100]
+        return float(value(curve, "number"))  # type: ignore[arg-type]
+
+    assert at(2, 1) == pytest.approx(100 / 1023)
+    assert at(1, 3) == at(1 + 1e-16, 3) == 30
+    assert at(1 + 1e-15, 3) == pytest.approx(30)
+    assert at(0.5, 1) == pytest.approx(100 * 0.5 / (1 - 0.5**10))
+    assert at(10, 999, 1000) == pytest.approx(10)
+    for base in (0, -2, "2", True, float("inf")):
+        with pytest.raises(ExpressionError, match="base above 0"):
+            at(base, 1)  # type: ignore[arg-type]
+    with pytest.raises(ExpressionError, match="base above 0"):
+        compile_expression(["interpolate", ["exponential"], 1, 0, 0, 1, 1], "number")
+
+
+@pytest.mark.parametrize("power", [["^", -8, 0.5], ["^", 10, 1000], ["/", 1, 0], ["^", 0, -1]])
+def test_what_cannot_be_calculated_is_said(power: list[object]) -> None:
+    with pytest.raises(ExpressionError, match="met"):
+        value(power, "number")
 
 
 def test_values_of_no_use_are_said() -> None:

@@ -133,6 +133,9 @@ def test_a_few_lines_map_another_schema(tmp_path: Path) -> None:
         ({"metadata": {"sat2map:class": "rode"}}, "layer 'road': .*'rode'; the legend has"),
         ({"id": "land"}, "layer 2 has no id of its own"),
         ({"minzoom": "low"}, "layer 'road': minzoom"),
+        ({"type": ["line"]}, "layer 'road': the type \\['line'\\] is not supported"),
+        ({"paint": {"line-color": "rgba(1,2,3,1.2.3)"}}, "layer 'road': line-color: .*no colour"),
+        ({"paint": {"line-width": 10**400}}, "layer 'road': line-width: .*is no number"),
     ],
 )
 def test_what_is_not_supported_names_the_layer_and_the_key(
@@ -156,6 +159,27 @@ def test_a_broken_style_is_said(tmp_path: Path, change: dict[str, Any], message:
     path.write_text(json.dumps(SMALL | change), encoding="utf-8")
     with pytest.raises(UsageError, match=message):
         read_style(path)
+
+
+@pytest.mark.parametrize("layers", [None, "none", [1], [None], {"id": "road"}])
+def test_a_broken_base_is_said(tmp_path: Path, layers: object) -> None:
+    over = {"version": 8, "metadata": {"sat2map:base": "base.json"}, "layers": [{"id": "road"}]}
+    for name, entries in (
+        ("base.json", SMALL | {"layers": layers}),
+        ("own.json", over | {"layers": layers}),
+    ):
+        (tmp_path / "base.json").write_text(json.dumps(SMALL))
+        (tmp_path / "own.json").write_text(json.dumps(over))
+        (tmp_path / name).write_text(json.dumps(entries))
+        with pytest.raises(UsageError, match=rf"{name}: its layers are not a list of objects"):
+            read_style(tmp_path / "own.json")
+
+
+def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path) -> None:
+    text = json.dumps(SMALL).replace('"version"', '"zoom": NaN, "version"')
+    (tmp_path / "own.json").write_text(text)
+    with pytest.raises(UsageError, match=r"not valid JSON \(NaN is no number\)"):
+        read_style(tmp_path / "own.json")
 
 
 def test_a_missing_style_names_those_that_are_shipped(tmp_path: Path) -> None:

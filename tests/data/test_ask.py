@@ -253,3 +253,9 @@ def test_a_key_is_not_shown(serve: Serve, caplog: pytest.LogCaptureFixture) -> N
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is not an address"):
         Client().ask(url)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(UsageError, match=r"rate: .* questions per second are not possible"):
+        Client(rate=rate)

@@ -44,6 +44,12 @@ def test_side_by_side(tmp_path: Path) -> None:
     assert np.array_equal(target, both[:, :4])
 
 
+def test_two_pictures_of_one_name_are_not_two_pairs(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "1.jpg"):
+        save(tmp_path / "train" / name)
+    refused(tmp_path, r"train/1\.(png|jpg): stands beside 1\.(png|jpg), which has the same name")
+
+
 def test_two_folders(tmp_path: Path) -> None:
     split = tmp_path / "train"
     for i, name in enumerate(("10", "2")):
@@ -91,7 +97,7 @@ def test_the_same_name_twice_in_a_folder(tmp_path: Path) -> None:
     split = tmp_path / "train"
     for name in ("source/1.png", "target/1.png", "target/1.tif"):
         save(split / name)
-    refused(tmp_path, r"target/1\.tif: stands beside 1\.png, so its partner is unclear")
+    refused(tmp_path, r"target/1\.tif: stands beside 1\.png, which has the same name")
 
 
 def test_unequal_sizes(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sat2map.errors import UsageError
-from sat2map.raster.options import Reading, scene_reading, scene_resolution
+from sat2map.raster.options import Reading, SceneOptions, scene_reading, scene_resolution
 
 
 def test_words_become_options() -> None:
@@ -49,3 +49,39 @@ def test_boxes_that_are_none(text: str) -> None:
 def test_resolutions_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match=r"--resolution: .* is no resolution"):
         scene_resolution(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"window": 64, "overlap": 40}, r"overlap: windows of 64 pixels cannot share 40.*0 to 32"),
+        ({"overlap": -1}, "overlap: windows of 1024 pixels cannot share -1"),
+        ({"window": 1, "overlap": 0}, "window: 1 pixels are not a window"),
+        ({"resolution": float("nan")}, "resolution: nan is not a resolution"),
+        ({"resolution": float("inf")}, "resolution: inf is not a resolution"),
+        ({"resolution": -0.5}, "resolution: -0.5 is not a resolution"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_said(wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        SceneOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_half_a_window_may_be_shared() -> None:
+    assert SceneOptions(window=65, overlap=32).overlap == 32
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stretch": (98, 2)},
+        {"stretch": (2, 101)},
+        {"stretch": (float("nan"), 98)},
+        {"value_range": (5, 5)},
+        {"value_range": (0, float("inf"))},
+        {"bbox": (1, 2, float("nan"), 4)},
+    ],
+)
+def test_limits_that_are_none_name_the_parameter(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(UsageError, match=f"^{next(iter(wrong))}: "):
+        Reading(**wrong)  # type: ignore[arg-type]

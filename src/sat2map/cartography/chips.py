@@ -92,6 +92,8 @@ class ChipOptions:
             ("--random", self.random or 1, 1, 10_000_000),
             ("--min-mapped", self.min_mapped, 0, 1),
             ("--workers", self.workers, 1, 1024),
+            ("--shift", self.shift_m[0], -1e6, 1e6),
+            ("--shift", self.shift_m[1], -1e6, 1e6),
         ):
             if not low <= value <= high:
                 raise UsageError(

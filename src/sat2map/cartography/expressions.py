@@ -9,6 +9,7 @@ metres on the ground take.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -333,15 +334,24 @@ class _Compiler:
 def _base(kind: object) -> float:
     if kind == ["linear"]:
         return 1.0
-    if isinstance(kind, list) and kind[:1] == ["exponential"] and _is_numbers(kind[1:]):
-        return float(kind[1])
+    if isinstance(kind, list) and kind[:1] == ["exponential"] and len(kind) == 2:
+        base = kind[1]
+        if _is_numbers([base]) and 0 < base < math.inf:
+            return float(base)
     raise ExpressionError(
-        f'["interpolate", {kind!r}, …] is not supported; take ["linear"] or ["exponential", base]'
+        f'["interpolate", {kind!r}, …] is not supported; take ["linear"] or '
+        '["exponential", base] with a base above 0'
     )
 
 
 def _share(gone: float, whole: float, base: float) -> float:
-    return gone / whole if base == 1 else (base**gone - 1) / (base**whole - 1)
+    rate = math.log(base)
+    if rate == 0:
+        return gone / whole
+    try:
+        return math.expm1(gone * rate) / math.expm1(whole * rate)
+    except OverflowError:  # so large that the one does not count beside the power
+        return math.exp((gone - whole) * rate)
 
 
 def _mixed(low: Value, high: Value, share: float) -> Value:
@@ -357,7 +367,11 @@ def _stops(name: str, stops: Sequence[Any]) -> list[float]:
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    """Return whether all are numbers that a float can hold."""
+    return all(
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        for v in values
+    )
 
 
 def _count(name: str, arguments: list[Any], least: int, most: int | None = -1) -> None:

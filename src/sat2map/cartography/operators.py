@@ -21,7 +21,7 @@ ARITHMETIC: Mapping[str, tuple[Callable[[list[float]], float], int, int | None]]
     "-": (lambda v: -v[0] if len(v) == 1 else v[0] - v[1], 1, 2),
     "/": (lambda v: v[0] / v[1], 2, 2),
     "%": (lambda v: math.fmod(v[0], v[1]), 2, 2),
-    "^": (lambda v: float(v[0] ** v[1]), 2, 2),
+    "^": (lambda v: math.pow(v[0], v[1]), 2, 2),
     "min": (min, 1, None),
     "max": (max, 1, None),
 }

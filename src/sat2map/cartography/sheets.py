@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import PurePath
 
 import numpy as np
@@ -78,8 +79,9 @@ def open_sheets(sources: Sequence[str], reading: Reading, resolution_m: float) -
             raise UsageError("is given twice", where=source, remedy="Name each --imagery once.")
         stem = PurePath(source).stem
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
-        if any(sheet.name == name for sheet in sheets):
-            name = f"{name}-{number}"
+        taken = {sheet.name for sheet in sheets}
+        if name in taken:
+            name = next(n for n in (f"{name}-{i}" for i in count(number)) if n not in taken)
         sheets.append(_open(source, name, reading, resolution_m))
     return sheets
 

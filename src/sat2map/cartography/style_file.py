@@ -119,7 +119,7 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
             text = (folder / f"{name_or_path}.json").read_text("utf-8")
         else:
             text = Path(name_or_path).read_text("utf-8")
-        entries = json.loads(text)
+        entries = json.loads(text, parse_constant=_not_json)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             "is neither a shipped style nor a file that can be read",
@@ -133,11 +133,21 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(entries, dict):
         raise UsageError("is no style, but a list", where=name_or_path, remedy=_REMEDY)
     base = _metadata(entries).get(_BASE)
+    layers = entries.setdefault("layers", [] if seen or base is not None else None)
+    if base is None and not seen:
+        return entries
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+        raise UsageError("its layers are not a list of objects", where=name_or_path, remedy=_REMEDY)
     if base is None:
         return entries
     if base not in shipped_styles():
         base = str((Path(name_or_path).parent / str(base)).resolve())
     return _laid_over(_read(str(base), (*seen, name_or_path)), entries)
+
+
+def _not_json(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads though JSON has no such numbers."""
+    raise ValueError(f"{name} is no number")
 
 
 def _laid_over(base: dict[str, Any], entries: dict[str, Any]) -> dict[str, Any]:
@@ -153,16 +163,16 @@ def _laid_over(base: dict[str, Any], entries: dict[str, Any]) -> dict[str, Any]:
             name: rule if name not in over[CLASSES] else ["any", over[CLASSES][name], rule]
             for name, rule in under[CLASSES].items()
         }
-    layers = [dict(layer) for layer in base.get("layers", [])]
-    for layer in entries.get("layers", []):
+    layers = [dict(layer) for layer in base["layers"]]
+    for layer in entries["layers"]:
         names = [known.get("id") for known in layers]
-        if isinstance(layer, dict) and layer.get("id") in names:
+        if layer.get("id") in names:
             known = layers[names.index(layer["id"])]
             for key, value in layer.items():
                 both = isinstance(value, dict) and isinstance(known.get(key), dict)
                 known[key] = {**known[key], **value} if both else value
         else:
-            below = _metadata(layer).get(_BELOW) if isinstance(layer, dict) else None
+            below = _metadata(layer).get(_BELOW)
             layers.insert(names.index(below) if below in names else len(layers), layer)
     merged["layers"] = layers
     return merged
@@ -245,7 +255,7 @@ def _layer(
     name: str, entry: Mapping[str, Any], legend: Legend | None, problems: list[str]
 ) -> Layer | None:
     kind: Any = entry.get("type")
-    if kind not in PROPERTIES:
+    if kind not in tuple(PROPERTIES):  # it may be anything, a list too
         problems.append(f"the type {kind!r} is not supported; those are {sorted(PROPERTIES)}")
         return None
     problems.extend(f"unknown key {key!r}" for key in entry if key not in _LAYER_KEYS)

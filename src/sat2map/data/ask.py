@@ -180,6 +180,9 @@ class Client:
         rate: Questions per second at most; None for no limit of ours.
         retries: When to ask again.
         timeout: Seconds without a byte after which the connection counts as lost.
+
+    Raises:
+        UsageError: The rate is not above 0.
     """
 
     def __init__(
@@ -189,6 +192,12 @@ class Client:
         retries: RetryPolicy | None = None,
         timeout: float = 60,
     ) -> None:
+        if rate is not None and not rate > 0:
+            raise UsageError(
+                f"{rate:g} questions per second are not possible",
+                where="rate",
+                remedy="Give a number above 0.",
+            )
         self._interval = 0.0 if rate is None else 1 / rate
         self._retries = RetryPolicy.of() if retries is None else retries
         self._timeout = timeout

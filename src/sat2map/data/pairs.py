@@ -82,7 +82,7 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
         matched = match_by_stem(folder / "source", folder / "target")
         pairs = [PairFile(stem, source, target) for stem, source, target in matched]
     else:
-        pairs = [PairFile(path.stem, path, path) for path in list_pictures(folder)]
+        pairs = [PairFile(stem, path, path) for stem, path in _by_stem(folder).items()]
     if not pairs:
         raise DataError(
             "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF pairs there."
@@ -192,19 +192,7 @@ def match_by_stem(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         DataError: A folder is missing, a file lacks its partner, or has two.
     """
-    sides: list[dict[str, Path]] = []
-    for folder in (source, target):
-        files: dict[str, Path] = {}
-        for path in list_pictures(folder):
-            if path.stem in files:
-                raise DataError(
-                    f"stands beside {files[path.stem].name}, so its partner is unclear",
-                    where=path,
-                    remedy="Keep one picture of each name.",
-                )
-            files[path.stem] = path
-        sides.append(files)
-    sources, targets = sides
+    sources, targets = _by_stem(source), _by_stem(target)
     for files, others, other in ((sources, targets, target), (targets, sources, source)):
         lonely = [path for stem, path in files.items() if stem not in others]
         if lonely:
@@ -223,3 +211,21 @@ def _read_legend(value: object) -> Legend | None:
             raise ValueError(f"the legend is {value!r}, not one of {', '.join(LEGENDS)} or a list")
         return LEGENDS[value]
     return None if value is None else Legend.from_json(value)  # type: ignore[arg-type]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their names without suffix, by which pairs are known.
+
+    Raises:
+        DataError: Two pictures have one name.
+    """
+    files: dict[str, Path] = {}
+    for path in list_pictures(folder):
+        if path.stem in files:
+            raise DataError(
+                f"stands beside {files[path.stem].name}, which has the same name without suffix",
+                where=path,
+                remedy="Keep one picture of each name.",
+            )
+        files[path.stem] = path
+    return files

@@ -34,6 +34,24 @@ class Reading:
     value_range: tuple[float, float] | None = None
     bbox: Bounds | None = None
 
+    def __post_init__(self) -> None:
+        for name, limits, lowest, highest in (
+            ("stretch", self.stretch, 0, 100),
+            ("value_range", self.value_range, -math.inf, math.inf),
+        ):
+            if limits is not None and not (
+                lowest <= limits[0] < limits[1] <= highest and all(map(math.isfinite, limits))
+            ):
+                raise UsageError(
+                    f"{limits} is not a range", where=name, remedy="Give a low and a high number."
+                )
+        if self.bbox is not None and not all(map(math.isfinite, self.bbox)):
+            raise UsageError(
+                f"{self.bbox} is not a bounding box",
+                where="bbox",
+                remedy="Give west, south, east and north in degrees (WGS 84).",
+            )
+
 
 @dataclass(frozen=True)
 class SceneOptions:
@@ -47,8 +65,8 @@ class SceneOptions:
         published: Predict as published; the scene then passes as a whole.
         seed: Seed of the dropout as published.
         compare: Also write scene and map side by side, as NAME.compare.SUFFIX.
-        window: Side of the windows, in pixels that the network sees.
-        overlap: What neighbouring windows share.
+        window: Side of the windows, in pixels that the network sees; at least 2.
+        overlap: What neighbouring windows share, at most half of their side.
         mask: A file of polygons; what lies outside of them comes out transparent.
         resume: Go on with what an interrupted run left.
         attribution: Whom those who show the map are to name.
@@ -65,6 +83,24 @@ class SceneOptions:
     mask: Path | None = None
     resume: bool = False
     attribution: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise UsageError(
+                f"{self.window} pixels are not a window", where="window", remedy="Give 2 or more."
+            )
+        if not 0 <= self.overlap <= self.window // 2:
+            raise UsageError(
+                f"windows of {self.window} pixels cannot share {self.overlap}",
+                where="overlap",
+                remedy=f"Give 0 to {self.window // 2}, half of the window.",
+            )
+        if not isinstance(self.resolution, str) and not 0 < self.resolution < math.inf:
+            raise UsageError(
+                f"{self.resolution} is not a resolution",
+                where="resolution",
+                remedy="Give native, model, or metres per pixel above 0.",
+            )
 
 
 def scene_reading(

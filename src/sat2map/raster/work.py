@@ -65,7 +65,7 @@ class Work:
 
     def _placements(self, seen: int, written: int) -> list[Placement]:
         multiple = self._translator.multiple
-        window, overlap = max(self._options.window, 2), self._options.overlap
+        window, overlap = self._options.window, self._options.overlap
         if self._options.published:
             grid = self._seen.grid
             if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
