@@ -16,6 +16,7 @@ from PIL import Image
 
 from sat2map.data.pairs import read_card
 from sat2map.data.synthetic import Scene, write_scene
+from sat2map.legend import STREETS
 
 Sat2map = Callable[..., Any]
 Serve = Callable[..., Any]
@@ -99,3 +100,91 @@ def test_imagery_comes_with_the_reminder_of_its_terms(
     assert "only as its terms permit" in ended.err and "--attribution" in ended.err
     with rasterio.open(target) as raster:
         assert raster.crs.to_epsg() == 3857
+
+
+def labelled(folder: Path, count: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Write NAME.jpg beside NAME.png, numbers from 0 to 2; return those by name."""
+    folder.mkdir()
+    masks = {}
+    for i in range(count):
+        random = np.random.default_rng(i)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.jpg")
+        masks[str(i)] = random.integers(0, 3, (8, 8), np.uint8)
+        Image.fromarray(masks[str(i)]).save(folder / f"{i}.png")
+    return masks
+
+
+def test_masks_without_a_mapping_are_listed(sat2map: Sat2map, tmp_path: Path) -> None:
+    masks = labelled(tmp_path / "in", 3)
+    ended = sat2map("data", "masks", tmp_path / "in", tmp_path / "out")
+    assert ended.code == 2
+    ended.one_line_about("--mapping", '{"0": "unknown"', "land, building, road, vegetation, water")
+    lines = [line.split() for line in ended.out.splitlines()]
+    share = np.mean([mask == 1 for mask in masks.values()])
+    assert [line[0] for line in lines] == ["value", "0", "1", "2"]
+    assert lines[2][1:] == [f"{share:.1%}", "3"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_become_a_data_set(sat2map: Sat2map, tmp_path: Path) -> None:
+    labelled(tmp_path / "in", 20)
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text('{"0": "unknown", "1": "park", "2": "not road"}')
+    arguments = ("data", "masks", tmp_path / "in", tmp_path / "out", "--mapping", mapping)
+    ended = sat2map(*arguments, "--resolution", 0.5)
+    ended.one_line_about(str(mapping), "stands for 'park'", "Its classes are land, building")
+    more = ("--legend", "map", "--licence", "mine", "--val", "1?,7")
+    ended = sat2map(*arguments, "--resolution", 0.5, *more)
+    assert ended.code == 0, ended.err
+    assert ended.out.split() == [str(tmp_path / "out")]
+    assert "9 training images, 11 validation images" in ended.err
+    assert "--resolution" not in ended.err
+    card = read_card(tmp_path / "out")
+    assert (card.resolution_m, card.licence, card.legend) == (0.5, "mine", STREETS)
+    assert (tmp_path / "out/val/classes/17.png").is_file()
+    assert not (tmp_path / "out/train/classes/17.png").exists()
+    ended = sat2map(*arguments, *more)
+    ended.one_line_about("out: exists already")
+
+
+def test_masks_of_few_images_and_unknown_scale_are_noticed(
+    sat2map: Sat2map, tmp_path: Path
+) -> None:
+    labelled(tmp_path / "in", 20)
+    (tmp_path / "mapping.json").write_text('{"0": "unknown", "1": "water", "2": "land"}')
+    arguments = ("data", "masks", tmp_path / "in", tmp_path / "out")
+    ended = sat2map(*arguments, "--mapping", tmp_path / "mapping.json", "-q")
+    assert ended.code == 0, ended.err
+    assert "18 training images, 2 validation images" in ended.err
+    assert "a model must know its scale" in ended.err
+    assert "fewer than 5 validation images" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--resolution", "0", "0 is not a ground resolution"),
+        ("--val", "2", "2 is not a share"),
+        ("--val", "austin*", "no image is called 'austin*'"),
+        ("--mapping", "none.json", "none.json: cannot be read"),
+        ("--mapping", "text.json", "text.json: cannot be read"),
+        ("--mapping", "list.json", "list.json: the mapping is not an object"),
+    ],
+)
+def test_masks_with_options_that_do_not_fit(
+    sat2map: Sat2map,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labelled(tmp_path / "in", 3)
+    (tmp_path / "mapping.json").write_text('{"0": "unknown", "1": "water", "2": "land"}')
+    (tmp_path / "text.json").write_text("water")
+    (tmp_path / "list.json").write_text('["water"]')
+    ended = sat2map("data", "masks", "in", "out", "--mapping", "mapping.json", option, value)
+    assert ended.code > 0
+    ended.one_line_about(words)
+    assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -226,6 +226,103 @@ def data_chips(
     print(directory)
     if preview:
         print(write_preview(chips, offsets))
+
+
+@data_app.command("masks")
+def data_masks(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The data set's folder.")],
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of masks; without it NAME.png lies beside NAME.jpg."
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSON of value: class; without it the values are listed."
+        ),
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(metavar="METRES", help="On the ground, per pixel.")
+    ] = None,
+    val: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|NAME,NAME", help="What validates: a share, or names with * and ?."
+        ),
+    ] = "0.1",
+    legend: Annotated[
+        Literal["cover", "map"], typer.Option(help="In which legend the mapping names classes.")
+    ] = "cover",
+    licence: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a data set of photos and class masks, checked, with validation set aside."""
+    from sat2map.data.mask_mapping import read_mapping
+    from sat2map.data.mask_set import count_values, find_labelled, write_mask_set
+    from sat2map.legend import LEGENDS
+    from sat2map.progress import Progress
+
+    if resolution is not None and not 0 < resolution < float("inf"):
+        raise UsageError(
+            f"{resolution:g} is not a ground resolution",
+            where="--resolution",
+            remedy="Give metres per pixel, such as 0.5.",
+        )
+    validation = _validation(val)
+    chosen = LEGENDS[legend]
+    meant = None if mapping is None else read_mapping(mapping, chosen)
+    files = find_labelled(images, classes)
+    with Progress("checking masks", quiet=quiet) as progress:
+        if meant is None:
+            found = count_values(files, progress.show)
+        else:
+            made = write_mask_set(
+                files,
+                out,
+                chosen,
+                meant,
+                resolution_m=resolution,
+                licence=licence,
+                validation=validation,
+                progress=progress.show,
+            )
+    if meant is None:
+        print("value  pixels  masks")
+        for one in found:
+            print(f"{one.value:5}  {one.share:6.1%}  {one.masks:5}")
+        raise UsageError(
+            "what these values mean is not known",
+            where="--mapping",
+            remedy='Name a JSON file such as {"0": "unknown", "1": "building", "2": "not road", '
+            f'"3": ["land", "vegetation"]}}; the classes are {", ".join(chosen.names)}.',
+        )
+    for line in made.describe():
+        print(line, file=sys.stderr)
+    if resolution is None:
+        print(
+            "Say how large a pixel is with --resolution: a model must know its scale.",
+            file=sys.stderr,
+        )
+    for line in made.notices():
+        print(line, file=sys.stderr)
+    print(out)
+
+
+def _validation(text: str) -> float | list[str]:
+    try:
+        share = float(text)
+    except ValueError:
+        return [part.strip() for part in text.split(",")]
+    if not 0 <= share <= 1:
+        raise UsageError(
+            f"{text} is not a share", where="--val", remedy="Give 0 to 1, such as 0.1."
+        )
+    return share
 
 
 def _shift(text: str) -> tuple[float, float]:

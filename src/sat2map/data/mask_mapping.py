@@ -6,6 +6,7 @@ that nobody looked at may be anything. So a value stands for the classes that it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,29 @@ class MaskMapping:
         )
         mapping.may_be(legend)  # refuses classes that the legend has not
         return mapping
+
+
+def read_mapping(path: Path, legend: Legend) -> MaskMapping:
+    """Read a mapping from a JSON file.
+
+    Args:
+        path: The file.
+        legend: The classes.
+
+    Raises:
+        DataError: It cannot be read, is not a mapping, or names a class that the legend has
+            not.
+    """
+    try:
+        return MaskMapping.from_json(json.loads(path.read_text(encoding="utf-8")), legend)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot be read ({getattr(error, 'strerror', None) or error})",
+            where=path,
+            remedy=_REMEDY,
+        ) from error
+    except DataError as error:
+        raise DataError(error.what, where=path, remedy=error.remedy) from error
 
 
 def _write(names: tuple[str, ...]) -> str | list[str]:
