@@ -473,6 +473,61 @@ def test_a_malicious_pickle_does_not_run(sat2map: Sat2map, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """Photos of noise whose masks label roads, water, and what is not a road."""
+    for name in ("a", "b"):
+        random = np.random.default_rng(ord(name))
+        for folder, pixels in (
+            ("source", random.integers(0, 256, (64, 64, 3), np.uint8)),
+            ("classes", random.integers(0, 3, (64, 64), np.uint8)),
+        ):
+            path = tmp_path / "masks" / "val" / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    classes = {"0": "not road", "1": "road", "2": "water"}
+    card = {"legend": "cover", "resolution_m": 0.5, "classes": classes}
+    (tmp_path / "masks" / "dataset.json").write_text(json.dumps(card))
+    return tmp_path / "masks"
+
+
+def test_class_masks_are_scored(sat2map: Sat2map, masks: Path) -> None:
+    done = sat2map("evaluate", "streets", "--data", masks, "-q")
+    assert done.code == 0, done.err
+    assert "iou_road" in done.out and "road_cldice" in done.out and "iou_land" not in done.out
+    assert "nothing says: land, building, vegetation." in done.err
+    assert "the model knows" not in done.err
+    more = ("--resolution", "native", "--tolerance", 2, "--json")
+    done = sat2map("evaluate", "streets", "--data", masks, *more, "-q")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["protocol"]["shown_m"], told["protocol"]["tolerance_m"]) == (0.5, 2)
+    assert set(told["class_iou"]) == {"road", "water"}
+    assert "shown at 0.5 m per pixel; the model knows" in done.err
+    Image.fromarray(np.full((64, 64), 9, np.uint8)).save(masks / "val" / "classes" / "b.png")
+    done = sat2map("evaluate", "streets", "--data", masks, "-q")
+    assert done.code == 1
+    assert "iou_road" in done.out
+    done.one_line_about("b.png: has the value 9", "1 done")
+
+
+def test_class_masks_and_pairs_have_options_of_their_own(
+    sat2map: Sat2map, masks: Path, towns: Path, tmp_path: Path
+) -> None:
+    for data, option, value, words in (
+        (masks, "--size", 256, "class masks"),
+        (masks, "--report", tmp_path / "page", "class masks"),
+        (masks, "--tolerance", 0, "0 m is not a tolerance"),
+        (masks, "--resolution", "fine", "'fine' is not a ground resolution"),
+        (masks, "--resolution", -1, "'-1' is not a ground resolution"),
+        (towns, "--tolerance", 3, "pairs"),
+        (towns, "--resolution", 1, "pairs"),
+    ):
+        done = sat2map("evaluate", "streets", "--data", data, option, value)
+        assert done.code == 2, option
+        done.one_line_about(option, words)
+
+
 def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns: Path) -> None:
     photo = picture(tmp_path / "photo.png")
     for arguments, words in (

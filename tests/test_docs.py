@@ -50,9 +50,14 @@ IN_ONE_GO = {"README.md", "docs/tutorial.md", "docs/tutorial-own-region.md"}
 CHIPS = {"pairs", "shifted", "elsewhere-pairs", "small-pairs", "OUT"}
 """Where the pages have chips of imagery and vectors."""
 
+MASKS = {"inria-set", "MASKS"}
+"""Where the pages have photos and class masks."""
+
 SYNOPSIS = {
     "--imagery FILE": "--imagery ortho.tif",
     "--vectors FILE": "--vectors shapes.geojson",
+    "--mapping FILE": "--mapping mapping.json",
+    "--classes DIR": "--classes CLASSES",
     "CLASS": "building",
     "DX,DY": "1,0",
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
@@ -168,7 +173,30 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
         file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
     provide_scenes(folder)
     provide_ground(folder)
+    provide_masks(folder)
     return folder
+
+
+def provide_masks(folder: Path) -> None:
+    """Write photos and masks of numbers, labelled as many people do, and a data set of them."""
+    random = np.random.default_rng(3)
+    for name in ("a", "b", "c"):
+        photo = random.integers(0, 255, (40, 40, 3), np.uint8)
+        mask = random.integers(0, 3, (40, 40), np.uint8)
+        for place, pixels in (
+            (f"photos/{name}.tif", photo),
+            (f"numbers/{name}.tif", mask),
+            (f"labelled/{name}.jpg", photo),
+            (f"labelled/{name}.png", mask),
+            (f"masks/val/source/{name}.png", photo),
+            (f"masks/val/classes/{name}.png", mask),
+        ):
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / place)
+    mapping = {"0": "unknown", "1": "road", "2": "not road"}
+    card = {"resolution_m": 0.5, "legend": "cover", "classes": mapping}
+    (folder / "masks" / "dataset.json").write_text(json.dumps(card), encoding="utf-8")
+    (folder / "mapping.json").write_text(json.dumps(mapping), encoding="utf-8")
 
 
 def provide_ground(folder: Path) -> None:
@@ -373,6 +401,7 @@ class Shell:
         settings = [b for a, b in itertools.pairwise(arguments) if a == "--set"]
         more: list[str] = []
         produced: list[str] = []
+        ends = 0 if arguments else 2  # 2 with the help, as click does
         match arguments:
             case ["data", "synthetic", directory, *_]:
                 for name, value in (("--pairs", "2"), ("--size", "32"), ("--scene", "64")):
@@ -396,6 +425,18 @@ class Shell:
                 side = "16" if "--bbox" in arguments else "32"
                 more = ["--size", side, "--min-mapped", "0", "--workers", "1"]
                 produced = [f"{out}/dataset.json", f"{out}/index.parquet"]
+            case ["data", "masks", images, out, *_]:
+                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                self._provide(images, "photos" if "--classes" in arguments else "labelled")
+                if "--classes" in arguments:
+                    self._provide(option(arguments, "--classes"), "numbers")
+                if "--mapping" in arguments:
+                    self._provide(option(arguments, "--mapping"), "mapping.json")
+                    produced = [f"{out}/dataset.json"]
+                else:
+                    ends = 1  # it lists the values and asks what they mean; `main` ends with 2
+                if "--val" in arguments:
+                    more = ["--val", "0.5"]
             case ["data", "osm", *_]:
                 more = ["--url", f"{self._server}/api/interpreter"]
                 produced = [word for word in arguments if word.endswith(".gpkg")]
@@ -416,7 +457,8 @@ class Shell:
                 produced = [f"{run}/model/model.json", f"{run}/recipe.toml"]
             case ["evaluate", model, *_]:
                 self._provide(model, "model")
-                self._provide(option(arguments, "--data"), "set")
+                data = option(arguments, "--data")
+                self._provide(data, "masks" if data in MASKS else "set")
                 if "--report" in arguments:
                     produced = [f"{option(arguments, '--report')}/index.html"]
             case ["translate", source, target, *_]:
@@ -463,7 +505,7 @@ class Shell:
                 pytest.fail(f"how is this run at reduced size? sat2map {shlex.join(arguments)}")
         result = CliRunner().invoke(app, [*arguments, *more])
         said = f"sat2map {shlex.join(arguments)}: {result.output} {result.exception!r}"
-        assert result.exit_code == (0 if arguments else 2), said  # 2 with the help, as click does
+        assert result.exit_code == ends, said
         for path in produced:
             assert Path(path).exists(), f"{said} there is no {path}"
 

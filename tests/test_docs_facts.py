@@ -22,6 +22,7 @@ from sat2map.cartography.operators import SUPPORTED
 from sat2map.cartography.style_file import PROPERTIES, read_style, shipped_styles
 from sat2map.cli import app
 from sat2map.data.download import DATA_SETS
+from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import read_card
 from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_picture, summarise
@@ -146,7 +147,7 @@ def test_the_python_page_has_the_signatures() -> None:
     page = text(DOCS / "reference" / "python.md")
     for name in set(sat2map.__all__) - {"__version__"}:
         assert f"## `{name}" in page
-    for name in ("load", "load_recipe", "train", "evaluate", "translate_raster"):
+    for name in ("load", "load_recipe", "train", "evaluate", "evaluate_masks", "translate_raster"):
         assert f"## `{name}{plain(getattr(sat2map, name))}`" in page
     assert f"### `translate{plain(sat2map.Translator.translate)}`" in page
 
@@ -224,6 +225,16 @@ def test_the_data_set_page_has_the_legends_and_a_card_that_is_valid(tmp_path: Pa
     card = read_card(tmp_path)
     assert card.legend == COVER and card.classes is not None
     assert set(masks) == set(card.__dataclass_fields__) == {*pairs, "classes"}
+
+
+def test_the_mappings_of_the_class_mask_page_are_valid() -> None:
+    page = text(DOCS / "how-to" / "class-masks.md")
+    examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        assert MaskMapping.from_json(json.loads(example), COVER).may_be(COVER).any()
+    assert "land, building, road, vegetation, water" in page
+    assert ", ".join(STREETS.names) in " ".join(page.split())
 
 
 def test_the_style_pages_have_every_property_and_styles_that_are_valid(tmp_path: Path) -> None:

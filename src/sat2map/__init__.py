@@ -5,7 +5,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
 - `translate_raster(input, output, translator)` translates a georeferenced scene of any size;
 - `train(recipe, data, run)` trains a model;
-- `evaluate(translator, data)` scores one.
+- `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sat2map.evaluation.evaluate import evaluate as evaluate
+    from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
     from sat2map.raster.translate import translate_raster as translate_raster
     from sat2map.recipe import load_recipe as load_recipe
@@ -28,6 +29,7 @@ _HOMES = {
     "SceneOptions": "sat2map.raster.options",
     "Translator": "sat2map.translation.translator",
     "evaluate": "sat2map.evaluation.evaluate",
+    "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
     "train": "sat2map.training.loop",
@@ -38,6 +40,7 @@ __all__ = [
     "Translator",
     "__version__",
     "evaluate",
+    "evaluate_masks",
     "load",
     "load_recipe",
     "train",

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,7 +18,6 @@ from sat2map.cli_data import data_app
 from sat2map.cli_options import (
     AsJson,
     AsPublished,
-    DataDir,
     Quiet,
     RuntimeChoice,
     Seed,
@@ -26,7 +25,7 @@ from sat2map.cli_options import (
     Threads,
     side_of,
 )
-from sat2map.errors import Sat2mapError
+from sat2map.errors import Sat2mapError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,42 +111,98 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
-    data: DataDir,
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Data set: pairs, or photos and class masks."),
+    ],
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
     size: Annotated[
-        str, typer.Option(metavar="PIXELS|native", help="Resize both pictures to this side.")
-    ] = "256",
+        str | None,
+        typer.Option(
+            metavar="PIXELS|native", help="Pairs: resize both pictures to this side; 256."
+        ),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRES|native",
+            help="Class masks: show photos at this; their own, no finer than 0.75.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="METRES", help="Class masks: how far a road may be off; 3."),
+    ] = None,
     as_published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
     threads: Threads = None,
     perceptual: Annotated[
-        bool, typer.Option("--perceptual", help="Also FID, KID, LPIPS (extra `perceptual`).")
+        bool,
+        typer.Option("--perceptual", help="Pairs: also FID, KID, LPIPS (extra `perceptual`)."),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write DIR/index.html with examples.")
+        Path | None, typer.Option(metavar="DIR", help="Pairs: write DIR/index.html with examples.")
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a model on pairs, with intervals over the pictures."""
-    side = side_of(size)
+    """Score a model on pairs or class masks, with intervals over the images."""
+    side = None if size is None else side_of(size)
+    shown = None if resolution is None else _shown(resolution)
+    if tolerance is not None and not 0 < tolerance < float("inf"):
+        raise UsageError(
+            f"{tolerance:g} m is not a tolerance",
+            where="--tolerance",
+            remedy="Give metres above 0, such as 3.",
+        )
+    from sat2map.data.masks import is_mask_set
     from sat2map.evaluation.evaluate import evaluate as score
+    from sat2map.evaluation.evaluate import evaluate_masks
+    from sat2map.evaluation.masks import TOLERANCE_M
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
+    masks = is_mask_set(data, split)
+    for option, given in (
+        ("--size", masks and size is not None),
+        ("--perceptual", masks and perceptual),
+        ("--report", masks and report is not None),
+        ("--resolution", not masks and resolution is not None),
+        ("--tolerance", not masks and tolerance is not None),
+    ):
+        if given:
+            kind = "class masks" if masks else "pairs"
+            raise UsageError(
+                f"{data / split} has {kind}, for which there is no such option",
+                where=option,
+                remedy="Leave it out.",
+            )
+    translator = load(model, runtime=runtime, threads=threads)
     with Progress("evaluating", quiet=quiet) as progress:
-        result = score(
-            load(model, runtime=runtime, threads=threads),
-            data,
-            split=split,
-            size=side,
-            published=as_published,
-            seed=seed,
-            perceptual=perceptual,
-            report=report,
-            progress=progress.show,
-        )
+        if masks:
+            result = evaluate_masks(
+                translator,
+                data,
+                split=split,
+                resolution=shown,
+                tolerance_m=TOLERANCE_M if tolerance is None else tolerance,
+                published=as_published,
+                seed=seed,
+                progress=progress.show,
+            )
+        else:
+            result = score(
+                translator,
+                data,
+                split=split,
+                size=256 if size is None else side,
+                published=as_published,
+                seed=seed,
+                perceptual=perceptual,
+                report=report,
+                progress=progress.show,
+            )
     if as_json:
         print(json.dumps(result.to_json(), indent=2))
     else:
@@ -156,6 +211,8 @@ def evaluate(
         for name, value in result.to_json().get("perceptual", {}).items():
             print(f"{name:32}{value:10.4f}")
         print(f"{'pictures':32}{result.summary.pictures:10}")
+    for line in result.notices:
+        print(line, file=sys.stderr)
     if result.report is not None:
         print(f"report: {result.report}", file=sys.stderr)
     result.raise_failures()
@@ -286,6 +343,23 @@ def demo(
     from sat2map.demo import run_demo
 
     run_demo(directory, model=model, quiet=quiet)
+
+
+def _shown(text: str) -> float | Literal["native"]:
+    """Return at which ground resolution photos are shown, as `--resolution` says."""
+    if text == "native":
+        return "native"
+    try:
+        metres = float(text)
+    except ValueError:
+        metres = 0.0
+    if not 0 < metres < float("inf"):
+        raise UsageError(
+            f"{text!r} is not a ground resolution",
+            where="--resolution",
+            remedy="Give metres per pixel, such as 0.75, or native.",
+        )
+    return metres
 
 
 def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sat2map.errors import UsageError
 
-DataDir = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", help="Data set: DIR/{train,val}/ with pairs."),
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sat2map.errors import ModelError, UsageError
-from sat2map.legend import STREETS
+from sat2map.legend import STREETS, cover_of
 from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.translation import translator as module
 from sat2map.translation.translator import Translator, load
@@ -262,6 +262,22 @@ def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
     assert np.abs(translator.translate(source).astype(int) - painted).max() <= 1
 
 
+def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
+    translator = legend_model()
+    for source in (picture(12, 12), picture(80, 90)):
+        classes = translator.translate(source, output="classes")
+        cover = translator.translate(source, output="cover")
+        assert (cover.shape, cover.dtype) == (classes.shape, np.uint8)
+        assert np.array_equal(cover, cover_of(STREETS)[classes])
+    assert len(np.unique(cover)) > 2
+    model = unet_model()
+    card = model.card.model_copy(update={"legend": STREETS})
+    colours = Translator(Model(model.network, card, model.folder), "cpu")
+    source = picture(40, 24)
+    expected = cover_of(STREETS)[colours.translate(source, output="classes")]
+    assert np.array_equal(colours.translate(source, output="cover"), expected)
+
+
 def test_another_style_paints_the_same_classes() -> None:
     translator = legend_model()
     source = picture(32, 32)
@@ -291,7 +307,8 @@ def test_a_colour_head_has_no_probabilities_and_no_other_style() -> None:
     translator = unet()
     with pytest.raises(UsageError, match="answers in colours"):
         translator.translate(picture(16, 16), output="probabilities")
-    with pytest.raises(UsageError, match="no legend"):
-        translator.translate(picture(16, 16), output="classes")
+    for output in ("classes", "cover"):
+        with pytest.raises(UsageError, match="no legend"):
+            translator.translate(picture(16, 16), output=output)
     with pytest.raises(UsageError, match="legend head"):
         translator.in_colours({})

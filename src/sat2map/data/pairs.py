@@ -78,6 +78,12 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
             remedy=f"A data set is DIR/{split}/ with side-by-side pictures, or "
             f"DIR/{split}/source/ and DIR/{split}/target/.",
         )
+    if (folder / "classes").is_dir() and not (folder / "target").is_dir():
+        raise DataError(
+            "has class masks, not target maps",
+            where=folder,
+            remedy="Name a data set of pairs: photos and maps.",
+        )
     if (folder / "source").is_dir() or (folder / "target").is_dir():
         matched = match_by_stem(folder / "source", folder / "target")
         pairs = [PairFile(stem, source, target) for stem, source, target in matched]

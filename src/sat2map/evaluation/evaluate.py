@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.card import ModelCard
+from sat2map.data.masks import find_masks, read_mask_card
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
-from sat2map.errors import BatchError, Sat2mapError
+from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
+from sat2map.evaluation.masks import (
+    TOLERANCE_M,
+    MaskProtocol,
+    asked_legend,
+    mask_notices,
+    score_masks,
+    shown_resolution,
+)
 from sat2map.evaluation.report import write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
-from sat2map.legend import Legend
+from sat2map.legend import COVER, Legend
 from sat2map.translation.translator import Translator
 
 if TYPE_CHECKING:
@@ -35,12 +45,14 @@ class Evaluation:
         failures: One error for each pair that could not be scored.
         report: The page, if one was asked for.
         perceptual: FID, KID and LPIPS, if they were asked for.
+        notices: Lines that say what the figures do not.
     """
 
     summary: Summary
     failures: list[Sat2mapError]
     report: Path | None = None
     perceptual: Perceptual | None = None
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON's own types; those of `perceptual` have no interval."""
@@ -109,7 +121,7 @@ def evaluate(
     if not scores.scores:
         scores.raise_failures()
     mode: dict[str, Any] = {"split": split, "data": data.resolve().name}
-    mode["prediction"] = f"as published, seed {seed}" if published else "deterministic"
+    mode["prediction"] = _prediction(published, seed)
     summary = summarise(scores.scores, legend, scores.protocol | mode)
     page = None
     if report is not None:
@@ -130,6 +142,92 @@ def evaluate(
         again = [pair for pair in pairs if pair.stem in good]
         seen = measure(_both(translate, again, size, direction), device=translator.device)
     return Evaluation(summary, scores.failures, page, seen)
+
+
+def evaluate_masks(
+    translator: Translator,
+    data: Path,
+    *,
+    split: str = "val",
+    resolution: float | Literal["native"] | None = None,
+    tolerance_m: float = TOLERANCE_M,
+    published: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a model on the class masks of a split.
+
+    Scored is what is on the ground (`translate(output="cover")`), or the classes of the map
+    where the masks label just those.
+
+    Args:
+        translator: The model.
+        data: The data set.
+        split: Which split.
+        resolution: Ground resolution at which the photos are shown to the model, metres per
+            pixel; "native" is their own, and None their own but no finer than 0.75 m.
+        tolerance_m: How far a road may lie beside the true one, in metres.
+        published: Predict with dropout and the image's own statistics.
+        seed: Seed of that dropout.
+        progress: Called with (done, all) images.
+
+    Returns:
+        The figures over the images that could be used, and the errors of the others. Which
+        classes no mask shows stands in the summary's protocol as "not_asked".
+
+    Raises:
+        DataError: There is no such split, `dataset.json` does not say what the masks mean or
+            how large a pixel is, or no image can be used.
+        UsageError: The model has no legend or translates maps into photos, or a number does
+            not fit.
+    """
+    card = read_mask_card(data)
+    files = find_masks(data, split)
+    if translator.card.direction == "reverse" or translator.legend is None:
+        raise UsageError(
+            "the model has no classes to compare with masks",
+            where=translator.name,
+            remedy="Use a model with a legend that translates photos into maps.",
+        )
+    if card.resolution_m is None:
+        raise DataError(
+            "does not say the ground resolution",
+            where=data / "dataset.json",
+            remedy='Give it "resolution_m", in metres per pixel.',
+        )
+    if not 0 < tolerance_m < math.inf:
+        raise UsageError(
+            f"{tolerance_m:g} m is not a tolerance",
+            where="tolerance_m",
+            remedy="Give metres above 0, such as 3.",
+        )
+    mapping = card.classes
+    assert card.legend is not None and mapping is not None
+    legend, may_be = asked_legend(card.legend, mapping, translator.legend)
+    output: Literal["cover", "classes"] = "cover" if legend.names == COVER.names else "classes"
+    shown_m = shown_resolution(card.resolution_m, resolution)
+
+    def predict(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return translator.translate(source, published=published, seed=seed, output=output)
+
+    scores = score_masks(
+        predict,
+        files,
+        MaskProtocol(legend, may_be, card.resolution_m, shown_m, tolerance_m),
+        check=lambda values, file: mapping.check(values, file.classes),
+        progress=progress,
+    )
+    if not scores.scores:
+        scores.raise_failures()
+    mode: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
+    mode["prediction"] = _prediction(published, seed)
+    summary = summarise(scores.scores, legend, scores.protocol | mode)
+    notices = mask_notices(scores.protocol, translator.card.resolution_m)
+    return Evaluation(summary, scores.failures, notices=notices)
+
+
+def _prediction(published: bool, seed: int) -> str:
+    return f"as published, seed {seed}" if published else "deterministic"
 
 
 def _both(

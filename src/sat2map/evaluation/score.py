@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class PictureScore:
         name: The pair's stem.
         values: Each figure by its name; what is not defined for this picture is absent.
         agreement: Pixels of each class that agree, or None without a legend.
-        tolerant: The same with a 2-pixel tolerance on boundaries.
+        tolerant: The same with a 2-pixel tolerance on boundaries, or None.
     """
 
     name: str
@@ -152,7 +153,7 @@ def score_pictures(
                 generated = translate(source)
                 _check_shape(pair, generated, target)
             except Sat2mapError as error:
-                failures.append(_named(error, pair))
+                failures.append(named(error, pair.source))
                 if progress is not None:
                     progress(len(scores) + len(failures), len(pairs))
                 continue
@@ -263,18 +264,20 @@ def summarise(
         sums = drawn @ np.where(known, values, 0.0)
         summary.metrics[metric] = _interval(_divide(sums, drawn @ known))
 
-    labelled = [score for score in scores if score.agreement is not None]
-    if legend is None or len(labelled) != len(scores):
-        return summary
-    for suffix, counts in (
+    for suffix, told in (
         ("", [score.agreement for score in scores]),
         ("_2px", [score.tolerant for score in scores]),
     ):
-        both = drawn @ np.array([count.intersections for count in counts if count is not None])
-        either = drawn @ np.array([count.unions for count in counts if count is not None])
+        counts = [count for count in told if count is not None]
+        if legend is None or len(counts) != len(scores):
+            continue
+        both = drawn @ np.array([count.intersections for count in counts])
+        either = drawn @ np.array([count.unions for count in counts])
         values = _divide(both, either)
         occurring = ~np.isnan(values)
-        means = np.where(occurring, values, 0.0).sum(axis=1) / occurring.sum(axis=1)
+        if not occurring[0].any():
+            continue
+        means = _divide(np.where(occurring, values, 0.0).sum(axis=1), occurring.sum(axis=1))
         summary.metrics[f"mean_iou{suffix}"] = _interval(means)
         for number, name in enumerate(legend.names):
             if occurring[0, number]:
@@ -314,11 +317,11 @@ def _shape(picture: Pixels) -> str:
     return f"{width} x {height} pixels in {bands} bands"
 
 
-def _named(error: Sat2mapError, pair: PairFile) -> Sat2mapError:
-    """Return the error with the pair's file as its place where it names none."""
+def named(error: Sat2mapError, path: Path) -> Sat2mapError:
+    """Return the error with a file as its place where it names none."""
     if error.where is not None:
         return error
-    return DataError(error.what, where=pair.source, remedy=error.remedy)
+    return DataError(error.what, where=path, remedy=error.remedy)
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sat2map.card import ModelCard, model_folder
 from sat2map.errors import UsageError
+from sat2map.legend import cover_of
 from sat2map.networks.values import round_picture
 from sat2map.translation.runtimes.interface import Output, Runtime, RuntimeName
 from sat2map.translation.runtimes.open import OpenModel, open_model
@@ -95,7 +96,7 @@ class Translator:
         *,
         published: bool = ...,
         seed: int = ...,
-        output: Literal["picture", "classes"] = ...,
+        output: Literal["picture", "classes", "cover"] = ...,
         progress: Callable[[int, int], None] | None = ...,
     ) -> NDArray[np.uint8]: ...
 
@@ -116,7 +117,7 @@ class Translator:
         *,
         published: bool = False,
         seed: int = 0,
-        output: Literal["picture", "classes", "probabilities"] = "picture",
+        output: Literal["picture", "classes", "cover", "probabilities"] = "picture",
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[Any]:
         """Translate one picture.
@@ -132,13 +133,14 @@ class Translator:
             published: Predict as published.
             seed: Seed of the dropout as published.
             output: "picture"; of a model with a legend "classes", the numbers of those that
-                the pixels belong to; or with a legend head the "probabilities" of all classes.
+                the pixels belong to, or "cover", those of the legend `COVER`: what is on the
+                ground; or with a legend head the "probabilities" of all classes.
             progress: Called with (done, all) windows.
 
         Returns:
             The picture, uint8 [H,W,out_channels], which of a model with a legend head has the
-            colours of the classes, mixed along their edges; the classes, uint8 [H,W]; or the
-            probabilities, float32 [H,W,K], 0 to 1.
+            colours of the classes, mixed along their edges; the classes or the cover, uint8
+            [H,W]; or the probabilities, float32 [H,W,K], 0 to 1.
 
         Raises:
             UsageError: The array is not uint8 with the model's bands, or too large to be
@@ -152,7 +154,7 @@ class Translator:
             )
         if 0 in source.shape:
             raise UsageError("the picture has no pixels", remedy="Give at least one.")
-        if output == "classes" and self.legend is None:
+        if output in ("classes", "cover") and self.legend is None:
             raise UsageError(
                 "the model has no legend",
                 where=self.name,
@@ -167,6 +169,7 @@ class Translator:
         finish: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
             "picture": self.paint,
             "classes": self.classes,
+            "cover": self.cover,
             "probabilities": np.asarray,
         }
         if published:
@@ -237,6 +240,18 @@ class Translator:
         if not self.answers_in_classes:
             return self.legend.label(self.paint(values))
         numbers: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
+        return numbers
+
+    def cover(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return what is on the ground, uint8 [H,W], numbers of `COVER`.
+
+        It follows from the classes of the map by their roles.
+
+        Args:
+            values: What `predict` gave, blended or not.
+        """
+        assert self.legend is not None
+        numbers: NDArray[np.uint8] = np.take(cover_of(self.legend), self.classes(values))
         return numbers
 
     def in_colours(self, colours: Mapping[str, object]) -> Translator:
