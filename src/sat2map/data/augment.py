@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,55 +84,73 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a view is cut out of.
+
+    Attributes:
+        bands: uint8 [H,W,C].
+        scales: Least and most pixels, along a side, for one pixel of a view.
+        labels: Numbers, uint8 [H,W], each with a table that says for each number its share of
+            each class, float [numbers,K].
+        reach: How many times the shorter side a view may take in. Beyond its edges the ground is
+            mirrored; with 1 it ends there, and what is too small for the coarsest scale is
+            taken whole.
+    """
+
+    bands: Tensor
+    scales: tuple[float, float]
+    labels: Sequence[tuple[Tensor, Tensor]] = ()
+    reach: float = 1.0
+
+
 def random_views(
-    pictures: Sequence[tuple[Tensor, Tensor | None]],
-    size: int,
-    scales: tuple[float, float],
-    *,
-    classes: int = 0,
-    flip: bool,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Cut a square of random scale out of each picture, and turn it by quarter turns.
+    grounds: Sequence[Ground], size: int, *, flip: bool, generator: torch.Generator | None = None
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """Cut a square of random scale out of each ground, and turn it by quarter turns.
 
     Args:
-        pictures: Of each its bands, uint8 [H,W,C], and its class numbers, uint8 [H,W], or
-            None for all of them.
+        grounds: Where to cut.
         size: Side of the squares that come out.
-        scales: Least and most pixels of a picture, along a side, for one that comes out. A
-            picture too small for the most is taken whole.
-        classes: How many classes there are.
         flip: Whether to mirror with probability 1/2.
         generator: Random state on the CPU; drawing there keeps runs alike on all devices.
 
     Returns:
-        The bands, float32 [N,C,size,size] in [-1,1], resampled linearly with a filter as wide
-        as a pixel that comes out, and the share of each class in the area of each pixel,
-        float32 [N,classes,size,size], or None.
+        Of each ground its bands, float32 [1,C,size,size] in [-1,1], resampled linearly with a
+        filter as wide as a pixel that comes out, and for each of its labels the share of each
+        class in the area of each pixel, float32 [1,K,size,size].
     """
-    views, shares = [], []
-    draws = torch.rand(len(pictures), 5, generator=generator).tolist()
-    for (bands, labels), (by_scale, by_row, by_column, by_turn, by_flip) in zip(
-        pictures, draws, strict=True
-    ):
-        height, width, _ = bands.shape
-        most = min(scales[1], min(height, width) / size)
-        least = min(scales[0], most)
+    views = []
+    draws = torch.rand(len(grounds), 5, generator=generator).tolist()
+    for ground, (by_scale, by_row, by_column, by_turn, by_flip) in zip(grounds, draws, strict=True):
+        height, width, _ = ground.bands.shape
+        most = min(ground.scales[1], ground.reach * min(height, width) / size)
+        least = min(ground.scales[0], most)
         side = round(size * least * (most / least) ** by_scale)
-        top, left = int(by_row * (height - side + 1)), int(by_column * (width - side + 1))
+        rows, columns = _stretch(by_row, side, height), _stretch(by_column, side, width)
 
-        def turned(picture: Tensor) -> Tensor:
-            view = picture[top : top + side, left : left + side]  # noqa: B023 - used at once
+        def cut(pixels: Tensor) -> Tensor:
+            view = pixels[rows][:, columns]  # noqa: B023 - used at once
             view = torch.rot90(view, int(by_turn * 4), (0, 1))  # noqa: B023
             return view.flip(1) if flip and by_flip < 0.5 else view  # noqa: B023
 
-        view = to_network(turned(bands)[None].contiguous())
-        view = F.interpolate(view, (size, size), mode="bilinear", antialias=True)
-        views.append(view.clamp_(-1, 1))
-        if labels is not None:
-            one_hot = F.one_hot(turned(labels).long(), classes).permute(2, 0, 1)[None].float()
-            shares.append(F.interpolate(one_hot, (size, size), mode="area"))
-    return torch.cat(views), torch.cat(shares) if shares else None
+        view = to_network(cut(ground.bands)[None].contiguous())
+        view = F.interpolate(view, (size, size), mode="bilinear", antialias=True).clamp_(-1, 1)
+        shares = []
+        for numbers, classes in ground.labels:
+            share = classes[cut(numbers).long()].permute(2, 0, 1)[None]
+            shares.append(F.interpolate(share, (size, size), mode="area"))
+        views.append((view, shares))
+    return views
+
+
+def _stretch(draw: float, side: int, length: int) -> slice | Tensor:
+    """Return which rows a view takes: a part of them, or all and what is mirrored beyond."""
+    start = int(draw * (abs(length - side) + 1))
+    if side <= length:
+        return slice(start, start + side)
+    places = torch.arange(-start, side - start) % (2 * length)
+    return torch.minimum(places, 2 * length - 1 - places)
 
 
 def weather(sources: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
@@ -176,3 +198,82 @@ def _blur(pictures: Tensor) -> Tensor:
     padded = F.pad(pictures, (2, 2, 2, 2), mode="replicate")
     across = F.conv2d(padded, kernel.expand(bands, 1, 1, 5), groups=bands)
     return F.conv2d(across, kernel[:, None].expand(bands, 1, 5, 1), groups=bands)
+
+
+def other_camera(
+    sources: Tensor, strength: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Show each source as another camera, season, hour or file format would.
+
+    Gain and gamma of each band, saturation (down to grey), hue, black point, haze, blur or
+    sharpening, noise, and JPEG of quality 30 to 95. The first three bands are taken for red,
+    green and blue.
+
+    Args:
+        sources: float [N,C,H,W] in [-1,1], on the CPU, as JPEG is made there.
+        strength: 0 changes nothing, 1 as much as is seen between cameras.
+        generator: Random state on the CPU.
+
+    Returns:
+        float [N,C,H,W] in [-1,1].
+    """
+    count, bands, height, width = sources.shape
+
+    def draw(low: float, high: float, columns: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(count, columns, 1, 1, generator=generator)
+
+    def some(share: float) -> Tensor:
+        return torch.rand(count, 1, 1, 1, generator=generator) < share * min(1.0, strength)
+
+    light = ((sources + 1) / 2).clamp_(1e-3, 1)
+    common, own = draw(-0.5, 0.5), draw(-0.1, 0.1, bands)
+    gain = draw(-0.25, 0.25) + draw(-0.1, 0.1, bands)
+    light = (light.log_().mul_(torch.exp((common + own) * strength)) + gain * strength).exp_()
+    middle = light.mean((1, 2, 3), keepdim=True)
+    light = middle + (light - middle) * (1 + draw(-0.35, 0.35) * strength)
+    if bands >= 3:
+        light[:, :3] = _coloured(light[:, :3], draw, some, strength)
+    # Haze is a veil of light over everything; with another black point shadows are cut off.
+    veil = draw(0, 0.45) * some(0.3) * strength
+    brightness, black = draw(0.6, 0.95), draw(-0.1, 0.15) * some(0.5) * strength
+    light = light * (1 - veil) * (1 - black) + (veil * brightness * (1 - black) + black)
+    blurred, sharpened, noisy, compressed = (
+        some(share).flatten().tolist() for share in (0.25, 0.2, 0.3, 0.35)
+    )
+    amounts = torch.rand(count, 3, generator=generator).tolist()
+    for i, (sharpness, noise, quality) in enumerate(amounts):
+        if blurred[i] or sharpened[i]:
+            soft = _blur(light[i : i + 1])[0]
+            light[i] = soft if blurred[i] else light[i].lerp(soft, -sharpness * strength)
+        if noisy[i]:
+            grain = torch.randn(bands, height, width, generator=generator)
+            light[i] += grain * (0.035 * noise * strength)
+        if compressed[i] and bands == 3:
+            light[i] = _through_jpeg(light[i], round(30 + 65 * quality))
+    return light.clamp_(0, 1).mul_(2).sub_(1)
+
+
+def _coloured(
+    light: Tensor,
+    draw: Callable[[float, float], Tensor],
+    some: Callable[[float], Tensor],
+    strength: float,
+) -> Tensor:
+    """Return red, green and blue, 0 to 1, with another saturation and hue."""
+    grey = (light * light.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    saturation = 1 + draw(-0.7, 0.5) * strength
+    saturation = torch.where(some(0.1), torch.zeros_like(saturation), saturation)
+    turned, angle = light - grey, draw(-0.25, 0.25) * strength
+    # A turn about the axis of greys (Rodrigues), whose cross product mixes the other two bands.
+    across = (turned.roll(1, 1) - turned.roll(-1, 1)) / 3**0.5
+    turned = turned * angle.cos() + across * angle.sin()
+    return grey + turned * saturation
+
+
+def _through_jpeg(light: Tensor, quality: int) -> Tensor:
+    """Return an image, float [3,H,W], 0 to 1, after it was a JPEG file."""
+    pixels = (light.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    read = torch.from_numpy(np.array(Image.open(file)))
+    return read.permute(2, 0, 1).float() / 255

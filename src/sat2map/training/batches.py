@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sat2map.data.augment import cut_windows, random_views, random_windows, sent, weather
+from sat2map.data.augment import (
+    Ground,
+    cut_windows,
+    random_views,
+    random_windows,
+    sent,
+    weather,
+)
 from sat2map.data.cache import DecodedPairs
 from sat2map.legend import Legend
 from sat2map.recipe import Recipe
@@ -123,20 +130,17 @@ class Batches:
             windows = random_windows(pictures, pixels, data.size, data.flip, random)
             both = cut_windows(pixels, sent(windows, pixels.device), data.size).to(self._device)
             return self._batch(both, None, random)
-        both, shares = random_views(
-            [
-                (
-                    self._pixels[part][i].to(self._device),
-                    None if self._labels is None else self._labels[part][i].to(self._device),
-                )
-                for part, i in self._places(pictures)
-            ],
-            data.size,
-            (data.scales[0], data.scales[1]),
-            classes=self._classes,
-            flip=data.flip,
-            generator=random,
-        )
+        table = torch.eye(self._classes, device=self._device)
+        grounds = []
+        for part, i in self._places(pictures):
+            bands = self._pixels[part][i].to(self._device)
+            labels = []
+            if self._labels is not None:
+                labels = [(self._labels[part][i].to(self._device), table)]
+            grounds.append(Ground(bands, (data.scales[0], data.scales[1]), labels))
+        views = random_views(grounds, data.size, flip=data.flip, generator=random)
+        both = torch.cat([view for view, _ in views])
+        shares = None if self._labels is None else torch.cat([of[0] for _, of in views])
         return self._batch(both, shares, random)
 
     def _batch(
