@@ -71,6 +71,29 @@ def class_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
     return -(weighted * logits.log_softmax(1)).sum(1).mean() / weighted.sum(1).mean()
 
 
+def partial_loss(logits: Tensor, may_be: Tensor, weights: Tensor) -> Tensor:
+    """Return minus the log of the summed probability of the classes that pixels may be, a scalar.
+
+    It is averaged over the known part of each image, and then over the images of which something
+    is known, so that a set counts by its share of the batch and not by how much it tells. The
+    loss of labels that leave several classes open is that of Cour et al., "Learning from partial
+    labels", JMLR 2011, in its form for probabilities.
+
+    Args:
+        logits: float [N,K,H,W].
+        may_be: The share of a pixel's area that may be of each class, float [N,K,H,W], 0 to 1;
+            1 for all classes where nothing is known.
+        weights: Of each class, float [K].
+    """
+    known = 1 - may_be.amin(1)
+    weight = known * (may_be * weights[:, None, None]).sum(1) / may_be.sum(1).clamp(min=1e-6)
+    possible = (may_be * logits.softmax(1)).sum(1)
+    loss = -possible.clamp(min=1e-6).log()
+    of_image = (weight * loss).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    asked = (weight.sum((1, 2)) > 0).sum().clamp(min=1)
+    return of_image.sum() / asked
+
+
 @torch.no_grad()
 def with_casings(
     shares: Tensor, drawn: Tensor, true: Tensor, weights: Tensor, casing: int
@@ -104,6 +127,24 @@ def with_casings(
 
 def _beside(roads: Tensor) -> Tensor:
     return F.max_pool2d(roads, 2 * CASING_WIDTH + 1, 1, CASING_WIDTH) - roads
+
+
+def certain_roads(may_be: Tensor, roads: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return where roads are certain, and where it is certain whether there is one.
+
+    Args:
+        may_be: As for `partial_loss`.
+        roads: Which classes are roads, bool [K].
+        share: What share of a pixel's area makes it road.
+
+    Returns:
+        Two masks, float [N,H,W], 0 or 1.
+    """
+    chosen = roads[:, None, None]
+    may = (may_be * chosen).amax(1)
+    others = (may_be * ~chosen).amax(1)
+    road = (may > share) & (others <= 1 - share)
+    return road.to(may_be.dtype), (road | (may <= share)).to(may_be.dtype)
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:

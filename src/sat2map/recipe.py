@@ -51,6 +51,23 @@ class Data(_Section):
     weather: float = Field(
         0.0, ge=0, le=2, description="how much light, colour, haze, blur and noise of sources vary"
     )
+    camera: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="how much sources vary as between cameras and files: gain and gamma of each "
+        "band, saturation, hue, haze, black point, sharpness, noise, JPEG",
+    )
+    resolutions_m: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="finest and coarsest ground resolution of crops, in metres per pixel, drawn "
+        "anew for each; several data sets are then mixed, class masks among them",
+    )
+    shares: list[float] | None = Field(
+        None, min_length=1, description="with resolutions_m: each data set's share of a batch"
+    )
     direction: Literal["forward", "reverse"] = Field(
         "forward", description="which half is the source; reverse takes the target for it"
     )
@@ -67,6 +84,17 @@ class Data(_Section):
                 raise ValueError("scales need resize = none")
             if not 0 < self.scales[0] <= self.scales[1]:
                 raise ValueError("scales are the least and the most, both above 0")
+        if self.resolutions_m is not None:
+            if self.scales is not None or self.resize is not None:
+                raise ValueError("resolutions_m needs resize = none and scales = none")
+            if self.direction == "reverse":
+                raise ValueError("resolutions_m needs direction = forward")
+            if not 0 < self.resolutions_m[0] <= self.resolutions_m[1]:
+                raise ValueError("resolutions_m are the finest and the coarsest, both above 0")
+        elif self.shares is not None or self.camera:
+            raise ValueError("shares and camera need resolutions_m")
+        if self.shares is not None and min(self.shares) <= 0:
+            raise ValueError("shares are numbers above 0")
         return self
 
 
@@ -78,6 +106,9 @@ class Generator(_Section):
         "colour",
         description="what it answers in: colours, or the classes of the legend, whose picture is "
         "mixed of the legend's colours; legend needs data.scales",
+    )
+    cover: bool = Field(
+        False, description="lite: a second head tells the land cover; needs data.resolutions_m"
     )
     channels: list[int] = Field(
         [48, 96, 256],
@@ -169,11 +200,22 @@ class Objective(_Section):
     road_cldice_weight: float = Field(
         0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
     )
+    cover_weight: float = Field(
+        0.0, ge=0, description="land cover: minus log of the probability of what pixels may be"
+    )
+    cover_dice_weight: float = Field(
+        0.0, ge=0, description="land cover: Dice of the roads, where they are certain"
+    )
 
     @property
     def needs_classes(self) -> bool:
         """Whether a loss compares classes, which takes a legend head."""
         return any((self.class_weight, self.road_dice_weight, self.road_cldice_weight))
+
+    @property
+    def needs_cover(self) -> bool:
+        """Whether a loss compares land cover, which takes a second head."""
+        return any((self.cover_weight, self.cover_dice_weight))
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Objective:
@@ -295,11 +337,20 @@ class Recipe(_Section):
             raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
         if self.generator.name in {"compact", "lite"} and size % 16:
             raise ValueError(f"data.size ({size}) must be a multiple of 16 for this generator")
-        if self.generator.head == "legend" and self.data.scales is None:
+        scaled = self.data.scales is not None or self.data.resolutions_m is not None
+        if self.generator.head == "legend" and not scaled:
             raise ValueError(
-                "generator.head = legend needs data.scales, since classes are labelled at the "
-                "scale of the files"
+                "generator.head = legend needs data.scales or data.resolutions_m, since classes "
+                "are labelled at the scale of the files"
             )
+        if self.data.resolutions_m is not None and self.generator.head != "legend":
+            raise ValueError("data.resolutions_m needs generator.head = legend")
+        if self.generator.cover and (
+            self.generator.name != "lite" or self.data.resolutions_m is None
+        ):
+            raise ValueError("generator.cover needs generator.name = lite and data.resolutions_m")
+        if self.objective.needs_cover and not self.generator.cover:
+            raise ValueError("the losses of land cover need generator.cover")
         if self.objective.needs_classes and self.generator.head != "legend":
             raise ValueError("the losses of classes and roads need generator.head = legend")
         if self.objective.casing is not None and not self.objective.class_weight:
@@ -314,7 +365,7 @@ class Recipe(_Section):
             raise ValueError("schedule.decay_epochs is larger than training.epochs")
         if self.training.freeze_encoder and self.training.init is None:
             raise ValueError("training.freeze_encoder needs training.init")
-        if self.training.cuda_graphs and (self.data.scales is not None or self.data.weather):
+        if self.training.cuda_graphs and (scaled or self.data.weather):
             raise ValueError("training.cuda_graphs needs data.scales = none and no data.weather")
         return self
 

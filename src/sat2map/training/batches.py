@@ -32,14 +32,20 @@ class Batch:
 
     Attributes:
         source: float32 [N,C,size,size] in [-1,1].
-        target: float32 [N,C',size,size] in [-1,1].
+        target: The maps of the first P sources, float32 [P,C',size,size] in [-1,1]; None where
+            none of them has one.
         shares: The share of each class in each pixel of the target, float32
-            [N,K,size,size], or None where the generator has no legend head.
+            [P,K,size,size], or None where the generator has no legend head.
+        drawn: Which classes of the map each pixel may be, where class masks tell it, float32
+            [N,K,size,size]: the share of its area, and 1 for all where nothing is known.
+        cover: The same of the classes of land cover.
     """
 
     source: Tensor
-    target: Tensor
+    target: Tensor | None
     shares: Tensor | None = None
+    drawn: Tensor | None = None
+    cover: Tensor | None = None
 
 
 class Batches:
@@ -180,6 +186,16 @@ def class_weights(
         step = max(1, len(part) // LABELS_LOOKED_AT)
         sample = part[::step, ::4, ::4]
         counts += np.bincount(sample.ravel(), minlength=len(legend)) * step
+    return class_weights_of(counts, balance)
+
+
+def class_weights_of(counts: NDArray[np.float64], balance: float) -> NDArray[np.float32]:
+    """Return the weight of each class by how often it occurs, float32 [K], from 0.7 to 2.5.
+
+    Args:
+        counts: How often, float [K].
+        balance: As for `class_weights`.
+    """
     shares = np.maximum(counts / counts.sum(), 1e-6)
     weights = np.clip((np.median(shares) / shares) ** balance, 0.7, 2.5)
     return np.asarray(weights, np.float32)

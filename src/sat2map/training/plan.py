@@ -6,6 +6,7 @@ Nothing here has a state, so a run that is resumed at a step goes on just as it 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import torch
 
 from sat2map.recipe import Recipe
 
-_ORDER, _CROPS, _SAMPLES = 0, 1, 2
+_ORDER, _CROPS, _SAMPLES, _DRAWS = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,28 @@ class Plan:
         order = _order(self.recipe.training.seed, self.epoch(step), self.pairs)
         first = step % self.steps_per_epoch * self._pairs_per_step
         return order[first : first + self._pairs_per_step][self.rank * batch :][:batch]
+
+    def draw(self, step: int, lengths: Sequence[int]) -> list[tuple[int, int]]:
+        """Return from which set, and which of its images, each part of a batch comes.
+
+        Each set gets its share of a batch, rounded up or down at random so that the mean is
+        exact. Images are drawn with replacement.
+
+        Args:
+            step: The step.
+            lengths: How many images each set has.
+        """
+        shares = np.array(self.recipe.data.shares or [1.0] * len(lengths))
+        random = np.random.default_rng([self.recipe.training.seed, _DRAWS, step, self.rank])
+        ends = np.cumsum(shares / shares.sum()) * self.recipe.training.batch
+        ends[-1] = self.recipe.training.batch
+        counts = np.diff(np.floor(ends + random.uniform()).astype(int), prepend=0)
+        counts[-1] -= counts.sum() - self.recipe.training.batch
+        return [
+            (part, int(random.integers(lengths[part])))
+            for part, count in enumerate(counts)
+            for _ in range(count)
+        ]
 
     def crops(self, step: int) -> torch.Generator:
         """Return the random state that a step's crops are drawn from."""

@@ -17,7 +17,16 @@ from sat2map.networks.values import SHARPNESS
 from sat2map.recipe import Objective
 from sat2map.training.batches import Batch
 
-LOSSES = ("discriminator", "generator_adversarial", "l1", "classes", "road_dice", "road_cldice")
+LOSSES = (
+    "discriminator",
+    "generator_adversarial",
+    "l1",
+    "classes",
+    "road_dice",
+    "road_cldice",
+    "cover",
+    "cover_dice",
+)
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,15 @@ class ClassFacts:
         weights: The weight of each class, float [K].
         roads: Which classes are roads, bool [K].
         casing: The number of the class of roads' outlines that are asked for, or None.
+        cover_weights: The weight of each class of land cover, float [5], or None.
+        cover_roads: Which classes of land cover are roads, bool [5], or None.
     """
 
     weights: Tensor
     roads: Tensor
     casing: int | None = None
+    cover_weights: Tensor | None = None
+    cover_roads: Tensor | None = None
 
 
 class PictureAndLogits(nn.Module):
@@ -42,10 +55,17 @@ class PictureAndLogits(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the picture, float [N,C,H,W] in [-1,1], and its logits, float [N,K,H,W]."""
-        logits = self.generator.logits(source)  # type: ignore[operator]
-        return self.generator.head(logits), logits  # type: ignore[operator]
+    def forward(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the picture, float [N,C,H,W] in [-1,1], and its logits, float [N,K,H,W].
+
+        With a head for land cover its logits, float [N,5,H,W], are the third.
+        """
+        cover: Tensor | None = None
+        if getattr(self.generator, "cover_exit", None) is None:
+            logits = self.generator.logits(source)  # type: ignore[operator]
+        else:
+            logits, cover = self.generator.both_logits(source)  # type: ignore[operator]
+        return self.generator.head(logits), logits, cover  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -84,16 +104,19 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [6], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [8], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
     source, target = batch.source, batch.target
-    generated, logits = players.generator(source)
+    generated, logits, cover_logits = players.generator(source)
+    if target is not None:  # only the first sources of a batch have maps
+        source, generated = source[: len(target)], generated[: len(target)]
     adversarial = source.new_zeros(())
     discriminator_loss = source.new_zeros(())
 
-    if players.discriminator is not None and players.discriminator_optimiser is not None:
+    judges = players.discriminator is not None and target is not None
+    if judges and players.discriminator is not None and players.discriminator_optimiser is not None:
         players.discriminator.requires_grad_(True)
         discriminator_loss = objectives.discriminator_loss(
             players.discriminator(source, target),
@@ -111,10 +134,18 @@ def update(
             judged = players.discriminator(source, generated)
         adversarial = objectives.generator_adversarial_loss(judged, objective.adversarial)
 
-    l1 = objectives.l1_loss(generated, target)
-    of_classes = source.new_zeros(3)
+    l1 = source.new_zeros(()) if target is None else objectives.l1_loss(generated, target)
+    of_classes, of_cover = source.new_zeros(3), source.new_zeros(2)
     if classes is not None and batch.shares is not None:
-        of_classes = class_losses(logits, batch.shares, classes, objective)
+        of_classes = class_losses(logits[: len(batch.shares)], batch.shares, classes, objective)
+    if classes is not None and batch.drawn is not None:
+        masked = mask_losses(logits, batch.drawn, classes.weights, classes.roads)
+        of_classes = of_classes + torch.cat([masked, masked.new_zeros(1)])
+    if classes is not None and batch.cover is not None and cover_logits is not None:
+        assert classes.cover_weights is not None and classes.cover_roads is not None
+        of_cover = mask_losses(
+            cover_logits, batch.cover, classes.cover_weights, classes.cover_roads
+        )
     players.generator_optimiser.zero_grad()
     fabric.backward(
         objective.adversarial_weight * adversarial
@@ -122,6 +153,8 @@ def update(
         + objective.class_weight * of_classes[0]
         + objective.road_dice_weight * of_classes[1]
         + objective.road_cldice_weight * of_classes[2]
+        + objective.cover_weight * of_cover[0]
+        + objective.cover_dice_weight * of_cover[1]
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -132,7 +165,7 @@ def update(
             error_if_nonfinite=False,
         )
     players.generator_optimiser.step()
-    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes])
+    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes, *of_cover])
     return losses.detach().float()
 
 
@@ -192,3 +225,19 @@ def class_losses(
         if objective.road_cldice_weight:
             cldice = objectives.cldice_loss(probability, mask)
     return torch.stack([cross_entropy, dice, cldice])
+
+
+def mask_losses(logits: Tensor, may_be: Tensor, weights: Tensor, roads: Tensor) -> Tensor:
+    """Return the losses of classes and of roads where class masks tell something, float [2].
+
+    Args:
+        logits: Of the classes, float [N,K,H,W].
+        may_be: The share of each pixel that may be of each class, float [N,K,H,W].
+        weights: Of each class, float [K].
+        roads: Which classes are roads, bool [K].
+    """
+    logits = logits.float()
+    partial = objectives.partial_loss(logits, may_be, weights)
+    road, asked = objectives.certain_roads(may_be, roads, ROAD_SHARE)
+    probability = (logits.softmax(1) * roads[:, None, None]).sum(1)
+    return torch.stack([partial, objectives.dice_loss(probability * asked, road)])

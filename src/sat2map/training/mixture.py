@@ -1,0 +1,301 @@
+"""Batches from several data sets at once, of photos with maps and of photos with class masks.
+
+Each set has its share of a batch, and each of its images is shown at a ground resolution that is
+drawn anew. What a set does not tell is unknown, and no loss asks for it:
+
+    set            photo   map   classes of the map        land cover
+    pairs            x      x    the map's, by colour      what the map lets it be
+    pairs + masks    x      x    the map's, by colour      the mask's
+    masks            x           where they have that      where they have the legend `cover`
+                                 legend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sat2map.data.augment import Ground, other_camera, random_views, weather
+from sat2map.data.cache import DecodedPairs
+from sat2map.data.mask_cache import DecodedMasks
+from sat2map.errors import DataError
+from sat2map.legend import COVER, Legend, map_to_cover_may_be
+from sat2map.recipe import Recipe
+from sat2map.training.batches import Batch, class_weights_of
+from sat2map.training.plan import Plan
+
+REACH = 2.0
+"""How many times its side a view of a small image may take in; the rest is mirrored."""
+COUNTED = 64
+"""In how many images of a set classes are counted."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of one image in one legend.
+
+    Attributes:
+        numbers: uint8 [H,W].
+        may_be: For each number 1 for the classes that its pixels may be, float32 [256,K]. All of
+            them where nothing is known.
+    """
+
+    numbers: Tensor
+    may_be: Tensor
+
+
+class TrainingSet(Protocol):
+    """A set that can be mixed with others."""
+
+    paired: bool
+    """Whether there is a map to each photo."""
+    resolution_m: float
+    """Ground resolution of the images."""
+
+    def __len__(self) -> int: ...
+
+    def bands(self, number: int) -> Tensor:
+        """Return the bands of an image and of its map, if any, uint8 [H,W,C]."""
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+
+
+class PairSet:
+    """Photos with maps, and with class masks of the land cover where there are any.
+
+    Args:
+        pairs: The photos and the maps.
+        classes: The classes of the maps, uint8 [N,H,W].
+        legend: The maps' legend.
+        masks: Masks of the same images, or None.
+        resolution_m: Ground resolution of the images.
+    """
+
+    paired = True
+
+    def __init__(
+        self,
+        pairs: DecodedPairs,
+        classes: NDArray[np.uint8],
+        legend: Legend,
+        masks: DecodedMasks | None,
+        resolution_m: float,
+    ) -> None:
+        self.resolution_m = resolution_m
+        self._pairs = torch.from_numpy(pairs.pixels)
+        self._classes = torch.from_numpy(classes)
+        self._drawn = _table(np.eye(len(legend), dtype=np.bool_))
+        self._masks = masks
+        self._cover = (
+            _table(map_to_cover_may_be(legend))
+            if masks is None
+            else _table(masks.mapping.may_be(COVER))
+        )
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def bands(self, number: int) -> Tensor:
+        """Return photo and map, uint8 [H,W,C]."""
+        return self._pairs[number]
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+        drawn = self._classes[number]
+        seen = drawn if self._masks is None else torch.from_numpy(self._masks.values(number))
+        return Labels(drawn, self._drawn), Labels(seen, self._cover)
+
+
+class MaskSet:
+    """Photos with class masks, in the legend of the maps or in that of the land cover.
+
+    Args:
+        masks: The photos and the masks.
+        legend: The legend of the maps.
+        resolution_m: Ground resolution of the images.
+    """
+
+    paired = False
+
+    def __init__(self, masks: DecodedMasks, legend: Legend, resolution_m: float) -> None:
+        self.resolution_m = resolution_m
+        self._masks = masks
+        self._of_map = masks.legend.names == legend.names
+        self._table = _table(masks.mapping.may_be(masks.legend))
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def bands(self, number: int) -> Tensor:
+        """Return a photo, uint8 [H,W,C]."""
+        return torch.from_numpy(self._masks.source(number))
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+        known = Labels(torch.from_numpy(self._masks.values(number)), self._table)
+        return (known, None) if self._of_map else (None, known)
+
+
+class Mixture:
+    """Makes the batch of any step out of several sets.
+
+    Args:
+        recipe: Says how crops are cut and varied, and the sets' shares of a batch.
+        plan: Says with which random numbers.
+        sets: The sets, those with maps first.
+        legend: The legend of the maps.
+        cover: Whether the generator tells land cover.
+        source_channels: How many bands the photos have.
+    """
+
+    follows_windows = False
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        sets: Sequence[TrainingSet],
+        legend: Legend,
+        cover: bool,
+        source_channels: int,
+    ) -> None:
+        if recipe.training.channels_last:
+            self._layout = torch.channels_last
+        else:
+            self._layout = torch.contiguous_format
+        self._recipe = recipe
+        self._plan = plan
+        self._sets = sets
+        self._legends = (len(legend), len(COVER) if cover else 0)
+        self._source_channels = source_channels
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        return self._cut(step, self._plan.crops(step))
+
+    def spread(
+        self, pictures: int, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Tensor]:
+        """Yield sources as training sees them, always the same, float32 [N,C,size,size].
+
+        Args:
+            pictures: How many, rounded up to whole batches.
+            progress: Called with (done, all) images.
+        """
+        batch = self._recipe.training.batch
+        for first in range(0, pictures, batch):
+            # Steps far beyond the end of any run, so that the draws are others than training's.
+            yield self._cut(2**31 + first, self._plan.samples(first)).source
+            if progress is not None:
+                progress(min(first + batch, pictures), pictures)
+
+    def _cut(self, step: int, random: torch.Generator) -> Batch:
+        data = self._recipe.data
+        assert data.resolutions_m is not None
+        finest, coarsest = data.resolutions_m
+        grounds, known = [], []
+        paired = 0
+        for part, number in self._plan.draw(step, [len(one) for one in self._sets]):
+            chosen = self._sets[part]
+            paired += chosen.paired
+            labels = chosen.labels(number)[: 2 if self._legends[1] else 1]
+            known.append([one is not None for one in labels])
+            grounds.append(
+                Ground(
+                    chosen.bands(number),
+                    (finest / chosen.resolution_m, coarsest / chosen.resolution_m),
+                    [(one.numbers, one.may_be) for one in labels if one is not None],
+                    REACH,
+                )
+            )
+        views = random_views(grounds, data.size, flip=data.flip, generator=random)
+        source = torch.cat([view[:, : self._source_channels] for view, _ in views])
+        if data.weather:
+            source = weather(source, data.weather, random)
+        if data.camera:
+            source = other_camera(source, data.camera, random)
+        target = [view[:, self._source_channels :] for view, _ in views[:paired]]
+        planes = self._planes([shares for _, shares in views], known)
+        return Batch(
+            source.contiguous(memory_format=self._layout),
+            torch.cat(target).contiguous(memory_format=self._layout) if target else None,
+            planes[0][:paired] if paired else None,
+            planes[0] if paired < len(views) and any(of[0] for of in known[paired:]) else None,
+            planes[1] if self._legends[1] else None,
+        )
+
+    def _planes(
+        self, shares: Sequence[Sequence[Tensor]], known: Sequence[Sequence[bool]]
+    ) -> list[Tensor]:
+        """Return for each legend what pixels may be, float32 [N,K,size,size]; 1 if unknown."""
+        size = self._recipe.data.size
+        planes: list[list[Tensor]] = [[], []]
+        for own, told in zip(shares, known, strict=True):
+            rest = list(own)
+            for legend, is_told in enumerate(told):
+                plane = rest.pop(0) if is_told else torch.ones(1, self._legends[legend], size, size)
+                planes[legend].append(plane)
+        return [torch.cat(one) if one else torch.zeros(0) for one in planes]
+
+
+def cover_weights(
+    sets: Sequence[TrainingSet], shares: Sequence[float], balance: float
+) -> NDArray[np.float32]:
+    """Return the weight of each class of land cover in its loss, float32 [5].
+
+    Only pixels whose class is certain are counted, of each set by its share.
+
+    Args:
+        sets: The sets.
+        shares: Their shares of a batch.
+        balance: As for `class_weights_of`.
+    """
+    counts = np.zeros(len(COVER))
+    for one, share in zip(sets, shares, strict=True):
+        own = np.zeros(len(COVER))
+        for number in range(0, len(one), max(1, len(one) // COUNTED)):
+            labels = one.labels(number)[1]
+            if labels is not None:
+                table = labels.may_be.numpy()
+                certain = table * (table.sum(1, keepdims=True) == 1)
+                numbers = labels.numbers[::4, ::4].numpy().ravel()
+                own += np.bincount(numbers, minlength=len(table)) @ certain
+        counts += share * own / max(own.sum(), 1)
+    return class_weights_of(counts, balance)
+
+
+def check_resolutions(recipe: Recipe, told: Sequence[tuple[str, float | None]]) -> list[float]:
+    """Return the ground resolution of each set.
+
+    Args:
+        recipe: May tell that of the first.
+        told: The name of each set, and what its `dataset.json` says.
+
+    Raises:
+        DataError: Nobody says it.
+    """
+    found: list[float] = []
+    for number, (name, resolution) in enumerate(told):
+        known = resolution or (recipe.data.resolution_m if number == 0 else None)
+        if known is None:
+            raise DataError(
+                "does not say its ground resolution, which data.resolutions_m needs",
+                where=name,
+                remedy="Write resolution_m, in metres per pixel, into its dataset.json.",
+            )
+        found.append(known)
+    return found
+
+
+def _table(may_be: NDArray[np.bool_]) -> Tensor:
+    """Return a table of 256 rows, where a row that names no class names all of them."""
+    table = np.ones((256, may_be.shape[1]), np.float32)
+    table[: len(may_be)] = np.where(may_be.any(1, keepdims=True), may_be, True)
+    return torch.from_numpy(table)
