@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sat2map import objectives
-from sat2map.objectives import discriminator_loss, generator_adversarial_loss, l1_loss
+from sat2map.objectives import (
+    certain_roads,
+    discriminator_loss,
+    generator_adversarial_loss,
+    l1_loss,
+    partial_loss,
+)
 
 REAL = torch.tensor([2.0, -1.0, 0.5])
 GENERATED = torch.tensor([[0.25, -3.0]])  # of another shape: each is averaged by itself
@@ -167,3 +173,43 @@ def test_a_gap_in_a_road_costs_more_centre_line_than_a_thinner_road_does() -> No
     assert objectives.cldice_loss(thinner, road) < 0.05
     assert objectives.cldice_loss(broken, road) > 0.1
     assert objectives.dice_loss(thinner, road) > objectives.dice_loss(broken, road)
+
+
+def test_partial_loss_asks_only_for_what_is_known() -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    may_be = torch.ones(2, 3, 4, 4)
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    assert float(partial_loss(logits, may_be, weights)) == 0
+    may_be[0, :, 0, 0] = torch.tensor([0.0, 1.0, 0.0])  # certainly the second class
+    may_be[0, :, 0, 1] = torch.tensor([1.0, 0.0, 1.0])  # not the second class
+    p = logits.softmax(1)[0]
+    by_hand = (2 * -p[1, 0, 0].log() + 2 * -(1 - p[1, 0, 1]).log()) / (2 + 2)
+    torch.testing.assert_close(partial_loss(logits, may_be, weights), by_hand)
+
+
+def test_partial_loss_counts_each_image_alike() -> None:
+    logits = torch.zeros(2, 2, 8, 8)
+    logits[0, 0], logits[1, 0] = 2.0, -1.0
+    may_be = torch.ones(2, 2, 8, 8)
+    may_be[0, 1, 0, 0] = 0  # one pixel is known of the first image,
+    may_be[1, 1] = 0  # and all of the second
+    p = logits.softmax(1)
+    by_hand = (-p[0, 0, 0, 0].log() - p[1, 0, 0, 0].log()) / 2
+    torch.testing.assert_close(partial_loss(logits, may_be, torch.ones(2)), by_hand)
+
+
+def test_certain_roads() -> None:
+    roads = torch.tensor([False, True, False])
+    columns = {
+        (0.0, 1.0, 0.0): (1, 1),  # a road
+        (1.0, 0.0, 1.0): (0, 1),  # no road
+        (1.0, 1.0, 1.0): (0, 0),  # unknown
+        (1.0, 1.0, 0.0): (0, 0),  # a road or land
+        (0.5, 0.5, 0.0): (1, 1),  # half of the pixel is road
+        (0.7, 0.3, 0.0): (0, 1),
+    }
+    may_be = torch.tensor(list(columns)).T[None, :, None]
+    road, asked = certain_roads(may_be, roads, 0.4)
+    assert list(zip(road.flatten().tolist(), asked.flatten().tolist(), strict=True)) == list(
+        columns.values()
+    )

@@ -58,6 +58,7 @@ class ModelCard(BaseModel):
             per pixel after resizing; None where nobody said.
         normalisation: How the statistics of the normalisation layers were obtained.
         legend: The classes of the maps it draws, or None.
+        cover: The classes of land cover that a second head tells, or None.
         data: What it was trained on.
         metrics: Figures of an evaluation, with what they were measured on.
         multiple: What the height and width of the source must be multiples of; None leaves it
@@ -74,16 +75,17 @@ class ModelCard(BaseModel):
     resolution_m: tuple[float, float] | None = None
     normalisation: str
     legend: Legend | None = None
+    cover: Legend | None = None
     data: DataFacts = DataFacts()
     metrics: dict[str, Any] = Field(default_factory=dict)
     multiple: int | None = None
 
-    @field_validator("legend", mode="before")
+    @field_validator("legend", "cover", mode="before")
     @classmethod
     def _read_legend(cls, value: object) -> object:
         return Legend.from_json(value) if isinstance(value, list) else value
 
-    @field_serializer("legend")
+    @field_serializer("legend", "cover")
     def _write_legend(self, legend: Legend | None) -> list[dict[str, Any]] | None:
         return None if legend is None else legend.to_json()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sat2map.data.augment import random_crops, random_views, weather
+from sat2map.data.augment import Ground, other_camera, random_crops, random_views, weather
 from sat2map.networks.values import to_pixels
 
 
@@ -93,12 +93,11 @@ def places(side: int) -> torch.Tensor:
 
 def test_views_cut_bands_and_classes_alike_at_every_scale() -> None:
     bands = places(120)
-    labels = (bands[..., 0] > 59).long() * 2 + (bands[..., 1] > 59).long()
-    views, shares = random_views(
-        [(bands, labels)] * 40, 40, (0.5, 3.0), classes=4, flip=True, generator=seeded()
-    )
+    labels = ((bands[..., 0] > 59).long() * 2 + (bands[..., 1] > 59).long()).byte()
+    ground = Ground(bands, (0.5, 3.0), [(labels, torch.eye(4))])
+    made = random_views([ground] * 40, 40, flip=True, generator=seeded())
+    views, shares = torch.cat([view for view, _ in made]), torch.cat([of[0] for _, of in made])
     assert views.shape == (40, 3, 40, 40)
-    assert shares is not None
     torch.testing.assert_close(shares.sum(1), torch.ones(40, 40, 40))
     rows, columns = (to_pixels(views)[..., i].int() for i in (0, 1))
     told = (rows > 59).int() * 2 + (columns > 59).int()
@@ -110,22 +109,18 @@ def test_views_cut_bands_and_classes_alike_at_every_scale() -> None:
 
 
 def test_views_are_turned_and_mirrored_in_all_eight_ways() -> None:
-    views, _ = random_views(
-        [(places(16), None)] * 200, 16, (1.0, 1.0), flip=True, generator=seeded()
-    )
+    made = random_views([Ground(places(16), (1.0, 1.0))] * 200, 16, flip=True, generator=seeded())
     corners = {
-        tuple(v[:2, 0, 0].gt(-0.95).tolist() + v[:2, 0, -1].gt(-0.95).tolist()) for v in views
+        tuple(v[0, :2, 0, 0].gt(-0.95).tolist() + v[0, :2, 0, -1].gt(-0.95).tolist())
+        for v, _ in made
     }
     assert len(corners) == 8
-    _, none = random_views([(places(16), None)], 16, (1.0, 1.0), flip=False)
-    assert none is None
+    assert all(labels == [] for _, labels in made)
 
 
 def test_a_picture_too_small_for_the_coarsest_scale_is_taken_whole() -> None:
-    views, _ = random_views(
-        [(places(20), None)] * 10, 16, (5.0, 9.0), flip=False, generator=seeded()
-    )
-    rows = to_pixels(views)[..., :2].int().sum(-1)
+    made = random_views([Ground(places(20), (5.0, 9.0))] * 10, 16, flip=False, generator=seeded())
+    rows = to_pixels(torch.cat([view for view, _ in made]))[..., :2].int().sum(-1)
     assert int(rows.amin()) <= 1
     assert int(rows.amax()) >= 37
 
@@ -138,3 +133,25 @@ def test_weather_changes_sources_each_in_its_way_and_repeats() -> None:
     assert not torch.equal(varied[:4], varied[4:])
     assert (varied - sources).abs().mean((1, 2, 3)).min() > 0.01
     torch.testing.assert_close(weather(sources, 0.0, seeded(3)), sources, atol=2e-3, rtol=0)
+
+
+def test_ground_is_mirrored_beyond_its_edges_where_it_may_be() -> None:
+    ground = Ground(places(20), (2.0, 2.0), [(places(20)[..., 0], torch.eye(20))], reach=2.0)
+    for view, (shares,) in random_views([ground] * 10, 20, flip=False, generator=seeded()):
+        # Twice the side: each line of the ground is seen twice, in bands and labels alike.
+        rows = shares.mean((2, 3))[0]
+        torch.testing.assert_close(rows, torch.full((20,), 0.05), atol=1e-5, rtol=0)
+        places_seen = (view[0, 0] + 1) * 127.5
+        numbers = (shares[0] * torch.arange(20.0)[:, None, None]).sum(0)
+        torch.testing.assert_close(places_seen, numbers, atol=0.7, rtol=0)
+
+
+def test_other_cameras_change_sources_each_in_its_way_and_repeat() -> None:
+    sources = torch.rand(16, 3, 24, 24, generator=seeded()) * 2 - 1
+    varied = other_camera(sources, 1.0, seeded(3))
+    assert varied.abs().max() <= 1
+    assert torch.equal(other_camera(sources, 1.0, seeded(3)), varied)
+    assert (varied - sources).abs().mean((1, 2, 3)).min() > 0.01
+    grey = (varied[:, 0] - varied[:, 1]).abs().mean((1, 2)) < 0.12
+    assert 0 < int(grey.sum()) < 16
+    torch.testing.assert_close(other_camera(sources, 0.0, seeded(3)), sources, atol=5e-3, rtol=0)

@@ -20,6 +20,7 @@ from sat2map.recipe import Recipe
 from sat2map.training import setup
 from sat2map.training.batches import Batches
 from sat2map.training.loop import InterruptedRunError, train
+from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.processes import launch
@@ -39,13 +40,14 @@ class Run:
         self.recipe = recipe
         self.fabric: Fabric = launch(recipe)
         torch.manual_seed(0)
-        sets = setup.decode(recipe, [data], lambda done, count: None)
-        card = setup.card(recipe, [data], sets)
-        self.plan = Plan(recipe, len(sets[0]))
-        self.batches = Batches(recipe, self.plan, sets, None, 0, self.fabric.device)
+        material = gather(recipe, [data], quiet=True)
+        self.plan = Plan(recipe, material.count)
+        made = material.batches(self.plan, self.fabric.device)
+        assert isinstance(made, Batches)
+        self.batches = made
         generator, discriminator = (
-            setup.generator(recipe, card),
-            setup.discriminator(recipe, sets[0]),
+            setup.generator(recipe, material.card),
+            setup.discriminator(recipe, material.card),
         )
         self.players: Adversaries = setup.set_up(self.fabric, recipe, generator, discriminator)
         assert self.players.discriminator_optimiser is not None

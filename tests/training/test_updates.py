@@ -104,7 +104,7 @@ def test_losses_are_reported_unweighted() -> None:
         Objective(adversarial_weight=0.0, l1_weight=7.0),
         Batch(source, target),
     )
-    expected = torch.zeros(6)
+    expected = torch.zeros(8)
     expected[2] = (g(source) - target).abs().mean()
     torch.testing.assert_close(losses, expected)
 

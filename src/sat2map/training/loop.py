@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import find_pairs
 from sat2map.errors import DataError, TrainingError
 from sat2map.model import save_model
@@ -19,6 +20,7 @@ from sat2map.recipe import Recipe
 from sat2map.signals import stop_on_signals
 from sat2map.training import setup
 from sat2map.training.batches import Batch, Batches
+from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.processes import agreed, launch, main_first, one_voice, random_states
@@ -88,14 +90,14 @@ def _train(
         if leads:
             setup.check_run(run, kept, resume)
     torch.manual_seed(recipe.training.seed)
-    with main_first(fabric), Progress("decoding", quiet=quiet) as progress:
-        sets = setup.decode(recipe, folders, progress.show)
+    with main_first(fabric):
+        material = gather(recipe, folders, quiet=quiet)
     validated = folders[0]
-    validation_pairs = find_pairs(validated, "val") if (validated / "val").is_dir() else []
-    card = setup.card(recipe, folders, sets)
-    with main_first(fabric), Progress("labelling", quiet=quiet) as progress:
-        labels = setup.labels(recipe, card.legend, sets, progress.show)
-    plan = Plan(recipe, sum(map(len, sets)), fabric.world_size, fabric.global_rank)
+    has_maps = not is_mask_set(validated, "train") or (validated / "train" / "target").is_dir()
+    validates_pairs = has_maps and (validated / "val").is_dir()
+    validation_pairs = find_pairs(validated, "val") if validates_pairs else []
+    card = material.card
+    plan = Plan(recipe, material.count, fabric.world_size, fabric.global_rank)
     if plan.processes > 1 and plan.pairs < plan.processes * recipe.training.batch:
         raise DataError(
             f"has {plan.pairs} pairs, too few for {plan.processes} processes with "
@@ -103,12 +105,11 @@ def _train(
             where=validated,
             remedy="Start fewer processes, or set a smaller training.batch.",
         )
-    classes = 0 if card.legend is None else len(card.legend)
-    batches = Batches(recipe, plan, sets, labels, classes, fabric.device)
-    class_facts = setup.class_facts(recipe, card.legend, labels, fabric.device)
+    batches = material.batches(plan, fabric.device)
+    class_facts = None if material.class_facts is None else material.class_facts.on(fabric.device)
 
     generator = setup.generator(recipe, card)
-    discriminator = setup.discriminator(recipe, sets[0])
+    discriminator = setup.discriminator(recipe, card)
     players = setup.set_up(fabric, recipe, generator, discriminator)
     average = setup.average(generator, recipe.training.ema_decay)
     networks = {"generator": generator, "discriminator": discriminator, "average": average}
@@ -142,11 +143,13 @@ def _train(
 
     recorded = None
     if recipe.training.cuda_graphs and can_record(fabric, batches):
+        assert isinstance(batches, Batches)
+        from_windows, windows = batches.from_windows, batches.windows
         recorded = RecordedStep(
-            lambda windows: learn(batches.from_windows(windows)),
+            lambda chosen: learn(from_windows(chosen)),
             state.optimisers.values(),
             fabric.device,
-            batches.windows(state.step),
+            windows(state.step),
         )
 
     with (
@@ -161,7 +164,7 @@ def _train(
                 set_learning_rate(state.optimisers.values(), rate)
                 losses = learn(batches.at(step))
             else:
-                losses = recorded(batches.windows(step), rate)
+                losses = recorded(windows(step), rate)
             waiting.append(losses)
             if average is not None and recipe.training.ema_decay is not None:
                 follow(
@@ -186,7 +189,8 @@ def _train(
                 if monitor is not None:
                     values = dict(zip(LOSSES, losses.mean(0).tolist(), strict=True))
                     monitor.losses(done, epoch, values | {"learning_rate": rate})
-            if monitor is not None and plan.ends_epoch(done, recipe.training.grid_epochs):
+            draws_grid = has_maps and plan.ends_epoch(done, recipe.training.grid_epochs)
+            if monitor is not None and draws_grid:
                 shown = validation_pairs or find_pairs(validated, "train")
                 monitor.grid(done, epoch, grid(judged, shown, recipe, fabric.device))
             validates = bool(validation_pairs) and plan.ends_epoch(done, recipe.validation.epochs)

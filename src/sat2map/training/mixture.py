@@ -24,7 +24,6 @@ from torch import Tensor
 from sat2map.data.augment import Ground, other_camera, random_views, weather
 from sat2map.data.cache import DecodedPairs
 from sat2map.data.mask_cache import DecodedMasks
-from sat2map.errors import DataError
 from sat2map.legend import COVER, Legend, map_to_cover_may_be
 from sat2map.recipe import Recipe
 from sat2map.training.batches import Batch, class_weights_of
@@ -90,6 +89,7 @@ class PairSet:
     ) -> None:
         self.resolution_m = resolution_m
         self._pairs = torch.from_numpy(pairs.pixels)
+        self.classes = classes
         self._classes = torch.from_numpy(classes)
         self._drawn = _table(np.eye(len(legend), dtype=np.bool_))
         self._masks = masks
@@ -150,9 +150,10 @@ class Mixture:
         recipe: Says how crops are cut and varied, and the sets' shares of a batch.
         plan: Says with which random numbers.
         sets: The sets, those with maps first.
+        shares: How much of a batch is each set's, in any unit.
         legend: The legend of the maps.
-        cover: Whether the generator tells land cover.
         source_channels: How many bands the photos have.
+        device: Where the batches go.
     """
 
     follows_windows = False
@@ -162,9 +163,10 @@ class Mixture:
         recipe: Recipe,
         plan: Plan,
         sets: Sequence[TrainingSet],
+        shares: Sequence[float],
         legend: Legend,
-        cover: bool,
         source_channels: int,
+        device: torch.device,
     ) -> None:
         if recipe.training.channels_last:
             self._layout = torch.channels_last
@@ -173,8 +175,10 @@ class Mixture:
         self._recipe = recipe
         self._plan = plan
         self._sets = sets
-        self._legends = (len(legend), len(COVER) if cover else 0)
+        self._shares = shares
+        self._legends = (len(legend), len(COVER) if recipe.generator.cover else 0)
         self._source_channels = source_channels
+        self._device = device
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -202,7 +206,7 @@ class Mixture:
         finest, coarsest = data.resolutions_m
         grounds, known = [], []
         paired = 0
-        for part, number in self._plan.draw(step, [len(one) for one in self._sets]):
+        for part, number in self._plan.draw(step, [len(one) for one in self._sets], self._shares):
             chosen = self._sets[part]
             paired += chosen.paired
             labels = chosen.labels(number)[: 2 if self._legends[1] else 1]
@@ -223,13 +227,17 @@ class Mixture:
             source = other_camera(source, data.camera, random)
         target = [view[:, self._source_channels :] for view, _ in views[:paired]]
         planes = self._planes([shares for _, shares in views], known)
+        masked = any(of_map for of_map, *_ in known[paired:])
         return Batch(
-            source.contiguous(memory_format=self._layout),
-            torch.cat(target).contiguous(memory_format=self._layout) if target else None,
-            planes[0][:paired] if paired else None,
-            planes[0] if paired < len(views) and any(of[0] for of in known[paired:]) else None,
-            planes[1] if self._legends[1] else None,
+            self._sent(source),
+            self._sent(torch.cat(target)) if target else None,
+            self._sent(planes[0][:paired]) if paired else None,
+            self._sent(_unknown_before(paired, planes[0])) if masked else None,
+            self._sent(planes[1]) if self._legends[1] else None,
         )
+
+    def _sent(self, values: Tensor) -> Tensor:
+        return values.to(self._device).contiguous(memory_format=self._layout)
 
     def _planes(
         self, shares: Sequence[Sequence[Tensor]], known: Sequence[Sequence[bool]]
@@ -250,7 +258,7 @@ def cover_weights(
 ) -> NDArray[np.float32]:
     """Return the weight of each class of land cover in its loss, float32 [5].
 
-    Only pixels whose class is certain are counted, of each set by its share.
+    Pixels are counted for all classes that they may be, those of each set by its share.
 
     Args:
         sets: The sets.
@@ -264,34 +272,19 @@ def cover_weights(
             labels = one.labels(number)[1]
             if labels is not None:
                 table = labels.may_be.numpy()
-                certain = table * (table.sum(1, keepdims=True) == 1)
+                possible = np.where(table.all(1, keepdims=True), 0, table)
+                possible /= np.maximum(possible.sum(1, keepdims=True), 1)
                 numbers = labels.numbers[::4, ::4].numpy().ravel()
-                own += np.bincount(numbers, minlength=len(table)) @ certain
+                own += np.bincount(numbers, minlength=len(table)) @ possible
         counts += share * own / max(own.sum(), 1)
     return class_weights_of(counts, balance)
 
 
-def check_resolutions(recipe: Recipe, told: Sequence[tuple[str, float | None]]) -> list[float]:
-    """Return the ground resolution of each set.
-
-    Args:
-        recipe: May tell that of the first.
-        told: The name of each set, and what its `dataset.json` says.
-
-    Raises:
-        DataError: Nobody says it.
-    """
-    found: list[float] = []
-    for number, (name, resolution) in enumerate(told):
-        known = resolution or (recipe.data.resolution_m if number == 0 else None)
-        if known is None:
-            raise DataError(
-                "does not say its ground resolution, which data.resolutions_m needs",
-                where=name,
-                remedy="Write resolution_m, in metres per pixel, into its dataset.json.",
-            )
-        found.append(known)
-    return found
+def _unknown_before(paired: int, planes: Tensor) -> Tensor:
+    """Return planes of which nothing is known in the first images."""
+    planes = planes.clone()
+    planes[:paired] = 1
+    return planes
 
 
 def _table(may_be: NDArray[np.bool_]) -> Tensor:

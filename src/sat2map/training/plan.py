@@ -64,7 +64,9 @@ class Plan:
         first = step % self.steps_per_epoch * self._pairs_per_step
         return order[first : first + self._pairs_per_step][self.rank * batch :][:batch]
 
-    def draw(self, step: int, lengths: Sequence[int]) -> list[tuple[int, int]]:
+    def draw(
+        self, step: int, lengths: Sequence[int], shares: Sequence[float]
+    ) -> list[tuple[int, int]]:
         """Return from which set, and which of its images, each part of a batch comes.
 
         Each set gets its share of a batch, rounded up or down at random so that the mean is
@@ -73,13 +75,12 @@ class Plan:
         Args:
             step: The step.
             lengths: How many images each set has.
+            shares: How much of a batch is each set's, in any unit.
         """
-        shares = np.array(self.recipe.data.shares or [1.0] * len(lengths))
         random = np.random.default_rng([self.recipe.training.seed, _DRAWS, step, self.rank])
-        ends = np.cumsum(shares / shares.sum()) * self.recipe.training.batch
-        ends[-1] = self.recipe.training.batch
-        counts = np.diff(np.floor(ends + random.uniform()).astype(int), prepend=0)
-        counts[-1] -= counts.sum() - self.recipe.training.batch
+        batch = self.recipe.training.batch
+        ends = np.cumsum(np.array(shares) / sum(shares)) * batch + random.uniform()
+        counts = np.diff(np.append(np.floor(ends[:-1]), batch).astype(int), prepend=0)
         return [
             (part, int(random.integers(lengths[part])))
             for part, count in enumerate(counts)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from sat2map.data.augment import sent
 from sat2map.training.batches import Batches
+from sat2map.training.mixture import Mixture
 
 WARM_UP = 5
 """Steps before a graph is recorded: kernels are compiled and chosen, optimisers begun."""
@@ -28,7 +29,7 @@ def set_learning_rate(optimisers: Iterable[Optimizer], rate: float) -> None:
                 group["lr"] = own
 
 
-def can_record(fabric: Fabric, batches: Batches) -> bool:
+def can_record(fabric: Fabric, batches: Batches | Mixture) -> bool:
     """Whether whole steps can be recorded: on CUDA, by one process, with batches of windows."""
     alone = fabric.device.type == "cuda" and fabric.world_size == 1
     return alone and batches.follows_windows

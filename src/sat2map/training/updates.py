@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from lightning_fabric import Fabric
@@ -46,6 +46,15 @@ class ClassFacts:
     casing: int | None = None
     cover_weights: Tensor | None = None
     cover_roads: Tensor | None = None
+
+    def on(self, device: torch.device) -> ClassFacts:
+        """Return the same on a device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 class PictureAndLogits(nn.Module):

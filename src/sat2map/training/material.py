@@ -1,0 +1,352 @@
+"""What a run learns from: its data sets, decoded, and what is known of the model beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sat2map.data.cache import DecodedPairs, decode_pairs
+from sat2map.data.labels import label_targets
+from sat2map.data.mask_cache import DecodedMasks, decode_masks
+from sat2map.data.masks import is_mask_set
+from sat2map.data.pairs import read_card as read_data_card
+from sat2map.errors import DataError, UsageError
+from sat2map.evaluation.classes import find_legend
+from sat2map.legend import COVER, Legend
+from sat2map.model import DataFacts, GeneratorSpec, ModelCard
+from sat2map.progress import Progress
+from sat2map.recipe import Recipe
+from sat2map.training.batches import Batch, Batches, class_weights
+from sat2map.training.mixture import MaskSet, Mixture, PairSet, TrainingSet, cover_weights
+from sat2map.training.plan import Plan
+from sat2map.training.updates import ClassFacts
+
+
+class Source(Protocol):
+    """Makes the batches of a run; `Batches` or `Mixture`."""
+
+    follows_windows: bool
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step."""
+
+    def spread(
+        self, pictures: int, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Tensor]:
+        """Yield sources as training sees them."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from.
+
+    Attributes:
+        card: What is known of the model before it is trained.
+        count: How many images there are for training.
+        batches: Makes the batches by a plan, on a device.
+        class_facts: What the losses of classes must know, on the CPU, or None.
+    """
+
+    card: ModelCard
+    count: int
+    batches: Callable[[Plan, torch.device], Batches | Mixture]
+    class_facts: ClassFacts | None
+
+
+def gather(recipe: Recipe, data: Sequence[Path], *, quiet: bool = False) -> Material:
+    """Decode the data sets of a run, or map what was decoded before.
+
+    Args:
+        recipe: The recipe.
+        data: The data sets; the first one tells the legend.
+        quiet: Show no progress.
+
+    Raises:
+        DataError: A set cannot be used, or two do not fit together.
+        UsageError: The recipe asks for what the sets do not tell.
+        OutputError: The cache cannot be written.
+    """
+    if recipe.data.resolutions_m is not None:
+        return _gather_mixture(recipe, data, quiet)
+    with Progress("decoding", quiet=quiet) as progress:
+        sets = _decode(recipe, data, progress.show)
+    legend = _legend(recipe, read_data_card(data[0]).legend, sets[0])
+    told = [read_data_card(one).resolution_m for one in data]
+    count = sum(len(part) for part in sets)
+    channels = (sets[0].source_channels, sets[0].target_channels)
+    card = _card(recipe, data, count, channels, legend, _resolution(recipe, told, sets))
+    labels, facts = None, None
+    if recipe.generator.head == "legend" and legend is not None:
+        with Progress("labelling", quiet=quiet) as progress:
+            labels = [label_targets(pairs, legend, progress.show) for pairs in sets]
+        weights = class_weights(labels, legend, recipe.objective.class_balance)
+        facts = _class_facts(recipe, legend, torch.from_numpy(weights))
+    classes = 0 if legend is None else len(legend)
+
+    def batches(plan: Plan, device: torch.device) -> Batches:
+        return Batches(recipe, plan, sets, labels, classes, device)
+
+    return Material(card, count, batches, facts)
+
+
+def _gather_mixture(recipe: Recipe, data: Sequence[Path], quiet: bool) -> Material:
+    assert recipe.data.resolutions_m is not None
+    shares = recipe.data.shares or [1.0] * len(data)
+    if len(shares) != len(data):
+        raise UsageError(
+            f"data.shares has {len(shares)} numbers, but there are {len(data)} data sets",
+            remedy="Give each data set its share of a batch.",
+        )
+    decoded: list[tuple[DecodedPairs | None, DecodedMasks | None]] = []
+    for folder in data:
+        with Progress(f"decoding {folder.name}", quiet=quiet) as progress:
+            pairs, masks = None, None
+            if is_mask_set(folder, "train"):
+                masks = decode_masks(folder, "train", progress=progress.show)
+            if masks is None or (folder / "train" / "target").is_dir():
+                pairs = decode_pairs(folder, "train", resize=None, crop=1, progress=progress.show)
+            decoded.append((pairs, masks))
+    channels = [_channels(pairs, masks) for pairs, masks in decoded]
+    for folder, own in zip(data, channels, strict=True):
+        if own != channels[0]:
+            raise DataError(
+                f"has {own[0]} + {own[1]} bands, but {data[0]} has {channels[0][0]} + "
+                f"{channels[0][1]}",
+                where=folder,
+                remedy="Train on data sets with the same bands.",
+            )
+    pairs, masks = decoded[0]
+    known = read_data_card(data[0]).legend
+    legend = _legend(recipe, known, pairs) if pairs is not None else known
+    if legend is None:
+        raise UsageError(
+            "the maps of the first data set have no legend",
+            where=data[0],
+            remedy="Name the classes in its dataset.json.",
+        )
+    sets: list[TrainingSet] = []
+    for folder, (pairs, masks) in zip(data, decoded, strict=True):
+        sets.append(_training_set(recipe, folder, legend, pairs, masks, first=folder == data[0]))
+    count = sum(len(one) for one in sets)
+    finest, coarsest = recipe.data.resolutions_m
+    card = _card(recipe, data, count, channels[0], legend, (finest, coarsest))
+    order = sorted(range(len(sets)), key=lambda i: not sets[i].paired)  # those with maps first
+    sets, shares = [sets[i] for i in order], [shares[i] for i in order]
+    labels = [one.classes for one in sets if isinstance(one, PairSet)]
+    balance = recipe.objective.class_balance
+    weights = torch.from_numpy(class_weights(labels, legend, balance)) if labels else None
+    if weights is None:
+        weights = torch.ones(len(legend))
+    facts = _class_facts(
+        recipe,
+        legend,
+        weights,
+        torch.from_numpy(cover_weights(sets, shares, balance)) if recipe.generator.cover else None,
+    )
+
+    def batches(plan: Plan, device: torch.device) -> Mixture:
+        return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
+
+    return Material(card, count, batches, facts)
+
+
+def _channels(pairs: DecodedPairs | None, masks: DecodedMasks | None) -> tuple[int, int]:
+    if pairs is not None:
+        return pairs.source_channels, pairs.target_channels
+    assert masks is not None
+    return masks.source_channels, 3  # painted in the colours of the legend
+
+
+def _training_set(
+    recipe: Recipe,
+    folder: Path,
+    legend: Legend,
+    pairs: DecodedPairs | None,
+    masks: DecodedMasks | None,
+    *,
+    first: bool,
+) -> TrainingSet:
+    resolution = read_data_card(folder).resolution_m
+    if resolution is None and first:
+        resolution = recipe.data.resolution_m
+    if resolution is None:
+        raise DataError(
+            "does not say its ground resolution, which data.resolutions_m needs",
+            where=folder,
+            remedy="Write resolution_m, in metres per pixel, into its dataset.json.",
+        )
+    if pairs is not None:
+        labels = label_targets(pairs, legend)
+        return PairSet(pairs, labels, legend, masks, resolution)
+    assert masks is not None
+    if masks.legend.names != legend.names and not (
+        recipe.generator.cover and masks.legend.names == COVER.names
+    ):
+        raise DataError(
+            f"has masks of the classes {', '.join(masks.legend.names)}, which the model does not "
+            "tell",
+            where=folder,
+            remedy="Map the masks to the legend `cover` and set generator.cover=true, or train on "
+            "this set first.",
+        )
+    return MaskSet(masks, legend, resolution)
+
+
+def _class_facts(
+    recipe: Recipe, legend: Legend, weights: Tensor, cover: Tensor | None = None
+) -> ClassFacts:
+    casing = recipe.objective.casing
+    return ClassFacts(
+        weights,
+        torch.from_numpy(legend.roads),
+        None if casing is None else legend.names.index(casing),
+        cover,
+        None if cover is None else torch.from_numpy(COVER.roads),
+    )
+
+
+def _decode(
+    recipe: Recipe, data: Sequence[Path], progress: Callable[[int, int], None]
+) -> list[DecodedPairs]:
+    """Return the training pairs of each data set, decoded.
+
+    Raises:
+        DataError: A set cannot be used, or two have other bands than each other, or other
+            sizes where crops are taken at the pictures' own scale.
+    """
+    sets = [
+        decode_pairs(
+            folder,
+            "train",
+            resize=recipe.data.resize,
+            crop=1 if recipe.data.scales else recipe.data.size,
+            direction=recipe.data.direction,
+            progress=progress,
+        )
+        for folder in data
+    ]
+    for folder, pairs in zip(data, sets, strict=True):
+        first = sets[0]
+        alike = (pairs.source_channels, pairs.target_channels)
+        if alike != (first.source_channels, first.target_channels):
+            raise DataError(
+                f"has {alike[0]} + {alike[1]} bands, but {data[0]} has "
+                f"{first.source_channels} + {first.target_channels}",
+                where=folder,
+                remedy="Train on data sets with the same bands.",
+            )
+        if recipe.data.scales is None and pairs.pixels.shape[1:3] != first.pixels.shape[1:3]:
+            raise DataError(
+                f"has pictures of another size than {data[0]}",
+                where=folder,
+                remedy="Have them resized with data.resize, or scaled with data.scales.",
+            )
+    return sets
+
+
+def _card(
+    recipe: Recipe,
+    data: Sequence[Path],
+    count: int,
+    channels: tuple[int, int],
+    legend: Legend | None,
+    resolution_m: tuple[float, float] | None,
+) -> ModelCard:
+    """Return what is known of the model before it is trained.
+
+    Args:
+        recipe: The recipe.
+        data: The data sets.
+        count: How many images they have for training.
+        channels: How many bands sources and targets have.
+        legend: The classes of the targets, or None.
+        resolution_m: Finest and coarsest ground resolution that training sees, if known.
+    """
+    facts = [read_data_card(one) for one in data]
+    if channels[0] == 3:
+        bands: tuple[str, ...] = ("red", "green", "blue")
+    else:
+        bands = tuple(f"band_{i + 1}" for i in range(channels[0]))
+    if legend is None and recipe.generator.head == "legend":
+        raise UsageError(
+            "generator.head is legend, but the targets have no legend",
+            where=data[0],
+            remedy="Name the classes in dataset.json, or choose --set generator.head=colour.",
+        )
+    casing = recipe.objective.casing
+    if legend is not None and casing not in (None, *legend.names):
+        raise UsageError(
+            f"objective.casing is {casing!r}, which is no class of the targets",
+            where=data[0],
+            remedy=f"Their classes are {', '.join(legend.names)}.",
+        )
+    if legend is None and recipe.validation.metric in {"mean_iou", "road_cldice"}:
+        raise UsageError(
+            f"validation.metric is {recipe.validation.metric}, but the targets have no legend",
+            where=data[0],
+            remedy="Name the classes in dataset.json, or choose --set validation.metric=l1.",
+        )
+    return ModelCard(
+        generator=GeneratorSpec(
+            name=recipe.generator.name,
+            arguments={
+                "in_channels": channels[0],
+                "out_channels": channels[1],
+                **recipe.generator.arguments(recipe.data.size),
+                **_head(recipe, legend),
+            },
+        ),
+        direction=recipe.data.direction,
+        bands=bands,
+        resolution_m=resolution_m,
+        normalisation=f"mean over {min(count, recipe.statistics.pictures)} training "
+        "pictures after training",
+        legend=legend,
+        cover=COVER if recipe.generator.cover else None,
+        data=DataFacts(
+            name=" + ".join(one.resolve().name for one in data),
+            licence="; ".join(dict.fromkeys(f.licence for f in facts if f.licence)) or None,
+            pairs=count,
+        ),
+    )
+
+
+def _head(recipe: Recipe, legend: Legend | None) -> dict[str, Any]:
+    if recipe.generator.head == "colour" or legend is None:
+        return {}
+    cover = {"cover_classes": len(COVER)} if recipe.generator.cover else {}
+    return {"colours": legend.colours.tolist()} | cover
+
+
+def _resolution(
+    recipe: Recipe, told: Sequence[float | None], sets: Sequence[DecodedPairs]
+) -> tuple[float, float] | None:
+    """Return the finest and coarsest ground resolution that training sees."""
+    ends: list[float] = []
+    for said, pairs in zip(told, sets, strict=True):
+        resolution = said if len(told) > 1 and said else recipe.data.resolution_m or said
+        if resolution is None:
+            return None
+        if recipe.data.resize is not None:
+            shrunk = [side / recipe.data.resize for side in pairs.native_sides]
+        elif recipe.data.scales is not None:
+            most = min(pairs.pixels.shape[1:3]) / recipe.data.size
+            shrunk = [min(scale, most) for scale in recipe.data.scales]
+        else:
+            shrunk = [1.0]
+        ends += [resolution * by for by in shrunk]
+    return min(ends), max(ends)
+
+
+def _legend(recipe: Recipe, known: Legend | None, pairs: DecodedPairs) -> Legend | None:
+    if recipe.data.direction == "forward" and known is not None:
+        return known
+    if pairs.target_channels != 3:
+        return None
+    some = range(0, len(pairs), max(1, len(pairs) // 20))
+    return find_legend(pairs.pixels[i, :, :, pairs.source_channels :] for i in some)
