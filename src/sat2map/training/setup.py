@@ -73,7 +73,11 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
     if recipe.training.init is not None:
         begun = load_model(recipe.training.init)
         try:
-            generator.load_state_dict(begun.network.state_dict())
+            found = generator.load_state_dict(begun.network.state_dict(), strict=False)
+            # A head for land cover may be new; anything else belongs to another network.
+            other = [k for k in found.missing_keys if not k.startswith("cover_exit.")]
+            if other or found.unexpected_keys:
+                raise RuntimeError(f"{[*other, *found.unexpected_keys][0]} has no counterpart")
         except RuntimeError as error:
             raise UsageError(
                 f"its network {begun.card.generator.model_dump()} is not the recipe's "
