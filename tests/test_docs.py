@@ -426,7 +426,8 @@ class Shell:
                 more = ["--size", side, "--min-mapped", "0", "--workers", "1"]
                 produced = [f"{out}/dataset.json", f"{out}/index.parquet"]
             case ["data", "masks", images, out, *_]:
-                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                for folder in (images, out):
+                    shutil.rmtree(folder, ignore_errors=True)  # of an earlier line
                 self._provide(images, "photos" if "--classes" in arguments else "labelled")
                 if "--classes" in arguments:
                     self._provide(option(arguments, "--classes"), "numbers")
