@@ -3,9 +3,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from sat2map.raster import pipeline
 from sat2map.raster.pipeline import ahead, behind
 
 
@@ -93,3 +95,32 @@ def test_where_the_producer_fails_the_consumer_ends() -> None:
         hand_over(1)
         raise KeyError("broken")
     assert ended.is_set()
+
+
+def test_an_interrupted_producer_hands_over_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items wait while the first is worked on; the user presses Ctrl-C, and again."""
+    begun, released = threading.Event(), threading.Event()
+    got: list[int] = []
+
+    def consume(items: Iterator[int]) -> None:
+        for item in items:
+            begun.set()
+            assert released.wait(10)
+            got.append(item)
+
+    waited = pipeline.wait
+
+    def impatient(futures: Any) -> None:
+        if not released.is_set():
+            released.set()
+            raise KeyboardInterrupt
+        waited(futures)
+
+    monkeypatch.setattr(pipeline, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt), behind(consume) as hand_over:
+        for item in range(3):
+            hand_over(item)
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+    assert got == [0]
+    assert not [t for t in threading.enumerate() if t.name.startswith("sat2map-behind")]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,6 +23,7 @@ from torch import Tensor
 import sat2map
 from sat2map.errors import StoppedError, UsageError
 from sat2map.legend import STREETS
+from sat2map.raster import sink, work
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.partial import partial_work
 from sat2map.raster.translate import translate_raster
@@ -305,27 +309,98 @@ def test_where_nothing_is_finished_the_work_begins(
     assert left(tmp_path) == ["map.tif", "scene.tif"]
 
 
-def test_a_signal_while_the_file_is_made(
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_nothing_goes_on_when_the_last_step_is_broken_off(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    """GDAL makes the map anew and anew, until it cannot: what it reads has been taken away."""
+    source, target = make_scene(noise(300, 300)), tmp_path / f"map.{suffix}"
+    real = sink.rasterio.shutil.copy
+    failed: list[str] = []
+
+    def endless(*arguments: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            try:
+                real(*arguments, **options)
+            except Exception as error:
+                failed.append(str(error))
+                raise
+
+    monkeypatch.setattr(sink.rasterio.shutil, "copy", endless)
+    with pytest.raises(
+        StoppedError, match=r"all of it is translated.*not yet in one piece"
+    ) as said:
+        translate_raster(source, target, make_model(), OPTIONS)
+    assert said.value.exit_code == 130
+    assert left(tmp_path) == [f".map.{suffix}.partial", "scene.tif"]
+    assert len(failed) == 1
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("sat2map")]
+    assert not list(tmp_path.rglob("*.links"))
+    monkeypatch.setattr(sink.rasterio.shutil, "copy", real)
+    translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
+    resumed = target.read_bytes()
+    translate_raster(source, target, make_model(), OPTIONS)
+    assert target.read_bytes() == resumed
+
+
+def test_a_map_is_made_where_files_cannot_be_linked(
     make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GDAL makes the final file in one go; a signal does not wait for it."""
-    import rasterio.shutil
+    source = make_scene(noise(300, 300))
+    translate_raster(source, tmp_path / "map.tif", make_model(), OPTIONS)
 
-    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    ended = threading.Event()
+    def refused(*_: object) -> None:
+        raise PermissionError("this drive has no links")
 
-    def slow(*arguments: object, **options: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        ended.wait(30)  # a process would end here, and this thread with it
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    translate_raster(source, tmp_path / "same.tif", make_model(), OPTIONS)
+    assert (tmp_path / "same.tif").read_bytes() == (tmp_path / "map.tif").read_bytes()
 
-    monkeypatch.setattr(rasterio.shutil, "copy", slow)
-    with pytest.raises(StoppedError, match="not yet in one piece") as caught:
-        translate_raster(source, target, make_model(), OPTIONS)
-    assert caught.value.exit_code == 143
-    assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
-    (thread,) = (t for t in threading.enumerate() if t.name == "sat2map-finish")
-    ended.set()
-    thread.join()
-    monkeypatch.undo()
-    translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
-    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+def test_the_count_of_progress_does_not_depend_on_who_is_faster(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here what is written is never behind what is answered."""
+
+    @contextmanager
+    def in_step(consume: Callable[[Iterator[Any]], None]) -> Iterator[Callable[[Any], None]]:
+        waiting: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        asked = threading.Semaphore(0)
+
+        def items() -> Iterator[Any]:
+            while True:
+                asked.release()
+                item = waiting.get()
+                if not item:
+                    return
+                yield item[0]
+
+        thread = threading.Thread(target=consume, args=(items(),))
+        thread.start()
+        asked.acquire()
+
+        def hand_over(item: Any) -> None:
+            waiting.put((item,))
+            while thread.is_alive() and not asked.acquire(timeout=0.1):
+                pass
+
+        yield hand_over
+        waiting.put(())
+        thread.join()
+
+    monkeypatch.setattr(work, "behind", in_step)
+    steps: list[tuple[int, int]] = []
+    translate_raster(
+        make_scene(noise(700, 300)),
+        tmp_path / "map.tif",
+        make_model(),
+        OPTIONS,
+        progress=lambda *step: steps.append(step),
+    )
+    assert steps[-1] == (700 * 300, 700 * 300)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)

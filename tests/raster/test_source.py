@@ -343,6 +343,23 @@ def test_a_corrupt_block_in_the_middle(make_scene: MakeScene) -> None:
             scene.read(0, 0, 256, 256)
 
 
+def test_a_broken_file_fails_at_once(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive or a server may be back a moment later, what is broken stays so."""
+    path = make_scene(noise(256, 256), tiled=True, blockxsize=64, blockysize=64, compress="lzw")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr("sat2map.raster.gdal.time.sleep", lambda _: pytest.fail("waits"))
+    with (
+        Scene(path, 3) as scene,
+        pytest.raises(DataError, match=r"scene\.tif: cannot be read"),
+    ):
+        scene.read(0, 0, 256, 256)
+    with pytest.raises(DataError, match=r"scene\.tif: cannot be read"):
+        Scene(path, 3, Reading(stretch=(2, 98)))  # looks at pixels from all over it
+
+
 def test_notices_are_given_once(make_scene: MakeScene, caplog: pytest.LogCaptureFixture) -> None:
     path = make_scene(noise(8, 8, 1), colours=[GREY])
     with caplog.at_level(logging.WARNING), Scene(path, 3), Scene(path, 3, quiet=True):

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,9 @@ SETTINGS = {
 OPEN_FILES = 2
 """Files of a virtual raster that stay open while it is read once from top to bottom, at some
 megabytes each; by itself it would be 100."""
+
+PROBES = 16
+"""Places all over a file that are looked at to see whether its drive fails."""
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a failed read is tried again."""
@@ -100,18 +103,29 @@ def believable_alpha(dataset: Any, band: int) -> bool:
     return bool(between.mean() <= 0.5)
 
 
-def patiently(work: Callable[[], T], again: Callable[[], object], where: str | Path) -> T:
+def patiently(
+    work: Callable[[], T],
+    again: Callable[[], object],
+    where: str | Path,
+    sizes: Mapping[Path, int],
+) -> T:
     """Return what `work` returns, tried again after pauses where GDAL cannot read.
+
+    A server or a drive that fails may be back a moment later; a file that is broken stays so,
+    and is not tried again.
 
     Args:
         work: What reads.
         again: What is done before another try, such as opening the file anew.
         where: What is read, for messages.
+        sizes: The local files that are read, with their bytes when they were opened.
     """
     for pause in PAUSES:
         try:
             return work()
         except (RasterioError, CPLE_BaseError, OSError):
+            if not (is_address(where) or any(map(_fails, sizes.items()))):
+                raise
             logger.info(f"{where}: cannot be read; trying again in {pause:g} s")
             time.sleep(pause)
             try:
@@ -119,6 +133,26 @@ def patiently(work: Callable[[], T], again: Callable[[], object], where: str | P
             except DataError:
                 continue
     return work()
+
+
+def sizes_of(files: Iterable[Path]) -> dict[Path, int]:
+    """Return how many bytes files have, those that there are."""
+    return {file: file.stat().st_size for file in files if file.is_file()}
+
+
+def _fails(file: tuple[Path, int]) -> bool:
+    """Return whether a file's drive seems to fail: it is gone, cut off or cannot be read."""
+    path, size = file
+    try:
+        if path.stat().st_size != size:
+            return True
+        with path.open("rb", buffering=0) as opened:
+            for place in range(0, size, max(size // PROBES, 1)):
+                opened.seek(place)
+                opened.read(1)
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

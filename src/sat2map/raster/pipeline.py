@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,10 +17,11 @@ class _BrokenOffError(Exception):
     """The items end before their time."""
 
 
-def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+def ahead(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
     """Yield items while another thread makes the next ones, at most `depth` of them.
 
-    What making one raises is raised here, in its turn.
+    What making one raises is raised here, in its turn. Close it where it may not come to its
+    end, so that the other thread has ended when its work is put away.
     """
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(1, "sat2map-ahead") as thread:
@@ -43,45 +45,47 @@ def behind(consume: Callable[[Iterator[T]], None], depth: int = 2) -> Iterator[C
     """Yield a function that hands items to `consume`, which runs in another thread.
 
     At most `depth` items wait. What `consume` raises is raised by the next call, or at the end
-    of the block, which waits until everything is consumed. Where the block itself raises,
-    `consume` is stopped.
+    of the block, which waits until everything is consumed. Where the block itself raises, be it
+    by an interrupt, `consume` gets no further item, and has ended when the error is passed on.
     """
-    waiting: queue.Queue[tuple[str, T | None]] = queue.Queue(depth)
+    waiting: queue.Queue[tuple[T, ...] | None] = queue.Queue(depth)
+    broken = threading.Event()
 
     def items() -> Iterator[T]:
         while True:
-            kind, item = waiting.get()
-            if kind == "broken":
+            try:
+                item = waiting.get(timeout=0.1)
+            except queue.Empty:
+                item = ()
+            if broken.is_set():
                 raise _BrokenOffError
-            if kind == "end":
+            if item is None:
                 return
-            yield item  # type: ignore[misc]  # an item is one
+            yield from item
 
     with ThreadPoolExecutor(1, "sat2map-behind") as thread:
         running = thread.submit(consume, items())
 
-        def hand_over(kind: str, item: T | None = None) -> None:
+        def hand_over(item: tuple[T, ...] | None) -> None:
             while True:
                 if running.done():
                     running.result()
-                    if kind == "end":
+                    if item is None:
                         return  # it did not need to be told
                     raise RuntimeError("the consumer ended before its items did")
                 try:
-                    waiting.put((kind, item), timeout=0.1)
+                    waiting.put(item, timeout=0.1)
                     return
                 except queue.Full:
                     continue
 
         try:
-            yield lambda item: hand_over("item", item)
-            hand_over("end")
+            yield lambda item: hand_over((item,))
+            hand_over(None)
+            running.result()
         except BaseException:
+            broken.set()
             while not running.done():
-                try:
-                    waiting.put(("broken", None), timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
+                with suppress(KeyboardInterrupt):  # impatience does not make it safe to go on
+                    wait([running])
             raise
-        running.result()

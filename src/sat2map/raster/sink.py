@@ -6,10 +6,11 @@ It is made in the folder of the unfinished map and gets its name when it is whol
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -145,6 +146,7 @@ def write_raster(
         StoppedError: A signal asked to stop.
     """
     aside = folder / f"whole.{uuid.uuid4().hex[:8]}{output.path.suffix}"
+    links = aside.with_suffix(".links")
     flat, grid = strips.layout.legend is not None, strips.layout.grid
     form: Form = "mask"
     options: dict[str, object] = {
@@ -165,7 +167,7 @@ def write_raster(
 
     def make() -> None:
         with writing(), once_through():
-            virtual = strips.whole(form, tags if output.kind == "tiff" else None)
+            virtual = strips.whole(form, tags if output.kind == "tiff" else None, links)
             rasterio.shutil.copy(virtual, aside, **options)
             _compare(aside, virtual if output.kind != "jpeg" else None)
             if output.kind == "tiff":
@@ -174,7 +176,13 @@ def write_raster(
                 for level in levels:
                     _compare(aside, None, overview_level=level)
 
-    interruptible(make, output.path, stop)
+    def take_away() -> None:
+        shutil.rmtree(links, ignore_errors=True)
+
+    try:
+        interruptible(make, take_away, output.path, stop)
+    finally:
+        take_away()
     if output.kind != "tiff" and grid.georeferenced:
         write_text(world_file_of(output.path), world_file(grid))
     give_name(aside, output.path)
@@ -235,10 +243,19 @@ def whole_map(path: Path, grid: Grid, *, masked: bool, tags: Mapping[str, str]) 
         write_raster(strips, partial.folder, Named(path, "tiff"), tags, StopRequest())
 
 
-def interruptible(work: Callable[[], None], where: Path, stop: StopRequest) -> None:
-    """Do what GDAL does in one go, and stop waiting for it where a signal asks to.
+def interruptible(
+    work: Callable[[], None], take_away: Callable[[], None], where: Path, stop: StopRequest
+) -> None:
+    """Do what GDAL does in one go, and break it off where a signal or an interrupt asks to.
 
-    The thread that does it dies with the process.
+    GDAL cannot be told to stop, so what it reads is taken away, at which it fails. Nothing goes
+    on when this returns or raises.
+
+    Args:
+        work: What is done, in another thread.
+        take_away: Makes `work` fail soon.
+        where: The output, for messages.
+        stop: Where a signal says to stop.
 
     Raises:
         StoppedError: A signal asked to stop.
@@ -253,9 +270,16 @@ def interruptible(work: Callable[[], None], where: Path, stop: StopRequest) -> N
 
     thread = threading.Thread(target=run, name="sat2map-finish", daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-        _heed(stop, where)
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            _heed(stop, where)
+    except BaseException:
+        take_away()
+        while thread.is_alive():
+            with suppress(KeyboardInterrupt):  # impatience does not make it safe to go on
+                thread.join()
+        raise
     if failures:
         raise failures[0]
 

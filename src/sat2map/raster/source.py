@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from sat2map.data.pictures import read_palette
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.gdal import believable_alpha, patiently, reading_from, sampled
+from sat2map.raster.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
 from sat2map.raster.grid import Grid, window_of
 from sat2map.raster.opening import Source, opening
 from sat2map.raster.options import STRETCH, Reading
@@ -56,6 +56,7 @@ class Scene:
         reading = reading or Reading()
         self.opening = opening(source)
         self._where = self.opening.where
+        self._sizes = sizes_of(self.opening.files)
         self._say = logger.debug if quiet else logger.warning
         self.dataset: Any = self.opening.open()
         try:
@@ -219,7 +220,7 @@ class Scene:
             DataError: A block of the file is damaged.
         """
         with reading_from(self._where):
-            return patiently(self._sample, self._reopen, self._where)
+            return patiently(self._sample, self._reopen, self._where, self._sizes)
 
     def _sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         distinct = sorted(set(self.bands))
@@ -262,7 +263,10 @@ class Scene:
         )
         with reading_from(self._where):
             values, valid = patiently(
-                partial(self._values, window, (height, width), factor), self._reopen, self._where
+                partial(self._values, window, (height, width), factor),
+                self._reopen,
+                self._where,
+                self._sizes,
             )
         if self._palette is not None:
             painted = self._palette[values[0]]

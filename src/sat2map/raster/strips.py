@@ -146,13 +146,18 @@ class Strips:
                 except (RasterioError, CPLE_BaseError):
                     logging.getLogger(__name__).debug("an abandoned strip did not close")
 
-    def whole(self, form: Form, tags: Mapping[str, str] | None = None) -> Path:
+    def whole(
+        self, form: Form, tags: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> Path:
         """Return a virtual raster of all finished strips (GDAL's VRT).
 
         Args:
             form: How it says where there is no map.
             tags: What it says of its making.
+            folder: A new folder for it, with links to the strips: once that is removed, whoever
+                reads it fails at the next strip. By default it lies beside the strips.
         """
+        names = self._names(folder)
         layout, grid = self.layout, self.layout.grid
         size = {"rasterXSize": str(grid.width), "rasterYSize": str(grid.height)}
         root = Element("VRTDataset", size)
@@ -178,27 +183,45 @@ class Strips:
                 _colour_table(band, layout.legend)
             if layout.legend is not None and not numbered:
                 painted = [*layout.legend.colours[:, number - 1].tolist(), 0]
-                self._sources(band, 1, painted)
+                self._sources(band, names, 1, painted)
             else:
-                self._sources(band, number)
+                self._sources(band, names, number)
         if form == "mask" and layout.masked:
             inside = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", {"dataType": "Byte"})
-            self._sources(inside, layout.bands + 1)
-        path = self._folder / f"{self._name}.{form}.vrt"
+            self._sources(inside, names, layout.bands + 1)
+        path = (folder or self._folder) / f"{self._name}.{form}.vrt"
         path.write_bytes(tostring(root))
         return path
 
     def _path(self, first: int) -> Path:
         return self._folder / f"{self._name}-{first:09d}.tif"
 
-    def _sources(self, band: Element, number: int, painted: list[int] | None = None) -> None:
+    def _names(self, folder: Path | None) -> dict[Path, str]:
+        """Return what a virtual raster calls the strips, from top to bottom."""
+        strips = sorted(self._folder.glob(f"{self._name}-*.tif"))
+        if folder is not None:
+            folder.mkdir()
+            try:
+                for path in strips:
+                    (folder / path.name).hardlink_to(path)
+            except OSError:  # some drives have no links
+                return {path: str(path.absolute()) for path in strips}
+        return {path: path.name for path in strips}
+
+    def _sources(
+        self,
+        band: Element,
+        names: Mapping[Path, str],
+        number: int,
+        painted: list[int] | None = None,
+    ) -> None:
         width = self.layout.grid.width
-        for path in sorted(self._folder.glob(f"{self._name}-*.tif")):
+        for path, name in names.items():
             first = int(path.stem.rpartition("-")[2])
             with opened(path) as file:
                 height = file.height
             source = SubElement(band, "SimpleSource" if painted is None else "ComplexSource")
-            SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = path.name
+            SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = name
             SubElement(source, "SourceBand").text = str(number)
             extent = {"xOff": "0", "xSize": str(width), "ySize": str(height)}
             SubElement(source, "SrcRect", extent | {"yOff": "0"})

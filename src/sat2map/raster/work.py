@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial as applied
 from pathlib import Path
 
@@ -100,16 +101,20 @@ class Work:
             OSError: The disk is full.
         """
         height, width = self._shown.grid.height, self._shown.grid.width
-        done, self._some = partial.rows * width, partial.some
-        if partial.rows == height:
+        finished = partial.rows  # `partial.rows` itself grows in the thread that writes
+        done, self._some = finished * width, partial.some
+        if finished == height:
             return
         if progress is not None and done:
             progress(done, height * width)
-        rows = self._rows[self._first_needed(partial.rows) :]
-        with behind(applied(self._write, rows, strips, partial)) as hand_over:
-            for row, column, pixels in ahead(self._windows(rows)):
+        rows = self._rows[self._first_needed(finished) :]
+        with (
+            behind(applied(self._write, rows, strips, partial)) as hand_over,
+            closing(ahead(self._windows(rows))) as windows,
+        ):
+            for row, column, pixels in windows:
                 hand_over(None if pixels is None else self._answer(pixels, target))
-                if progress is not None and row.first >= partial.rows:
+                if progress is not None and row.first >= finished:
                     done += (row.last - row.first) * (column.last - column.first)
                     progress(done, height * width)
                 if stop.number:
