@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,16 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
     assert len(answered) == 3 + count
     fetch(server, tmp_path / "anew.tif", refresh=True)
     assert len(answered) == 3 + 2 * count
+
+
+def test_the_date_is_that_of_the_oldest_tile(serve: Serve, tmp_path: Path, cache: Path) -> None:
+    server = serve(png)
+    fetch(server, tmp_path / "ortho.tif")
+    (_, kept, *_) = sorted(cache.rglob("*.tile"))
+    os.utime(kept, (1_700_000_000, 1_700_000_000))
+    fetch(server, tmp_path / "again.tif")
+    with rasterio.open(tmp_path / "again.tif") as file:
+        assert file.tags()["DATE"] == "2023-11-14"
 
 
 def test_a_limit_of_the_service_is_kept(

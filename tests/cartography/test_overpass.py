@@ -179,6 +179,43 @@ def test_an_interrupted_command_goes_on_and_a_repeated_one_asks_nobody(
     assert len(server.asked) == 7
 
 
+def test_the_date_is_that_of_the_oldest_answer(serve: Serve, tmp_path: Path) -> None:
+    """In whatever order they come, and also where one was in the cache."""
+    dates = iter(["2026-11-20T10:00:00Z", "2026-11-18T10:00:00Z", None])
+
+    def reply(path: str, body: bytes) -> Any:
+        date = next(dates)
+        return answer(HOUSE, ROAD, osm3s={"timestamp_osm_base": date} if date else "unknown")
+
+    server = serve(reply)
+    fetch(server, tmp_path / "osm.gpkg", (13.4, 52.5, 13.6, 52.53))
+    assert len(server.asked) == 3
+    for layer in ("areas", "lines"):
+        metadata = pyogrio.read_info(tmp_path / "osm.gpkg", layer=layer)["layer_metadata"]
+        assert metadata["DATE"] == "2026-11-18T10:00:00Z"
+
+
+def test_a_file_of_which_nobody_knows_the_date_does_not_say_one(
+    serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(lambda path, body: answer(HOUSE, osm3s=None))
+    fetch(server, tmp_path / "osm.gpkg")
+    metadata = pyogrio.read_info(tmp_path / "osm.gpkg", layer="areas")["layer_metadata"]
+    assert "DATE" not in metadata and metadata["SOURCE"] == server.url + "/api/interpreter"
+
+
+def test_a_key_goes_to_the_server_and_nowhere_else(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda path, body: answer(HOUSE))
+    url = server.url + "/api/interpreter?key=secret"
+    fetch_osm(BOX, tmp_path / "osm.gpkg", url=url)
+    assert server.asked[0][0].endswith("?key=secret")
+    assert b"secret" not in (tmp_path / "osm.gpkg").read_bytes()
+    server.answer = lambda path, body: (403, {}, b"")
+    with pytest.raises(DataError, match="403") as caught:
+        fetch_osm(BOX, tmp_path / "osm.gpkg", url=url, refresh=True)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_limit_of_the_server_is_kept(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

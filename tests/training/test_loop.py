@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import BatchError, DataError, OutputError, TrainingError, UsageError
+from sat2map.legend import Legend, LegendClass
 from sat2map.model import load_model
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
@@ -24,6 +26,7 @@ from sat2map.training import state, updates
 from sat2map.training.loop import InterruptedRunError, train
 from sat2map.training.monitor import Monitor
 from sat2map.training.state import checkpoints
+from sat2map.training.validation import improves
 
 PutForeign = Callable[..., Callable[..., None]]
 Small = Callable[..., Recipe]
@@ -121,6 +124,46 @@ def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small)
     assert card["metrics"]["validation"]["pictures"] == 3
     assert card["metrics"]["validation"]["protocol"]["split"] == "val"
     assert card["metrics"]["validation"]["protocol"]["size"] == 16
+
+
+def test_a_metric_that_no_image_defines_is_said_once(
+    small: Small, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    legend = Legend(
+        (
+            LegendClass("land", (200, 200, 200)),
+            LegendClass("building", (30, 60, 90)),
+            LegendClass("road", (255, 255, 255), role="road"),
+        )
+    )
+    write_card(data, DataSetCard(legend=legend))  # there is no road in any of the maps
+    run = tmp_path / "run"
+    with caplog.at_level("WARNING"):
+        train(small("validation.metric=road_cldice"), data, run, quiet=True)
+    told = [record for record in caplog.records if "road_cldice" in record.getMessage()]
+    assert len(told) == 1 and "there is no best/ yet" in told[0].getMessage()
+    assert not (run / "best").exists()
+    assert (run / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "best", "better"),
+    [
+        ("l1", 0.1, None, True),
+        ("l1", 0.1, 0.2, True),
+        ("l1", 0.2, 0.1, False),
+        ("ssim", 0.2, 0.1, True),
+        ("ssim", 0.1, 0.1, False),
+        ("ssim", float("nan"), None, False),
+        ("ssim", 0.1, float("nan"), True),
+        ("psnr", float("inf"), 30.0, True),
+    ],
+)
+def test_what_is_better_and_what_is_not(
+    metric: str, score: float, best: float | None, better: bool
+) -> None:
+    assert improves(metric, {metric: score}, best) is better
+    assert not improves("road_cldice", {metric: score}, best)
 
 
 def test_the_best_model_is_the_one_with_the_best_validation(

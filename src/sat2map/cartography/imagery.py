@@ -123,7 +123,8 @@ def fetch_imagery(
 
     Where the service has no tile (404, 410, 204) or a tile is transparent, the file has nodata
     (an internal mask). Its tags say where it came from (SOURCE, without what stands behind a
-    `?`), when (DATE), and whose it is (ATTRIBUTION, TIFFTAG_COPYRIGHT).
+    `?`), when the oldest of its tiles was fetched (DATE), and whose it is (ATTRIBUTION,
+    TIFFTAG_COPYRIGHT).
 
     Args:
         url: An address with {z}, {x} and {y}, or {-y} where rows count from the south.
@@ -168,7 +169,7 @@ def fetch_imagery(
             )
     side = found.pixels.shape[0]
     grid = tiles.grid(side)
-    tags = {"SOURCE": service.shown, "DATE": f"{datetime.now(UTC):%Y-%m-%d}"}
+    tags = {"SOURCE": service.shown}
     if attribution is not None:
         tags |= {"ATTRIBUTION": attribution, "TIFFTAG_COPYRIGHT": attribution}
     missing = 0
@@ -180,6 +181,8 @@ def fetch_imagery(
             sink.write((row - tiles.top) * side, (column - tiles.left) * side, pixels, valid)
             if progress is not None:
                 progress(done, len(places))
+        # The tags are written last, when it is known which tile came first.
+        tags["DATE"] = f"{datetime.fromtimestamp(service.oldest, UTC):%Y-%m-%d}"
     if missing:
         log.warning(
             f"{target}: the service has no tile for {missing} of {len(places)}; there the file "
@@ -208,7 +211,12 @@ def _check(url: str) -> None:
 
 
 class _Service:
-    """A tile service with its cache."""
+    """A tile service with its cache.
+
+    Attributes:
+        shown: The address without what stands behind a `?`.
+        oldest: When the oldest of the tiles that were asked for came, seconds since 1970.
+    """
 
     def __init__(self, url: str, refresh: bool, client: Client) -> None:
         self._url, self._refresh, self._client = url, refresh, client
@@ -216,6 +224,7 @@ class _Service:
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         self._folder = cache_folder() / "tiles" / name
         self._asked: set[Path] = set()
+        self.oldest = math.inf
 
     def address(self, zoom: int, column: int, row: int, *, shown: bool = False) -> str:
         """Return the address of a tile."""
@@ -241,7 +250,9 @@ class _Service:
                 if answer.content:
                     self._decode(aside, shown, answer.kind)  # what is no picture is not kept
             self._asked.add(kept)
-        if kept.stat().st_size == 0:
+        status = kept.stat()
+        self.oldest = min(self.oldest, status.st_mtime)
+        if status.st_size == 0:
             return None
         return self._decode(kept, self.address(zoom, column, row, shown=True), "")
 

@@ -80,7 +80,8 @@ def fetch_osm(
 
     Its layers are `areas` and `lines` in WGS 84, whole where they cross the border of the box,
     with a column for each tag of `COLUMNS`, `tags` for the others, `osm_type` and `osm_id`.
-    The attribution, the licence and the date of the data stand in its metadata.
+    The attribution, the licence, the address without what stands behind a `?`, and the oldest
+    date of the data stand in its metadata.
 
     Args:
         bbox: West, south, east, north in degrees; west above east crosses the antimeridian.
@@ -105,23 +106,14 @@ def fetch_osm(
     client = Client(timeout=TIMEOUT_S + 60) if client is None else client
     counts: dict[str, int] = {}
     seen: set[tuple[str, int]] = set()
-    broken, dates = 0, set[str]()
+    broken = 0
     with _package(target) as write:
-        done, total = 0, len(parts)
-        while parts:
-            if progress is not None:
-                progress(done, total)
-            part = parts.pop()
-            answer = _answer(client, url, part, refresh)
-            if answer is None:
-                quarters = _quarters(part, url)
-                parts += quarters
-                total += len(quarters) - 1
-                continue
-            done += 1
-            dates.add(str(answer.get("osm3s", {}).get("timestamp_osm_base", "")))
+        answers, dates = _ask_all(client, url, parts, refresh, progress)
+        # The oldest date holds for all of it; only when all is there it is known.
+        facts = {"SOURCE": _shown(url)} | ({"DATE": min(dates)} if dates else {})
+        for kept in answers:
             shapes: list[OsmShape] = []
-            for element in answer["elements"]:
+            for element in _read(kept.read_bytes(), url)["elements"]:
                 key = (str(element.get("type")), int(element.get("id", 0)))
                 if key in seen:
                     continue
@@ -131,10 +123,8 @@ def fetch_osm(
                     broken += 1
                 else:
                     shapes.append(shape)
-            for layer, number in write(shapes, {"SOURCE": url, "DATE": min(dates)}).items():
+            for layer, number in write(shapes, facts).items():
                 counts[layer] = counts.get(layer, 0) + number
-        if progress is not None:
-            progress(done, total)
         if not counts:
             raise DataError(
                 "OpenStreetMap has nothing there that a map would show",
@@ -144,6 +134,38 @@ def fetch_osm(
     if broken:
         log.warning(f"{target}: {broken} elements without a whole geometry were left out.")
     return counts
+
+
+def _ask_all(
+    client: Client, url: str, parts: list[Bounds], refresh: bool, progress: Progress | None
+) -> tuple[list[Path], set[str]]:
+    """Return the files with the answers for all parts, and the dates of their data."""
+    answers: list[Path] = []
+    dates: set[str] = set()
+    done, total = 0, len(parts)
+    while parts:
+        if progress is not None:
+            progress(done, total)
+        part = parts.pop()
+        kept = _answer(client, url, part, refresh)
+        if kept is None:
+            quarters = _quarters(part, url)
+            parts += quarters
+            total += len(quarters) - 1
+            continue
+        done += 1
+        answers.append(kept)
+        said = _read(kept.read_bytes(), url).get("osm3s")
+        if isinstance(said, dict) and said.get("timestamp_osm_base"):
+            dates.add(str(said["timestamp_osm_base"]))
+    if progress is not None:
+        progress(done, total)
+    return answers, dates
+
+
+def _shown(url: str) -> str:
+    """Return an address without what stands behind a `?`, which may be a key."""
+    return url.partition("?")[0]
 
 
 def query_of(bbox: Bounds) -> str:
@@ -186,46 +208,46 @@ def _quarters(part: Bounds, url: str) -> list[Bounds]:
     if min(east - west, north - south) < SMALLEST_DEGREES:
         raise DataError(
             "the server cannot answer even for {:.4f},{:.4f},{:.4f},{:.4f}".format(*part),
-            where=url,
+            where=_shown(url),
             remedy="Try again later, or another server with --url.",
         )
     x, y = (west + east) / 2, (south + north) / 2
     return [(x, y, east, north), (west, y, x, north), (x, south, east, y), (west, south, x, y)]
 
 
-def _answer(client: Client, url: str, part: Bounds, refresh: bool) -> dict[str, Any] | None:
-    """Return what the server, or the cache, answers; None where the part is too much for it."""
+def _answer(client: Client, url: str, part: Bounds, refresh: bool) -> Path | None:
+    """Return the file in the cache with the answer; None where the part is too much to ask."""
     query = query_of(part)
     name = hashlib.sha256(f"{url}\n{query}".encode()).hexdigest()[:32]
     kept = cache_folder() / "osm" / f"{name}.json"
     if kept.is_file() and not refresh:
         date = datetime.fromtimestamp(kept.stat().st_mtime, UTC)
         log.info(f"{kept}: answered on {date:%Y-%m-%d}")
-        return _read(kept.read_bytes(), url)
+        return kept
     body = urllib.parse.urlencode({"data": query}).encode()
     try:
-        content = client.ask(url, body).content
+        content = client.ask(url, body, shown=_shown(url)).content
     except Refusal as refusal:
         said = _said(refusal.content)
         if not said:
             raise
         raise DataError(
             f"the server answers {refusal.status} ({said})",
-            where=url,
+            where=_shown(url),
             remedy="Check that the address is that of an Overpass API `interpreter`.",
         ) from refusal
     answer = _read(content, url)
     remark = str(answer.get("remark", ""))
     if "timed out" in remark or "out of memory" in remark:
-        log.info(f"{url}: {remark}; the part is quartered")
+        log.info(f"{_shown(url)}: {remark}; the part is quartered")
         return None
     if "error" in remark:
         raise DataError(
-            f"the server answers: {remark.strip()}", where=url, remedy="Try again later."
+            f"the server answers: {remark.strip()}", where=_shown(url), remedy="Try again later."
         )
     with whole_file(kept) as aside:
         aside.write_bytes(content)
-    return answer
+    return kept
 
 
 def _read(content: bytes, url: str) -> dict[str, Any]:
@@ -237,7 +259,7 @@ def _read(content: bytes, url: str) -> dict[str, Any]:
         said = _said(content)
         raise DataError(
             "does not answer as an Overpass API server does" + (f" ({said})" if said else ""),
-            where=url,
+            where=_shown(url),
             remedy="Check that the address ends in /api/interpreter, or try again later.",
         ) from error
     return dict(answer)

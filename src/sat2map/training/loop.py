@@ -136,6 +136,7 @@ def _train(
 
     judged = generator if average is None else average.module
     waiting: list[Tensor] = []
+    undefined = False  # whether the metric was found to be so
 
     def learn(batch: Batch) -> Tensor:
         clip_norm = recipe.optimiser.clip_norm
@@ -202,10 +203,18 @@ def _train(
                 monitor.validation(done, epoch, scores)
                 metric = recipe.validation.metric
                 progress.say(f"epoch {epoch}, step {done}: {_in_words(scores)}")
-                if metric in scores and improves(metric, scores[metric], state.best):
+                if improves(metric, scores, state.best):
                     state.best = scores[metric]
                     best = card.model_copy(update={"metrics": {"validation": summary.to_json()}})
                     save_model(run / "best", network, best, replace=True)
+                elif state.best is None and not undefined:
+                    undefined = True
+                    log.warning(
+                        "%s: no validation image defines %s (validation.metric), so there is no "
+                        "best/ yet; choose another metric, or images that show what it measures",
+                        run,
+                        metric,
+                    )
             if saves:
                 random = random_states(fabric)
                 if leads:

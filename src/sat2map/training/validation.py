@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,9 +73,18 @@ def validate(
     return summarise(scores.scores, card.legend, protocol)
 
 
-def improves(metric: str, score: float, best: float | None) -> bool:
-    """Whether a score is better than the best one so far."""
-    if best is None:
+def improves(metric: str, scores: Mapping[str, float], best: float | None) -> bool:
+    """Return whether a score is better than the best one so far.
+
+    Args:
+        metric: Which of the scores counts.
+        scores: Those of a validation; what no image defines is absent or nan, and not better.
+        best: The best one so far, None or nan where there is none.
+    """
+    score = scores.get(metric, math.nan)
+    if math.isnan(score):
+        return False
+    if best is None or math.isnan(best):
         return True
     return score < best if metric in LOWER_IS_BETTER else score > best
 
