@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -526,6 +527,16 @@ def test_class_masks_and_pairs_have_options_of_their_own(
         done = sat2map("evaluate", "streets", "--data", data, option, value)
         assert done.code == 2, option
         done.one_line_about(option, words)
+
+
+def test_a_set_with_maps_and_class_masks_is_scored_on_either(sat2map: Sat2map, masks: Path) -> None:
+    shutil.copytree(masks / "val" / "source", masks / "val" / "target")
+    done = sat2map("evaluate", "streets", "--data", masks, "--size", 64, "-q")
+    assert done.code == 0, done.err
+    assert "psnr" in done.out
+    done = sat2map("evaluate", "streets", "--data", masks, "--tolerance", 3, "-q")
+    assert done.code == 0, done.err
+    assert "iou_water" in done.out and "psnr" not in done.out
 
 
 def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns: Path) -> None:

@@ -160,6 +160,32 @@ def test_masks_of_few_images_and_unknown_scale_are_noticed(
     assert "fewer than 5 validation images" in ended.err
 
 
+def test_georeferenced_photos_say_their_resolution(sat2map: Sat2map, tmp_path: Path) -> None:
+    (tmp_path / "mapping.json").write_text('{"0": "land", "1": "water"}')
+
+    def write(name: str, metres: float) -> None:
+        facts = {"count": 3, "height": 8, "width": 8, "dtype": "uint8", "crs": "EPSG:32633"}
+        where = rasterio.Affine(metres, 0, 500_000, 0, -metres, 5_000_000)
+        folder = tmp_path / "in"
+        folder.mkdir(exist_ok=True)
+        with rasterio.open(folder / f"{name}.tif", "w", transform=where, **facts) as file:
+            file.write(np.zeros((3, 8, 8), np.uint8))
+        Image.fromarray(np.ones((8, 8), np.uint8)).save(folder / f"{name}.png")
+
+    arguments = ("data", "masks", tmp_path / "in", "--mapping", tmp_path / "mapping.json", "-q")
+    write("a", 0.25)
+    ended = sat2map(*arguments, tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert read_card(tmp_path / "out").resolution_m == pytest.approx(0.25, rel=0.01)
+    assert "0.25 m per pixel" in ended.err
+    write("b", 0.5)
+    ended = sat2map(*arguments, tmp_path / "both")
+    ended.one_line_about("a.tif has 0.25 m per pixel, but b.tif 0.5", "of each ground resolution")
+    assert not (tmp_path / "both").exists()
+    assert sat2map(*arguments, tmp_path / "both", "--resolution", 0.3).code == 0
+    assert read_card(tmp_path / "both").resolution_m == 0.3
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -188,8 +188,8 @@ def provide_masks(folder: Path) -> None:
             (f"numbers/{name}.tif", mask),
             (f"labelled/{name}.jpg", photo),
             (f"labelled/{name}.png", mask),
-            (f"masks/val/source/{name}.png", photo),
-            (f"masks/val/classes/{name}.png", mask),
+            *((f"masks/{split}/source/{name}.png", photo) for split in ("train", "val")),
+            *((f"masks/{split}/classes/{name}.png", mask) for split in ("train", "val")),
         ):
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / place)
@@ -451,7 +451,8 @@ class Shell:
                     shutil.rmtree(run, ignore_errors=True)  # of an earlier line
                 for place, word in enumerate(arguments):
                     if word == "--data":
-                        self._provide(arguments[place + 1], "set")
+                        data = arguments[place + 1]
+                        self._provide(data, "masks" if data in MASKS else "set")
                 if "--init" in arguments:
                     self._provide(option(arguments, "--init"), "model")
                 more = [word for s in reduced(name, settings) for word in ("--set", s)]

@@ -163,7 +163,9 @@ def evaluate(
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
-    masks = is_mask_set(data, split)
+    for_masks = resolution is not None or tolerance is not None
+    both = is_mask_set(data, split) and (data / split / "target").is_dir()
+    masks = for_masks if both else is_mask_set(data, split)
     for option, given in (
         ("--size", masks and size is not None),
         ("--perceptual", masks and perceptual),

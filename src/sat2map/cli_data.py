@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sat2map.cli_options import Quiet, Seed
-from sat2map.errors import UsageError
+from sat2map.errors import DataError, UsageError
 
 data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
 
@@ -245,7 +246,8 @@ def data_masks(
         ),
     ] = None,
     resolution: Annotated[
-        float | None, typer.Option(metavar="METRES", help="On the ground, per pixel.")
+        float | None,
+        typer.Option(metavar="METRES", help="On the ground, per pixel; else GeoTIFFs'."),
     ] = None,
     val: Annotated[
         str,
@@ -277,6 +279,8 @@ def data_masks(
     chosen = LEGENDS[legend]
     meant = None if mapping is None else read_mapping(mapping, chosen)
     files = find_labelled(images, classes)
+    if meant is not None and resolution is None:
+        resolution = _own_resolution([file.source for file in files])
     with Progress("checking masks", quiet=quiet) as progress:
         if meant is None:
             found = count_values(files, progress.show)
@@ -308,9 +312,40 @@ def data_masks(
             "Say how large a pixel is with --resolution: a model must know its scale.",
             file=sys.stderr,
         )
+    else:
+        print(f"{resolution:.3g} m per pixel", file=sys.stderr)
     for line in made.notices():
         print(line, file=sys.stderr)
     print(out)
+
+
+def _own_resolution(photos: list[Path]) -> float | None:
+    """Return the ground resolution that georeferenced photos have; None where none is one.
+
+    Raises:
+        UsageError: They have several.
+    """
+    from sat2map.data.pictures import TIFF_SUFFIXES
+    from sat2map.raster.scale import NEAR, file_resolution
+
+    told: dict[Path, float] = {}
+    for path in photos:
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            with suppress(DataError):  # which is named when the photo itself is read
+                metres = file_resolution(path)
+                if metres is not None:
+                    told[path] = metres
+    if not told:
+        return None
+    finest, coarsest = min(told, key=told.__getitem__), max(told, key=told.__getitem__)
+    if told[coarsest] > NEAR * told[finest]:
+        raise UsageError(
+            f"{finest.name} has {told[finest]:.3g} m per pixel, but {coarsest.name} "
+            f"{told[coarsest]:.3g}",
+            where=finest.parent,
+            remedy="Make a data set of the photos of each ground resolution.",
+        )
+    return float(f"{(told[finest] * told[coarsest]) ** 0.5:.4g}")
 
 
 def _validation(text: str) -> float | list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sat2map.errors import UsageError
+from sat2map.raster.gdal import open_dataset
 from sat2map.raster.grid import Grid, ground_resolution
 from sat2map.raster.options import Resolution
 
@@ -87,6 +88,18 @@ def choose_scale(
             remedy=f"Give at least {min(ground) / FINEST:.2g}.",
         )
     return Scale(ground, seen_m, seen, size_at(grid, ground, resolution))
+
+
+def file_resolution(path: Path) -> float | None:
+    """Return the ground resolution of a file in metres per pixel; None where it does not say.
+
+    Raises:
+        DataError: It is not a raster that GDAL knows.
+    """
+    with open_dataset(str(path), path) as dataset:
+        grid = Grid(dataset.height, dataset.width, dataset.transform, dataset.crs)
+    ground = ground_resolution(grid)
+    return None if ground is None else math.sqrt(ground[0] * ground[1])
 
 
 def knows(known: tuple[float, float] | None, ground: tuple[float, float] | None) -> str:
