@@ -10,17 +10,47 @@ from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import LineString, Polygon
 
 from sat2map.data.synthetic.geometry import polygons, rectangles, scatter
+from sat2map.data.synthetic.look import Look
 from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats, Look
-
-LAWN = (104, 122, 74)
+from sat2map.data.synthetic.world import Floats
 
 
 def lawn(look: Look, rng: np.random.Generator, n: int) -> Floats:
     """Return colours [n,3] of lawns, dry ones among them in a dry season."""
     dry = np.clip(look.dryness + rng.normal(0, 0.13, (n, 1)), 0, 1)
-    green, straw = np.array(LAWN, np.float64), np.array([146, 139, 103], np.float64)
+    green, straw = np.array(look.lawn), np.array([146, 139, 103], np.float64)
     return (green * (1 - dry) + straw * dry) * rng.uniform(0.93, 1.07, (n, 1))
+
+
+def soil(look: Look, rng: np.random.Generator, n: int) -> Floats:
+    """Return colours [n,3] of bare ground."""
+    tone = np.array(look.soil) * rng.uniform(0.9, 1.08, (n, 1))
+    return np.asarray(tone + rng.normal(0, 3, (n, 3)))
+
+
+def lot_grounds(look: Look, rng: np.random.Generator, n: int) -> tuple[list[Material], Floats]:
+    """Return materials [n] and colours [n,3] of yards and gardens: lawn, or bare ground."""
+    green = lawn(look, rng, n)
+    if look.green >= 1:
+        return [Material.GRASS] * n, green
+    bare = rng.random(n) >= look.green
+    colours = np.where(bare[:, None], soil(look, rng, n), green)
+    return [Material.SOIL if dry else Material.GRASS for dry in bare.tolist()], colours
+
+
+def lot_ground(
+    look: Look, rng: np.random.Generator, factor: float = 1.0
+) -> tuple[Material, Floats]:
+    """Return material and colour [3] of one yard."""
+    materials, colours = lot_grounds(look, rng, 1)
+    return materials[0], colours[0] * factor
+
+
+def verge(look: Look, factor: float = 1.0) -> tuple[Material, Floats]:
+    """Return material and colour [3] of the strip beside a road."""
+    if look.green >= 0.5:
+        return Material.GRASS, np.array(look.lawn) * factor
+    return Material.SOIL, np.array(look.soil) * factor
 
 
 def garden(

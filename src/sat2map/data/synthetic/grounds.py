@@ -10,9 +10,10 @@ from shapely.geometry import LineString, Polygon
 
 from sat2map.data.synthetic.buildings import houses
 from sat2map.data.synthetic.geometry import along_line, polygons, scatter, split
-from sat2map.data.synthetic.greens import lawn, pitch
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats, Look
+from sat2map.data.synthetic.greens import lot_ground, pitch
+from sat2map.data.synthetic.look import Look
+from sat2map.data.synthetic.shapes import Cover, Layer, Material, Piece
+from sat2map.data.synthetic.world import Floats
 
 _CROPS = np.array(
     [
@@ -29,6 +30,7 @@ _CROPS = np.array(
     np.float64,
 )
 _CROP_SHARES = np.array([0.16, 0.14, 0.12, 0.12, 0.08, 0.1, 0.1, 0.03, 0.15])
+_BARE_CROPS = (3, 4, 6)
 FOREST_FLOOR = (74, 84, 52)
 
 
@@ -49,10 +51,11 @@ def fields(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
         period = float(rng.choice([3.2, 4.5, 9.0, 18.0]))
         wave = 2 * np.pi / period * np.array([-np.sin(angle), np.cos(angle)])
         strength = float(rng.uniform(0.02, 0.08)) if crop != 8 else 0.0
-        piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0] * 0.95)
+        piece.paint(lot, Layer.PARCEL, *lot_ground(look, rng, 0.95))
         piece.paint(
             lot.buffer(-1.3), Layer.PARCEL, Material.CROP if crop not in (3, 4) else Material.SOIL,
             colour, stripe=(float(wave[0]), float(wave[1]), strength),
+            cover=Cover.LAND if crop in _BARE_CROPS else Cover.VEGETATION,
         )  # fmt: skip
         _hedge(piece, lot, rng, 0.35 * look.trees)
 
@@ -73,7 +76,7 @@ def _hedge(piece: Piece, lot: Polygon, rng: np.random.Generator, share: float) -
 
 def _farm(piece: Piece, lot: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Add a house and barns around a yard."""
-    piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(lot, Layer.PARCEL, *lot_ground(look, rng))
     angle = _side(lot, rng)
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     middle = np.array(lot.representative_point().coords[0])
@@ -112,17 +115,20 @@ def woods(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) ->
     """Fill a block with a wood that has clearings and a track."""
     clear = []
     for _ in range(int(rng.integers(0, 4))):
-        spot = _inside(block, rng)
-        clear.append(_blob(spot, float(rng.uniform(14, 46)), rng))
+        spot = inside(block, rng)
+        clear.append(blob(spot, float(rng.uniform(14, 46)), rng))
     open_ground = shapely.union_all(clear) if clear else Polygon()
     piece.paint(block, Layer.PARCEL, Material.FOREST, FOREST_FLOOR)
     piece.feature(block, "park", "wood")
     for part in polygons(open_ground.intersection(block)):
-        piece.paint(part, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+        piece.paint(part, Layer.PARCEL, *lot_ground(look, rng))
         piece.plant(scatter(part, rng, 11.0, 0.25), rng, radius=(1.5, 4.0))
-    track = _path(block, rng)
+    track = bent_way(block, rng)
     if track is not None:
-        piece.paint(track.buffer(2.0), Layer.SURFACE, Material.SOIL, (160, 146, 120))
+        piece.paint(
+            track.buffer(2.0), Layer.SURFACE, Material.SOIL,
+            (160, 146, 120) if look.temperate else look.dirt, cover=Cover.ROAD,
+        )  # fmt: skip
         piece.street(track, "road", "track", 4.5)
         open_ground = open_ground.union(track.buffer(3.4))
     covered = block.buffer(-1.5).difference(open_ground)
@@ -134,18 +140,18 @@ def woods(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) ->
 
 def park(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Fill a block with a park: lawns, groves, winding paths, a pond and pitches."""
-    piece.paint(block, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
     piece.feature(block, "park", "park")
     kept: list[Polygon] = []
     if block.area > 9000 and rng.random() < 0.65:
         size = float(np.sqrt(block.area) * rng.uniform(0.09, 0.22))
-        pond = _blob(_inside(block.buffer(-size), rng), size, rng).intersection(block.buffer(-6))
+        pond = blob(inside(block.buffer(-size), rng), size, rng).intersection(block.buffer(-6))
         for part in polygons(pond, 150.0):
-            water(piece, part, rng, kind="pond")
+            water(piece, part, rng, kind="pond", colour=look.water)
             kept.append(part.buffer(4))
     paths: list[LineString] = []
     for _ in range(int(np.clip(block.area / 14000, 2, 9))):
-        path = _path(block, rng)
+        path = bent_way(block, rng)
         if path is not None:
             paths.append(path)
     if block.area > 15000:
@@ -167,8 +173,8 @@ def park(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> 
                     continue
             shapely.prepare(part)
             if chance < 0.5:
-                spot = _inside(part, rng)
-                clump = _blob(spot, float(rng.uniform(16, 40)), rng).intersection(part)
+                spot = inside(part, rng)
+                clump = blob(spot, float(rng.uniform(16, 40)), rng).intersection(part)
                 for green in polygons(clump, 60.0):
                     piece.plant(scatter(green, rng, 6.0, 0.9), rng, radius=(2.4, 5.6))
             share = float(rng.choice([0.05, 0.16, 0.34])) * look.trees
@@ -183,7 +189,7 @@ def park(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> 
 def meadow(piece: Piece, area: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Cover left-over ground with rough grass, bushes and a few trees."""
     for part in polygons(area, 4.0):
-        piece.paint(part, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0] * 0.96)
+        piece.paint(part, Layer.PARCEL, *lot_ground(look, rng, 0.96))
         shapely.prepare(part)
         piece.plant(scatter(part, rng, 7.0, 0.22 * look.trees), rng, radius=(1.0, 4.4))
 
@@ -200,7 +206,8 @@ def water(
         piece.feature(part, "water", kind)
 
 
-def _blob(middle: Floats, radius: float, rng: np.random.Generator) -> Polygon:
+def blob(middle: Floats, radius: float, rng: np.random.Generator) -> Polygon:
+    """Return a roundish outline around a place."""
     turn = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     size = np.ones_like(turn)
     for k in (1, 2, 3, 5):
@@ -213,19 +220,19 @@ def _blob(middle: Floats, radius: float, rng: np.random.Generator) -> Polygon:
     return shape if shape.is_valid else shape.buffer(0)
 
 
-def _inside(area: Polygon, rng: np.random.Generator) -> Floats:
+def inside(area: Polygon, rng: np.random.Generator) -> Floats:
     """Return a random place in an area."""
-    inside = polygons(area, 0.0)
-    if not inside:
+    parts = polygons(area, 0.0)
+    if not parts:
         return np.array(area.centroid.coords[0]) if not area.is_empty else np.zeros(2)
-    part = max(inside, key=lambda polygon: polygon.area)
+    part = max(parts, key=lambda polygon: polygon.area)
     west, south, east, north = part.bounds
     tries = rng.uniform((west, south), (east, north), (24, 2))
     good = tries[shapely.contains_xy(part, tries[:, 0], tries[:, 1])]
     return good[0] if len(good) else np.array(part.representative_point().coords[0])
 
 
-def _path(area: Polygon, rng: np.random.Generator) -> LineString | None:
+def bent_way(area: Polygon, rng: np.random.Generator) -> LineString | None:
     """Return a bent way from one place of the outline of an area to another."""
     ring = area.exterior
     start, end = rng.uniform(0, 1), rng.uniform(0.3, 0.7)
@@ -240,10 +247,10 @@ def _path(area: Polygon, rng: np.random.Generator) -> LineString | None:
     way = LineString(
         a + (b - a) * t + side * (bend[0] * np.sin(np.pi * t) + bend[1] * np.sin(2 * np.pi * t))
     )
-    inside = way.intersection(area)
-    if inside.geom_type != "LineString" or inside.length < 30:
+    within = way.intersection(area)
+    if within.geom_type != "LineString" or within.length < 30:
         return None
-    return inside
+    return within
 
 
 def _side(area: Polygon, rng: np.random.Generator) -> float:

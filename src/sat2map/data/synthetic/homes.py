@@ -18,9 +18,10 @@ from sat2map.data.synthetic.geometry import (
     rectangles,
     split,
 )
-from sat2map.data.synthetic.greens import garden, lawn
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats, Look
+from sat2map.data.synthetic.greens import garden, lot_ground, lot_grounds
+from sat2map.data.synthetic.look import Look
+from sat2map.data.synthetic.shapes import BELOW, Cover, Layer, Material, Piece
+from sat2map.data.synthetic.world import Floats
 
 _HOUSE_ROOFS = {0: 0.5, 1: 0.15, 2: 0.3, 3: 1.0, 4: 1.0, 5: 0.9, 6: 0.35, 7: 0.8}
 
@@ -29,7 +30,7 @@ def suburb(
     piece: Piece, block: Polygon, look: Look, rng: np.random.Generator, *, rural: bool = False
 ) -> None:
     """Fill a block with detached houses in gardens."""
-    piece.paint(block, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
     usual = rng.uniform(9.5, 13.5)
     gap = rng.uniform(3, 8) * (2.2 if rural else 1.0)
     setback = rng.uniform(4.5, 8.5)
@@ -47,8 +48,8 @@ def suburb(
     inward = np.column_stack([-along[:, 1], along[:, 0]])
     lots = rectangles(middles + inward * 4, along, width + gap, np.full(n, 26.0) + 2 * setback)
     clipped = shapely.intersection(shapely.polygons(lots), block)
-    for lot, colour in zip(clipped, lawn(look, rng, n), strict=True):
-        piece.paint(lot, Layer.PARCEL, Material.GRASS, colour)
+    for lot, material, colour in zip(clipped, *lot_grounds(look, rng, n), strict=True):
+        piece.paint(lot, Layer.PARCEL, material, colour)
     _hedges(piece, block, middles + inward * 9.0, along * (width + gap)[:, None] / 2, inward, rng)
     drive = rng.random(n) < 0.85
     reach = setback + 4 + depth / 2
@@ -95,6 +96,7 @@ def _hedges(
     piece.paint_many(
         rectangles(spots, inward, 20.0, np.where(fence, 0.3, 1.0))[kept], Layer.SHED,
         Material.PLAIN, np.where(fence[:, None], wood, green)[kept], height=1.5,
+        cover=np.where(fence, BELOW, int(Cover.VEGETATION))[kept],
     )  # fmt: skip
 
 
@@ -104,20 +106,21 @@ def _backland(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator
         for lot in split(inner, rng, float(rng.uniform(2500, 6000))):
             chance = rng.random()
             if chance < 0.4:
-                piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+                piece.paint(lot, Layer.PARCEL, *lot_ground(look, rng))
                 angle = direction(lot)
                 axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
                 rows = lattice(lot.buffer(-3.0), axes, (5.5, 7.0))
                 rows = rows[rng.random(len(rows)) < 0.92]
                 piece.plant(rows, rng, radius=(1.6, 2.5), hue=0.6)
             elif chance < 0.75:
-                piece.paint(lot, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0] * 1.05)
+                piece.paint(lot, Layer.PARCEL, *lot_ground(look, rng, 1.05))
             else:
                 tone = np.array([(150, 128, 98), (122, 138, 78)][int(rng.integers(2))], np.float64)
                 wave = 2 * np.pi / 4.0 * np.array([np.sin(direction(lot)), 1.0])
                 piece.paint(
                     lot.buffer(-1.0), Layer.PARCEL, Material.CROP, tone,
                     stripe=(float(wave[0]), float(wave[1]), 0.05),
+                    cover=Cover.LAND if tone[0] > tone[1] else Cover.VEGETATION,
                 )  # fmt: skip
 
 
@@ -135,29 +138,31 @@ def _behind(
     pools = back + inward * rng.uniform(7, 9, (n, 1)) + along * rng.normal(0, 1.5, (n, 1))
     sheds = back + inward * rng.uniform(10, 14, (n, 1)) + along * rng.uniform(-5, 5, (n, 1))
     inner = block.buffer(-18)
-    has_pool = (rng.random(n) < 0.09) & shapely.contains_xy(inner, pools[:, 0], pools[:, 1])
+    has_pool = (rng.random(n) < look.pools) & shapely.contains_xy(inner, pools[:, 0], pools[:, 1])
     has_shed = (rng.random(n) < 0.3) & shapely.contains_xy(inner, sheds[:, 0], sheds[:, 1])
     piece.paint_many(
         rectangles(pools, along, 9.6, 6.4)[has_pool], Layer.SURFACE, Material.PAVING,
         (188, 184, 172),
     )  # fmt: skip
     piece.paint_many(
-        rectangles(pools, along, 7.6, 4.2)[has_pool], Layer.WALK, Material.PLAIN, (92, 168, 186)
-    )
+        rectangles(pools, along, 7.6, 4.2)[has_pool], Layer.WALK, Material.PLAIN, (92, 168, 186),
+        cover=Cover.WATER,
+    )  # fmt: skip
     grey = np.repeat(rng.uniform(85, 165, (int(has_shed.sum()), 1)), 3, 1)
     piece.paint_many(
-        rectangles(sheds, along, 3.6, 2.6)[has_shed], Layer.SHED, Material.PLAIN, grey, height=2.4
-    )
+        rectangles(sheds, along, 3.6, 2.6)[has_shed], Layer.SHED, Material.PLAIN, grey, height=2.4,
+        cover=Cover.BUILDING,
+    )  # fmt: skip
 
 
 def terraces(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Fill a block with buildings wall to wall around a yard."""
     paved = rng.random() < 0.25
-    ground: ArrayLike = (140, 134, 126) if paved else lawn(look, rng, 1)[0] * 0.95
-    piece.paint(block, Layer.PARCEL, Material.PAVING, (156, 151, 143))
-    piece.paint(
-        block.buffer(-5), Layer.PARCEL, Material.PAVING if paved else Material.GRASS, ground
+    yard: tuple[Material, ArrayLike] = (
+        (Material.PAVING, (140, 134, 126)) if paved else lot_ground(look, rng, 0.95)
     )
+    piece.paint(block, Layer.PARCEL, Material.PAVING, (156, 151, 143))
+    piece.paint(block.buffer(-5), Layer.PARCEL, *yard)
     found = _front(
         block, rng, width=(8, 19), depth=(10.5, 15), gap=(0.0, 0.3),
         setback=float(rng.choice([0.8, 1.5, 3.0])), share=0.95,
@@ -185,7 +190,7 @@ def terraces(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator)
     grey = rng.uniform(80, 180, (int(room.sum()), 1)) + np.zeros(3)
     piece.paint_many(
         rectangles(yards, along, width * 0.6, 5.0)[room], Layer.SHED, Material.FLAT_ROOF, grey,
-        height=3.0,
+        height=3.0, cover=Cover.BUILDING,
     )  # fmt: skip
     garden(piece, block.buffer(-17), look, rng, 0.5)
 

@@ -48,16 +48,18 @@ def _rank(feature: Feature) -> int:
     return _ORDER.index(feature.legend) * 2 + (feature.kind != "ramp")
 
 
-def draw_map(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
-    """Return the map, uint8 [H,W,3], of a region on whole metres, one metre per pixel.
+def draw_map(planner: Planner, bounds: Bounds, resolution: float = 1.0) -> NDArray[np.uint8]:
+    """Return the map, uint8 [H,W,3], of a region.
 
     Args:
         planner: Of the world; its region contains `bounds`.
-        bounds: The region.
+        bounds: The region, on whole pixels.
+        resolution: Metres per pixel.
     """
+    finer = FINER / resolution  # painted pixels per metre
     colours = {entry.name: entry.colour for entry in STREETS.classes}
-    width, height = int(bounds[2] - bounds[0]), int(bounds[3] - bounds[1])
-    image = Image.new("RGB", (width * FINER, height * FINER), colours["land"])
+    width, height = round((bounds[2] - bounds[0]) * finer), round((bounds[3] - bounds[1]) * finer)
+    image = Image.new("RGB", (width, height), colours["land"])
     draw = ImageDraw.Draw(image)
     features = features_in(planner, bounds)
     shapes = np.array([feature.geometry for feature in features], object)
@@ -65,13 +67,13 @@ def draw_map(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
     wide = reach > 0
     if wide.any():
         # Pillow paints half a painted pixel more on every side.
-        shapes[wide] = shapely.buffer(shapes[wide], reach[wide] - 0.5 / FINER, quad_segs=6)
+        shapes[wide] = shapely.buffer(shapes[wide], reach[wide] - 0.5 / finer, quad_segs=6)
     for feature, shape in zip(features, shapes, strict=True):
         # A street that closes on itself has a hole: its ring is painted as two halves.
         parts = [shape]
         if shape.geom_type == "Polygon" and shape.interiors:
             parts = without_holes(shape)
         for part in parts:
-            ring = to_pixels(shapely.get_coordinates(part.exterior), bounds, FINER)
+            ring = to_pixels(shapely.get_coordinates(part.exterior), bounds, finer)
             draw.polygon(ring.ravel().tolist(), fill=colours[feature.legend])
     return np.asarray(image.reduce(FINER), np.uint8)

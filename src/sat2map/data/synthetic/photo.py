@@ -1,9 +1,10 @@
-"""The plan as an aerial photo: textures, trees, one sun, a sensor.
+"""The plan as an aerial photo with its land cover: textures, trees, one sun, a sensor.
 
 Everything is painted at half the pixel size into one buffer of patch numbers, from which
 colours, heights and textures are looked up. Shadows follow from the heights: a place lies
 in shadow where the ground towards the sun rises above the ray. All noise is a function of
-the place in the world, so that neighbouring tiles fit together.
+the place in the world, so that neighbouring tiles fit together. The classes of land cover
+are painted from the same outlines, and the same crowns stand over them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from sat2map.data.synthetic.look import Look
 from sat2map.data.synthetic.plan import Planner
-from sat2map.data.synthetic.shapes import Material, Patches
-from sat2map.data.synthetic.world import NOISE, Bounds, Floats, Look
+from sat2map.data.synthetic.shapes import BELOW, Cover, Material, Patches
+from sat2map.data.synthetic.world import NOISE, Bounds, Floats
 
 Grid = NDArray[np.float32]
 
@@ -39,38 +41,54 @@ _GRAIN[Material.TILES] = (0.06, 0.03, 0.0, 1)
 _GRAIN[Material.SAND] = (0.04, 0.04, 0.05, 3)
 _GRAIN[Material.CROP] = (0.05, 0.04, 0.07, 4)
 _GRAIN[Material.FOREST] = (0.14, 0.12, 0.08, 5)
+_GRAIN[Material.TIN] = (0.035, 0.04, 0.05, 2.5)
+_GRAIN[Material.THATCH] = (0.09, 0.06, 0.03, 3)
 _GREEN = np.isin(np.arange(len(Material)), [Material.GRASS, Material.CROP, Material.FOREST])
 _HUE = np.array([1.0, 0.15, -0.7], np.float32)
-_LEAVES = np.array([(44, 66, 38), (62, 82, 44), (92, 100, 54)], np.float32)
+
+# How much of a material a closed snow cover hides; what was cleared comes on top.
+_SNOWED = np.full(len(Material), 1.0, np.float32)
+_SNOWED[Material.PLAIN] = 0.35
+_SNOWED[Material.WATER] = 0.0
+_SNOWED[[Material.FLAT_ROOF, Material.TILES, Material.TIN, Material.THATCH]] = 0.93
+_SNOW = (214.0, 219.0, 227.0)
 
 
-def draw_photo(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
-    """Return the photo, uint8 [H,W,3], of a region on whole metres, one metre per pixel.
+def draw_photo(
+    planner: Planner, bounds: Bounds, resolution: float = 1.0
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the photo, uint8 [H,W,3], and the land cover in it, uint8 [H,W], of a region.
+
+    The cover of a pixel is the class of `Cover` that most of it shows from above: a crown over
+    a road is vegetation, a car on it is road.
 
     Args:
         planner: Of the world; its region reaches `margin` around `bounds`.
-        bounds: The region.
+        bounds: The region, on whole pixels.
+        resolution: Metres per pixel.
     """
     look = planner.world.look
+    finer = FINER / resolution  # painted pixels per metre
     seed = planner.world.seed
     west, south, east, north = margin(look, bounds)
     groups, trees = _gather(planner, (west, south, east, north))
+    trees, form = _forms(trees, look)
     highest = max(
         max((float(group.height.max()) for group in groups), default=0.0),
         float(trees[:, 3].max()) if len(trees) else 0.0,
     )
     # Only as much around the picture as can throw a shadow into it.
     west, south, east, north = frame = margin(look, bounds, highest * look.shadow)
-    shape = (int(north - south) * FINER, int(east - west) * FINER)
-    numbers, tables = _paint(groups, frame, shape)
-    fine, middle, coarse = grain(seed, frame, shape)
+    shape = (round((north - south) * finer), round((east - west) * finer))
+    numbers, tables = _paint(groups, frame, shape, finer)
+    fine, middle, coarse = grain(seed, frame, shape, finer)
 
     material = tables.material[numbers]
     light = fine * _GRAIN[:, 0][material]
     light += middle * _GRAIN[:, 1][material]
     light += coarse * _GRAIN[:, 2][material]
     light += 1
-    _stripe(light, numbers, tables, frame)
+    _stripe(light, numbers, tables, frame, finer)
     hue = (coarse + 0.6 * middle) * _GRAIN[:, 3][material]
     tint = np.ones((len(Material), 3), np.float32)
     tint[_GREEN] = look.vegetation
@@ -81,14 +99,21 @@ def draw_photo(planner: Planner, bounds: Bounds) -> NDArray[np.uint8]:
         plane += hue * _HUE[channel]
         plane *= tint[:, channel][material]
     height = tables.height[numbers]
-    _grow(colour, height, trees, frame, look, fine, middle)
+    snow = _snow(colour, numbers, material, look, fine, middle, coarse) if look.snow else None
+    crowns = _grow(colour, height, trees, form, frame, look, fine, middle, finer)
 
-    dark = _shadow(height, look, min(highest * look.shadow, REACH))
+    dark = _shadow(height, look, min(highest * look.shadow, REACH), finer)
     for plane, share in zip(colour, look.shade, strict=True):
         plane *= 1 - dark * np.float32(1 - share)
-    rows = slice(int(north - bounds[3]) * FINER, int(north - bounds[1]) * FINER)
-    columns = slice(int(bounds[0] - west) * FINER, int(bounds[2] - west) * FINER)
-    return _expose(colour, rows, columns, look, seed, bounds)
+    rows = slice(round((north - bounds[3]) * finer), round((north - bounds[1]) * finer))
+    columns = slice(round((bounds[0] - west) * finer), round((bounds[2] - west) * finer))
+    place = (round(bounds[0] / resolution), -round(bounds[3] / resolution))
+    photo = _expose(colour, rows, columns, look, seed, place)
+    cover = _cover(groups, frame, shape, finer)
+    if snow is not None:
+        cover[(cover == Cover.VEGETATION) & (snow >= 0.5)] = Cover.LAND
+    cover.ravel()[crowns] = Cover.VEGETATION
+    return photo, _most(cover[rows, columns])
 
 
 def margin(look: Look, bounds: Bounds, reach: float = REACH) -> Bounds:
@@ -96,7 +121,7 @@ def margin(look: Look, bounds: Bounds, reach: float = REACH) -> Bounds:
     reach = min(reach, REACH)
     west, south, east, north = bounds
     x, y = look.sun
-    rim = 8.0
+    rim = 8.0  # more than the optics blur, at 2 metres per pixel too
     return (
         west - rim - np.ceil(max(0.0, -x) * reach),
         south - rim - np.ceil(max(0.0, -y) * reach),
@@ -138,7 +163,7 @@ def _gather(planner: Planner, bounds: Bounds) -> tuple[list[Patches], Floats]:
                 groups.append(
                     Patches(
                         group.corners[near], group.layer, group.material, group.colour[near],
-                        group.height[near], group.stripe[near],
+                        group.height[near], group.stripe[near], group.cover[near],
                     )
                 )  # fmt: skip
         for some in piece.trees:
@@ -151,20 +176,49 @@ def _gather(planner: Planner, bounds: Bounds) -> tuple[list[Patches], Floats]:
 
 
 def _paint(
-    groups: list[Patches], frame: Bounds, shape: tuple[int, int]
+    groups: list[Patches], frame: Bounds, shape: tuple[int, int], finer: float
 ) -> tuple[NDArray[np.int32], _Tables]:
     image = Image.new("I", (shape[1], shape[0]), 0)
     draw = ImageDraw.Draw(image)
     number = 0
     for group in groups:
-        placed = to_pixels(group.corners, frame, FINER)
+        placed = to_pixels(group.corners, frame, finer)
         for ring in placed.reshape(len(placed), -1).tolist():
             number += 1
             draw.polygon(ring, fill=number)
     return np.asarray(image, np.int32), _Tables(groups)
 
 
-def to_pixels(corners: Floats, frame: Bounds, finer: int) -> NDArray[np.int64]:
+def _cover(
+    groups: list[Patches], frame: Bounds, shape: tuple[int, int], finer: float
+) -> NDArray[np.uint8]:
+    """Return the class of cover of each painted pixel, without the trees."""
+    image = Image.new("L", (shape[1], shape[0]), int(Cover.VEGETATION))
+    draw = ImageDraw.Draw(image)
+    for group in groups:
+        shown = group.cover != BELOW
+        placed = to_pixels(group.corners[shown], frame, finer)
+        rings = placed.reshape(len(placed), group.corners.shape[1] * 2).tolist()
+        for ring, number in zip(rings, group.cover[shown].tolist(), strict=True):
+            draw.polygon(ring, fill=number)
+    return np.array(image)
+
+
+def _most(painted: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the class that most painted pixels of each pixel have; of equals, the narrower."""
+    order = np.array([Cover.LAND, Cover.VEGETATION, Cover.WATER, Cover.ROAD, Cover.BUILDING])
+    height, width = painted.shape
+    cells = painted.reshape(height // FINER, FINER, width // FINER, FINER)
+    best = np.zeros((height // FINER, width // FINER), np.uint8)
+    result = np.zeros_like(best)
+    for number in order.tolist():
+        counts = (cells == number).sum((1, 3), dtype=np.uint8)
+        chosen = (counts > 0) & (counts >= best)
+        best[chosen], result[chosen] = counts[chosen], number
+    return result
+
+
+def to_pixels(corners: Floats, frame: Bounds, finer: float) -> NDArray[np.int64]:
     """Return the painted pixels [...,2] (column, row) in which corners [...,2] in metres lie.
 
     Pillow paints polygons on whole pixels, their outline included: half a painted pixel more
@@ -176,34 +230,94 @@ def to_pixels(corners: Floats, frame: Bounds, finer: int) -> NDArray[np.int64]:
     return np.floor(placed).astype(np.int64)
 
 
-def _stripe(light: Grid, numbers: NDArray[np.int32], tables: _Tables, frame: Bounds) -> None:
+def _stripe(
+    light: Grid, numbers: NDArray[np.int32], tables: _Tables, frame: Bounds, finer: float
+) -> None:
     """Add the stripes of crops and mown lawns to the light, in place."""
     striped = tables.stripe[:, 2] > 0
     if not striped.any():
         return
     rows, columns = np.nonzero(striped[numbers])
-    x = np.float32(frame[0]) + (columns.astype(np.float32) + 0.5) / FINER
-    y = np.float32(frame[3]) - (rows.astype(np.float32) + 0.5) / FINER
+    x = np.float32(frame[0]) + (columns.astype(np.float32) + 0.5) / np.float32(finer)
+    y = np.float32(frame[3]) - (rows.astype(np.float32) + 0.5) / np.float32(finer)
     wave = tables.stripe[numbers[rows, columns]]
     light[rows, columns] += wave[:, 2] * np.sin(wave[:, 0] * x + wave[:, 1] * y)
+
+
+_CROWN, _PALM, _BARE, _CONIFER = range(4)
+
+
+def _forms(trees: Floats, look: Look) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the trees as they grow in a world, and of which form each is, int [N]."""
+    form = np.full(len(trees), _CROWN)
+    if not (look.palms or look.bare):
+        return trees, form
+    lot = trees[:, 5] * 97 % 1  # as good as another random number
+    tall = trees[:, 2] > 1.5
+    trees = trees.copy()
+    if look.palms:
+        palm = tall & (lot < look.palms)
+        form[palm] = _PALM
+        trees[palm, 2] = np.clip(trees[palm, 2] * 0.8, 1.7, 3.2)
+        trees[palm, 3] = 3.0 + 2.6 * trees[palm, 2]
+    if look.bare:
+        form[tall] = np.where(lot[tall] < look.bare, _BARE, _CONIFER)
+        trees[form == _CONIFER, 2] *= 0.7
+    return trees, form
+
+
+def _snow(
+    colour: Grid,
+    numbers: NDArray[np.int32],
+    material: NDArray[np.float32],
+    look: Look,
+    fine: Grid,
+    middle: Grid,
+    coarse: Grid,
+) -> Grid:
+    """Lay snow over the colours, in place; return how much of it lies where, 0 to 1."""
+    share = np.float32(1.6 * look.snow - 0.3) + np.float32(0.16) * (coarse + middle)
+    most = _SNOWED.copy()
+    most[Material.ASPHALT] = 0.85 * (1 - look.ploughed)
+    most[Material.PAVING] = 0.95 * (1 - 0.7 * look.ploughed)
+    if look.bare > 0.6:
+        most[Material.WATER] = 0.8  # deep in winter there is ice
+    np.clip(share, 0, 1, out=share)
+    share *= most[material]
+    # The snow slid off some roofs, or melted.
+    slid = (np.arange(int(numbers.max()) + 1) * 0.618034 % 1).astype(np.float32)[numbers] < 0.2
+    roofs = (material == Material.TILES) | (material == Material.TIN)
+    share[slid & roofs] *= np.float32(0.3)
+    light = 1 + np.float32(0.02) * fine + np.float32(0.025) * coarse
+    lit = np.clip(colour.mean(0) * np.float32(0.001) + np.float32(0.87), 0.87, 1.03)
+    for plane, tone in zip(colour, _SNOW, strict=True):
+        white = np.where(roofs, lit, light) * np.float32(tone)
+        plane += (white - plane) * share
+    return share
 
 
 def _grow(
     colour: Grid,
     height: Grid,
     trees: Floats,
+    form: NDArray[np.int64],
     frame: Bounds,
     look: Look,
     fine: Grid,
     middle: Grid,
-) -> None:
-    """Paint the trees over colour and height, in place; where crowns meet, the higher shows."""
+    finer: float,
+) -> NDArray[np.int64]:
+    """Paint the trees over colour and height, in place; where crowns meet, the higher shows.
+
+    Returns:
+        The indices [N] of the painted pixels that show a tree.
+    """
     if not len(trees):
-        return
+        return np.zeros(0, np.int64)
     rows, columns = height.shape
     best = np.full(height.size, -1, np.int64)
-    places = (trees[:, :2] - (frame[0], frame[3])) * (FINER, -FINER)
-    radius = trees[:, 2] * FINER
+    places = (trees[:, :2] - (frame[0], frame[3])) * (finer, -finer)
+    radius = trees[:, 2] * finer
     size = np.ceil(radius * 1.15).astype(int)
     lumps = (0.86 + 0.13 * middle + 0.05 * fine).ravel()
     for reach in np.unique(size).tolist():
@@ -216,6 +330,7 @@ def _grow(
             px, py = base[:, :1] + dx[near], base[:, 1:] + dy[near]
             away = (px + 0.5 - places[some, :1]) ** 2 + (py + 0.5 - places[some, 1:]) ** 2
             away = away / radius[some, None] ** 2
+            away = away * _spread(form[some], px + 0.5 - places[some, :1], py - places[some, 1:])
             good = (px >= 0) & (px < columns) & (py >= 0) & (py < rows)
             where = np.where(good, py * columns + px, 0)
             good &= away < lumps[where] ** 2
@@ -233,26 +348,47 @@ def _grow(
     hue = trees[tree, 4] * 2
     low = np.clip(hue.astype(int), 0, 1)
     share = (hue - low)[:, None].astype(np.float32)
-    leaves = _LEAVES[low] * (1 - share) + _LEAVES[low + 1] * share
+    palette = np.array(look.leaves, np.float32)
+    leaves = palette[low] * (1 - share) + palette[low + 1] * share
     leaves = leaves * (0.82 + 0.4 * trees[tree, 5])[:, None].astype(np.float32)
     grainy = 0.16 * fine.ravel()[spots] + 0.12 * middle.ravel()[spots]
     light = (1.0 + 0.42 * sunny - 0.12 * (normal_x**2 + normal_y**2) + grainy).astype(np.float32)
     shown = leaves * np.clip(light, 0.35, 1.9)[:, None] * np.asarray(look.vegetation, np.float32)
-    colour.reshape(3, -1)[:, spots] = shown.T
+    flat = colour.reshape(3, -1)
+    if look.bare:
+        # Between twigs the ground shows, and snow lies on the boughs of conifers.
+        kind = form[tree]
+        twigs = np.array([(96.0, 88.0, 80.0)], np.float32) * light[:, None]
+        shown = np.where((kind == _BARE)[:, None], 0.55 * twigs + 0.45 * flat[:, spots].T, shown)
+        dust = (kind == _CONIFER) * np.clip(0.25 * look.snow + 0.15 * fine.ravel()[spots], 0, 0.6)
+        shown = shown + (np.array(_SNOW, np.float32) - shown) * dust[:, None]
+    flat[:, spots] = shown.T
     height.ravel()[spots] = top
+    return spots
 
 
-def _shadow(height: Grid, look: Look, reach: float) -> Grid:
+def _spread(form: NDArray[np.int64], dx: Floats, dy: Floats) -> Any:
+    """Return by how much a place seems farther from its tree [N,K]: fronds have gaps."""
+    palm, spruce = form == _PALM, form == _CONIFER
+    if not (palm.any() or spruce.any()):
+        return 1.0
+    turn = np.arctan2(dy, dx)
+    gaps = np.where(palm[:, None], 1.6 * np.abs(np.sin(4 * turn + form[:, None])), 0.0)
+    gaps = gaps + np.where(spruce[:, None], 0.5 * np.abs(np.sin(6 * turn)), 0.0)
+    return 1 + gaps
+
+
+def _shadow(height: Grid, look: Look, reach: float, finer: float) -> Grid:
     """Return how dark the shadow is, 0 to 1, float32 [H,W].
 
     The highest point above the ray to the sun is sought along 1, 2, 4, ... steps, each
     time by comparing the field with itself shifted.
     """
-    drop = 1 / (FINER * look.shadow)  # the ray climbs this many metres a step
+    drop = 1 / (finer * look.shadow)  # the ray climbs this many metres a step
     way = np.array([-look.sun[1], look.sun[0]])  # rows, columns
     above = _shifted(height, way) - np.float32(drop)
     steps = 1
-    while steps < reach * FINER:
+    while steps < reach * finer:
         further = _shifted(above, way * steps) - np.float32(drop * steps)
         above = np.maximum(above, further)
         steps *= 2
@@ -275,9 +411,9 @@ def _shifted(field: Grid, way: Floats) -> Grid:
 
 
 def _expose(
-    colour: Grid, rows: slice, columns: slice, look: Look, seed: int, bounds: Bounds
+    colour: Grid, rows: slice, columns: slice, look: Look, seed: int, place: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Return what the sensor sees of a painted region."""
+    """Return what the sensor sees of a painted region whose first pixel is column, row `place`."""
     rim = 4 * FINER
     part = colour[:, rows.start - rim : rows.stop + rim, columns.start - rim : columns.stop + rim]
     height, width = part.shape[1] // FINER, part.shape[2] // FINER
@@ -294,23 +430,24 @@ def _expose(
         seen = grey + (plane - grey) * np.float32(look.saturation)
         seen = (seen * np.float32(look.gain[channel]) - 110) * np.float32(look.contrast) + 110
         seen = seen * np.float32(1 - look.haze) + np.float32(haze[channel] * look.haze)
-        place = (round(bounds[0]), -round(bounds[3]))
         seen += np.float32(look.noise) * _white(seed, 20 + channel, *place, seen.shape)
         result[..., channel] = np.clip(seen + 0.5, 0, 255)
     return result
 
 
-def grain(seed: int, frame: Bounds, shape: tuple[int, int]) -> tuple[Grid, Grid, Grid]:
+def grain(
+    seed: int, frame: Bounds, shape: tuple[int, int], finer: float = FINER
+) -> tuple[Grid, Grid, Grid]:
     """Return fine, middle and coarse noise of mean 0 and deviation 1, float32 [H,W] each."""
     rim = 24
-    left, top = round(frame[0] * FINER), -round(frame[3] * FINER)
+    left, top = round(frame[0] * finer), -round(frame[3] * finer)
     white = _white(seed, 0, left - rim, top - rim, (shape[0] + 2 * rim, shape[1] + 2 * rim))
     soft = ndimage.gaussian_filter(white, 0.6, truncate=3.0)
     fine = soft / np.float32(0.447)
     wide = ndimage.gaussian_filter(white, 3.5, truncate=3.0) * np.float32(12.5)
     inner = (slice(rim, -rim), slice(rim, -rim))
     coarse = sum(
-        weight * _rolling(seed, number, left, top, shape, size * FINER)
+        weight * _rolling(seed, number, left, top, shape, round(size * finer))
         for number, size, weight in ((1, 11, 0.75), (2, 31, 0.9), (3, 97, 0.9))
     )
     return fine[inner], wide[inner], np.asarray(coarse, np.float32)

@@ -7,15 +7,17 @@ same whatever region asks for it. Streets and blocks outside the region are left
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import shapely
 from shapely.geometry import Point, Polygon, box
 
-from sat2map.data.synthetic import grounds, homes, quarters
+from sat2map.data.synthetic import grounds, homes, quarters, settlements, wilds
 from sat2map.data.synthetic.geometry import grown, polygons
-from sat2map.data.synthetic.greens import lawn
+from sat2map.data.synthetic.greens import lot_ground
+from sat2map.data.synthetic.kinds import District
+from sat2map.data.synthetic.look import Look
 from sat2map.data.synthetic.roads import (
     add_courses,
     add_edge,
@@ -24,15 +26,18 @@ from sat2map.data.synthetic.roads import (
     has_highway,
     road_area,
 )
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
+from sat2map.data.synthetic.shapes import Layer, Piece
 from sat2map.data.synthetic.streets import lay_streets
-from sat2map.data.synthetic.world import BLOCK, Bounds, District, World, stream
+from sat2map.data.synthetic.world import BLOCK, Bounds, World, stream
 
 _WIDTHS: dict[District, tuple[float, float]] = {
     "downtown": (11, 14), "dense": (9, 11), "radial": (8, 10.5), "organic": (7.5, 9.5),
     "grid": (8.5, 10.5), "curvy": (8, 10), "village": (6.5, 8), "industrial": (10, 12),
-    "campus": (7, 8.5), "fields": (5, 6.5),
+    "campus": (7, 8.5), "fields": (5, 6.5), "packed": (3.4, 7.5), "compounds": (5, 9.5),
+    "scattered": (4, 7), "barren": (4, 7), "plots": (3.8, 6.5),
 }  # fmt: skip
+_NARROW = {"packed", "compounds"}
+"""Where the houses stand at the street itself."""
 _BUILT = {"downtown", "dense", "radial", "organic", "grid", "curvy", "industrial"}
 
 
@@ -86,7 +91,7 @@ def plan_cell(world: World, i: int, j: int, bounds: Bounds) -> Piece:
     look = world.look
     cell = Polygon(world.cell_ring(i, j)).buffer(0)
     district = world.district(i, j)
-    piece.paint(cell.buffer(0.6), Layer.GROUND, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(cell.buffer(0.6), Layer.GROUND, *lot_ground(look, rng))
     view = box(*grown(bounds, 20))
     shapely.prepare(view)
     for axis in (0, 1):
@@ -99,13 +104,14 @@ def plan_cell(world: World, i: int, j: int, bounds: Bounds) -> Piece:
     angle = _lattice_angle(world, i, j)
     for index, part in enumerate(polygons(open_area, 30.0)):
         if part.area < 6000:
-            grounds.meadow(piece, part.difference(roads), look, rng)
+            leave = grounds.meadow if look.temperate or look.snow else wilds.left_over
+            leave(piece, part.difference(roads), look, rng)
             continue
         streets, ends = lay_streets(district, part, angle, rng)
         width = round(float(rng.uniform(*_WIDTHS.get(district, (6, 8)))), 1)
         taken = [roads]
         if streets or ends:
-            wide = 2.6 if district in _BUILT else 1.6
+            wide = 2.6 if district in _BUILT else 0.7 if district in _NARROW else 1.6
             add_streets(piece, world, streets, ends, width, district, (i, j, index), view)
             taken.append(shapely.union_all(shapely.buffer(streets + ends, width / 2 + wide)))
             if ends:
@@ -130,7 +136,16 @@ def _fill(
     """Fill a block with what its district has."""
     look = world.look
     chance = rng.random()
-    if block.area < 350:
+    styled = not (look.temperate or look.snow)
+    if styled and block.area < (90 if district in _NARROW else 350):
+        wilds.left_over(piece, block, look, rng)
+    elif district in _FILLS:
+        _FILLS[district](piece, block, look, rng)
+    elif styled and block.area > 60_000 and district not in {"industrial", "campus"}:
+        (wilds.barren if look.scrub < look.trees * chance * 2 else wilds.plots)(
+            piece, block, look, rng
+        )
+    elif block.area < 350:
         grounds.meadow(piece, block, look, rng)
     elif district in {"park", "woods", "fields"}:
         {"park": grounds.park, "woods": grounds.woods, "fields": grounds.fields}[district](
@@ -157,12 +172,22 @@ def _fill(
         homes.suburb(piece, block, look, rng, rural=district == "village")
 
 
+_FILLS: dict[District, Callable[[Piece, Polygon, Look, np.random.Generator], None]] = {
+    "packed": settlements.packed,
+    "compounds": settlements.compounds,
+    "scattered": settlements.scattered,
+    "barren": wilds.barren,
+    "plots": wilds.plots,
+}
+"""What fills the districts that temperate towns do not have."""
+
+
 def _is_round(block: Polygon) -> bool:
     """Return whether a block is the round one in the middle of rings."""
     return bool(block.area > 0.93 * block.length**2 / (4 * np.pi))
 
 
-def region(side: int) -> Bounds:
-    """Return the bounds of a square of so many metres around the origin, on whole metres."""
-    low = -(side // 2)
-    return float(low), float(low), float(low + side), float(low + side)
+def region(side: int, resolution: float = 1.0) -> Bounds:
+    """Return the bounds in metres of a square of so many pixels around the origin."""
+    low, high = -(side // 2) * resolution, (side - side // 2) * resolution
+    return low, low, high, high

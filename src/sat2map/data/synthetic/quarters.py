@@ -16,9 +16,10 @@ from sat2map.data.synthetic.geometry import (
     scatter,
     split,
 )
-from sat2map.data.synthetic.greens import garden, lawn, pitch
+from sat2map.data.synthetic.greens import garden, lot_ground, pitch
+from sat2map.data.synthetic.look import Look
 from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats, Look
+from sat2map.data.synthetic.world import Floats
 
 _HALL_ROOFS = {0: 0.8, 1: 1.4, 2: 0.3, 5: 0.25, 6: 0.4, 7: 0.15}
 
@@ -58,7 +59,7 @@ def downtown(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator)
 
 def square(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Make a block a small city park: lawn, crossing paths and trees."""
-    piece.paint(block, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
     piece.feature(block, "park", "square")
     ring = shapely.get_coordinates(shapely.minimum_rotated_rectangle(block))[:4]
     ways = [LineString(ring[[0, 2]]), LineString(ring[[1, 3]])]
@@ -81,7 +82,7 @@ def square(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
 
 def works(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Fill a block with halls, yards, tanks and car parks."""
-    piece.paint(block, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
     for lot in split(block.buffer(-2.0), rng, rng.uniform(7000, 16000)):
         ground = lot.buffer(-1.2)
         grey = rng.uniform(105, 150)
@@ -169,7 +170,7 @@ def _tanks(piece: Piece, part: Polygon, rng: np.random.Generator) -> None:
 
 def campus(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Fill a block with school or hospital buildings, a pitch, a car park and trees."""
-    piece.paint(block, Layer.PARCEL, Material.GRASS, lawn(look, rng, 1)[0])
+    piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
     piece.feature(block.buffer(-0.5), "other", "campus")
     angle = direction(block)
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

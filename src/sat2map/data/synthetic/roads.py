@@ -21,16 +21,18 @@ from sat2map.data.synthetic.geometry import (
     scatter,
     widened,
 )
-from sat2map.data.synthetic.greens import LAWN, lawn
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import BLOCK, COURSE, Bounds, District, World, stream
+from sat2map.data.synthetic.greens import lawn, verge
+from sat2map.data.synthetic.kinds import District
+from sat2map.data.synthetic.look import Look
+from sat2map.data.synthetic.shapes import Layer, Material, Piece, cover_of
+from sat2map.data.synthetic.world import BLOCK, COURSE, Bounds, World, stream
 
 BANK = 9.0
 """Metres of green along a river."""
 VERGE = 9.0
 """Metres of green along a highway."""
 
-_ASPHALT = np.array([112.0, 111.0, 111.0])
+_RURAL = {"village", "fields", "scattered", "barren", "plots", "woods"}
 _WALK = np.array([168.0, 164.0, 157.0])
 
 
@@ -46,38 +48,90 @@ def add_streets(
 ) -> None:
     """Add the minor streets of a district with walks, trees and parked cars."""
     rng = stream(world.seed, BLOCK, *key, 1_000_000)
-    asphalt = _ASPHALT * rng.uniform(0.88, 1.15)
-    rural = district in {"village", "fields"}
-    dirt = district == "fields" and rng.random() < 0.6
+    look = world.look
+    asphalt = np.array(look.asphalt) * rng.uniform(0.88, 1.15)
+    rural = district in _RURAL
+    walks = not rural
+    if look.temperate:
+        dirt = district == "fields" and rng.random() < 0.6
+    else:
+        dirt = rng.random() < (max(look.unpaved, 0.85) if rural else look.unpaved)
+        walks = not (rural or dirt) and rng.random() < look.walks
     for number, line in enumerate(streets + ends):
         if not line.intersects(view):
             continue
         rng = stream(world.seed, BLOCK, *key, 2_000_000 + number)
-        if not rural:
+        if walks:
             piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
             if district in {"grid", "curvy", "campus"}:
-                piece.paint(
-                    widened(line, width / 2 + 0.9), Layer.VERGE, Material.GRASS,
-                    np.array(LAWN) * 1.03,
-                )  # fmt: skip
-        tone = np.array([164.0, 148.0, 122.0]) if dirt else asphalt * rng.uniform(0.96, 1.04)
-        piece.paint(
-            widened(line, width / 2 - 0.6), Layer.STREET,
-            Material.SOIL if dirt else Material.ASPHALT, tone,
-        )  # fmt: skip
+                piece.paint(widened(line, width / 2 + 0.9), Layer.VERGE, *verge(look, 1.03))
+        if not look.temperate and dirt:
+            earth_road(piece, line, width, look, rng)
+        else:
+            if not walks and not rural:
+                _dusty_edge(piece, line, width, look, rng)
+            tone = np.array(look.dirt) if dirt else asphalt * rng.uniform(0.96, 1.04)
+            piece.paint(
+                widened(line, width / 2 - 0.6), Layer.STREET,
+                Material.SOIL if dirt else Material.ASPHALT, tone,
+            )  # fmt: skip
         piece.street(line, "road", "track" if dirt else "street", width)
         if rural:
             continue
-        if district not in {"campus", "industrial"}:
-            parked(piece, line, width / 2 - 1.9, 0.75 if district != "curvy" else 0.3, rng)
+        if district not in {"campus", "industrial"} and width > 6:
+            share = 0.75 if district != "curvy" else 0.3
+            parked(piece, line, width / 2 - 1.9, share * look.traffic, rng)
         density = {"downtown": 0.3, "dense": 0.4, "grid": 0.55, "curvy": 0.5}.get(district, 0.3)
+        if district == "packed":
+            density = 0.04
         _avenue(piece, line, width / 2 + 1.3, density * world.look.trees, rng)
     for line in ends:
         head = Point(line.coords[-1])
-        piece.paint(widened(head, 11.5 + 2.2), Layer.WALK, Material.PAVING, _WALK)
-        piece.paint(widened(head, 10.9), Layer.STREET, Material.ASPHALT, asphalt)
+        if walks:
+            piece.paint(widened(head, 11.5 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+        if not look.temperate and dirt:
+            piece.paint(widened(head, 10.9), Layer.STREET, Material.SOIL, np.array(look.dirt))
+        else:
+            piece.paint(widened(head, 10.9), Layer.STREET, Material.ASPHALT, asphalt)
         turn = LineString(widened(head, 11.5 - width / 2).exterior)
         piece.street(turn, "road", "turning_circle", width)
+
+
+def earth_road(
+    piece: Piece, line: LineString, width: float, look: Look, rng: np.random.Generator
+) -> None:
+    """Paint a road of earth or sand: ragged edges, trodden ground beside it, wheel tracks."""
+    tone = np.array(look.dirt) * rng.uniform(0.93, 1.07)
+    beside = 0.5 * tone + 0.5 * np.array(look.soil)
+    around = [widened(line, width / 2 + rng.uniform(0.0, 1.0))]
+    road = [widened(line, width / 2 - 0.5)]
+    places = np.arange(2.0, max(line.length - 2.0, 2.5), rng.uniform(5.0, 9.0))
+    spots, _ = along_line(line, places, rng.normal(0, 0.12 * width, len(places)))
+    turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    circle = np.column_stack([np.cos(turn), np.sin(turn)])
+    for parts, least, most in ((around, 0.5, 0.85), (road, 0.32, 0.55)):
+        radius = width * rng.uniform(least, most, len(spots))
+        parts += list(shapely.polygons(spots[:, None] + circle * radius[:, None, None]))
+    for part in around:
+        piece.paint(part, Layer.WALK, Material.SOIL, beside)
+    for part in road:
+        piece.paint(part, Layer.STREET, Material.SOIL, tone)
+    if width > 4 and rng.random() < 0.7:
+        light = tone * rng.uniform(1.04, 1.12)
+        for aside in (-0.85, 0.85):
+            for track in lines(line.offset_curve(aside)):
+                piece.paint(track.buffer(0.35, quad_segs=1), Layer.PAINT, Material.SOIL, light)
+
+
+def _dusty_edge(
+    piece: Piece, line: LineString, width: float, look: Look, rng: np.random.Generator
+) -> None:
+    """Paint the bare strip beside a road without walks."""
+    beside = 0.4 * np.array(look.dirt) + 0.6 * np.array(look.soil)
+    piece.paint(
+        widened(line, width / 2 + rng.uniform(0.5, 2.2)), Layer.WALK, Material.SOIL,
+        beside * rng.uniform(0.96, 1.04),
+    )  # fmt: skip
 
 
 def _avenue(
@@ -98,8 +152,9 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
     if kind == "none":
         return
     for ramp in edge_ramps(world, i, j, axis):
-        piece.paint(widened(ramp, 3.9), Layer.VERGE, Material.GRASS, np.array(LAWN) * 0.98)
-        piece.paint(widened(ramp, 2.9), Layer.MAIN, Material.ASPHALT, _ASPHALT * 1.04)
+        asphalt = np.array(world.look.asphalt) * 1.04
+        piece.paint(widened(ramp, 3.9), Layer.VERGE, *verge(world.look, 0.98))
+        piece.paint(widened(ramp, 2.9), Layer.MAIN, Material.ASPHALT, asphalt)
         piece.street(ramp, "highway", "ramp", 7.0)
     if not line.intersects(view):
         return
@@ -109,12 +164,26 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
     wet = _river_area(world, bounds)
     middle = line.interpolate(0.5, normalized=True)
     density = world.density(middle.x, middle.y)
-    if density < 0.16:
+    look = world.look
+    asphalt = np.array(look.asphalt) * (0.95 if kind == "main_road" else 1.0)
+    dirt = False
+    if not look.temperate:
+        asphalt = asphalt * rng.uniform(0.9, 1.1)
+        # The roads between the districts are paved long before the streets within.
+        dirt = rng.random() < (look.unpaved - 0.4) * (0.25 if kind == "main_road" else 0.8)
+        if density < 0.16 or dirt or rng.random() >= look.walks:
+            _dusty_edge(piece, line, width, look, rng)
+        else:
+            piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+    elif density < 0.16:
         piece.paint(widened(line, width / 2 + 0.7), Layer.WALK, Material.SOIL, (146, 138, 112))
     else:
         piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
-    asphalt = _ASPHALT * (0.95 if kind == "main_road" else 1.0)
-    piece.paint(widened(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
+    if dirt:
+        earth_road(piece, line, width, look, rng)
+        asphalt = np.array(look.dirt)
+    else:
+        piece.paint(widened(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
     piece.street(line, "main_road" if kind == "main_road" else "road", kind, width)
     for part in lines(line.intersection(wet.buffer(4))) if not wet.is_empty else []:
         deck = part.buffer(width / 2 + 1.6, cap_style="flat")
@@ -124,17 +193,19 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
     clear = shapely.union_all(
         [widened(way, reach / 2 + 3) for way, reach in _highways(world, bounds)] or [Polygon()]
     )
-    if kind == "main_road":
+    if dirt or (not look.temperate and rng.random() < 0.5 * look.unpaved):
+        pass  # nobody paints lines on these
+    elif kind == "main_road":
         dashes(piece, line, [-width / 4, width / 4], (190, 190, 186), Layer.PAINT)
         solid(piece, line, [-0.2, 0.2], (186, 160, 84), Layer.PAINT)
     else:
         dashes(piece, line, [0.0], (184, 184, 180), Layer.PAINT)
-    _traffic(piece, line, width, clear, rng)
+    _traffic(piece, line, width, clear, rng, look.traffic)
     dry = line.difference(wet.buffer(6).union(clear))
     for part in lines(dry, 30.0):
         _avenue(piece, part, width / 2 + 1.3, 0.32 * world.look.trees, rng)
         if kind == "collector" and density > 0.3:
-            parked(piece, part, width / 2 - 1.7, 0.55, rng)
+            parked(piece, part, width / 2 - 1.7, 0.55 * look.traffic, rng)
 
 
 def dashes(
@@ -159,12 +230,17 @@ def solid(
 
 
 def _traffic(
-    piece: Piece, line: LineString, width: float, clear: Polygon, rng: np.random.Generator
+    piece: Piece,
+    line: LineString,
+    width: float,
+    clear: Polygon,
+    rng: np.random.Generator,
+    amount: float,
 ) -> None:
     """Add moving cars, one direction on each side."""
     for side in (-1, 1):
         for lane in (0.25,) if width < 13 else (0.15, 0.37):
-            gaps = rng.exponential(38, int(line.length / 20) + 4) + 8
+            gaps = rng.exponential(38, int(line.length / 20) + 4) / amount + 8
             places = np.cumsum(gaps)
             places = places[places < line.length - 6]
             if not len(places):
@@ -179,15 +255,25 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
     bounds = grown(cell.bounds, 30)
     rng = stream(world.seed, COURSE, 9, *key)
     tone = np.array([62.0, 82.0, 84.0]) * stream(world.seed, COURSE, 8).uniform(0.85, 1.3)
+    look = world.look
+    if look.water is not None:
+        tone = np.array(look.water) * stream(world.seed, COURSE, 8).uniform(0.85, 1.2)
+    dry = world.style is not None and stream(world.seed, COURSE, 6).random() >= world.style.wet
     for line, width in _rivers(world, bounds):
         area = widened(line, width / 2).intersection(cell)
         if area.is_empty:
             continue
         bank = widened(line, width / 2 + BANK).intersection(cell)
         beach = width > 80 and stream(world.seed, COURSE, 7, *key).random() < 0.4
-        green = lawn(world.look, rng, 1)[0] * 0.92
+        green = lawn(look, rng, 1)[0] * 0.92
+        if not look.temperate and rng.random() >= max(look.green, 0.4):
+            beach = True
+        sand = (196, 184, 150) if look.temperate else np.array(look.soil) * 1.04
         piece.paint(bank, Layer.BANK, Material.SAND if beach else Material.GRASS,
-                    (196, 184, 150) if beach else green)  # fmt: skip
+                    sand if beach else green)  # fmt: skip
+        if dry:
+            _dry_bed(piece, area, look, rng)
+            continue
         for part in polygons(area):
             piece.paint(part, Layer.WATER, Material.WATER, tone * 1.15 + 8)
             piece.feature(part, "water", "river")
@@ -203,6 +289,22 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
         _highway(piece, world, line, width, cell, road_area(world, key), rng)
 
 
+def _dry_bed(piece: Piece, area: Polygon, look: Look, rng: np.random.Generator) -> None:
+    """Paint a river without water: pale sand in strands, and bushes."""
+    pale = np.array(look.soil) * 1.08 + 6
+    piece.paint(area, Layer.BANK, Material.SAND, pale)
+    for part in polygons(area):
+        shapely.prepare(part)
+        strands = scatter(part, rng, 16.0, 0.5)
+        angle = rng.uniform(0, np.pi)
+        along = np.broadcast_to((np.cos(angle), np.sin(angle)), strands.shape)
+        piece.paint_many(
+            rectangles(strands, along, rng.uniform(8, 22, len(strands)), 2.5), Layer.BANK,
+            Material.SAND, pale * rng.uniform(0.9, 1.06, (len(strands), 1)),
+        )  # fmt: skip
+        piece.plant(scatter(part, rng, 7.0, 0.2 * look.scrub), rng, radius=(0.6, 1.8))
+
+
 def _highway(
     piece: Piece,
     world: World,
@@ -216,26 +318,28 @@ def _highway(
     inside = lines(line.intersection(cell), 1.0)
     if not inside:
         return
-    verge = widened(line, width / 2 + VERGE).intersection(cell)
-    green = np.array(LAWN) * 0.97
-    piece.paint(verge, Layer.PARCEL, Material.GRASS, green)
+    strip = widened(line, width / 2 + VERGE).intersection(cell)
+    material, green = verge(world.look, 0.97)
+    asphalt = np.array(world.look.asphalt)
+    piece.paint(strip, Layer.PARCEL, material, green)
     wet = _river_area(world, cell.bounds)
     high = shapely.union_all([roads.buffer(10), wet.buffer(10)])
     half = (width - 6.0) / 2
     for part in inside:
         piece.paint(
-            widened(line, width / 2).intersection(cell), Layer.HIGHWAY, Material.GRASS, green * 0.98
-        )
+            widened(line, width / 2).intersection(cell), Layer.HIGHWAY, material, green * 0.98,
+            cover=cover_of(Layer.GROUND, material),
+        )  # fmt: skip
         for side in (-1, 1):
             way = part.offset_curve(side * (3.0 + half / 2))
             piece.street(way, "highway", "highway", half + 2.0)
             ground = way.buffer(half / 2, cap_style="square")
-            piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, _ASPHALT * 1.08)
+            piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, asphalt * 1.08)
             for lift in lines(way.intersection(high), 4.0):
                 deck = lift.buffer(half / 2 + 0.9, cap_style="flat")
                 piece.paint(deck, Layer.HIGHWAY, Material.PAVING, (186, 184, 178), height=6.0)
                 ground = lift.buffer(half / 2, cap_style="flat")
-                piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, _ASPHALT * 1.12, height=6.0)
+                piece.paint(ground, Layer.HIGHWAY, Material.ASPHALT, asphalt * 1.12, height=6.0)
             lanes = [-half / 6, half / 6]
             dashes(piece, way, lanes, (206, 206, 202), Layer.HIGHWAY_PAINT)
             edge = [-half / 2 + 0.6, half / 2 - 0.6]
@@ -246,7 +350,7 @@ def _highway(
                 if len(places):
                     spots, along = along_line(way, places, lane)
                     cars(piece, spots, along * side, rng, trucks=0.16)
-    beside = verge.difference(widened(line, width / 2 + 3).union(roads.buffer(4)).union(wet))
+    beside = strip.difference(widened(line, width / 2 + 3).union(roads.buffer(4)).union(wet))
     for part in polygons(beside, 10.0):
         shapely.prepare(part)
         piece.plant(scatter(part, rng, 6.0, 0.3 * world.look.trees), rng, radius=(1.2, 3.8))

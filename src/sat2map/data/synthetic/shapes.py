@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import LineString, Polygon
 
 from sat2map.data.synthetic.geometry import lines, polygons, without_holes
@@ -54,6 +54,37 @@ class Material(IntEnum):
     SAND = 8
     CROP = 9
     FOREST = 10
+    TIN = 11
+    THATCH = 12
+
+
+class Cover(IntEnum):
+    """The classes of land cover, with their numbers in a class mask."""
+
+    LAND = 0
+    BUILDING = 1
+    ROAD = 2
+    VEGETATION = 3
+    WATER = 4
+
+
+BELOW = 255
+"""In place of a class of cover: what lies below counts, as with cars and painted lines."""
+
+_GREENERY = (Material.GRASS, Material.CROP, Material.FOREST)
+
+
+def cover_of(layer: Layer, material: Material) -> int:
+    """Return the class of cover of a patch, or `BELOW`, unless its maker knows better."""
+    if layer in (Layer.PAINT, Layer.HIGHWAY_PAINT, Layer.CAR, Layer.SHED, Layer.TOP):
+        return BELOW
+    if layer in (Layer.ROOF, Layer.FACET):
+        return Cover.BUILDING
+    if material in _GREENERY:
+        return Cover.VEGETATION
+    if layer in (Layer.STREET, Layer.MAIN, Layer.HIGHWAY):
+        return Cover.ROAD
+    return Cover.WATER if material == Material.WATER else Cover.LAND
 
 
 @dataclass(frozen=True)
@@ -68,6 +99,7 @@ class Patches:
         height: float64 [N], metres above the ground.
         stripe: float64 [N,3]: wave vector in radians per metre (x, y) and strength of the
             stripes, from 0 to 1.
+        cover: uint8 [N], the class of `Cover` that is seen there, or `BELOW`.
     """
 
     corners: Floats
@@ -76,6 +108,7 @@ class Patches:
     colour: Floats
     height: Floats
     stripe: Floats
+    cover: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -120,12 +153,15 @@ class Piece:
         *,
         height: float = 0.0,
         stripe: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        cover: int | None = None,
     ) -> None:
         """Add the polygons of a shapely geometry, cut so that none has a hole."""
         for polygon in polygons(geometry):
             for part in without_holes(polygon):
                 ring = shapely.get_coordinates(part.exterior)[None]
-                self.paint_many(ring, layer, material, colour, height=height, stripe=stripe)
+                self.paint_many(
+                    ring, layer, material, colour, height=height, stripe=stripe, cover=cover
+                )
 
     def paint_many(
         self,
@@ -136,8 +172,12 @@ class Piece:
         *,
         height: ArrayLike = 0.0,
         stripe: ArrayLike = (0.0, 0.0, 0.0),
+        cover: ArrayLike | None = None,
     ) -> None:
-        """Add polygons [N,K,2]; colour, height and stripe are for each or for all."""
+        """Add polygons [N,K,2]; colour, height, stripe and cover are for each or for all.
+
+        Without `cover`, layer and material tell it (`cover_of`).
+        """
         n = len(corners)
         if n:
             self.patches.append(
@@ -148,6 +188,9 @@ class Piece:
                     _rows(colour, (n, 3)),
                     _rows(height, (n,)),
                     _rows(stripe, (n, 3)),
+                    _rows(cover_of(layer, material) if cover is None else cover, (n,)).astype(
+                        np.uint8
+                    ),
                 )
             )
 

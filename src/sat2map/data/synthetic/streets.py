@@ -9,10 +9,12 @@ import shapely
 from shapely.geometry import LineString, Point, Polygon
 
 from sat2map.data.synthetic.geometry import lines, polygons
-from sat2map.data.synthetic.world import District, Floats
+from sat2map.data.synthetic.kinds import District
+from sat2map.data.synthetic.world import Floats
 
 _BLOCK_AREA: dict[District, float] = {
     "organic": 6500.0, "village": 22000.0, "campus": 32000.0, "fields": 90000.0,
+    "plots": 60000.0, "barren": 120000.0,
 }  # fmt: skip
 """About how large the blocks of a district without a pattern are, square metres."""
 
@@ -41,6 +43,17 @@ def lay_streets(
         streets = _rings(area, rng)
     elif district == "curvy":
         streets, ends = _bent(area, angle, rng)
+    elif district == "compounds":
+        streets = _grid(area, angle, rng, (42, 62), (90, 170), rng.choice([0.0, 0.0, 4.0]))
+    elif district == "packed":
+        if rng.random() < 0.4:
+            streets = _grid(area, angle, rng, (34, 56), (60, 130), rng.choice([0.0, 3.0, 7.0]))
+        else:
+            streets = _grown(area, rng, rng.uniform(1800, 4600), wobble=3.0, least=20.0)
+    elif district == "scattered":
+        streets = _grown(area, rng, rng.uniform(9000, 24000), wobble=9.0)
+    elif district in {"plots", "barren"}:
+        streets = _grown(area, rng, _BLOCK_AREA[district], wobble=16.0)
     elif district in _BLOCK_AREA:
         streets = _grown(area, rng, _BLOCK_AREA[district])
     else:
@@ -151,8 +164,23 @@ def _rings(area: Polygon, rng: np.random.Generator) -> list[LineString]:
     return _cut(area, found)
 
 
-def _grown(area: Polygon, rng: np.random.Generator, target: float) -> list[LineString]:
-    """Return streets that halve an area again and again, each a little askew."""
+def _grown(
+    area: Polygon,
+    rng: np.random.Generator,
+    target: float,
+    *,
+    wobble: float = 0.0,
+    least: float = 30.0,
+) -> list[LineString]:
+    """Return streets that halve an area again and again, each a little askew.
+
+    Args:
+        area: What they halve.
+        rng: Where their variety comes from.
+        target: About how large the parts are, square metres.
+        wobble: How far the streets wind to each side, metres.
+        least: No part is narrower, metres.
+    """
     streets: list[LineString] = []
     waiting = [area]
     while waiting:
@@ -166,13 +194,20 @@ def _grown(area: Polygon, rng: np.random.Generator, target: float) -> list[LineS
         lengths = np.hypot(sides[:, 0], sides[:, 1])
         across = sides[int(lengths.argmin())] / lengths.min()
         along = sides[int(lengths.argmax())] / lengths.max()
-        if lengths.min() < 30:
+        if lengths.min() < least:
             continue
         middle = ring[:4].mean(0) + along * lengths.max() * rng.uniform(-0.14, 0.14)
         askew = across + along * rng.normal(0, 0.16)
         bow = along * rng.normal(0, 0.06) * lengths.min()
         t = np.linspace(-0.75, 0.75, 13)[:, None]
+        if wobble:
+            t = np.linspace(-0.75, 0.75, int(np.clip(lengths.min() / 4, 13, 60)))[:, None]
         points = middle + askew * t * lengths.min() + bow * np.cos(2.1 * t)
+        if wobble:
+            run = t * lengths.min()
+            winding = np.sin(run / rng.uniform(14, 26) + rng.uniform(0, 6.28))
+            winding = winding * 0.3 + np.sin(run / rng.uniform(35, 60) + rng.uniform(0, 6.28))
+            points = points + along * winding * min(wobble, 0.06 * lengths.max())
         found = lines(part.intersection(LineString(points)), 25.0)
         if not found:
             continue

@@ -17,34 +17,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.synthetic.kinds import STYLES, TEMPERATE, District, Style
+from sat2map.data.synthetic.look import Look, draw_look
+
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
-District = Literal[
-    "downtown", "dense", "radial", "organic", "grid", "curvy", "village", "industrial",
-    "campus", "park", "woods", "fields",
-]  # fmt: skip
 EdgeKind = Literal["main_road", "collector", "none"]
 
 # What keeps the random streams of one seed apart.
 WORLD, NODE, EDGE, DISTRICT, DENSITY, TOWN, COURSE, BLOCK, LOOK, NOISE = range(10)
-
-# How often each district occurs, by density: a row counts up to its bound.
-_MIX: tuple[tuple[float, dict[District, float]], ...] = (
-    (0.10, {"fields": 60, "woods": 28, "village": 12}),
-    (0.26, {"village": 34, "fields": 27, "woods": 13, "curvy": 18, "industrial": 8}),
-    (
-        0.50,
-        {"grid": 27, "curvy": 34, "organic": 8, "industrial": 16, "park": 6, "campus": 8,
-         "woods": 5},
-    ),
-    (
-        0.76,
-        {"dense": 28, "grid": 22, "organic": 17, "radial": 8, "campus": 8, "park": 7,
-         "industrial": 13},
-    ),
-    (9.00, {"downtown": 52, "dense": 24, "radial": 8, "park": 9, "organic": 7}),
-)  # fmt: skip
 
 
 def stream(*key: int) -> np.random.Generator:
@@ -104,49 +86,22 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Light, season and sensor of the photo of a world; colours are factors on RGB.
-
-    Attributes:
-        sun: Unit vector on the ground towards the sun.
-        shadow: Length of a shadow per metre of height.
-        vegetation: Tint of grass, crops and trees.
-        shade: What is left of the light in a shadow.
-        gain: Tint and brightness of the whole picture.
-        contrast: Contrast around the middle, 1 for none.
-        haze: Share of white-blue haze.
-        blur: Standard deviation of the optics' blur in pixels.
-        noise: Standard deviation of the sensor's noise in grey levels.
-        saturation: Strength of the colours, 1 for the full one.
-        roofs: How the roof colours are mixed, as weights of the palette.
-        dryness: 0 for lush and 1 for dried-out grass.
-        trees: Density of trees, 1 is usual.
-    """
-
-    sun: tuple[float, float]
-    shadow: float
-    vegetation: tuple[float, float, float]
-    shade: tuple[float, float, float]
-    gain: tuple[float, float, float]
-    contrast: float
-    haze: float
-    blur: float
-    noise: float
-    saturation: float
-    roofs: tuple[float, ...]
-    dryness: float
-    trees: float
-
-
-@dataclass(frozen=True)
 class World:
     """An endless world.
 
     Attributes:
-        seed: Not negative; everything follows from it.
+        seed: Not negative; with the kind, everything follows from it.
+        kind: What kind of town, one of `KINDS`.
     """
 
     seed: int
+    kind: str = "temperate"
+
+    @cached_property
+    def style(self) -> Style | None:
+        """What its towns have; None for temperate ones."""
+        styles = STYLES[self.kind]
+        return styles[int(stream(self.seed, WORLD, 4).integers(len(styles)))] if styles else None
 
     @cached_property
     def _lattice(self) -> tuple[float, float, float, Floats]:
@@ -195,29 +150,7 @@ class World:
     @cached_property
     def look(self) -> Look:
         """Light, season and sensor."""
-        rng = stream(self.seed, LOOK)
-        # Pictures of the northern half are taken around noon: the sun stands in the south.
-        azimuth = float(rng.uniform(-1.15, 1.15)) - np.pi / 2
-        dryness = float(np.clip(rng.beta(1.3, 2.6), 0, 1))
-        vegetation = np.array([1.0 + 0.07 * dryness, 1.0, 0.98]) * rng.normal(1, 0.03, 3)
-        vegetation *= rng.uniform(0.85, 1.12)
-        warmth = rng.normal(0, 0.025)
-        gain = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(0.88, 1.1)
-        return Look(
-            sun=(float(np.cos(azimuth)), float(np.sin(azimuth))),
-            shadow=float(rng.uniform(0.55, 1.45)),
-            vegetation=(float(vegetation[0]), float(vegetation[1]), float(vegetation[2])),
-            shade=(0.40, 0.44, 0.53),
-            gain=(float(gain[0]), float(gain[1]), float(gain[2])),
-            contrast=float(rng.uniform(0.95, 1.2)),
-            haze=float(rng.beta(1.2, 9) * 0.6),
-            blur=float(rng.uniform(0.3, 0.65)),
-            noise=float(rng.uniform(0.8, 3.0)),
-            saturation=float(rng.uniform(0.62, 0.95)),
-            roofs=tuple(float(share) for share in rng.dirichlet(np.full(8, 0.7))),
-            dryness=dryness,
-            trees=float(rng.uniform(0.55, 1.5)),
-        )
+        return draw_look(self.style, stream(self.seed, LOOK))
 
     @cached_property
     def _centre(self) -> Floats:
@@ -258,6 +191,8 @@ class World:
             return 0.0
         line = j if axis == 0 else i
         low, high = (14.0, 20.0) if kind == "main_road" else (10.0, 12.5)
+        if self.style is not None:
+            low, high = self.style.main if kind == "main_road" else self.style.collector
         return round(float(stream(self.seed, EDGE, axis, line, 7).uniform(low, high)), 1)
 
     def district(self, i: int, j: int) -> District:
@@ -372,7 +307,7 @@ def _district(world: World, i: int, j: int) -> District:
     rng = stream(world.seed, DISTRICT, i, j)
     x, y = world.cell_ring(i, j).mean(0)
     density = world.density(float(x), float(y)) + rng.normal(0, 0.06)
-    for bound, mix in _MIX:
+    for bound, mix in TEMPERATE if world.style is None else world.style.mix:
         if density < bound:
             names = list(mix)
             weights = np.array([mix[name] for name in names], np.float64)
