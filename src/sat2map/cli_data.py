@@ -32,26 +32,51 @@ def data_synthetic(
         int | None, typer.Option(min=1, help="Write this many training pairs.")
     ] = None,
     size: Annotated[int, typer.Option(min=16, help="Side of the pairs in pixels.")] = 256,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="Of town: temperate, desert, tropics, informal, snow, red_soil; several, with "
+            "commas or repeated, or mixed for all of them.",
+        ),
+    ] = None,
+    resolution: Annotated[
+        float, typer.Option(metavar="M", help="Metres per pixel: 0.25, 0.5, 1 or 2.")
+    ] = 1.0,
     scene: Annotated[
         int | None, typer.Option(metavar="SIDE", help="Write one georeferenced scene.")
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draw procedural towns, as photo and as map, 1 m per pixel."""
+    """Draw procedural towns: photos, their maps and what the photos show of land cover."""
     if pairs is None and scene is None:
         raise UsageError(
             "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
         )
-    from sat2map.data.synthetic import write_pairs, write_scene
+    from sat2map.data.synthetic import KINDS, write_pairs, write_scene
     from sat2map.progress import Progress
 
+    named = [word for text in kind or ["temperate"] for word in text.replace(",", " ").split()]
+    kinds = KINDS if "mixed" in named else tuple(dict.fromkeys(named))
+    if scene is not None and len(kinds) != 1:
+        raise UsageError(
+            f"names {len(kinds)} kinds, but a scene is one town",
+            where="kind",
+            remedy="Give --kind one of them.",
+        )
     if pairs is not None:
         with Progress("drawing pairs", quiet=quiet) as progress:
-            write_pairs(directory, pairs, size=size, seed=seed, progress=progress.show)
+            write_pairs(
+                directory, pairs, size=size, seed=seed, kinds=kinds, resolution=resolution,
+                progress=progress.show,
+            )  # fmt: skip
     if scene is not None:
         with Progress("drawing the scene", quiet=quiet) as progress:
-            write_scene(directory, scene, seed=seed, progress=progress.show)
+            write_scene(
+                directory, scene, seed=seed, kind=kinds[0], resolution=resolution,
+                progress=progress.show,
+            )  # fmt: skip
     print(directory)
 
 

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import shapely
+from rasterio import Affine
+from rasterio.features import rasterize
+from scipy import ndimage
+from shapely.geometry import Point
 
-from sat2map.data.synthetic import draw_pair
+from sat2map.data.synthetic import KINDS, draw_pair, draw_town
 from sat2map.data.synthetic.map import draw_map, features_in
 from sat2map.data.synthetic.photo import REACH, draw_photo, margin
 from sat2map.data.synthetic.plan import Planner, region
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
+from sat2map.data.synthetic.shapes import Cover, Layer, Material, Piece
 from sat2map.data.synthetic.world import World
 from sat2map.errors import UsageError
-from sat2map.legend import STREETS
+from sat2map.legend import COVER, STREETS
 
 
 class OnePiece(Planner):
@@ -101,7 +107,7 @@ def test_photo_and_map_show_a_shape_at_the_same_place():
     piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (60, 60, 60))
     piece.feature(shapely.Polygon(corners), "water", "lake")
     bounds = region(64)
-    photo = draw_photo(OnePiece(piece), bounds).mean(-1)
+    photo = draw_photo(OnePiece(piece), bounds)[0].mean(-1)
     true = draw_map(OnePiece(piece), bounds).astype(float)
     land, water = np.array(STREETS.colours[[0, 4]], float)
     cover = ((true - land) @ (water - land)) / ((water - land) @ (water - land))
@@ -123,7 +129,7 @@ def test_a_tower_throws_its_shadow_away_from_the_sun(seed):
         piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (150, 150, 150))
         roof = np.array([(-4.0, -4), (4, -4), (4, 4), (-4, 4)])
         piece.paint_many(roof[None], Layer.ROOF, Material.PLAIN, (150, 150, 150), height=height)
-        return draw_photo(OnePiece(piece, seed), region(96)).mean(-1)
+        return draw_photo(OnePiece(piece, seed), region(96))[0].mean(-1)
 
     look = World(seed).look
     dark = draw(0.0) - draw(16.0) > 25
@@ -141,7 +147,7 @@ def test_trees_overhang_and_hide_what_is_below():
         ground = np.array([(-90.0, -90), (90, -90), (90, 90), (-90, 90)])
         piece.paint_many(ground[None], Layer.GROUND, Material.PLAIN, (220, 220, 220))
         piece.trees.append(np.array(trees).reshape(-1, 6))
-        return draw_photo(OnePiece(piece), region(48)).astype(int)
+        return draw_photo(OnePiece(piece), region(48))[0].astype(int)
 
     bare, planted = draw([]), draw([(3.0, -5.0, 5.0, 10.0, 0.5, 0.5)])
     crown = planted[27:32, 25:30]
@@ -182,3 +188,122 @@ def test_every_feature_names_a_class_and_has_what_its_kind_needs():
             assert feature.width is None
             assert not feature.geometry.interiors
             assert (feature.height is not None) == (feature.legend == "building")
+
+
+@lru_cache
+def some_towns(kind):
+    return [draw_town(96, seed, kind=kind, resolution=2.0) for seed in range(20, 26)]
+
+
+def shares(kind):
+    """The shares of the classes of cover over some towns of a kind."""
+    counts = np.zeros(len(COVER))
+    for town in some_towns(kind):
+        counts += np.bincount(town.cover.ravel(), minlength=len(COVER))
+    return dict(zip(COVER.names, counts / counts.sum(), strict=True))
+
+
+def test_the_numbers_of_cover_are_those_of_the_legend():
+    assert tuple(entry.name.lower() for entry in Cover) == COVER.names
+    assert [int(entry) for entry in Cover] == list(range(len(COVER)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_town_of_a_kind_is_decided_by_its_seed(kind):
+    one, again = (draw_town(64, 9, kind=kind) for _ in range(2))
+    assert np.array_equal(one.photo, again.photo)
+    assert np.array_equal(one.map, again.map)
+    assert np.array_equal(one.cover, again.cover)
+    assert one.cover.max() < len(COVER)
+    if kind != "temperate":
+        assert not np.array_equal(one.photo, draw_town(64, 9).photo)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_small_town_of_a_kind_is_the_middle_of_a_larger_one(kind):
+    small, large = draw_town(64, 3, kind=kind), draw_town(160, 3, kind=kind)
+    assert_the_same(small.photo, large.photo[48:112, 48:112])
+    assert (small.cover == large.cover[48:112, 48:112]).mean() > 0.999
+
+
+def test_temperate_towns_are_what_draw_pair_draws():
+    photo, true = draw_pair(64, 5)
+    town = draw_town(64, 5, kind="temperate", resolution=1.0)
+    assert np.array_equal(photo, town.photo)
+    assert np.array_equal(true, town.map)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mask_shows_the_buildings_of_the_map(kind):
+    """Crowns may hide roofs, and sheds are on no map; nothing else differs but the edges."""
+    for seed in (1, 4):
+        world = World(seed, kind)
+        bounds = region(256)
+        planner = Planner(world, margin(world.look, bounds))
+        trees = [some[:, :3] for piece in planner.pieces(bounds) for some in piece.trees]
+        cover = draw_photo(planner, bounds)[1]
+        features = features_in(planner, bounds)
+        outlines = [f.geometry for f in features if f.legend == "building"]
+        placement = Affine(1, 0, bounds[0], 0, -1, bounds[3])
+        drawn = rasterize(outlines or [Point(9e6, 9e6)], (256, 256), transform=placement) > 0
+        crowns = [Point(x, y).buffer(r * 1.3 + 0.5) for x, y, r in np.concatenate(trees)]
+        crowns = rasterize(crowns or [Point(9e6, 9e6)], (256, 256), transform=placement) > 0
+        inner = ndimage.binary_erosion(drawn, np.ones((3, 3))) & ~crowns
+        outside = ~ndimage.binary_dilation(drawn, np.ones((3, 3)))
+        assert (cover[inner] == Cover.BUILDING).mean() > 0.995
+        sheds = (cover == Cover.BUILDING) & outside
+        assert sheds.mean() < 0.015
+
+
+def test_cars_are_the_road_they_stand_on_and_crowns_hide_it():
+    piece = Piece()
+    ground = np.array([(-90.0, -90), (90, -90), (90, 90), (-90, 90)])
+    piece.paint_many(ground[None], Layer.GROUND, Material.SOIL, (150, 130, 110))
+    road = np.array([(-90.0, -4), (90, -4), (90, 4), (-90, 4)])
+    piece.paint_many(road[None], Layer.STREET, Material.ASPHALT, (110, 110, 110))
+    car = np.array([(-8.0, -2), (-4, -2), (-4, 0), (-8, 0)])
+    piece.paint_many(car[None], Layer.CAR, Material.PLAIN, (230, 230, 230), height=1.5)
+    piece.trees.append(np.array([(12.0, 0.0, 3.0, 8.0, 0.5, 0.5)]))
+    cover = draw_photo(OnePiece(piece), region(48))[1]
+    assert (cover[20:28, :32] == Cover.ROAD).all()
+    assert cover[24, 36] == Cover.VEGETATION
+    assert (cover[:19] == Cover.LAND).all()
+
+
+def test_a_finer_town_shows_the_same_ground():
+    for kind in ("temperate", "informal"):
+        coarse = draw_town(96, 8, kind=kind)
+        fine = draw_town(192, 8, kind=kind, resolution=0.5)
+        halves = fine.cover[::2, ::2]
+        assert (halves == coarse.cover).mean() > 0.85
+        means = fine.photo.reshape(96, 2, 96, 2, 3).mean((1, 3))
+        assert np.corrcoef(means.ravel(), coarse.photo.ravel())[0, 1] > 0.75
+
+
+def test_each_kind_has_the_grounds_that_it_is_called_after():
+    found = {kind: shares(kind) for kind in KINDS}
+    for kind, share in found.items():
+        assert 0.05 < share["road"] < 0.35, kind
+        assert 0.04 < share["building"] < 0.5, kind
+        assert share["land"] > 0.08, kind
+        assert share["vegetation"] > 0.02, kind
+    assert found["desert"]["vegetation"] < 0.5 * found["temperate"]["vegetation"]
+    assert found["desert"]["land"] > 0.4
+    assert found["tropics"]["vegetation"] > 2 * found["desert"]["vegetation"]
+    assert found["informal"]["building"] > found["tropics"]["building"]
+
+
+def test_the_grounds_of_a_kind_have_its_colours():
+    def ground(kind):
+        """The mean colour of land outside of shadows."""
+        towns = some_towns(kind)
+        seen = np.concatenate([town.photo[town.cover == Cover.LAND] for town in towns])
+        bright = seen[seen.mean(1) > np.median(seen.mean(1))]
+        return bright.mean(0)
+
+    red, snow, sand = ground("red_soil"), ground("snow"), ground("desert")
+    assert red[0] > 1.35 * red[2]
+    assert snow.min() > 150
+    assert np.ptp(snow) < 30
+    assert sand[0] > sand[2] + 15
+    assert sand[0] < 1.35 * sand[2]

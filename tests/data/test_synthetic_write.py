@@ -58,7 +58,7 @@ def test_the_same_call_gives_the_same_bytes_and_then_changes_nothing(tmp_path):
     for name in ("a", "b"):
         write_pairs(tmp_path / name, 2, size=32, seed=7)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    picture = tmp_path / "a" / "train" / "0001.png"
+    picture = tmp_path / "a" / "train" / "source" / "0001.png"
     before = picture.stat().st_mtime_ns
     write_pairs(tmp_path / "a", 2, size=32, seed=7)
     assert picture.stat().st_mtime_ns == before
@@ -78,7 +78,7 @@ def test_an_interrupted_call_is_taken_up_again(tmp_path):
     with pytest.raises(StopHereError):
         write_pairs(tmp_path / "cut", 3, size=32, progress=stop)
     assert not (tmp_path / "cut" / "dataset.json").exists()
-    (tmp_path / "cut" / "train" / "0002.png").write_bytes(b"half a picture")
+    (tmp_path / "cut" / "train" / "target" / "0002.png").write_bytes(b"half a picture")
     write_pairs(tmp_path / "cut", 3, size=32)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
@@ -151,7 +151,7 @@ def test_pairs_and_a_scene_may_share_a_folder(tmp_path):
     before = contents(tmp_path)
     write_pairs(tmp_path, 1, size=16)
     assert contents(tmp_path) == before
-    assert {"scene.tif", "train/0001.png"} <= set(before)
+    assert {"scene.tif", "train/source/0001.png"} <= set(before)
 
 
 @pytest.mark.parametrize("seed", [20, 43])

@@ -7,7 +7,7 @@ legend, and in `resolution_m` how large a pixel is on the ground.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +66,14 @@ def find_masks(directory: Path, split: str) -> list[MaskFile]:
 
 
 def read_mask_card(directory: Path) -> DataSetCard:
-    """Return what `directory/dataset.json` says; its legend and its mapping are there.
+    """Return what `directory/dataset.json` says of masks; legend and mapping are there.
 
     Raises:
         DataError: The file is missing or not valid, or says nothing of the masks.
     """
     card = read_card(directory)
+    if card.mask_legend is not None:
+        card = replace(card, legend=card.mask_legend)
     if card.classes is None or card.legend is None:
         raise DataError(
             "does not say what the numbers of the masks mean",

@@ -53,12 +53,14 @@ class DataSetCard:
         legend: The classes of the maps or masks.
         licence: The terms of the data, in words.
         classes: What the values of class masks mean in that legend.
+        mask_legend: The classes of the masks, where a set has maps in another legend as well.
     """
 
     resolution_m: float | None = None
     legend: Legend | None = None
     licence: str | None = None
     classes: MaskMapping | None = None
+    mask_legend: Legend | None = None
 
 
 def find_pairs(directory: Path, split: str) -> list[PairFile]:
@@ -152,14 +154,18 @@ def read_card(directory: Path) -> DataSetCard:
         if not isinstance(licence, str | None):
             raise ValueError(f"licence is {licence!r}, not a text")
         legend = _read_legend(entries.get("legend"))
-        classes = entries.get("classes")
-        if classes is not None and legend is None:
+        classes, mask_legend = entries.get("classes"), _read_legend(entries.get("mask_legend"))
+        of_masks = legend if mask_legend is None else mask_legend
+        if classes is not None and of_masks is None:
             raise ValueError("classes are given without a legend")
         return DataSetCard(
             None if resolution is None else float(resolution),
             legend,
             licence,
-            None if classes is None or legend is None else MaskMapping.from_json(classes, legend),
+            None
+            if classes is None or of_masks is None
+            else MaskMapping.from_json(classes, of_masks),
+            mask_legend,
         )
     except (OSError, ValueError, TypeError, AttributeError, DataError) as error:
         detail = error.what if isinstance(error, DataError) else error
@@ -177,12 +183,13 @@ def write_card(directory: Path, card: DataSetCard) -> None:
     Raises:
         OutputError: The place is not writable.
     """
-    legend: object = None if card.legend is None else card.legend.to_json()
-    entries = {
+    entries: dict[str, object] = {
         "resolution_m": card.resolution_m,
-        "legend": "cover" if card.legend == COVER else legend,
+        "legend": _legend_to_json(card.legend),
         "licence": card.licence,
     }
+    if card.mask_legend is not None:
+        entries["mask_legend"] = _legend_to_json(card.mask_legend)
     if card.classes is not None:
         entries["classes"] = card.classes.to_json()
     write_text(directory / "dataset.json", json.dumps(entries, indent=2) + "\n")
@@ -209,6 +216,12 @@ def match_by_stem(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
                 remedy="Add the partner or remove the picture.",
             )
     return [(stem, path, targets[stem]) for stem, path in sources.items()]
+
+
+def _legend_to_json(legend: Legend | None) -> object:
+    if legend == COVER:
+        return "cover"
+    return None if legend is None else legend.to_json()
 
 
 def _read_legend(value: object) -> Legend | None:

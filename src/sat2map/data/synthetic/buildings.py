@@ -207,8 +207,8 @@ def houses(
             colours[wing], heights[wing] - 0.1, hip[wing], look,
             None if forms is None else forms[wing], rng,
         )  # fmt: skip
-        wings = shapely.polygons(rectangles(spots, across, wing_length, wing_width))
-        outlines[wing] = shapely.union(outlines[wing], wings[wing])
+        annexes = shapely.polygons(rectangles(spots, across, wing_length, wing_width))
+        outlines[wing] = shapely.union(outlines[wing], annexes[wing])
     for outline, height in zip(outlines, heights.tolist(), strict=True):
         piece.feature(outline, "building", kind, round(height, 1))
 

@@ -99,7 +99,7 @@ def draw_photo(
         plane += hue * _HUE[channel]
         plane *= tint[:, channel][material]
     height = tables.height[numbers]
-    snow = _snow(colour, numbers, material, look, fine, middle, coarse) if look.snow else None
+    snow = _snow(colour, numbers, tables, look, fine, middle, coarse) if look.snow else None
     crowns = _grow(colour, height, trees, form, frame, look, fine, middle, finer)
 
     dark = _shadow(height, look, min(highest * look.shadow, REACH), finer)
@@ -143,6 +143,9 @@ class _Tables:
         self.colour[0] = (104, 116, 76)
         self.height = joined([group.height for group in groups], 1)[:, 0]
         self.stripe = joined([group.stripe for group in groups], 3)
+        # One random number for each patch, which follows from its place alone.
+        chances = [group.corners[:, 0] @ (12.9898, 7.8233) % 1 for group in groups]
+        self.chance = joined(chances, 1)[:, 0]
         materials = [np.full(len(group.corners), group.material) for group in groups]
         self.material = np.concatenate([np.full(1, int(Material.GRASS)), *materials])
 
@@ -269,7 +272,7 @@ def _forms(trees: Floats, look: Look) -> tuple[Floats, NDArray[np.int64]]:
 def _snow(
     colour: Grid,
     numbers: NDArray[np.int32],
-    material: NDArray[np.float32],
+    tables: _Tables,
     look: Look,
     fine: Grid,
     middle: Grid,
@@ -283,9 +286,10 @@ def _snow(
     if look.bare > 0.6:
         most[Material.WATER] = 0.8  # deep in winter there is ice
     np.clip(share, 0, 1, out=share)
+    material = tables.material[numbers]
     share *= most[material]
     # The snow slid off some roofs, or melted.
-    slid = (np.arange(int(numbers.max()) + 1) * 0.618034 % 1).astype(np.float32)[numbers] < 0.2
+    slid = tables.chance[numbers] < 0.2
     roofs = (material == Material.TILES) | (material == Material.TIN)
     share[slid & roofs] *= np.float32(0.3)
     light = 1 + np.float32(0.02) * fine + np.float32(0.025) * coarse

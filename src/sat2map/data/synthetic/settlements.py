@@ -45,9 +45,9 @@ def packed(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
 def compounds(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
     """Fill a block with walled yards, each with a house or two along its walls."""
     piece.paint(block, Layer.PARCEL, Material.SOIL, soil(look, rng, 1)[0])
-    depth = rng.uniform(15, 26)
+    usual = float(rng.uniform(15, 26))
     found = _rows(
-        block, rng, width=(11, 24), depth=(0.95 * depth, 1.05 * depth), gap=(0.0, 0.2),
+        block, rng, width=(11, 24), depth=(0.95 * usual, 1.05 * usual), gap=(0.0, 0.2),
         alley=(0.0, 0.5), inset=0.2, turn=0.006,
     )  # fmt: skip
     if found is None:
@@ -66,21 +66,19 @@ def compounds(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator
     for chosen, material in ((green, Material.GRASS), (~green, Material.SOIL)):
         piece.paint_many(lots[chosen], Layer.PARCEL, material, colours[chosen])
     wall = np.array(look.soil) * rng.uniform(0.9, 1.15)
-    for way, long, aside in ((along, width, depths), (inward, depths, width)):
-        other = inward if way is along else along
-        for side in (-0.5, 0.5):
-            spots = middles + other * (side * (aside - 0.4))[:, None]
+    for way, other, long, apart in ((along, inward, width, depths), (inward, along, depths, width)):
+        for half in (-0.5, 0.5):
+            spots = middles + other * (half * (apart - 0.4))[:, None]
             piece.paint_many(
                 rectangles(spots, way, long, 0.4), Layer.SHED, Material.PLAIN, wall, height=2.3
             )
     # The house stands along one wall, over most of the width.
-    share = rng.uniform(0.34, 0.62, n)
-    house_depth = np.clip(depths * share, 5.5, 15)
+    house_depth = np.clip(depths * rng.uniform(0.34, 0.62, n), 5.5, 15)
     house_width = width * rng.uniform(0.72, 1.0, n) - 0.8
     side = rng.choice([-1.0, 1.0], n) if rng.random() < 0.5 else np.ones(n)
     push = side * (depths - house_depth - 0.6) / 2
-    aside = rng.uniform(-0.5, 0.5, n) * (width - house_width - 0.8)
-    spots = middles + inward * push[:, None] + along * aside[:, None]
+    shift = rng.uniform(-0.5, 0.5, n) * (width - house_width - 0.8)
+    spots = middles + inward * push[:, None] + along * shift[:, None]
     floors = (1, int(rng.integers(1, 4)))
     houses(
         piece, spots, along, house_width, house_depth, look, rng, prefer={}, floors=floors,

@@ -17,6 +17,7 @@ from PIL import Image
 from shapely.geometry import Polygon
 from shapely.geometry.polygon import orient
 
+from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.data.pictures import read_picture, write_picture
 from sat2map.data.synthetic.kinds import KINDS
@@ -26,7 +27,7 @@ from sat2map.data.synthetic.plan import Planner, region
 from sat2map.data.synthetic.shapes import Feature
 from sat2map.data.synthetic.world import WORLD, Bounds, World, stream
 from sat2map.errors import DataError, OutputError, UsageError, writing_to
-from sat2map.legend import STREETS
+from sat2map.legend import COVER, STREETS
 from sat2map.whole import whole_file, write_text
 
 Progress = Callable[[int, int], None]
@@ -42,6 +43,7 @@ VERSION = 2
 TILE = 512
 _ORIGIN = (500_000.0, 5_400_000.0)
 _SPLITS = ("train", "val")
+_MASKS = MaskMapping({number: (name,) for number, name in enumerate(COVER.names)})
 _PARTS = ("source", "target", "classes")
 
 
@@ -167,7 +169,7 @@ def write_pairs(
             done += 1
             if progress is not None:
                 progress(done, total)
-    write_card(directory, DataSetCard(resolution, STREETS, LICENCE))
+    write_card(directory, DataSetCard(resolution, STREETS, LICENCE, _MASKS, COVER))
 
 
 def write_scene(
