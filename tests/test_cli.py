@@ -514,14 +514,17 @@ def test_class_masks_are_scored(sat2map: Sat2map, masks: Path) -> None:
 def test_class_masks_and_pairs_have_options_of_their_own(
     sat2map: Sat2map, masks: Path, towns: Path, tmp_path: Path
 ) -> None:
+    pairs = tmp_path / "pairs"
+    for side in ("source", "target"):
+        shutil.copytree(towns / "val" / side, pairs / "val" / side)
     for data, option, value, words in (
         (masks, "--size", 256, "class masks"),
         (masks, "--report", tmp_path / "page", "class masks"),
         (masks, "--tolerance", 0, "0 m is not a tolerance"),
         (masks, "--resolution", "fine", "'fine' is not a ground resolution"),
         (masks, "--resolution", -1, "'-1' is not a ground resolution"),
-        (towns, "--tolerance", 3, "pairs"),
-        (towns, "--resolution", 1, "pairs"),
+        (pairs, "--tolerance", 3, "pairs"),
+        (pairs, "--resolution", 1, "pairs"),
     ):
         done = sat2map("evaluate", "streets", "--data", data, option, value)
         assert done.code == 2, option

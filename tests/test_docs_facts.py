@@ -224,7 +224,8 @@ def test_the_data_set_page_has_the_legends_and_a_card_that_is_valid(tmp_path: Pa
     (tmp_path / "dataset.json").write_text(json.dumps(masks), encoding="utf-8")
     card = read_card(tmp_path)
     assert card.legend == COVER and card.classes is not None
-    assert set(masks) == set(card.__dataclass_fields__) == {*pairs, "classes"}
+    assert set(masks) == {*pairs, "classes"}
+    assert set(card.__dataclass_fields__) == {*masks, "mask_legend"}
 
 
 def test_the_mappings_of_the_class_mask_page_are_valid() -> None:
