@@ -14,7 +14,8 @@ FILES = sorted((SOURCE / "sat2map").rglob("*.py"))
 
 LAYERS = (
     {"errors"},
-    {"whole", "legend", "recipe", "objectives", "progress", "signals"},
+    {"whole"},
+    {"journal", "legend", "recipe", "objectives", "progress", "signals"},
     {"networks", "translation.tiling", "card"},
     {"model", "data"},
     {"translation", "calibration"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sat2map.errors import OutputError
-from sat2map.whole import whole_file, whole_folder, write_text
+from sat2map.whole import sweep, whole_file, whole_folder, write_text
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     ):
         pytest.fail("there is nothing to write to")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="folder: cannot be written"):
+    with pytest.raises(OutputError, match="folder: is a folder, and a file is to be written"):
         write_text(tmp_path / "folder", "new")
     assert contents(tmp_path) == {"file": "old"}
 
@@ -106,9 +106,37 @@ def test_a_folder_that_exists_gives_way_only_if_told(tmp_path: Path) -> None:
         (aside / "1").write_text("one")
     with pytest.raises(OutputError, match="a: exists already"), whole_folder(path):
         pytest.fail("it is refused before anything is written")
+    (path / "notes").mkdir()
+    (path / "notes" / "mine.txt").write_text("mine")
     with whole_folder(path, replace=True) as aside:
-        (aside / "2").write_text("two")
-    assert contents(tmp_path) == {"a/2": "two"}
+        (aside / "1").write_text("two")
+    assert contents(tmp_path) == {"a/1": "two", "a/notes/mine.txt": "mine"}
+
+
+def test_a_link_is_not_taken_for_the_folder_that_is_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "elsewhere" / "1", "old")
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(OutputError, match="a: is a link"),
+        whole_folder(tmp_path / "a", replace=True),
+    ):
+        pytest.fail("it is refused before anything is written")
+    assert (tmp_path / "a").is_symlink()
+    assert contents(tmp_path / "elsewhere") == {"1": "old"}
+
+
+def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    mark = "sat2map-0123456789abcdef"
+    write_text(tmp_path / "a" / "1", "new")
+    for left in (f".b.{mark}.png", f".c.{mark}/1", f".a.{mark}.old/1", f".a.{mark}.old/mine"):
+        write_text(tmp_path / left, "left")
+    write_text(tmp_path / f".d.{mark}.old" / "1", "killed between two renames")
+    kept = {".env": "", ".git/HEAD": "", ".b.0123abcd.png": "", ".sat2map-x": "", f"b.{mark}": ""}
+    for name in kept:
+        write_text(tmp_path / name, "")
+    sweep(tmp_path)
+    mended = {"a/1": "new", "a/mine": "left", "d/1": "killed between two renames"}
+    assert contents(tmp_path) == kept | mended
 
 
 @pytest.mark.parametrize("replace", [False, True])

@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sat2map.errors import OutputError, writing_to
@@ -27,6 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutputError: The folder is not writable or the disk is full.
     """
     aside = path.with_name(f".{path.stem}.{_mark()}{path.suffix}")
+    check_file_name(path)
     with writing_to(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +37,36 @@ def whole_file(path: Path) -> Iterator[Path]:
             flush(path.parent)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def check_file_name(path: Path) -> None:
+    """Refuse a name for a file that a folder has, before the work.
+
+    Raises:
+        OutputError: There is a folder of that name.
+    """
+    if path.is_dir():
+        raise OutputError(
+            "is a folder, and a file is to be written", where=path, remedy="Choose another name."
+        )
+
+
+def check_folder_name(path: Path, *, replace: bool = False) -> None:
+    """Refuse a name for a folder that is taken, before the work.
+
+    Raises:
+        OutputError: There is something of that name, which is not an empty folder, or is no
+            folder.
+    """
+    if replace and path.is_symlink():
+        raise OutputError(
+            "is a link, and the folder it points to would be replaced",
+            where=path,
+            remedy="Remove the link.",
+        )
+    taken = any(path.iterdir()) and not replace if path.is_dir() else os.path.lexists(path)
+    if taken:
+        raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
 
 
 @contextmanager
@@ -50,10 +81,9 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OutputError: `path` exists and may not be replaced, the place is not writable, or
             the disk is full.
     """
-    taken = any(path.iterdir()) and not replace if path.is_dir() else path.exists()
-    if taken:
-        raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
-    aside = path.absolute().with_name(f".{path.absolute().name}.{_mark()}")
+    check_folder_name(path, replace=replace)
+    path = path.resolve()
+    aside = path.with_name(f".{path.name}.{_mark()}")
     with writing_to(path):
         try:
             aside.mkdir(parents=True)
@@ -77,28 +107,65 @@ def _mark() -> str:
     return f"sat2map-{uuid.uuid4().hex[:16]}"
 
 
-def half_written(folder: Path) -> list[Path]:
-    """Return what a kill left half-written in a folder, by the names that are made here."""
+_ASIDE = re.compile(r"\.(.+)\.sat2map-[0-9a-f]{16}(\.\w+)?", re.DOTALL)
+_OLD = re.compile(r"\.(.+)\.sat2map-[0-9a-f]{16}\.old", re.DOTALL)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written in a folder, known by the names that are made here.
+
+    A folder that was about to be replaced gets its name back.
+    """
     if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if _ASIDE.fullmatch(path.name))
-
-
-_ASIDE = re.compile(r"\..+\.sat2map-[0-9a-f]{16}(\.\w+)?(\.old)?", re.DOTALL)
+        return
+    for path in sorted(folder.iterdir()):
+        old = _OLD.fullmatch(path.name)
+        if path.is_symlink():
+            continue
+        if old and path.is_dir():
+            final = path.with_name(old[1])
+            if os.path.lexists(final):
+                _keep_others(path, final)
+            else:
+                path.rename(final)
+        elif _ASIDE.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Rename `new` to `path`; what was there is removed, or back in its place on failure."""
+    """Rename `new` to `path`; what was there is back in its place on failure.
+
+    Of a folder that gives way, files that have no successor are kept: they may be somebody
+    else's.
+    """
+    if not path.exists():
+        new.rename(path)
+        return
     old = new.with_name(new.name + ".old")
-    if path.exists():
-        path.rename(old)
+    path.rename(old)
     try:
         new.rename(path)
     except OSError:
-        if old.exists():
-            old.rename(path)
+        old.rename(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _keep_others(old, path)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Bring what only the old folder has into the new one, and remove the old one."""
+    for path in old.iterdir():
+        place = new / path.name
+        if not os.path.lexists(place):
+            path.rename(place)
+        elif path.is_dir() and place.is_dir() and not path.is_symlink():
+            _keep_others(path, place)
+        elif not path.is_dir() or path.is_symlink():
+            path.unlink()
+    with suppress(OSError):  # a folder where the new one has a file stays where it is
+        old.rmdir()
 
 
 def flush(path: Path) -> None:

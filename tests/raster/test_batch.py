@@ -36,8 +36,11 @@ def save(path: Path, height: int, width: int) -> Path:
     return path
 
 
+PutForeign = Callable[..., Callable[..., None]]
+
+
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".finished.jsonl")
+    return sorted(path.name for path in folder.iterdir() if path.name != ".sat2map")
 
 
 def test_scenes_become_geotiffs_and_pictures_png(
@@ -215,9 +218,11 @@ def test_an_interrupted_folder_goes_on_where_it_was(
     save(source / "3.png", 8, 12)
     assert len(translate_path(translator, source, maps, again)) == 4
     assert made == ["1.png", "2.tif", "3.png", "1.png", "3.png", "4.png"]
-    assert sorted(path.name for path in maps.iterdir()) == ["1.png", "2.tif", "3.png", "4.png"]
+    assert names(maps) == ["1.png", "2.tif", "3.png", "4.png"]
     assert read_picture(maps / "3.png").pixels.shape == (8, 12, 3)
-    translate_path(translator, source, maps, again)  # all is done, so it begins anew
+    translate_path(translator, source, maps, again)  # all is done
+    assert made[6:] == []
+    translate_path(translator, source, maps, SMALL)
     assert made[6:] == ["1.png", "2.tif", "3.png", "4.png"]
 
 
@@ -230,12 +235,54 @@ def test_what_was_mended_is_all_that_a_second_run_does(
     with pytest.raises(BatchError):
         translate_path(translator, source, maps, SMALL)
     before = (maps / "1.png").stat().st_mtime_ns
-    with (maps / ".finished.jsonl").open("a") as file:
-        file.write('{"2.png": {"mo')  # killed while it wrote
+    with (maps / ".sat2map" / "done.jsonl").open("a") as file:
+        file.write('["2.png", {"mo')  # killed while it wrote
     save(source / "2.png", 8, 8)
     translate_path(translator, source, maps, replace(SMALL, resume=True))
     assert (maps / "1.png").stat().st_mtime_ns == before
-    assert [path.name for path in sorted(maps.iterdir())] == ["1.png", "2.png"]
+    assert names(maps) == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_others_filled_is_left_as_it_is(
+    translator: Translator, tmp_path: Path, put_foreign: PutForeign, resume: bool
+) -> None:
+    source, maps = tmp_path / "photos", tmp_path / "maps"
+    save(source / "1.png", 8, 8)
+    check = put_foreign(maps)
+    with pytest.raises(OutputError, match="is not empty and was not written by sat2map translate"):
+        translate_path(translator, source, maps, replace(SMALL, resume=resume))
+    check(alone=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_of_others_among_the_maps_are_kept(
+    translator: Translator, tmp_path: Path, put_foreign: PutForeign, resume: bool
+) -> None:
+    source, maps = tmp_path / "photos", tmp_path / "maps"
+    save(source / "1.png", 8, 8)
+    translate_path(translator, source, maps, SMALL)
+    check = put_foreign(maps, "2.png", ".3.0123abcd.png")
+    for name in ("1", "2", "3"):
+        save(source / f"{name}.png", 8, 8)
+    with pytest.raises(BatchError, match=r"2\.png: is there already and was not written by"):
+        translate_path(translator, source, maps, replace(SMALL, resume=resume))
+    check()
+    assert (maps / "3.png").is_file()
+
+
+def test_a_folder_that_an_older_version_began_is_gone_on_with(
+    translator: Translator, tmp_path: Path
+) -> None:
+    source, maps = tmp_path / "photos", tmp_path / "maps"
+    save(source / "1.png", 8, 8)
+    save(source / "2.png", 8, 8)
+    (maps).mkdir()
+    (maps / "1.png").write_text("by an older version, made of something that nobody knows")
+    (maps / ".finished.jsonl").write_text('\n{"1.png": {"model": "x"}}\n\n{"2.p')
+    translate_path(translator, source, maps, replace(SMALL, resume=True))
+    assert read_picture(maps / "1.png").pixels.shape == (8, 8, 3)
+    assert sorted(path.name for path in maps.iterdir()) == [".sat2map", "1.png", "2.png"]
 
 
 def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:

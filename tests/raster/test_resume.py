@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 from PIL import Image
 from torch import Tensor
 
 import sat2map
-from sat2map.errors import StoppedError, UsageError
+from sat2map.errors import OutputError, StoppedError, UsageError
 from sat2map.legend import STREETS
 from sat2map.raster import sink, work
 from sat2map.raster.options import Reading, SceneOptions
@@ -30,6 +31,7 @@ from sat2map.raster.translate import translate_raster
 
 from .conftest import Identity, MakeModel, MakeScene, noise
 
+PutForeign = Callable[..., Callable[..., None]]
 OPTIONS = SceneOptions(window=64, overlap=16)
 
 PROGRAM = """
@@ -174,7 +176,7 @@ def test_without_resume_what_a_kill_left_is_swept_away(
     process.kill()
     process.wait()
     other = start(alone, source, target)
-    wait_for(tmp_path / ".map.tif.partial" / "lock")
+    wait_for(tmp_path / ".map.tif.partial" / ".sat2map" / "lock")
     assert other.wait(timeout=60) == 0
     assert left(tmp_path) == ["map.tif", "scene.tif"]
 
@@ -189,7 +191,7 @@ def test_what_somebody_else_works_on_is_left_alone(
         for resume in (False, True):
             with pytest.raises(UsageError, match=r"map\.tif: is being written by another process"):
                 translate_raster(source, target, make_model(), replace(OPTIONS, resume=resume))
-        assert left(other.folder) == ["lock", "state.json", "strips"]
+        assert left(other.folder) == [".sat2map", "strips"]
         assert left(other.strips) == ["map-000000000.tif"]
     translate_raster(source, target, make_model(), OPTIONS)
     assert left(tmp_path) == ["map.tif", "scene.tif"]
@@ -276,11 +278,13 @@ def test_what_was_begun_otherwise_is_not_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(sat2map, "__version__", "9.9")
         refused("version of sat2map", resume)
-    status = source.stat()
-    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    content = source.read_bytes()
+    changed = bytearray(content)
+    changed[-1] ^= 1
+    source.write_bytes(changed)
     refused("input", resume)
     assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
-    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    source.write_bytes(content)  # at another time, but the same
     translate_raster(source, target, make_model(network=Interrupted(99)), resume)
     assert left(tmp_path) == ["map.tif", "scene.tif"]
 
@@ -292,9 +296,94 @@ def test_of_a_tree_a_tile_that_changed_is_noticed(make_model: MakeModel, tmp_pat
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(32, 32, seed=row)).save(path)
     interrupt(root, target, make_model, OPTIONS, 38)
-    os.utime(path, ns=(0, 0))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"\0")
+    again, resume = make_model(network=Interrupted(99)), replace(OPTIONS, resume=True)
     with pytest.raises(UsageError, match=r"map\.tif: was begun with another input"):
-        translate_raster(root, target, make_model(), replace(OPTIONS, resume=True))
+        translate_raster(root, target, again, resume)
+    path.write_bytes(content)
+    moved = root.rename(tmp_path / "moved")
+    translate_raster(moved, target, again, resume)
+    assert left(tmp_path) == ["map.tif", "moved"]
+
+
+def test_a_link_in_place_of_the_unfinished_map_is_refused(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, put_foreign: PutForeign
+) -> None:
+    source, elsewhere = make_scene(noise(90, 90)), tmp_path / "mine"
+    check = put_foreign(elsewhere, "strips/map-000000000.tif", "state.json")
+    (tmp_path / ".map.tif.partial").symlink_to(elsewhere, target_is_directory=True)
+    for resume in (False, True):
+        with pytest.raises(OutputError, match=r"\.map\.tif\.partial: is a link"):
+            translate_raster(
+                source, tmp_path / "map.tif", make_model(), replace(OPTIONS, resume=resume)
+            )
+    check(alone=True)
+
+
+def test_a_strange_folder_in_place_of_the_unfinished_map_is_refused(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, put_foreign: PutForeign
+) -> None:
+    source, folder = make_scene(noise(90, 90)), tmp_path / ".map.tif.partial"
+    check = put_foreign(folder, "lock", "strips/map-000000000.tif")
+    with pytest.raises(OutputError, match=r"\.map\.tif\.partial: is not empty and was not"):
+        translate_raster(source, tmp_path / "map.tif", make_model(), OPTIONS)
+    check(alone=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_of_others_in_an_unfinished_map_are_kept(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    put_foreign: PutForeign,
+    resume: bool,
+) -> None:
+    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
+    interrupt(source, target, make_model, OPTIONS, 20)
+    folder = tmp_path / ".map.tif.partial"
+    check = put_foreign(folder, "strips/photo.tif", "whole.txt", "strips/map-1.tif")
+    again = make_model(network=Interrupted(99))
+    translate_raster(source, target, again, replace(OPTIONS, resume=resume))
+    check()
+    with rasterio.open(target) as file:
+        assert file.shape == (600, 90)
+    translate_raster(source, target, again, replace(OPTIONS, resume=True))
+    check()
+    assert not list(folder.glob("strips/map-0*"))
+
+
+@pytest.mark.parametrize("rows", [0, 256])
+def test_an_unfinished_map_of_an_older_version_is_not_resumed(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, rows: int
+) -> None:
+    source, target = make_scene(noise(90, 90)), tmp_path / "map.tif"
+    strips = tmp_path / ".map.tif.partial" / "strips"
+    strips.mkdir(parents=True)
+    (strips.parent / "lock").touch()
+    (strips / "map-000000000.tif").write_text("a strip")
+    if rows:
+        (strips.parent / "state.json").write_text('{"key": {}, "rows": 256, "some": true}')
+    with pytest.raises(UsageError, match=r"map\.tif: was begun with another version of sat2map"):
+        translate_raster(source, target, make_model(), replace(OPTIONS, resume=True))
+    translate_raster(source, target, make_model(), OPTIONS)
+    assert left(tmp_path) == ["map.tif", "scene.tif"]
+
+
+@pytest.mark.parametrize("name", ["map.tif", "map.png", "map.pmtiles", "map.mbtiles"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_under_the_name_of_a_file_is_refused_before_the_work(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, name: str, full: bool
+) -> None:
+    source, target = make_scene(noise(90, 90)), tmp_path / name
+    target.mkdir()
+    if full:
+        (target / "thesis.txt").write_text("mine")
+    counted = Interrupted(99)
+    with pytest.raises(OutputError, match=f"{name}: is a folder, and a file is to be written"):
+        translate_raster(source, target, make_model(network=counted), OPTIONS)
+    assert counted.seen == []
+    assert left(target) == ["thesis.txt"] * full
 
 
 def test_where_nothing_is_finished_the_work_begins(

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
-from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
+from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError, UsageError
+from sat2map.journal import Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.gdal import is_address, open_dataset
 from sat2map.raster.opening import scenes_in
 from sat2map.raster.options import Reading, SceneOptions
@@ -17,7 +18,7 @@ from sat2map.raster.sink import KINDS
 from sat2map.raster.source import grid_of
 from sat2map.raster.tile_tree import find_trees
 from sat2map.raster.tiles import translate_tiles
-from sat2map.raster.translate import key_of, translate_raster
+from sat2map.raster.translate import made_of, translate_raster
 from sat2map.translation.picture import (
     PictureOptions,
     compare_name,
@@ -25,6 +26,9 @@ from sat2map.translation.picture import (
     translate_picture,
 )
 from sat2map.translation.translator import Translator
+
+OLDER = ".finished.jsonl"
+"""What versions without journals noted."""
 
 Kind = Literal["scene", "tiles", "picture", "folder"]
 
@@ -126,74 +130,68 @@ def _translate_folder(
     if options.legend_colours:
         legend_of(translator)  # what no file can mend is said once
     pictures = _for_pictures(options, max_pixels)
-    finished = Finished(target, resume=options.resume)
-    written: dict[Path, Path] = {}
-    stems: dict[str, Path] = {}
-    failures: list[Sat2mapError] = []
-    for done, file in enumerate(files, 1):
-        try:
-            scene = is_scene(file)
-            output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
-            _check_free(file, output, options.compare, written, stems)
-            key = key_of(translator, [file], options)
-            if not finished.has(output, key):
-                if scene:
-                    translate_raster(file, output, translator, options)
-                else:
-                    translate_picture(translator, file, output, pictures)
-                finished.note(output, key)
-            stems[file.stem] = output
-            written[output] = file
-            if options.compare:
-                written[compare_name(output)] = file
-        except (DataError, UsageError) as error:
-            failures.append(error)
-        if progress is not None:
-            progress(done, len(files))
+    with claim(
+        target, "sat2map translate", {"folder of maps": True}, earlier=_of_older_versions
+    ) as journal:
+        journal.start(keep=options.resume)
+        if journal.is_older:
+            journal.remove([OLDER])
+        written: dict[Path, Path] = {}
+        stems: dict[str, Path] = {}
+        failures: list[Sat2mapError] = []
+        for done, file in enumerate(files, 1):
+            try:
+                scene = is_scene(file)
+                output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
+                names = [output, compare_name(output)] if options.compare else [output]
+                _check_free(file, names, written, stems)
+                if not _is_finished(journal, output, made_of(translator, [file], options)):
+                    _begin(journal, names)
+                    if scene:
+                        translate_raster(file, output, translator, options)
+                    else:
+                        translate_picture(translator, file, output, pictures)
+                    facts = as_json(made_of(translator, [file], options))
+                    journal.finish(output.name, facts)
+                stems[file.stem] = output
+                written |= dict.fromkeys(names, file)
+            except (DataError, UsageError) as error:
+                failures.append(error)
+            if progress is not None:
+                progress(done, len(files))
     if failures:
         raise BatchError(failures, len(stems))
-    finished.forget()
     return list(stems.values())
 
 
-class Finished:
-    """Which files of a folder are finished, for the same command with `resume`.
+def _is_finished(journal: Journal, output: Path, made_of: MadeOf) -> bool:
+    """Return whether a map is there and was made of the same in the same way."""
+    before = journal.finished().get(output.name)
+    return before is not None and output.exists() and not differing(before, made_of)
 
-    It is a hidden file in the folder of the maps, a line of JSON for each, until all of them are
-    there.
 
-    Args:
-        folder: Where the maps are written.
-        resume: Whether what an earlier run finished counts.
-    """
+def _begin(journal: Journal, names: list[Path]) -> None:
+    try:
+        journal.begin(*(name.name for name in names))
+    except OutputError as error:  # one of somebody else's does not stop the others
+        raise DataError(error.what, where=error.where, remedy=error.remedy) from error
 
-    def __init__(self, folder: Path, *, resume: bool) -> None:
-        self._file = folder / ".finished.jsonl"
-        self._keys: dict[str, dict[str, str]] = {}
-        if not resume:
-            self.forget()
-        elif self._file.exists():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # empty, or half a line of one that was killed
-                    self._keys |= json.loads(line)
 
-    def has(self, output: Path, key: dict[str, str]) -> bool:
-        """Return whether a map is there and was made of the same in the same way."""
-        return output.exists() and self._keys.get(output.name) == key
-
-    def note(self, output: Path, key: dict[str, str]) -> None:
-        """Note that a map is finished."""
-        self._keys[output.name] = key
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(f"\n{json.dumps({output.name: key})}\n")
-
-    def forget(self) -> None:
-        """Note that nothing is left to resume."""
-        self._file.unlink(missing_ok=True)
+def _of_older_versions(folder: Path) -> dict[str, Any] | None:
+    """Return the maps that a version without journals made, where it was interrupted."""
+    try:
+        lines = (folder / OLDER).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    names: dict[str, Any] = {OLDER: None}
+    for line in lines:
+        with suppress(ValueError, TypeError):  # empty, or half a line of one that was killed
+            names |= dict.fromkeys(json.loads(line))
+    return names
 
 
 def _check_free(
-    file: Path, output: Path, compare: bool, written: dict[Path, Path], stems: dict[str, Path]
+    file: Path, names: list[Path], written: dict[Path, Path], stems: dict[str, Path]
 ) -> None:
     """Refuse a file whose result would have the name of another's."""
     if file.stem in stems:
@@ -202,7 +200,7 @@ def _check_free(
             where=file,
             remedy="Rename one of them.",
         )
-    for name in [output, compare_name(output)] if compare else [output]:
+    for name in names:
         if name in written:
             raise DataError(
                 f"would overwrite {name}, which was made of {written[name].name}",

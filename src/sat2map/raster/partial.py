@@ -1,8 +1,7 @@
 """An unfinished map: a hidden folder beside it, which a killed run leaves and the next one finds.
 
     .NAME.partial/
-        lock           held by the process that works here; the system frees it with the process
-        state.json     what is made of what, and how many rows of the map are finished
+        .sat2map/      its journal: what is made of what, and how many rows of the map are finished
         strips/        the finished strips (`strips.py`)
 
 The same folder takes whatever else is made on the way, so that a run that is killed leaves
@@ -11,30 +10,37 @@ nothing anywhere else.
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sat2map.errors import OutputError, StoppedError, UsageError, writing_to
-from sat2map.whole import write_text
+from sat2map.journal import HIDDEN, Journal, MadeOf, claim, remove_own
 
 logger = logging.getLogger(__name__)
 
-LOCK = "lock"
-STATE = "state.json"
 STRIPS = "strips"
+ROWS = "rows"
+_TREE = r"(/\d+(/\d+(/\d+\.png)?)?|/tiles\.json)?"
+_STRIPS = (
+    rf"strips(/(map|compare)(-\d{{9}}\.tif|\.(mask|alpha|colours)\.vrt)|/\d+\.tif|/tiles{_TREE})?"
+)
+_WHOLE = rf"whole\.[0-9a-f]{{8}}(\.[^/]*|{_TREE})"
+_NESTED = r"strips/\.\d+\.tif\.partial"
+_JOURNAL = r"\.sat2map(/(journal\.json|done\.jsonl|lock))?"
+_OLDER = r"lock|state\.json"
+_OWN = re.compile(rf"{_STRIPS}|{_WHOLE}|{_NESTED}(/({_STRIPS}|{_WHOLE}|{_JOURNAL}))?|{_OLDER}")
+"""Names in the folder that are ours: what else lies there is never removed."""
 
 
 class Partial:
     """What is known of an unfinished map.
 
     Args:
-        folder: Its folder.
-        key: What it is made of and how, a text for each thing that must be the same when the
-            work goes on.
+        journal: The journal of its folder.
 
     Attributes:
         folder: Its folder.
@@ -43,17 +49,16 @@ class Partial:
         some: Whether the scene is known to have a valid pixel.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, str]) -> None:
-        self.folder = folder
-        self.strips = folder / STRIPS
+    def __init__(self, journal: Journal) -> None:
+        self.folder = journal.folder
+        self.strips = journal.folder / STRIPS
         self.rows = 0
         self.some = False
-        self._key = dict(key)
+        self._journal = journal
 
     def advance(self, rows: int, some: bool) -> None:
         """Note that so many rows are finished and on the disk."""
-        state = {"key": self._key, "rows": rows, "some": some}
-        write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+        self._journal.finish(ROWS, [rows, some])
         self.rows, self.some = rows, some
 
     def discard(self) -> None:
@@ -66,86 +71,83 @@ class Partial:
         Raises:
             UsageError: It was made of something else, or in another way.
         """
-        try:
-            state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        other = [name for name, text in self._key.items() if state["key"].get(name) != text]
-        if other:
+        changed = self._journal.changed
+        if self._journal.is_older:
+            changed = ["version of sat2map"]
+        if changed:
             raise UsageError(
-                f"was begun with another {' and another '.join(other)}, so it cannot be resumed",
+                f"was begun with another {' and another '.join(changed)}, so it cannot be resumed",
                 where=target,
                 remedy="Give the same as before, or leave out --resume to begin anew.",
             )
-        self.rows, self.some = state["rows"], state["some"]
+        self.rows, self.some = self._journal.finished().get(ROWS, (0, False))
 
 
 @contextmanager
-def partial_work(target: Path, key: Mapping[str, str], *, resume: bool) -> Iterator[Partial]:
+def partial_work(target: Path, made_of: MadeOf, *, resume: bool) -> Iterator[Partial]:
     """Yield the unfinished map of `target`; at the end of the block its folder is removed.
 
     Where the block raises, the folder stays if some of the map is finished. Without `resume`,
-    what an earlier run left is swept away first.
+    what an earlier run left is swept away first. Files that are not ours stay where they are.
+
+    Args:
+        target: The map.
+        made_of: What it is made of and how.
+        resume: Whether the work goes on where an earlier run stopped.
 
     Raises:
         UsageError: Another process works on the same map, or what is to be resumed was begun
             with something else.
-        OutputError: The place is not writable or the disk is full.
+        OutputError: The folder is somebody else's, the place is not writable, or the disk is
+            full.
     """
     folder = target.absolute().with_name(f".{target.name}.partial")
-    with writing_to(target), _locked(folder, target):
-        partial = Partial(folder, key)
+    remedy = "Remove it, or choose another name for the map."
+    if folder.is_symlink():
+        raise OutputError("is a link", where=folder, remedy=remedy)
+    if folder.parent.exists() and not folder.parent.is_dir():
+        raise OutputError(
+            "cannot be written (its folder is a file)", where=target, remedy="Choose another name."
+        )
+    with (
+        writing_to(target),
+        claim(
+            folder,
+            "sat2map translate",
+            made_of,
+            earlier=_of_older_versions,
+            where=target,
+            remedy=remedy,
+        ) as journal,
+    ):
+        partial = Partial(journal)
         if resume:
             partial.recall(target)
             if partial.rows == 0:
                 logger.warning(f"{target}: nothing of it is finished, so it is begun afresh.")
-        _sweep(folder, {LOCK, STATE, STRIPS} if partial.rows else {LOCK})
+        if partial.strips.is_symlink():
+            raise OutputError("is a link", where=partial.strips, remedy=remedy)
+        journal.start(keep=partial.rows > 0)  # first: what is removed may not count as finished
+        if partial.rows == 0:
+            remove_own(folder, _OWN)
         partial.strips.mkdir(exist_ok=True)
         try:
             yield partial
         except BaseException as error:
             if partial.rows == 0:
-                shutil.rmtree(folder, ignore_errors=True)
+                journal.remove_folder(_OWN)
             elif not isinstance(error, StoppedError):
                 logger.warning(
                     f"{target}: what is finished is kept in {folder.name}; go on with the same "
                     "command and --resume."
                 )
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        journal.remove_folder(_OWN)
 
 
-@contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    if folder.parent.exists() and not folder.parent.is_dir():
-        raise OutputError(
-            "cannot be written (its folder is a file)",
-            where=target,
-            remedy="Choose another name.",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UsageError(
-            "is being written by another process",
-            where=target,
-            remedy="Wait until it has ended, or choose another name.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _sweep(folder: Path, kept: set[str]) -> None:
-    for path in folder.iterdir():
-        if path.name in kept:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _of_older_versions(folder: Path) -> dict[str, Any] | None:
+    """Return nothing known where a version without journals began a map, else None."""
+    if not (folder / "lock").is_file():
+        return None
+    ours = all(_OWN.fullmatch(path.name) or path.name == HIDDEN for path in folder.iterdir())
+    return {} if ours else None

@@ -19,7 +19,7 @@ import numpy as np
 import rasterio.shutil
 from rasterio.windows import Window
 
-from sat2map.errors import OutputError, StoppedError, UsageError
+from sat2map.errors import StoppedError, UsageError
 from sat2map.raster.archives import (
     About,
     Encoded,
@@ -35,7 +35,7 @@ from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
 from sat2map.raster.strips import TILE, Form, Layout, Strips, opened, writing
 from sat2map.signals import StopRequest
-from sat2map.whole import flush, write_text
+from sat2map.whole import check_file_name, check_folder_name, flush, write_text
 
 COG_TILE = 512
 JPEG_SIDE = 65_500
@@ -99,21 +99,20 @@ def check_room(output: Named, grid: Grid) -> None:
 
     Raises:
         UsageError: The map is too large for its kind.
-        OutputError: There is a folder of tiles already.
+        OutputError: There is a folder of tiles already, or a folder where a file is to be.
     """
+    if output.kind == "folder":
+        check_folder_name(output.path)
+    else:
+        check_file_name(output.path)
+        if output.kind in ("png", "jpeg") and grid.georeferenced:
+            check_file_name(world_file_of(output.path))
     if output.kind == "jpeg" and max(grid.height, grid.width) > JPEG_SIDE:
         raise UsageError(
             f"{output.path.suffix} holds at most {JPEG_SIDE} pixels a side",
             where=output.path,
             remedy="Write a .tif.",
         )
-    path = output.path
-    if (
-        output.kind == "folder"
-        and path.exists()
-        and not (path.is_dir() and not any(path.iterdir()))
-    ):
-        raise OutputError("exists already", where=path, remedy="Remove it or choose another name.")
 
 
 def world_file_of(path: Path) -> Path:
@@ -296,8 +295,11 @@ def _heed(stop: StopRequest, where: Path) -> None:
 def give_name(aside: Path, path: Path) -> None:
     """Give what is whole its name, once it is on the disk."""
     flush(aside)
-    if path.is_dir():
-        path.rmdir()  # an empty one gives way to a folder
+    if aside.is_dir():
+        check_folder_name(path)
+        if path.is_dir():
+            path.resolve().rmdir()  # an empty one gives way to a folder, a full one does not
+            path = path.resolve()
     aside.replace(path)
     flush(path.parent)
 

@@ -198,7 +198,7 @@ class Strips:
 
     def _names(self, folder: Path | None) -> dict[Path, str]:
         """Return what a virtual raster calls the strips, from top to bottom."""
-        strips = sorted(self._folder.glob(f"{self._name}-*.tif"))
+        strips = sorted(self._folder.glob(f"{self._name}-{'[0-9]' * 9}.tif"))
         if folder is not None:
             folder.mkdir()
             try:

@@ -21,7 +21,7 @@ from sat2map.raster.partial import partial_work
 from sat2map.raster.sink import Named, check_room, give_name, named
 from sat2map.raster.strips import opened
 from sat2map.raster.tile_tree import TileTree
-from sat2map.raster.translate import key_of, translate_raster
+from sat2map.raster.translate import made_of, translate_raster
 from sat2map.translation.picture import legend_of
 from sat2map.translation.translator import Translator
 
@@ -80,8 +80,9 @@ def translate_tiles(
     ]
     parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
     sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
-    key = key_of(translator, (file for tree in trees for file in tree.files()), options)
-    with partial_work(target, key, resume=options.resume) as partial, _said_once():
+    files = [file for tree in trees for file in tree.files()]
+    whole = made_of(translator, files, options, folder=root)
+    with partial_work(target, whole, resume=options.resume) as partial, _said_once():
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
         for number in range(partial.rows, len(parts)):

@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 
 import sat2map
 from sat2map.errors import EmptySceneError, UsageError
+from sat2map.journal import Files, address_without_query
 from sat2map.raster.archives import About, pmtiles_order
 from sat2map.raster.gdal import is_address, settings
 from sat2map.raster.grid import Grid
@@ -99,8 +100,9 @@ def translate_raster(
         if target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
         work = Work(translator, View(scene, *scale.seen), shown, options, legend, mask)
-        key = _key(translator, scene, options)
-        partial = stack.enter_context(partial_work(target.path, key, resume=options.resume))
+        partial = stack.enter_context(
+            partial_work(target.path, _made_of(translator, scene, options), resume=options.resume)
+        )
         stop = stack.enter_context(stop_on_signals())
         strips = [
             Strips(partial.strips, name, layout)
@@ -160,34 +162,44 @@ def _compared(target: Named) -> Named:
     return Named(compare_name(target.path), target.kind)
 
 
-def _key(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, str]:
+def _made_of(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, Any]:
     """Return what must be the same when an interrupted translation goes on."""
-    size = f"{scene.opening.where} {scene.dataset.width} x {scene.dataset.height}"
-    return key_of(translator, sorted(set(_files(scene))), options, size)
+    dataset = scene.dataset
+    facts = [dataset.width, dataset.height, *map(float, tuple(dataset.transform)[:6])]
+    known = [*facts, None if dataset.crs is None else dataset.crs.to_string()]
+    if scene.opening.remote:
+        known.append(address_without_query(str(scene.opening.where)))
+    files = sorted(set(_files(scene)))
+    return made_of(translator, files, options, known, folder=scene.opening.folder)
 
 
-def key_of(
-    translator: Translator, files: Iterable[Path], options: SceneOptions, *stamps: str
-) -> dict[str, str]:
-    """Return all that a result depends on, a text each, so that it can be told from another.
+def made_of(
+    translator: Translator,
+    files: Iterable[Path],
+    options: SceneOptions,
+    known: object = None,
+    *,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Return all that a result is made of, so that it can be told from another.
 
     Args:
         translator: The model.
         files: What is translated.
         options: How.
-        stamps: What else is known of the input.
+        known: What else is known of the input, of JSON's own types.
+        folder: Where the files are, if they are several.
     """
-    known = list(stamps)
-    for file in [*files, *([] if options.mask is None else [options.mask])]:
-        if file.is_file():  # a part of it may be elsewhere than on our disks
-            status = file.stat()
-            known.append(f"{file} {status.st_size} {status.st_mtime_ns}")
-    parameters = asdict(options) | {"mask": None if options.mask is None else str(options.mask)}
+    parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
     del parameters["resume"]
+    there = tuple(file for file in files if file.is_file())  # a part may be elsewhere
+    masks = () if options.mask is None else (options.mask,)
     return {
-        "input": json.dumps(known),
+        "input": Files(there, folder),
+        "shape or place of the input": known,
+        "mask": Files(masks),
         "model": translator.digest(),
-        "set of parameters": json.dumps(parameters),
+        "set of parameters": parameters,
         "version of sat2map or rasterio": f"{sat2map.__version__} {rasterio.__version__}",
         "runtime": f"{translator.runtime} {translator.runtime_version}",
     }

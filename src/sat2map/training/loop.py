@@ -28,7 +28,7 @@ from sat2map.training.state import TrainingState, checkpoints
 from sat2map.training.steps import RecordedStep, can_record, set_learning_rate
 from sat2map.training.updates import LOSSES, follow, update
 from sat2map.training.validation import grid, improves, validate, with_fresh_statistics
-from sat2map.whole import write_text
+from sat2map.whole import sweep, write_text
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ def _train(
     fabric.barrier()
 
     if leads:
-        setup.sweep(run)
+        for folder in (run, run / "checkpoints", run / "grids"):
+            sweep(folder)
         write_text(run / "recipe.toml", kept.to_toml())
 
     judged = generator if average is None else average.module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,6 @@ from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.processes import with_common_statistics
 from sat2map.training.updates import Adversaries, PictureAndLogits
-from sat2map.whole import half_written
 
 
 def check_run(run: Path, recipe: Recipe, resume: bool) -> None:
@@ -51,15 +49,6 @@ def check_run(run: Path, recipe: Recipe, resume: bool) -> None:
                     where=kept,
                     remedy="Resume with the same recipe and settings, or start another run.",
                 )
-
-
-def sweep(run: Path) -> None:
-    """Remove what a kill left half-written, and nothing else."""
-    for left in [*half_written(run), *half_written(run / "checkpoints")]:
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
 
 
 def generator(recipe: Recipe, card: ModelCard) -> nn.Module:

@@ -13,6 +13,7 @@ from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, wr
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
+from sat2map.whole import check_file_name
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def translate_picture(
         )
     if target.resolve() == source.resolve():
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+    for name in (target, compare_name(target)) if options.compare else (target,):
+        check_file_name(name)
     legend = legend_of(translator) if options.legend_colours else None
     picture = read_picture(source, max_pixels=options.max_pixels)
     pixels = picture.pixels
