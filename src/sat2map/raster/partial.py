@@ -25,10 +25,9 @@ logger = logging.getLogger(__name__)
 STRIPS = "strips"
 ROWS = "rows"
 _TREE = r"(/\d+(/\d+(/\d+\.png)?)?|/tiles\.json)?"
-_STRIPS = (
-    rf"strips(/(map|compare)(-\d{{9}}\.tif|\.(mask|alpha|colours)\.vrt)|/\d+\.tif|/tiles{_TREE})?"
-)
-_WHOLE = rf"whole\.[0-9a-f]{{8}}(\.[^/]*|{_TREE})"
+_STRIP = r"(map|compare)(-\d{9}\.tif|\.(mask|alpha|colours)\.vrt)"
+_STRIPS = rf"strips(/{_STRIP}|/\d+\.tif|/tiles{_TREE})?"
+_WHOLE = rf"whole\.[0-9a-f]{{8}}({_TREE}|\.links/{_STRIP}|\.[^/]*)"
 _NESTED = r"strips/\.\d+\.tif\.partial"
 _JOURNAL = r"\.sat2map(/(journal\.json|done\.jsonl|lock))?"
 _OLDER = r"lock|state\.json"
