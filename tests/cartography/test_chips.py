@@ -19,11 +19,11 @@ from rasterio.warp import transform_bounds
 
 from sat2map import whole
 from sat2map.cartography.chips import ChipOptions, Chips, make_chips
-from sat2map.cartography.cut import Cutter, Plan
 from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
+from sat2map.raster import gdal
 from sat2map.raster.gdal import SETTINGS
 from sat2map.raster.options import Reading
 
@@ -367,7 +367,23 @@ def test_the_settings_are_written_down(make_ground: Any, tmp_path: Path) -> None
     assert (settings["seed"], settings["size"], settings["style"][0]) == (7, SIZE, "streets")
 
 
-def test_gdal_keeps_few_blocks_however_large_the_region(tmp_path: Path) -> None:
-    plan = Plan(tmp_path, (), (), 64, (0.0, 0.0), (), 0.0)
-    with Cutter(plan):
-        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == SETTINGS["GDAL_CACHEMAX"] <= 2**25
+def test_gdal_keeps_few_blocks_however_large_the_region(
+    make_ground: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is opened, imagery or clouds, is opened under our settings."""
+    ground = make_ground()
+    clouds = make_ground.imagery(
+        "clouds.tif", np.zeros((64, 64, 1), np.uint8), photometric="minisblack"
+    )
+    opened: list[tuple[str, Any]] = []
+    real = rasterio.open
+
+    def spied(name: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append((Path(name).name, rasterio.env.getenv().get("GDAL_CACHEMAX")))
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(gdal.rasterio, "open", spied)
+    make(ground, tmp_path / "out", clouds=(clouds,))
+    assert {name for name, _ in opened} == {ground.imagery.name, "clouds.tif"}
+    assert {kept for _, kept in opened} == {SETTINGS["GDAL_CACHEMAX"]}
+    assert SETTINGS["GDAL_CACHEMAX"] <= 2**25

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio._env import get_gdal_config
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy as copy_raster
 
@@ -341,6 +343,34 @@ def test_a_corrupt_block_in_the_middle(make_scene: MakeScene) -> None:
         scene.read(0, 0, 64, 64)
         with pytest.raises(DataError, match=r"scene\.tif: cannot be read"):
             scene.read(0, 0, 256, 256)
+
+
+def test_whoever_reads_does_so_under_our_settings(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever thread, and with the mask beside a local file in sight."""
+    monkeypatch.delenv("GDAL_HTTP_MAX_RETRY", raising=False)
+    seen: list[tuple[object, object]] = []
+
+    def spy(name: str) -> None:
+        real = getattr(Scene, name)
+
+        def spied(*arguments: Any) -> Any:
+            names = "GDAL_HTTP_MAX_RETRY", "GDAL_DISABLE_READDIR_ON_OPEN"
+            seen.append(tuple(map(get_gdal_config, names)))  # type: ignore[arg-type]
+            return real(*arguments)
+
+        monkeypatch.setattr(Scene, name, spied)
+
+    spy("_prepare")
+    spy("_sample")
+    spy("_values")
+    scene = Scene(make_scene(noise(20, 20)), 3, Reading(stretch=(2, 98)))
+    with scene, ThreadPoolExecutor(1) as thread, rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
+        thread.submit(scene.read, 0, 0, 20, 20).result()
+        scene.read(0, 0, 20, 20)
+    assert seen == [(4, "FALSE")] * 4
+    assert get_gdal_config("GDAL_HTTP_MAX_RETRY") is None
 
 
 def test_a_broken_file_fails_at_once(

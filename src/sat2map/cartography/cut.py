@@ -23,7 +23,7 @@ from sat2map.cartography.render import Drawing, Painter
 from sat2map.cartography.sheets import Place, Sheet
 from sat2map.data.pictures import write_picture
 from sat2map.errors import DataError
-from sat2map.raster.gdal import is_address, open_dataset, reading_from, settings
+from sat2map.raster.gdal import open_dataset, reading_from
 from sat2map.raster.grid import Grid, pixel_steps
 from sat2map.raster.source import Scene
 from sat2map.raster.view import View
@@ -100,8 +100,6 @@ class Cutter:
         self._clouds: list[Any] = []
 
     def __enter__(self) -> Cutter:
-        remote = all(is_address(sheet.source) for sheet in self._plan.sheets)
-        self._stack.enter_context(settings(remote=remote))
         for path in self._plan.clouds:
             self._clouds.append(self._stack.enter_context(open_dataset(str(path), path)))
         return self

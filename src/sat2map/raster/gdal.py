@@ -26,8 +26,7 @@ logger = logging.getLogger(__name__)
 SETTINGS = {
     # What GDAL may keep of decoded blocks; by itself it would take 5 % of the machine.
     "GDAL_CACHEMAX": 32 * 2**20,  # rasterio takes bytes, where GDAL alone takes megabytes
-    # An address is asked for the file and nothing beside it, and again where it fails.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # An address is asked again where it fails.
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 1,  # seconds, doubled each time
     "GDAL_HTTP_CONNECTTIMEOUT": 30,
@@ -47,22 +46,18 @@ PROBES = 16
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a failed read is tried again."""
 
-_LOCAL = ("GDAL_DISABLE_READDIR_ON_OPEN",)
-"""Settings for addresses alone: beside a file there may be its mask and its overviews."""
-
 
 def settings(*, remote: bool = False) -> Any:
     """Return the environment to read and write scenes in, for a `with` statement.
 
+    It holds for the thread that enters it; reading itself enters it (`reading_from`).
+
     Args:
-        remote: The scene is at an address, not in a file.
+        remote: The scene is at an address: it is asked for the file alone, whereas beside a
+            local one there may be its mask and its overviews.
     """
-    chosen = {
-        name: value
-        for name, value in SETTINGS.items()
-        if name not in os.environ and (remote or name not in _LOCAL)
-    }
-    return rasterio.Env(**chosen)
+    chosen = SETTINGS | {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if remote else "FALSE"}
+    return rasterio.Env(**{name: v for name, v in chosen.items() if name not in os.environ})
 
 
 def once_through() -> Any:
@@ -157,9 +152,10 @@ def _fails(file: tuple[Path, int]) -> bool:
 
 @contextmanager
 def reading_from(where: str | Path) -> Iterator[None]:
-    """Turn what GDAL says while reading into a `DataError`."""
+    """Read under our settings, and turn what GDAL says while reading into a `DataError`."""
     try:
-        yield
+        with settings(remote=is_address(where)):
+            yield
     except (RasterioError, CPLE_BaseError, OSError) as error:
         detail: BaseException = error
         while detail.__cause__ is not None:

@@ -16,7 +16,7 @@ import sat2map
 from sat2map.errors import EmptySceneError, UsageError
 from sat2map.journal import Files, address_without_query
 from sat2map.raster.archives import About, pmtiles_order
-from sat2map.raster.gdal import is_address, settings
+from sat2map.raster.gdal import settings
 from sat2map.raster.grid import Grid
 from sat2map.raster.mask import Mask
 from sat2map.raster.opening import Source
@@ -77,7 +77,7 @@ def translate_raster(
     legend = legend_of(translator) if options.legend_colours else None
     target = named(Path(output))
     with ExitStack() as stack:
-        stack.enter_context(settings(remote=is_address(input)))
+        stack.enter_context(settings())
         bands = len(translator.card.bands)
         scene = stack.enter_context(Scene(input, bands, options.reading))
         source = scene.opening.where
