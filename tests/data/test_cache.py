@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from itertools import count
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data import cache as module
-from sat2map.data.cache import DecodedPairs, cache_folder, decode_pairs
+from sat2map.data.cache import DecodedPairs, cache_folder, decode_pairs, in_order
 from sat2map.errors import BatchError, DataError, OutputError
 
 Array = NDArray[np.uint8]
@@ -73,6 +76,32 @@ def test_sources_and_targets_are_stacked_as_channels(tmp_path: Path, pairs: list
     assert decoded.native_sides == (8, 8)
     expected = [np.dstack([both[:, :12], both[:, 12:]]) for both in pairs]
     assert np.array_equal(decoded.pixels, expected)
+
+
+def test_work_is_done_in_order_and_little_of_it_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return -item
+
+    with closing(in_order(work, count())) as endless:
+        for item in range(20):
+            assert next(endless) == -item
+            assert len(begun) <= item + 1 + 2 * 3
+    assert list(in_order(work, range(5))) == [0, -1, -2, -3, -4]
+
+
+def test_few_decoded_pairs_are_held_however_slow_the_disk(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for number in range(30):
+        save(tmp_path / "train" / f"{number}.png", picture(8, 24, number))
+    ahead: list[int] = []
+    decode(tmp_path, progress=lambda done, _: (sleep(0.01), ahead.append(len(reads) - done)))
+    assert len(ahead) == 30 and max(ahead) <= 2 * 2
 
 
 def test_a_split_is_decoded_once(tmp_path: Path, pairs: list[Array], reads: list[str]) -> None:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,9 @@ from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 from sat2map.whole import whole_folder
 
 FORMAT = 1
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,29 @@ class DecodedPairs:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item]
+) -> Generator[Result, None, None]:
+    """Yield what `work` gives for each item, in their order, done by one thread for each core.
+
+    Few results are held at a time, however slowly they are taken: they may be large. Close it
+    where it may not come to its end.
+    """
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, "sat2map-decode") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def cache_folder() -> Path:
@@ -163,9 +192,9 @@ def _decode_all(
     with (
         whole_folder(entry, replace=True) as aside,
         (aside / "pixels.npy").open("wb") as file,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        closing(in_order(decode, pairs)) as all_decoded,
     ):
-        for done, (pair, decoded) in enumerate(zip(pairs, pool.map(decode, pairs), strict=True)):
+        for done, (pair, decoded) in enumerate(zip(pairs, all_decoded, strict=True)):
             if isinstance(decoded, Sat2mapError):
                 failures.append(decoded)
                 continue

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.cache import DecodedPairs, cache_folder
+from sat2map.data.cache import DecodedPairs, cache_folder, in_order
 from sat2map.errors import OutputError
 from sat2map.legend import Legend
 from sat2map.whole import whole_file
@@ -71,10 +70,10 @@ def _label_all(
     with (
         whole_file(path) as aside,
         aside.open("wb") as file,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        closing(in_order(label, range(len(pairs)))) as labelled,
     ):
         np.lib.format.write_array_header_1_0(file, header)
-        for done, labels in enumerate(pool.map(label, range(len(pairs))), 1):
+        for done, labels in enumerate(labelled, 1):
             file.write(labels)
             if progress is not None:
                 progress(done, len(pairs))

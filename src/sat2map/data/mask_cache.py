@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.cache import cache_folder
+from sat2map.data.cache import cache_folder, in_order
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 from sat2map.legend import Legend
 from sat2map.whole import whole_folder
-
-Result = TypeVar("Result")
 
 FORMAT = 1
 
@@ -195,9 +191,8 @@ def _decode_all(
     with (
         whole_folder(entry, replace=True) as aside,
         (aside / "pixels.bin").open("wb") as out,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        closing(in_order(decode, files)) as decoded,
     ):
-        decoded = _in_order(pool, decode, files)
         for done, (file, both) in enumerate(zip(files, decoded, strict=True), 1):
             if isinstance(both, Sat2mapError):
                 failures.append(both)
@@ -221,19 +216,6 @@ def _decode_all(
         }
         (aside / "masks.json").write_text(json.dumps(facts), encoding="utf-8")
     return facts
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[MaskFile], Result], files: list[MaskFile]
-) -> Iterator[Result]:
-    """Yield what `work` gives for each file; few are held at a time, for they may be large."""
-    waiting: deque[Future[Result]] = deque()
-    for file in files:
-        waiting.append(pool.submit(work, file))
-        if len(waiting) > 2 * (os.cpu_count() or 1):
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _check_values(counts: NDArray[np.int64], mapping: MaskMapping, files: list[MaskFile]) -> None:
