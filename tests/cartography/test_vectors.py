@@ -11,11 +11,13 @@ from typing import Any
 import geopandas
 import numpy as np
 import osmium
+import pyarrow.parquet
 import pytest
 import shapely
 from rasterio.crs import CRS
 
 import sat2map.cartography.raw_layer as raw_layer
+from sat2map.cartography import layers
 from sat2map.cartography.style import Style
 from sat2map.cartography.style_file import read_style
 from sat2map.cartography.vectors import VectorFile, Vectors, open_vectors
@@ -216,6 +218,90 @@ def test_a_missing_crs_is_said(tmp_path: Path, streets: Style) -> None:
         opened(tmp_path / "bare.shp", streets)
     with pytest.raises(UsageError, match="imagery has no coordinate reference system"):
         open_vectors([VectorFile(tmp_path / "bare.shp")], streets, None, BOUNDS)
+
+
+def grid_of_houses(side: int) -> geopandas.GeoDataFrame:
+    """Houses every 100 m, from that of `BOUNDS` to the north and the east."""
+    west, south, _, _ = BOUNDS
+    houses = [
+        shapely.box(
+            west + 100 * x + 10, south + 100 * y + 10, west + 100 * x + 20, south + 100 * y + 20
+        )
+        for y in range(side)
+        for x in range(side)
+    ]
+    names = [f"house {number}" for number in range(len(houses))]
+    return geopandas.GeoDataFrame(
+        {"building": "yes", "name": names}, geometry=houses, crs=UTM.to_wkt()
+    )
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+@pytest.mark.parametrize("encoding", ["WKB", "geoarrow"])
+def test_of_geoparquet_a_piece_at_a_time_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boxes: bool, encoding: Any
+) -> None:
+    """Where it has boxes (GeoParquet 1.1), what lies elsewhere is not even read."""
+    path = tmp_path / "town.parquet"
+    houses = grid_of_houses(40)
+    houses.rename_geometry("where").to_parquet(
+        path,
+        schema_version="1.1.0",
+        geometry_encoding=encoding,
+        write_covering_bbox=boxes,
+        row_group_size=200,
+    )
+    monkeypatch.setattr(layers, "ROWS_AT_ONCE", 50)
+    read: list[int] = []
+    real = layers._arrow_shapes
+
+    def counted(column: Any, encoding: str) -> Any:
+        read.append(len(column))
+        return real(column, encoding)
+
+    monkeypatch.setattr(layers, "_arrow_shapes", counted)
+    (layer,) = layers.read_layers(path, UTM, BOUNDS, frozenset({"name"}))
+    expected = houses.cx[BOUNDS[0] : BOUNDS[2], BOUNDS[1] : BOUNDS[3]]
+    assert list(layer.columns["name"]) == list(expected["name"]) != []
+    assert list(layer.geometries) == list(expected.geometry)
+    assert max(read) == 50
+    assert sum(read) == (200 if boxes else 1600)
+    assert "lies at" in layer.extent
+
+
+def test_geoparquet_that_says_no_crs_has_degrees(tmp_path: Path, streets: Style) -> None:
+    path = tmp_path / "town.parquet"
+    frame().to_crs("OGC:CRS84").to_parquet(path)
+    table = pyarrow.parquet.read_table(path)
+    told = json.loads(table.schema.metadata[b"geo"])
+    del told["columns"]["geometry"]["crs"]
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({b"geo": json.dumps(told).encode()}), path
+    )
+    assert sorted(opened(path, streets).features.classes) == ["building", "road"]
+    told["columns"]["geometry"]["crs"] = None
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({b"geo": json.dumps(told).encode()}), path
+    )
+    with pytest.raises(DataError, match="does not say its coordinate reference system"):
+        opened(path, streets)
+
+
+def test_a_box_that_crosses_the_antimeridian_hides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "islands.parquet"
+    halves = [shapely.box(179, -17, 180, -16), shapely.box(-180, -17, -179, -16)]
+    islands = geopandas.GeoDataFrame(geometry=[shapely.MultiPolygon(halves)], crs="EPSG:4326")
+    islands.to_parquet(path, schema_version="1.1.0", write_covering_bbox=True)
+    table = pyarrow.parquet.read_table(path)
+    box = {"xmin": 179.0, "ymin": -17.0, "xmax": -179.0, "ymax": -16.0}
+    place = table.schema.get_field_index("bbox")
+    table = table.set_column(place, "bbox", pyarrow.array([box]))
+    pyarrow.parquet.write_table(table, path)
+    for west in (179.4, -179.6):
+        (layer,) = layers.read_layers(
+            path, CRS.from_epsg(4326), (west, -16.6, west + 0.2, -16.4), frozenset()
+        )
+        assert len(layer.geometries) == 1
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path, streets: Style) -> None:

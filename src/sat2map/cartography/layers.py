@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.errors import ShapelyError
 
 from sat2map.cartography.expressions import Value
 from sat2map.cartography.raw_layer import (
@@ -26,6 +28,9 @@ from sat2map.errors import DataError
 from sat2map.raster.grid import Bounds
 
 logger = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 16_384
+"""Shapes of GeoParquet that are in memory beside those that are kept."""
 
 
 def read_layers(
@@ -95,7 +100,7 @@ def _read_gdal_layer(
     geometries = shapely.from_wkb(wkb, on_invalid="ignore")
     there = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     found = {
-        str(field): plain(column[there])
+        str(field): plain(column[there].tolist())
         for field, column in zip(meta["fields"], values, strict=True)
     }
     placed = place(geometries[there], info["crs"], crs, bounds)
@@ -103,40 +108,110 @@ def _read_gdal_layer(
 
 
 def _read_parquet(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> RawLayer:
+    """Read GeoParquet piece by piece, keeping what touches the region."""
     require("geopandas")
     require("pyarrow")
-    import geopandas
     import pyarrow.parquet
     from pyarrow import ArrowException
+    from pyproj.exceptions import CRSError
 
     try:
-        schema = pyarrow.parquet.read_schema(path)
-        names = tuple(name for name in schema.names if name != "geometry")
-        frame = geopandas.read_parquet(path)
-    except (ArrowException, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not len(frame):
-        logger.warning(f"{path}: is empty.")
-        return RawLayer(path.stem, np.empty(0, object), {}, names, "is empty")
-    if frame.crs is None:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            told = json.loads((file.schema_arrow.metadata or {})[b"geo"])
+            shape = str(told["primary_column"])
+            facts = told["columns"][shape]
+            names = tuple(name for name in file.schema_arrow.names if name != shape)
+            if not file.metadata.num_rows:
+                logger.warning(f"{path}: is empty.")
+                return RawLayer(path.stem, np.empty(0, object), {}, names, "is empty")
+            source = _parquet_crs(path, facts)
+            near = source_bounds(source, crs, bounds)
+            wanted = [name for name in names if name in columns]
+            geometries: list[NDArray[np.object_]] = [np.empty(0, object)]
+            found: dict[str, list[Value]] = {name: [] for name in wanted}
+            extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
+            for piece in file.iter_batches(
+                ROWS_AT_ONCE, _row_groups_near(file, facts, near), [shape, *wanted]
+            ):
+                shapes = _arrow_shapes(piece.column(shape), str(facts["encoding"]))
+                whole = shapely.total_bounds(shapes)
+                extent[:2] = np.fmin(extent[:2], whole[:2])
+                extent[2:] = np.fmax(extent[2:], whole[2:])
+                kept = np.flatnonzero(shapely.intersects(shapes, shapely.box(*near)))
+                geometries.append(shapes[kept])
+                for name in wanted:
+                    found[name] += plain(piece.column(name).take(kept).to_pylist())
+    except (ArrowException, OSError, ValueError, TypeError, KeyError, ShapelyError, CRSError) as e:
+        raise unreadable(path, e) from e
+    whole = facts.get("bbox", extent)
+    lying = lies(source, [*whole[:2], *whole[len(whole) // 2 :][:2]], "")
+    placed = place(np.concatenate(geometries), source, crs, bounds)
+    return RawLayer(path.stem, placed, found, names, lying)
+
+
+def _parquet_crs(path: Path, facts: Mapping[str, Any]) -> str:
+    """Return what GeoParquet says of its coordinates, by default longitude and latitude."""
+    from pyproj import CRS
+
+    crs = facts.get("crs", "OGC:CRS84")
+    if crs is None:
         raise no_crs(path)
-    source = frame.crs.to_wkt()
-    near = frame.cx[_slices(source_bounds(source, crs, bounds))]
-    geometries = np.asarray(near.geometry.to_numpy(), object)
-    found = {
-        name: plain(near[name].to_numpy(object, na_value=None)) for name in names if name in columns
+    return str(CRS.from_user_input(crs).to_wkt())
+
+
+def _row_groups_near(file: Any, facts: Mapping[str, Any], near: Bounds) -> list[int]:
+    """Return the parts of GeoParquet that may touch bounds, by the boxes that 1.1 may have.
+
+    All of them where there are no boxes.
+    """
+    groups = list(range(file.metadata.num_row_groups))
+    box = facts.get("covering", {}).get("bbox")
+    if box is None or "bbox" not in facts:  # the second says where all of it lies
+        return groups
+    places = {
+        file.metadata.schema.column(number).path: number
+        for number in range(file.metadata.num_columns)
     }
-    placed = place(geometries, source, crs, bounds)
-    return RawLayer(path.stem, placed, found, names, lies(source, frame.total_bounds, ""))
+    found = []
+    for group in groups:
+        limits = {}
+        for side, path in box.items():
+            place = places.get(".".join(path))
+            column = None if place is None else file.metadata.row_group(group).column(place)
+            known = None if column is None else column.statistics
+            if known is not None and known.has_min_max:
+                limits[side] = (known.min, known.max)
+        if not {"xmin", "ymin", "xmax", "ymax"} <= limits.keys():
+            return groups
+        apart = (
+            limits["xmin"][0] > near[2]
+            or limits["ymin"][0] > near[3]
+            or limits["xmax"][1] < near[0]
+            or limits["ymax"][1] < near[1]
+        )
+        # A shape that crosses the antimeridian begins east of where all others end.
+        if not apart or limits["xmin"][1] > limits["xmax"][1]:
+            found.append(group)
+    return found
 
 
-def _slices(bounds: Bounds) -> tuple[slice, slice]:
-    return slice(bounds[0], bounds[2]), slice(bounds[1], bounds[3])
+def _arrow_shapes(column: Any, encoding: str) -> NDArray[np.object_]:
+    """Return the shapes of a column of GeoParquet, object [N]."""
+    import geopandas
+    import pyarrow
+
+    kind = {"ARROW:extension:name": f"geoarrow.{encoding.lower()}"}
+    field = pyarrow.field("shape", column.type, metadata=kind)
+    frame = geopandas.GeoDataFrame.from_arrow(
+        pyarrow.table([column], schema=pyarrow.schema([field]))
+    )
+    shapes: NDArray[np.object_] = np.asarray(frame.geometry.to_numpy(), object)
+    return shapes
 
 
-def plain(values: NDArray[Any]) -> list[Value]:
+def plain(values: list[Any]) -> list[Value]:
     """Return values as None, bool, float or str; empty text and nan stand for no value."""
-    return [_plain(value) for value in values.tolist()]
+    return [_plain(value) for value in values]
 
 
 def _plain(value: Any) -> Value:
