@@ -17,7 +17,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from sat2map.cli import main
+from sat2map.cli import run
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.legend import STREETS
 from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
@@ -196,7 +196,7 @@ def sat2map(
         monkeypatch.setattr(sys, "argv", ["sat2map", *map(str, arguments)])
         code = 0
         try:
-            main()
+            run()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         said = capsys.readouterr()

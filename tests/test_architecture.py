@@ -23,7 +23,7 @@ LAYERS = (
     {"evaluation", "raster"},
     {"training", "cartography", "export"},
     {"demo"},
-    {"cli_options"},
+    {"cli_options", "cli_noise"},
     {"cli_data", "cli_model"},
     {"cli"},
     {"__main__"},

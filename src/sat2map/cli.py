@@ -15,6 +15,7 @@ import typer
 
 from sat2map import cli_model
 from sat2map.cli_data import data_app
+from sat2map.cli_noise import silence_dependencies
 from sat2map.cli_options import (
     AsJson,
     AsPublished,
@@ -43,8 +44,14 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one line on stderr."""
+    """Run the command line as a process of its own."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    silence_dependencies()
+    run()
+
+
+def run() -> None:
+    """Run the command line; an error of the user's is one line on stderr."""
     try:
         app()
     except Sat2mapError as error:
@@ -103,8 +110,15 @@ def train(
     if freeze_encoder:
         chosen.append("training.freeze_encoder=true")
     resolved = load_recipe(recipe, chosen)
-    from sat2map.training.loop import train as run
+    import torch
 
+    from sat2map.training.loop import train as run
+    from sat2map.training.setup import accelerated
+
+    if accelerated(resolved).training.cuda_graphs:
+        # What is recorded has one size, so the fastest convolution is worth looking for. It is a
+        # setting of the whole process, so it is made here and not in the library.
+        torch.backends.cudnn.benchmark = True
     print(run(resolved, data, out, resume=resume, quiet=quiet))
 
 

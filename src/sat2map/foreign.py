@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +73,7 @@ def _load(path: Path) -> object:
     if not path.is_file():
         raise ModelError("there is no such file", where=path, remedy="Check the name.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old storages; ours are new copies
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({found[1]})" if found else ""

@@ -122,6 +122,15 @@ def test_other_depths_are_read_where_the_numbers_fit(tmp_path: Path) -> None:
         read_numbers(tmp_path / "deep.png")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_masks_past_pillows_guard_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = save(tmp_path / f"mask{suffix}", numbers(40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert np.array_equal(read_numbers(path), numbers(40, 50))
+
+
 def test_masks_may_be_tiffs(tmp_path: Path) -> None:
     values = numbers(6, 9)
     path = save_tiff(tmp_path / "m.tif", values[None].astype(np.int16))

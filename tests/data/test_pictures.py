@@ -221,7 +221,7 @@ def test_a_file_that_may_not_be_read_says_so(
         raise PermissionError(13, "Permission denied", "somewhere")
 
     write_picture(tmp_path / "a.png", rgb())
-    monkeypatch.setattr(Image, "open", denied)
+    monkeypatch.setattr(Path, "open", denied)
     refused(tmp_path / "a.png", r"cannot be decoded \(Permission denied\)")
 
 
@@ -342,10 +342,56 @@ def test_pictures_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_large_orthophoto_is_no_bomb(tmp_path: Path) -> None:
     """Pillow alone would warn above 89 million pixels and give up above 179 million."""
-    (tmp_path / "large.png").write_bytes(png(20_000, 10_000, 8, 0, b""))
-    with Image.open(tmp_path / "large.png") as image:
-        assert image.size == (20_000, 10_000)
     assert module.MAX_PIXELS > 200_000_000
+    assert Image.MAX_IMAGE_PIXELS is not None  # nobody here has changed Pillow's own bound
+    for height in (5_000, 10_000):  # only the header is whole, so it is seen to be decoded
+        (tmp_path / "large.png").write_bytes(png(20_000, height, 8, 0, b""))
+        refused(tmp_path / "large.png", "cannot be decoded")
+
+
+@pytest.mark.parametrize("guard", [1500, 100])
+def test_past_pillows_guard_pixels_are_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: int
+) -> None:
+    """Between the guard and twice as much Pillow would warn, and above that refuse."""
+    image = Image.fromarray(rgb(40, 50))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey, few = image.convert("L"), image.quantize(32)
+    clear = Image.merge("RGBA", [*image.split(), grey])
+    first = tuple(int(value) for value in rgb(40, 50)[0, 0])
+    images: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "colour.png": (image, {}),
+        "grey.png": (grey, {}),
+        "alpha.png": (clear, {}),
+        "grey_alpha.png": (clear.convert("LA"), {}),
+        "palette.png": (few, {}),
+        "palette_alpha.png": (few, {"transparency": bytes([0, 9, 200])}),
+        "one_clear.png": (image, {"transparency": first}),
+        "one_clear_grey.png": (grey, {"transparency": 77}),
+        "turned.png": (clear, {"exif": turned}),
+        "colour.jpg": (image, {"quality": 95}),
+        "grey.jpg": (grey, {}),
+        "turned.jpg": (image, {"exif": turned}),
+        "colour.webp": (image, {"lossless": True}),
+        "alpha.webp": (clear, {"lossless": True, "exact": True}),
+        "turned.webp": (clear, {"lossless": True, "exact": True, "exif": turned}),
+    }
+    for name, (content, options) in images.items():
+        content.save(tmp_path / name, **options)
+    expected = {name: read_picture(tmp_path / name) for name in images}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", guard)
+    for name, wanted in expected.items():
+        found = read_picture(tmp_path / name)
+        assert found.pixels.shape == wanted.pixels.shape, name
+        off = np.abs(found.pixels.astype(int) - wanted.pixels)
+        assert off.max() == 0, name
+        assert (found.alpha is None) == (wanted.alpha is None), name
+        if found.alpha is not None:
+            assert np.array_equal(found.alpha, wanted.alpha), name
+    refused(tmp_path / "colour.png", "50 x 40 pixels", max_pixels=1999)
+    refused(tmp_path / "colour.webp", "50 x 40 pixels", max_pixels=1999)
+    assert guard == Image.MAX_IMAGE_PIXELS
 
 
 def test_resizing_does_each_band_like_the_colours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -213,7 +214,8 @@ def cut_all(plan: Plan, chips: Sequence[Chip], workers: int) -> Iterator[Outcome
         return
     batches = iter([chips[i : i + BATCH] for i in range(0, len(chips), BATCH)])
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (plan,))
+    level = logging.getLogger("rasterio").level  # a worker says as much as this process
+    pool = ProcessPoolExecutor(workers, context, _begin, (plan, level))
     waiting: deque[Future[list[Outcome]]] = deque()
     try:
         for batch in batches:
@@ -236,7 +238,8 @@ _cutters: list[Cutter] = []
 """The one of this process, where it is a worker."""
 
 
-def _begin(plan: Plan) -> None:
+def _begin(plan: Plan, level: int) -> None:
+    logging.getLogger("rasterio").setLevel(level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's affair
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _cutters.append(Cutter(plan).__enter__())

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from sat2map.data.pairs import DataSetCard, match_by_stem, read_card
 from sat2map.data.pictures import MAX_PIXELS, read_picture
+from sat2map.data.pillow import opened_image
 from sat2map.errors import DataError
 
 _NUMBERS = "A class mask has one band of 8-bit numbers"
@@ -116,7 +117,7 @@ def read_numbers(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
     try:
-        with Image.open(path, formats=("PNG", "TIFF")) as image:
+        with opened_image(path, ("PNG", "TIFF")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} that "

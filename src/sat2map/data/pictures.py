@@ -1,12 +1,12 @@
 """Pictures on disk: reading them as uint8 arrays, and writing them whole.
 
-PNG, JPEG and WebP go through Pillow, TIFF through GDAL, which knows several bands. What is
-not an 8-bit picture is refused with a line that says what to do, never silently wrapped.
+PNG, JPEG and WebP go through Pillow; TIFF through GDAL, which knows several bands, and so does a
+WebP past Pillow's guard. What is not an 8-bit picture is refused with a line that says what to do,
+never silently wrapped.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from sat2map.data.pillow import opened_image
 from sat2map.errors import DataError, UsageError
 from sat2map.whole import whole_file
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 MAX_PIXELS = 500_000_000
-
-Image.MAX_IMAGE_PIXELS = None  # the bound below is ours, with a message that says what to do
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
     if path.suffix.lower() in TIFF_SUFFIXES:
-        return _read_tiff(path, max_pixels)
+        return _read_with_gdal(path, "GTiff", max_pixels)
     return _read_with_pillow(path, max_pixels)
 
 
@@ -168,20 +167,14 @@ def _too_large(path: Path, width: int, height: int, max_pixels: int) -> DataErro
 
 def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels count
-            # By content, whatever the suffix says; the formats named are the only ones asked.
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        try:
+            with opened_image(path, ("PNG", "JPEG", "WEBP")) as image:
                 if image.width * image.height > max_pixels:
                     raise _too_large(path, image.width, image.height, max_pixels)
                 _refuse_depth(path, image)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                alpha = None
-                if upright.has_transparency_data:
-                    upright = upright.convert("RGBA")
-                    alpha = np.asarray(upright.getchannel("A"))
-                return Picture(np.asarray(upright.convert("RGB")), alpha)
+                return _decoded(image)
+        except Image.DecompressionBombError:  # Pillow's guard, of a WebP
+            turn = _webp_exif(path).get(ExifTags.Base.Orientation, 1)
     except UnidentifiedImageError as error:
         raise DataError(
             "is not a PNG, JPEG or WebP picture",
@@ -195,6 +188,40 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
             where=path,
             remedy="The file is broken or may not be read: restore or remove it.",
         ) from error
+    picture = _read_with_gdal(path, "WEBP", max_pixels)
+    alpha = None if picture.alpha is None else _turned(picture.alpha, turn)
+    return Picture(_turned(picture.pixels, turn), alpha)
+
+
+def _decoded(image: Image.Image) -> Picture:
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    alpha = None
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        alpha = np.asarray(upright.getchannel("A"))
+    return Picture(np.asarray(upright.convert("RGB")), alpha)
+
+
+def _webp_exif(path: Path) -> Image.Exif:
+    """Return the EXIF of a WebP, empty where it has none; its chunks are named and sized."""
+    exif = Image.Exif()
+    with path.open("rb") as file:
+        file.seek(12)  # RIFF, the size of the file, WEBP
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"EXIF":
+                exif.load(file.read(size))
+                break
+            file.seek(size + size % 2, 1)
+    return exif
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return pixels, uint8 [H,W] or [H,W,C], as an EXIF orientation says they are meant."""
+    image = Image.fromarray(pixels)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _refuse_depth(path: Path, image: Image.Image) -> None:
@@ -227,50 +254,49 @@ def read_palette(raster: Any) -> NDArray[np.uint8]:
     return np.array([table.get(number, (0, 0, 0, 255)) for number in range(256)], np.uint8)
 
 
-def _read_tiff(path: Path, max_pixels: int) -> Picture:
+def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
     import rasterio
     from rasterio.enums import ColorInterp
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
+    kind = "TIFF" if driver == "GTiff" else driver
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as raster:
-                if raster.width * raster.height > max_pixels:
-                    raise _too_large(path, raster.width, raster.height, max_pixels)
-                if any(kind != "uint8" for kind in raster.dtypes):
-                    raise DataError(
-                        f"has the type {raster.dtypes[0]}, not 8 bits per channel",
-                        where=path,
-                        remedy="Stretch it to 8 bits first, for example with: "
-                        "gdal_translate -ot Byte -scale.",
-                    )
-                kinds = raster.colorinterp
-                if kinds[0] == ColorInterp.palette:
-                    colours = read_palette(raster)
-                    painted = colours[raster.read(1)]
-                    opaque = bool((colours[..., 3] == 255).all())
-                    return Picture(
-                        np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
-                    )
-                bits = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
-                if bits != "8":
-                    raise DataError(
-                        f"has {bits} bits per channel, not 8",
-                        where=path,
-                        remedy="Stretch it to 8 bits first, for example with: "
-                        "gdal_translate -ot Byte -co NBITS=8 -scale.",
-                    )
-                bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
-                pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
-                alpha = None
-                if ColorInterp.alpha in kinds:
-                    alpha = raster.read(kinds.index(ColorInterp.alpha) + 1)
+        with rasterio.open(path, driver=driver) as raster:
+            if raster.width * raster.height > max_pixels:
+                raise _too_large(path, raster.width, raster.height, max_pixels)
+            if any(kind != "uint8" for kind in raster.dtypes):
+                raise DataError(
+                    f"has the type {raster.dtypes[0]}, not 8 bits per channel",
+                    where=path,
+                    remedy="Stretch it to 8 bits first, for example with: "
+                    "gdal_translate -ot Byte -scale.",
+                )
+            kinds = raster.colorinterp
+            if kinds[0] == ColorInterp.palette:
+                colours = read_palette(raster)
+                painted = colours[raster.read(1)]
+                opaque = bool((colours[..., 3] == 255).all())
+                return Picture(
+                    np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
+                )
+            bits = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+            if bits != "8":
+                raise DataError(
+                    f"has {bits} bits per channel, not 8",
+                    where=path,
+                    remedy="Stretch it to 8 bits first, for example with: "
+                    "gdal_translate -ot Byte -co NBITS=8 -scale.",
+                )
+            bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
+            pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
+            alpha = None
+            if ColorInterp.alpha in kinds:
+                alpha = raster.read(kinds.index(ColorInterp.alpha) + 1)
     except RasterioError as error:
         raise DataError(
             f"cannot be decoded ({str(error).splitlines()[0]})",
             where=path,
-            remedy="The file is broken or not a TIFF: restore or remove it.",
+            remedy=f"The file is broken or not a {kind}: restore or remove it.",
         ) from error
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)

@@ -8,7 +8,6 @@ road is in the right place.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,9 +168,8 @@ def _kid(features: nn.Module, device: torch.device | str) -> Any:
     _require("torchmetrics")
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that it keeps the features: 8 kB a picture
-        return KernelInceptionDistance(features.eval(), subset_size=KID_SUBSET).to(device)
+    # It warns that it keeps the features, which are 8 kB a picture.
+    return KernelInceptionDistance(features.eval(), subset_size=KID_SUBSET).to(device)
 
 
 def _update(metric: Any, pictures: Pictures, device: torch.device | str) -> int:

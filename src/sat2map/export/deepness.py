@@ -33,6 +33,20 @@ SOFTNESS = 50.0
 """Squared Lab distance over which the score of a colour falls to a third."""
 
 
+WHITE = torch.tensor([0.95047, 1.0, 1.08883])
+XYZ_OF_RGB = (
+    torch.tensor(
+        [
+            [0.412453, 0.357580, 0.180423],
+            [0.212671, 0.715160, 0.072169],
+            [0.019334, 0.119193, 0.950227],
+        ]
+    )
+    / WHITE[:, None]
+)[:, :, None, None]
+"""From linear RGB to XYZ, as parts of white (D65), float32 [3,3,1,1]."""
+
+
 class Segmentor(nn.Module):
     """A generator that scores the classes of its legend.
 
@@ -63,15 +77,7 @@ def lab(colours: Tensor) -> Tensor:
     linear = torch.where(
         colours > 0.04045, ((colours.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, colours / 12.92
     )
-    matrix = torch.tensor(
-        [
-            [0.412453, 0.357580, 0.180423],
-            [0.212671, 0.715160, 0.072169],
-            [0.019334, 0.119193, 0.950227],
-        ]
-    )
-    white = torch.tensor([0.95047, 1.0, 1.08883])
-    xyz = nn.functional.conv2d(linear, (matrix / white[:, None])[:, :, None, None])
+    xyz = nn.functional.conv2d(linear, XYZ_OF_RGB)
     root = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = root[:, 0:1], root[:, 1:2], root[:, 2:3]
     return torch.cat([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from sat2map.errors import DataError
 
@@ -71,8 +70,7 @@ def open_dataset(name: str, where: str | Path) -> Any:
     Raises:
         DataError: It is no raster that GDAL knows, or has no bands of its own.
     """
-    with reading_from(where), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with reading_from(where):
         dataset = rasterio.open(name)
     if dataset.count == 0:
         dataset.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
@@ -22,7 +23,7 @@ from rasterio.windows import Window
 
 from sat2map.errors import UsageError
 from sat2map.raster.grid import Bounds, Grid, bounds_wgs84, ground_resolution
-from sat2map.raster.strips import Strips, opened
+from sat2map.raster.strips import Strips
 from sat2map.raster.web_mercator import limits, position, tile_grid, world_m
 
 SIDE = 256
@@ -137,7 +138,7 @@ def tiles(
         Zoom, column from the west, row from the north, and the tile.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(opened(strips.whole("alpha")))
+        source = stack.enter_context(rasterio.open(strips.whole("alpha")))
         warped = [
             (columns, rows, stack.enter_context(_warped(source, strips, pyramid, columns, rows)))
             for columns, rows in pyramid.parts(pyramid.highest)

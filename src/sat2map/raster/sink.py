@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
@@ -33,7 +34,7 @@ from sat2map.raster.gdal import once_through
 from sat2map.raster.grid import Grid
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
-from sat2map.raster.strips import TILE, Form, Layout, Strips, opened, writing
+from sat2map.raster.strips import TILE, Form, Layout, Strips, writing
 from sat2map.signals import StopRequest
 from sat2map.whole import check_file_name, check_folder_name, flush, write_text
 
@@ -170,7 +171,7 @@ def write_raster(
             rasterio.shutil.copy(virtual, aside, **options)
             _compare(aside, virtual if output.kind != "jpeg" else None)
             if output.kind == "tiff":
-                with opened(aside) as file:
+                with rasterio.open(aside) as file:
                     levels = range(len(file.overviews(1)))
                 for level in levels:
                     _compare(aside, None, overview_level=level)
@@ -312,13 +313,13 @@ def _compare(path: Path, other: Path | None, **options: object) -> None:
     Raises:
         OSError: They differ.
     """
-    with opened(path, **options) as file:
+    with rasterio.open(path, **options) as file:
         windows = list(_windows(file.height, file.width))
         if other is None:
             for window in windows:
                 file.read(window=window)
             return
-        with opened(other) as expected:
+        with rasterio.open(other) as expected:
             for window in windows:
                 same = np.array_equal(file.read(window=window), expected.read(window=window))
                 masks = (f.dataset_mask(window=window) for f in (file, expected))

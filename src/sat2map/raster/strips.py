@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from sat2map.legend import Legend
@@ -79,24 +79,25 @@ class Strips:
         self._first, self._written = first, []
         path = self._path(first)
         path.unlink(missing_ok=True)  # GDAL looks into what it is to replace, whole or not
-        with _quiet():
-            self._dataset = rasterio.open(
-                path,
-                "w",
-                driver="GTiff",
-                width=layout.grid.width,
-                height=last - first,
-                count=layout.bands + layout.masked,
-                dtype="uint8",
-                tiled=True,
-                blockxsize=TILE,
-                blockysize=TILE,
-                # Fast, and hardly larger than what takes four times as long.
-                compress="zstd",
-                zstd_level=1,
-                predictor=2 if layout.legend is None else 1,
-                bigtiff="if_safer",
-            )
+        self._dataset = rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=layout.grid.width,
+            height=last - first,
+            count=layout.bands + layout.masked,
+            dtype="uint8",
+            # A place of no meaning, or rasterio would warn that there is none: the whole has it.
+            transform=Affine.scale(1, -1),
+            tiled=True,
+            blockxsize=TILE,
+            blockysize=TILE,
+            # Fast, and hardly larger than what takes four times as long.
+            compress="zstd",
+            zstd_level=1,
+            predictor=2 if layout.legend is None else 1,
+            bigtiff="if_safer",
+        )
 
     def write(
         self, row: int, column: int, pixels: NDArray[np.uint8], valid: NDArray[np.bool_]
@@ -127,11 +128,10 @@ class Strips:
         Raises:
             OSError: It is not: GDAL does not always notice when a disk is full.
         """
-        with _quiet():
-            self._dataset.close()
+        self._dataset.close()
         self._dataset = None
         path = self._path(self._first)
-        with opened(path) as file:
+        with rasterio.open(path) as file:
             for window, expected in self._written:
                 if zlib.crc32(np.ascontiguousarray(file.read(window=window)).data) != expected:
                     raise OSError(errno.EIO, "what was written cannot be read back")
@@ -140,11 +140,10 @@ class Strips:
     def abandon(self) -> None:
         """Close whatever is open, whatever its state."""
         if self._dataset is not None:
-            with _quiet():
-                try:
-                    self._dataset.close()
-                except (RasterioError, CPLE_BaseError):
-                    logging.getLogger(__name__).debug("an abandoned strip did not close")
+            try:
+                self._dataset.close()
+            except (RasterioError, CPLE_BaseError):
+                logging.getLogger(__name__).debug("an abandoned strip did not close")
 
     def whole(
         self, form: Form, tags: Mapping[str, str] | None = None, folder: Path | None = None
@@ -218,7 +217,7 @@ class Strips:
         width = self.layout.grid.width
         for path, name in names.items():
             first = int(path.stem.rpartition("-")[2])
-            with opened(path) as file:
+            with rasterio.open(path) as file:
                 height = file.height
             source = SubElement(band, "SimpleSource" if painted is None else "ComplexSource")
             SubElement(source, "SourceFilename", {"relativeToVRT": "1"}).text = name
@@ -238,35 +237,13 @@ def _colour_table(band: Element, legend: Legend) -> None:
         SubElement(table, "Entry", names | {"c4": str(alpha)})
 
 
-def opened(path: Path, **options: Any) -> Any:
-    """Open a raster, whether or not it has a place on the ground."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, **options)
-
-
 @contextmanager
 def writing() -> Iterator[None]:
     """Turn what GDAL says of a file that it cannot write into an `OSError`."""
     try:
-        with _quiet():
-            yield
+        yield
     except (RasterioError, CPLE_BaseError) as error:
         detail: BaseException = error
         while detail.__cause__ is not None:
             detail = detail.__cause__
         raise OSError(errno.EIO, str(detail).splitlines()[0]) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep GDAL's own lines out of the user's sight; what counts is raised."""
-    speaker = logging.getLogger("rasterio")
-    level = speaker.level
-    speaker.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            yield
-    finally:
-        speaker.setLevel(level)

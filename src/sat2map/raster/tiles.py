@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
@@ -19,7 +20,6 @@ from sat2map.raster.grid import window_of
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import partial_work
 from sat2map.raster.sink import Named, check_room, give_name, named
-from sat2map.raster.strips import opened
 from sat2map.raster.tile_tree import TileTree
 from sat2map.raster.translate import made_of, translate_raster
 from sat2map.translation.picture import legend_of
@@ -166,7 +166,7 @@ def _cut(
     """Cut the map of a part into tiles, and return whether anything shows in one of them."""
     some = False
     side, (first_x, first_y) = part.side, part.first
-    with opened(file) as raster:
+    with rasterio.open(file) as raster:
         for x, y in part.tiles.tolist():
             if (x, y) not in tiles:
                 continue

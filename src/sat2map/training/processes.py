@@ -33,8 +33,6 @@ def launch(recipe: Recipe) -> Fabric:
         UsageError: There are fewer GPUs than processes on a machine.
     """
     precision: Any = "bf16-mixed" if recipe.training.precision == "bf16-mixed" else "32-true"
-    # What is recorded has one size, so the fastest convolution is worth looking for.
-    torch.backends.cudnn.benchmark = recipe.training.cuda_graphs
     if not TorchElasticEnvironment.detect():
         return Fabric(accelerator="auto", devices=1, precision=precision)
     here, everywhere = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))

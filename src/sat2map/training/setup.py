@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,9 +120,6 @@ def set_up(
     fabric: Fabric, recipe: Recipe, generator: nn.Module, discriminator: nn.Module | None
 ) -> Adversaries:
     """Bring the networks to the device and give each its optimiser."""
-    if recipe.training.compile:
-        # torch.compile looks for the gradient of what the generator gives the discriminator.
-        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
 
     def prepare_one(network: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
         if recipe.training.channels_last:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +139,9 @@ def example_source(network: nn.Module, bands: int) -> torch.Tensor:
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Within, torch traces without telling that other ways are preferred by now."""
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
+    """Within, a network may be traced; one thread does so at a time, as torch notes it globally."""
+    with _tracing, torch.inference_mode():
         yield
+
+
+_tracing = threading.Lock()

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sat2map.card import ModelCard, check_card, model_name, read_card
 from sat2map.data.cache import cache_folder
-from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, writing_to
 from sat2map.translation.runtimes.interface import Runtime, RuntimeName
 from sat2map.whole import whole_folder
 
@@ -186,20 +188,36 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     kept = cache_folder() / "converted" / f"{key}-{runtime}"
     stamp = json.dumps(_stamp(folder, runtime))
-    if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
-        return kept / CARRIED[runtime]
-    from sat2map.model import load_model
-    from sat2map.translation.runtimes import convert
+    with _one_at_a_time(kept):
+        if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
+            return kept / CARRIED[runtime]
+        from sat2map.model import load_model
+        from sat2map.translation.runtimes import convert
 
-    model = load_model(folder)
-    card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
-    with whole_folder(kept, replace=True) as aside:
-        if runtime == "onnx":
-            convert.write_onnx(convert.to_onnx(model.network, bands), card, aside)
-        else:
-            convert.write_openvino(convert.to_openvino(model.network, bands), card, aside)
-        (aside / "stamp.json").write_text(stamp, encoding="utf-8")
+        model = load_model(folder)
+        card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
+        with whole_folder(kept, replace=True) as aside:
+            if runtime == "onnx":
+                convert.write_onnx(convert.to_onnx(model.network, bands), card, aside)
+            else:
+                convert.write_openvino(convert.to_openvino(model.network, bands), card, aside)
+            (aside / "stamp.json").write_text(stamp, encoding="utf-8")
     return kept / CARRIED[runtime]
+
+
+@contextmanager
+def _one_at_a_time(kept: Path) -> Iterator[None]:
+    """Let one thread of one process convert a model, and the others find what it made."""
+    from filelock import FileLock
+
+    lock = FileLock(kept.with_name(f"{kept.name}.lock"), thread_local=False)
+    with writing_to(kept):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _stamp(folder: Path, runtime: RuntimeName) -> dict[str, object]:

@@ -1,0 +1,24 @@
+"""What the packages underneath warn of, silenced for the command line and its processes.
+
+What counts for a user is an error or a notice of ours; the rest is for programmers, who use the
+library and see it as Python shows it. So it is silenced here, once, and nowhere in the library.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+
+def silence_dependencies() -> None:
+    """Silence warnings and GDAL's log in this process, and warnings in those that it starts.
+
+    It changes the whole process, so only its own entry point calls it. Where Python was told
+    what to show, by -W or $PYTHONWARNINGS, warnings stay as they are.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what counts is raised as well
