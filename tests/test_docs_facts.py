@@ -120,6 +120,36 @@ def test_every_recipe_is_trained_in_the_guide() -> None:
         assert f"--recipe {recipe} " in guide
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/explanation/design.md"])
+def test_the_ways_through_the_code_lead_somewhere(page: str) -> None:
+    """Files and folders that a contributor is sent to exist, and hold what they are named for."""
+    source = ROOT / "src" / "sat2map"
+
+    def place(name: str) -> Path | None:
+        bare = name.strip("/")
+        places = [ROOT / bare, source / bare, *source.rglob(bare)]
+        return next((found for found in places if found.exists()), None)
+
+    told = text(ROOT / page)
+    tree = [
+        line
+        for block in re.findall(r"```text\n(.*?)```", told, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    names = set(re.findall(r"`([\w/]+(?:\.py|/))`", told))
+    names |= {name for line in tree for name in re.findall(r"[\w/]+(?:\.py|/)(?=[\s,])", line)}
+    example = {name for name in names if "resattention" in name}
+    assert len(names) > 10
+    assert {name for name in names - example if place(name) is None} == set()
+    pairs = re.findall(r"`([\w.]+)`\s+(?:of|in)\s+`([\w/]+\.py)`", told)
+    for what, file in pairs:
+        found = place(file)
+        assert found is not None
+        for part in what.split("."):
+            defined = rf"^\s*(?:class |def )?{part}\b(?:\(|:| =)"
+            assert re.search(defined, text(found), re.MULTILINE), f"no {what} in {file}"
+
+
 def verbs() -> dict[str, set[str]]:
     """Return the long options of each verb."""
     found: dict[str, set[str]] = {}
