@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import BatchError, DataError, OutputError, TrainingError, UsageError
-from sat2map.legend import Legend, LegendClass
+from sat2map.legend import STREETS, Legend, LegendClass
 from sat2map.model import load_model
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
@@ -102,6 +103,7 @@ def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small)
         "checkpoints",
         "best",
         "model",
+        ".sat2map",
     }
     losses = table(run / "losses.csv")
     assert [int(line["step"]) for line in losses] == [2, 4, 6, 8, 10, 12, 14, 16, 18]
@@ -248,7 +250,8 @@ train(load_recipe({str(tmp_path / "recipe.toml")!r}), Path({str(data)!r}), Path(
     (broken / f".best.{mark}").mkdir()
     train(recipe, data, broken, resume=True, quiet=True)
     assert_same_end(tmp_path / "whole", broken)
-    assert not [path for path in broken.rglob("*") if path.name.startswith(".")]
+    hidden = [path.name for path in broken.rglob("*") if path.name.startswith(".")]
+    assert hidden == [".sat2map"]
     steps = [int(line["step"]) for line in table(broken / "losses.csv")]
     assert steps == sorted(set(steps))
     assert steps[-1] == 18
@@ -301,10 +304,10 @@ def test_a_run_folder_with_something_in_it_is_refused(
     run.mkdir()
     (run / "thesis.txt").write_text("mine")
     for resume in (False, True):
-        with pytest.raises(UsageError, match="not empty and holds no run"):
+        with pytest.raises(OutputError, match="not empty and was not written by"):
             train(small(), data, run, resume=resume, quiet=True)
     assert (run / "thesis.txt").read_text() == "mine"
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(OutputError, match="is a file"):
         train(small(), data, run / "thesis.txt", quiet=True)
 
 
@@ -313,7 +316,9 @@ def test_a_folder_that_holds_no_run_is_left_as_it_is(
     data: Path, tmp_path: Path, small: Small, put_foreign: PutForeign, resume: bool
 ) -> None:
     check = put_foreign(tmp_path / "mine")
-    with pytest.raises(UsageError, match=r"mine: is not empty and holds no run"):
+    with pytest.raises(
+        OutputError, match=r"mine: is not empty and was not written by sat2map train"
+    ):
         train(small(), data, tmp_path / "mine", resume=resume, quiet=True)
     check(alone=True)
 
@@ -343,13 +348,105 @@ def test_resume_with_another_recipe_names_the_key(
         train(small("optimiser.learning_rate=0.1"), data, tmp_path / "run", resume=True)
 
 
+def other_pixels(data: Path) -> None:
+    path = data / "train" / "0.png"
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
+def other_legend(data: Path) -> None:
+    write_card(data, DataSetCard(legend=STREETS))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (other_pixels, "training data"),
+        (lambda data: (data / "train" / "0.png").unlink(), "training data"),
+        (lambda data: (data / "val" / "0.png").unlink(), "validation data"),
+        (other_legend, "legend or resolution"),
+    ],
+)
 def test_resume_with_another_data_set_is_refused(
+    data: Path,
+    tmp_path: Path,
+    small: Small,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+    what: str,
+) -> None:
+    interrupt(monkeypatch, 2, small(), data, tmp_path / "run")
+    change(data)
+    with pytest.raises(TrainingError, match=f"run: was begun with other {what}"):
+        train(small(), data, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_copy_of_the_data_set_is_the_same_data(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, 2, small(), data, tmp_path / "run")
-    (data / "train" / "0.png").unlink()
-    with pytest.raises(TrainingError, match="6 pairs, but now there are 5"):
-        train(small(), data, tmp_path / "run", resume=True, quiet=True)
+    copied = shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)
+    write_card(copied, DataSetCard(licence="told meanwhile"))
+    train(small(), copied, tmp_path / "run", resume=True, quiet=True)
+    assert load_model(tmp_path / "run" / "model")
+
+
+def test_a_second_process_is_not_let_in(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, refused = Monitor.step, []
+
+    def another(self: Monitor, done: int) -> None:
+        shown(self, done)
+        if done in (2, 9):
+            with pytest.raises(UsageError, match="run: is being written by another process"):
+                train(small(), data, tmp_path / "run", resume=True, quiet=True)
+            refused.append(done)
+
+    monkeypatch.setattr(Monitor, "step", another)
+    train(small(), data, tmp_path / "run", quiet=True)
+    assert refused == [2, 9]
+    steps = [int(line["step"]) for line in table(tmp_path / "run" / "losses.csv")]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_of_an_older_version_is_gone_on_with(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    train(small(), data, tmp_path / "whole", quiet=True)
+    run = tmp_path / "run"
+    interrupt(monkeypatch, 8, small(), data, run)
+    shutil.rmtree(run / ".sat2map")
+    with pytest.raises(UsageError, match="run: is not empty"):
+        train(small(), data, run, quiet=True)
+    train(small(), data, run, resume=True, quiet=True)
+    assert "did not note what it learns from" in caplog.text
+    assert_same_end(tmp_path / "whole", run)
+
+
+def test_a_recipe_among_the_files_of_others_is_no_run(
+    data: Path, tmp_path: Path, small: Small, put_foreign: PutForeign
+) -> None:
+    check = put_foreign(tmp_path / "mine", "losses.csv")
+    (tmp_path / "mine" / "recipe.toml").write_text(small().to_toml())
+    with pytest.raises(OutputError, match="mine: is not empty and was not written by"):
+        train(small(), data, tmp_path / "mine", resume=True, quiet=True)
+    check()
+
+
+@pytest.mark.parametrize("name", ["model", "best"])
+def test_a_name_of_the_run_that_others_took_is_told_before_the_work(
+    data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    interrupt(monkeypatch, 2, small(), data, run)
+    (elsewhere / "notes").mkdir(parents=True)
+    (run / name).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=f"run/{name}: "):
+        train(small(), data, run, resume=True, quiet=True)
+    assert [path.name for path in elsewhere.rglob("*")] == ["notes"]
 
 
 def test_nan_stops_with_the_step_the_last_checkpoint_and_advice(

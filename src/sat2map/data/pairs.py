@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pictures import list_pictures, read_picture
 from sat2map.errors import DataError
+from sat2map.journal import Files
 from sat2map.legend import COVER, LEGENDS, Legend
 from sat2map.whole import write_text
 
@@ -135,6 +136,16 @@ def read_pair(
                 remedy="The two pictures of a pair show the same ground at the same size.",
             )
     return (source, target) if direction == "forward" else (target, source)
+
+
+def data_set_files(directory: Path, split: str) -> Files:
+    """Return a fingerprint of the images of a split, pairs and class masks.
+
+    A split that is not there has no files.
+    """
+    places = [directory / split / part for part in ("", "source", "target", "classes")]
+    paths = [path for place in places if place.is_dir() for path in list_pictures(place)]
+    return Files(tuple(path for path in paths if not path.is_dir()), directory, limit=None)
 
 
 def read_card(directory: Path) -> DataSetCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import find_pairs
 from sat2map.errors import DataError, TrainingError
+from sat2map.journal import Journal
 from sat2map.model import save_model
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
@@ -24,11 +25,11 @@ from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
 from sat2map.training.plan import Plan
 from sat2map.training.processes import agreed, launch, main_first, one_voice, random_states
+from sat2map.training.run_folder import begin_run, claim_run
 from sat2map.training.state import TrainingState, checkpoints
 from sat2map.training.steps import RecordedStep, can_record, set_learning_rate
 from sat2map.training.updates import LOSSES, follow, update
 from sat2map.training.validation import grid, improves, validate, with_fresh_statistics
-from sat2map.whole import sweep, write_text
 
 log = logging.getLogger(__name__)
 
@@ -63,32 +64,42 @@ def train(
         The folder of the finished model, `run/model`.
 
     Raises:
-        UsageError: `run` is not empty and `resume` is not asked for, or the recipe is
-            another one than the run began with.
+        UsageError: `run` is not empty and `resume` is not asked for, another process trains
+            there, or the recipe is another one than the run began with.
         DataError: The data cannot be used.
-        TrainingError: A loss is no longer a finite number.
+        TrainingError: The data is other data than the run began with, or a loss is no longer a
+            finite number.
         InterruptedRunError: SIGINT or SIGTERM asked to stop.
-        OutputError: Something cannot be written.
+        OutputError: `run` is somebody else's folder, or something cannot be written.
     """
     fabric = launch(setup.accelerated(recipe))
     folders = [data] if isinstance(data, Path) else list(data)
-    with one_voice(fabric):
-        return _train(fabric, recipe, folders, run, resume, quiet or not fabric.is_global_zero)
+    leads = fabric.is_global_zero
+    finished = run / "model"
+    with one_voice(fabric), ExitStack() as stack:
+        with main_first(fabric):
+            if resume and (finished / "model.json").is_file():
+                if leads:
+                    log.warning("%s: this run is finished; its model is %s", run, finished)
+                return finished
+            journal = None
+            if leads:
+                journal = stack.enter_context(claim_run(run, recipe, folders, resume=resume))
+        return _train(fabric, recipe, folders, run, resume, quiet or not leads, journal)
 
 
 def _train(
-    fabric: Fabric, kept: Recipe, folders: Sequence[Path], run: Path, resume: bool, quiet: bool
+    fabric: Fabric,
+    kept: Recipe,
+    folders: Sequence[Path],
+    run: Path,
+    resume: bool,
+    quiet: bool,
+    journal: Journal | None,
 ) -> Path:
     finished = run / "model"
     recipe = setup.accelerated(kept)
-    leads = fabric.is_global_zero  # only the main process writes, shows and validates
-    with main_first(fabric):
-        if leads and resume and finished.is_dir():
-            log.warning("%s: this run is finished; its model is %s", run, finished)
-        if resume and finished.is_dir():
-            return finished
-        if leads:
-            setup.check_run(run, kept, resume)
+    leads = journal is not None  # only the main process writes, shows and validates
     torch.manual_seed(recipe.training.seed)
     with main_first(fabric):
         material = gather(recipe, folders, quiet=quiet)
@@ -130,10 +141,8 @@ def _train(
         log.warning("%s: there is no whole checkpoint, so the run begins afresh", run)
     fabric.barrier()
 
-    if leads:
-        for folder in (run, run / "checkpoints", run / "grids"):
-            sweep(folder)
-        write_text(run / "recipe.toml", kept.to_toml())
+    if journal is not None:
+        begin_run(run, kept, journal)
 
     judged = generator if average is None else average.module
     waiting: list[Tensor] = []

@@ -1,8 +1,7 @@
-"""What a run begins with: its folder, the model's card, the networks and optimisers."""
+"""What a run begins with: the networks and their optimisers."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,40 +13,9 @@ from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.model import ModelCard, build_generator, load_model
 from sat2map.networks.lite import Lite, PretrainedWeightsError
 from sat2map.networks.patchgan import PatchGAN
-from sat2map.recipe import Recipe, load_recipe
+from sat2map.recipe import Recipe
 from sat2map.training.processes import with_common_statistics
 from sat2map.training.updates import Adversaries, PictureAndLogits
-
-
-def check_run(run: Path, recipe: Recipe, resume: bool) -> None:
-    """Check that the run folder is new, empty, or the one of this recipe where it is resumed."""
-    kept = run / "recipe.toml"
-    if run.exists() and not run.is_dir():
-        raise UsageError("is a file", where=run, remedy="Name a folder with --out.")
-    if not run.is_dir() or not any(run.iterdir()):
-        return
-    if not kept.is_file():
-        raise UsageError(
-            "is not empty and holds no run (there is no recipe.toml)",
-            where=run,
-            remedy="Choose a new or empty folder with --out.",
-        )
-    if not resume:
-        raise UsageError(
-            "is not empty",
-            where=run,
-            remedy="Go on with its run by --resume, or choose another folder with --out.",
-        )
-    before, now = load_recipe(kept).model_dump(), recipe.model_dump()
-    for section, values in now.items():
-        for key, value in values.items() if isinstance(values, dict) else ():
-            if before[section][key] != value:
-                raise UsageError(
-                    f"this run began with {section}.{key} = {before[section][key]!r}, "
-                    f"not {value!r}",
-                    where=kept,
-                    remedy="Resume with the same recipe and settings, or start another run.",
-                )
 
 
 def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
