@@ -13,6 +13,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term
 
 test-slow: $(INSTALLED)

@@ -37,7 +37,7 @@ from PIL import Image
 
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
-from sat2map.model import GeneratorSpec, ModelCard, build_generator, load_model, save_model
+from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, load_model, save_model
 from sat2map.networks.normalisation import reestimate
 from sat2map.translation.translator import Translator, load
 from training_step import compare
@@ -161,7 +161,7 @@ def peak_memory(folder: Path, model: str, runtime: str, side: int) -> float:
 
 
 def translate_scene(translator: Translator, scene: Path, folder: Path) -> None:
-    from sat2map.raster.translate import translate_raster
+    from sat2map.translation.scene import translate_raster
 
     translate_raster(scene, folder / "map.tif", translator)
 

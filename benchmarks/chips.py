@@ -22,8 +22,8 @@ import pyogrio
 import shapely
 from rasterio.warp import transform
 
-from sat2map.cartography.chips import ChipOptions, make_chips
-from sat2map.cartography.vectors import VectorFile
+from sat2map.chips.chips import ChipOptions, make_chips
+from sat2map.style.features import VectorFile
 from scene import Peak, peak_memory, write_scene
 
 ORIGIN = (500_000.0, 5_000_000.0)

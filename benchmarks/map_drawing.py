@@ -20,10 +20,10 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from sat2map.cartography.render import Painter
-from sat2map.cartography.style_file import read_style
-from sat2map.cartography.vectors import VectorFile, open_vectors
-from sat2map.raster.grid import Grid
+from sat2map.geo.grid import Grid
+from sat2map.style.features import VectorFile, open_vectors
+from sat2map.style.render import Painter
+from sat2map.style.spec import read_style
 
 UTM = "EPSG:32631"
 ORIGIN = np.array([500_000.0, 5_400_000.0])

@@ -26,7 +26,7 @@ import rasterio
 from rasterio.windows import Window
 
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.translate import translate_raster
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import load
 from scene import peak_memory, translator, write_scene
 

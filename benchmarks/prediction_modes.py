@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from sat2map.evaluation.evaluate import evaluate
-from sat2map.model import load_model, save_model
+from sat2map.model.folder import load_model, save_model
 from sat2map.progress import Progress
-from sat2map.training.state import checkpoints
+from sat2map.training.checkpoint import checkpoints
 from sat2map.translation.translator import load
 
 SHOWN = ("l1", "psnr", "ssim", "acc_10", "mean_iou", "road_cldice", "edge_f1", "edge_density")

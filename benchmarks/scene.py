@@ -38,12 +38,12 @@ import rasterio
 from rasterio.windows import Window
 from torch import Tensor, nn
 
-import sat2map.raster.translate as command
-from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
+import sat2map.translation.scene as command
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.placement import placements
-from sat2map.raster.translate import translate_raster
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
+from sat2map.translation.windows import placements
 
 TILE = 512
 NETWORKS = ("trivial", "published", "tenth")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.translate import translate_raster
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
 
 WINDOWS = ((1024, 256), (512, 256), (512, 128), (512, 64))

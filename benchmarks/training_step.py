@@ -38,9 +38,9 @@ from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training import setup
 from sat2map.training.batches import Batch, Batches
-from sat2map.training.plan import Plan
-from sat2map.training.processes import launch
-from sat2map.training.steps import RecordedStep
+from sat2map.training.cuda_graph import RecordedStep
+from sat2map.training.distributed import launch
+from sat2map.training.schedule import Plan
 from sat2map.training.updates import update
 
 PUBLISHED_STEPS = 219_200

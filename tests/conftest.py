@@ -17,10 +17,12 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from sat2map.cli import run
+from sat2map.cli.app import run
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
+
+pytest_plugins = ("fixtures.scenes", "fixtures.ground")
 
 settings.register_profile("sat2map", deadline=None)  # no test asserts a time
 settings.load_profile("sat2map")

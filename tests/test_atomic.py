@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sat2map.atomic import sweep, whole_file, whole_folder, write_text
 from sat2map.errors import OutputError
-from sat2map.whole import sweep, whole_file, whole_folder, write_text
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_old_file(
     tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_text(tmp_path / "a", "old")
-    monkeypatch.setattr(f"sat2map.whole.{call}", no_space)
+    monkeypatch.setattr(f"sat2map.atomic.{call}", no_space)
     with pytest.raises(OutputError, match=r"a: cannot be written \(No space left on device\)"):
         write_text(tmp_path / "a", "new")
     assert contents(tmp_path) == {"a": "old"}
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_old_folder(
         return rename(path, target)
 
     if call == "fsync":
-        monkeypatch.setattr("sat2map.whole.os.fsync", no_space)
+        monkeypatch.setattr("sat2map.atomic.os.fsync", no_space)
     else:
         monkeypatch.setattr(Path, "rename", fails)
     with (

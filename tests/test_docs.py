@@ -35,12 +35,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from sat2map import recipe as recipes
-from sat2map.card import shipped_models
-from sat2map.cli import app
-from sat2map.data.download import DATA_SETS
+from sat2map.cli.app import app
 from sat2map.evaluation import perceptual
+from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.card import shipped_models
+from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -18,17 +18,17 @@ import typer
 from PIL import Image
 
 import sat2map
-from sat2map.cartography.operators import SUPPORTED
-from sat2map.cartography.style_file import PROPERTIES, read_style, shipped_styles
-from sat2map.cli import app
-from sat2map.data.download import DATA_SETS
+from sat2map.cli.app import app
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import read_card
 from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_picture, summarise
+from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import COVER, STREETS
-from sat2map.model import DataFacts, GeneratorSpec, ModelCard
+from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard
 from sat2map.recipe import load_recipe, shipped_recipes
+from sat2map.style.operators import SUPPORTED
+from sat2map.style.spec import PROPERTIES, read_style, shipped_styles
 from sat2map.training.loop import train
 
 ROOT = Path(__file__).parents[1]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sat2map.cartography.chips import ChipOptions, Chips, make_chips
-from sat2map.cartography.vectors import VectorFile
-from sat2map.data.synthetic import write_scene
+from sat2map.chips.chips import ChipOptions, Chips, make_chips
 from sat2map.evaluation.evaluate import evaluate
-from sat2map.raster.translate import translate_raster
 from sat2map.recipe import load_recipe
+from sat2map.style.features import VectorFile
+from sat2map.towns import write_scene
 from sat2map.training.loop import train
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import load
 
 

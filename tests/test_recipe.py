@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sat2map.errors import UsageError
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, build_generator
+from sat2map.model.folder import GeneratorSpec, build_generator
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe, load_recipe, shipped_recipes
 

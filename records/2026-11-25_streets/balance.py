@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
 from sat2map.calibration import spread
+
 from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.classes import agreement, iou
 from sat2map.evaluation.score import read_compared

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from sat2map.calibration import spread
 from scipy.ndimage import maximum_filter, median_filter
 
-from sat2map.calibration import spread
 from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.classes import ROAD_SHARE, area_shares
 from sat2map.evaluation.edges import edge_density, edges

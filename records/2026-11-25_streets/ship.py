@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from sat2map.card import DataFacts, ModelCard, describe
+
 from sat2map.evaluation.evaluate import evaluate
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration

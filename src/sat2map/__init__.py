@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
-    from sat2map.raster.translate import translate_raster as translate_raster
     from sat2map.recipe import load_recipe as load_recipe
     from sat2map.training.loop import train as train
+    from sat2map.translation.scene import translate_raster as translate_raster
     from sat2map.translation.translator import Translator as Translator
     from sat2map.translation.translator import load as load
 
@@ -33,7 +33,7 @@ _HOMES = {
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
     "train": "sat2map.training.loop",
-    "translate_raster": "sat2map.raster.translate",
+    "translate_raster": "sat2map.translation.scene",
 }
 __all__ = [
     "SceneOptions",

@@ -1,6 +1,6 @@
 """`python -m sat2map` is `sat2map`."""
 
-from sat2map.cli import main
+from sat2map.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -26,8 +26,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import sat2map
+from sat2map.atomic import sweep, write_text
 from sat2map.errors import OutputError, UsageError, writing_to
-from sat2map.whole import sweep, write_text
 
 HIDDEN = ".sat2map"
 JOURNAL, DONE, LOCK = "journal.json", "done.jsonl", "lock"

@@ -17,15 +17,15 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
-from sat2map import whole
-from sat2map.cartography.chips import ChipOptions, Chips, make_chips
-from sat2map.cartography.style_file import read_style
-from sat2map.cartography.vectors import VectorFile
+from sat2map import atomic as whole
+from sat2map.chips.chips import ChipOptions, Chips, make_chips
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
-from sat2map.raster import gdal
-from sat2map.raster.gdal import SETTINGS
+from sat2map.geo import gdal
+from sat2map.geo.gdal import SETTINGS
 from sat2map.raster.options import Reading
+from sat2map.style.features import VectorFile
+from sat2map.style.spec import read_style
 
 SIZE = 32
 UTM, ORIGIN = "EPSG:32633", (392_000.0, 5_820_000.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sat2map.cartography.offset import estimate_offset
-from sat2map.data.synthetic import draw_pair
+from sat2map.chips.offset import estimate_offset
+from sat2map.towns import draw_pair
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 SIDE, ROOM = 128, 16

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sat2map.cartography.chips import ChipOptions, Chips, make_chips
-from sat2map.cartography.preview import estimate_offsets, write_preview
-from sat2map.cartography.vectors import VectorFile
-from sat2map.data.synthetic import Scene, write_scene
+from sat2map.chips.chips import ChipOptions, Chips, make_chips
+from sat2map.chips.preview import estimate_offsets, write_preview
+from sat2map.style.features import VectorFile
+from sat2map.towns import Scene, write_scene
 
 
 @pytest.fixture(scope="module")

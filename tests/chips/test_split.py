@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry.base import BaseGeometry
 
-from sat2map.cartography.sheets import spread
-from sat2map.cartography.split import Split, split_ground
+from sat2map.chips.ground import spread
+from sat2map.chips.split import Split, split_ground
 
 SIZE = 16
 

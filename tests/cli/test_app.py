@@ -20,10 +20,10 @@ import rasterio
 import torch
 from PIL import Image
 
-from sat2map import whole
-from sat2map.data.synthetic import write_pairs
+from sat2map import atomic as whole
 from sat2map.legend import STREETS
-from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.towns import write_pairs
 
 Sat2map = Callable[..., Any]
 
@@ -585,7 +585,7 @@ def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
 
 
 def test_the_demo(sat2map: Sat2map, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sat2map.demo.SCENE_SIDE", 128)
+    monkeypatch.setattr("sat2map.cli.demo.SCENE_SIDE", 128)
     for _ in range(2):  # again without harm
         done = sat2map("demo", tmp_path / "demo", "--quiet")
         assert done.code == 0, done.err

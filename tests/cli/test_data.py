@@ -15,8 +15,8 @@ import rasterio
 from PIL import Image
 
 from sat2map.data.pairs import read_card
-from sat2map.data.synthetic import Scene, write_scene
 from sat2map.legend import STREETS
+from sat2map.towns import Scene, write_scene
 
 Sat2map = Callable[..., Any]
 Serve = Callable[..., Any]

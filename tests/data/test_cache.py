@@ -262,7 +262,7 @@ def test_a_cache_that_cannot_be_written(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sat2map.whole.os.fsync", full)
+    monkeypatch.setattr("sat2map.atomic.os.fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
         decode(tmp_path)
     assert not list((cache / "pairs").iterdir())

@@ -14,8 +14,8 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
-from sat2map.data import pictures as module
-from sat2map.data.pictures import (
+from sat2map.data import images as module
+from sat2map.data.images import (
     list_pictures,
     natural_order,
     read_picture,
@@ -317,7 +317,7 @@ def test_a_full_disk_leaves_the_old_picture(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sat2map.whole.os.fsync", full)
+    monkeypatch.setattr("sat2map.atomic.os.fsync", full)
     with pytest.raises(OutputError, match=r"No space left on device.*Free some space"):
         write_picture(path, 255 - rgb())
     assert path.read_bytes() == before

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from sat2map.data.synthetic import draw_pair
 from sat2map.evaluation import classes
 from sat2map.evaluation.classes import agreement, area_shares, find_legend, iou, true_classes
 from sat2map.legend import STREETS, Legend, LegendClass
+from sat2map.towns import draw_pair
 
 FACADES = [
     (0, 0, 255), (0, 0, 170), (0, 85, 255), (0, 170, 255), (0, 255, 255), (85, 255, 170),

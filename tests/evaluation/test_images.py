@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from sat2map.evaluation import image
+from sat2map.evaluation import images as image
 
 
 @pytest.fixture

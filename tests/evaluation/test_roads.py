@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import label
 from skimage.measure import euler_number
 
-from sat2map.data.pictures import resize_square
-from sat2map.data.synthetic import draw_pair
+from sat2map.data.images import resize_square
 from sat2map.evaluation import classes
 from sat2map.evaluation.roads import compare_roads, skeleton, topology
 from sat2map.legend import STREETS
+from sat2map.towns import draw_pair
 
 
 def blank(side: int = 64) -> np.ndarray:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from sat2map.data.images import resize_square
 from sat2map.data.pairs import PairFile, find_pairs
-from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError
-from sat2map.evaluation import classes, image
+from sat2map.evaluation import classes
+from sat2map.evaluation import images as image
 from sat2map.evaluation.classes import Agreement
 from sat2map.evaluation.score import (
     PictureScore,

@@ -15,7 +15,7 @@ from sat2map.errors import UsageError
 from sat2map.export.deepness import export_for_deepness, lab
 from sat2map.legend import STREETS
 from sat2map.legend import lab as lab_of_arrays
-from sat2map.model import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
 from sat2map.translation.translator import load
 
 

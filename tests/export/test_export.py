@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sat2map.card import read_card
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.evaluation.score import score_picture
@@ -22,7 +21,8 @@ from sat2map.export import export as module
 from sat2map.export.export import Format, export_model
 from sat2map.export.int8 import Calibration, count_layers
 from sat2map.legend import STREETS
-from sat2map.model import load_model, save_model
+from sat2map.model.card import read_card
+from sat2map.model.folder import load_model, save_model
 from sat2map.translation.translator import load
 
 FORMATS: tuple[Format, ...] = ("openvino", "onnx")

@@ -17,8 +17,8 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
 
 from sat2map import __version__
-from sat2map.data.ask import Client, Refusal, RetryPolicy
 from sat2map.errors import DataError, UsageError
+from sat2map.fetch.http import Client, Refusal, RetryPolicy
 
 Serve = Callable[..., Any]
 
@@ -27,7 +27,7 @@ Serve = Callable[..., Any]
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have been slept; nobody sleeps."""
     seconds: list[float] = []
-    monkeypatch.setattr("sat2map.data.ask.time.sleep", seconds.append)
+    monkeypatch.setattr("sat2map.fetch.http.time.sleep", seconds.append)
     return seconds
 
 

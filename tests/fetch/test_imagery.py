@@ -16,11 +16,11 @@ from PIL import Image
 from rasterio.warp import transform
 from rio_cogeo import cog_validate
 
-from sat2map.cartography.imagery import fetch_imagery, tiles_of
-from sat2map.data.ask import Client, RetryPolicy
 from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.fetch.http import Client, RetryPolicy
+from sat2map.fetch.imagery import fetch_imagery, tiles_of
+from sat2map.geo.grid import ground_resolution
 from sat2map.raster import strips
-from sat2map.raster.grid import ground_resolution
 
 Serve = Callable[..., Any]
 BOX = (13.4, 52.5, 13.405, 52.503)
@@ -172,7 +172,7 @@ def test_a_limit_of_the_service_is_kept(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("sat2map.data.ask.time.sleep", slept.append)
+    monkeypatch.setattr("sat2map.fetch.http.time.sleep", slept.append)
     begun: list[str] = []
 
     def reply(path: str, body: bytes) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 import pyogrio
 import pytest
 
-from sat2map.cartography.overpass import CREDITS, fetch_osm, query_of
-from sat2map.data.ask import Client, RetryPolicy
 from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.fetch.http import Client, RetryPolicy
+from sat2map.fetch.openstreetmap import CREDITS, fetch_osm, query_of
 
 Serve = Callable[..., Any]
 
@@ -220,7 +220,7 @@ def test_a_limit_of_the_server_is_kept(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("sat2map.data.ask.time.sleep", slept.append)
+    monkeypatch.setattr("sat2map.fetch.http.time.sleep", slept.append)
     replies = iter([(429, {"Retry-After": "9"}, page("rate_limited")), answer(HOUSE)])
     server = serve(lambda path, body: next(replies))
     client = Client()

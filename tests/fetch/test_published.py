@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sat2map.data import download as module
-from sat2map.data.ask import RetryPolicy
-from sat2map.data.download import DATA_SETS, download
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.fetch import published as module
+from sat2map.fetch.http import RetryPolicy
+from sat2map.fetch.published import DATA_SETS, download
 from sat2map.legend import STREETS
 
 
@@ -248,7 +248,7 @@ def test_a_busy_server_is_asked_again_as_it_wishes(
         slept.append(seconds)
         server.status = None
 
-    monkeypatch.setattr("sat2map.data.ask.time.sleep", sleep)
+    monkeypatch.setattr("sat2map.fetch.http.time.sleep", sleep)
     server.content, server.status, server.wait = archive(), 503, "7"
     fetch(server, tmp_path / "set")
     assert slept == [7]

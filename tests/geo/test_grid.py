@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Grid, bounds_wgs84, ground_resolution, pixel_steps, window_of
+from sat2map.geo.grid import Grid, bounds_wgs84, ground_resolution, pixel_steps, window_of
 
 WHERE = Path("scene.tif")
 

@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat2map.cartography.osm_shapes import is_area, rings_of, shape_of
+from sat2map.geo.osm_shapes import is_area, rings_of, shape_of
 
 
 def points(*places: tuple[float, float]) -> list[dict[str, float]]:

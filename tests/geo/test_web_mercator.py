@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat2map.raster.grid import bounds_wgs84
-from sat2map.raster.web_mercator import limits, position, tile_grid
+from sat2map.geo.grid import bounds_wgs84
+from sat2map.geo.web_mercator import limits, position, tile_grid
 
 
 @given(st.floats(-180, 180), st.floats(-85, 85), st.integers(0, 30))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sat2map.translation.tiling import blend_rows, mirrored, ramp, spans
+from sat2map.geo.windows import blend_rows, mirrored, ramp, spans
 
 
 @st.composite

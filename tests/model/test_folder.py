@@ -9,11 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from sat2map import model as module
-from sat2map.card import FORMAT, model_folder, shipped_models
 from sat2map.errors import ModelError, OutputError
 from sat2map.legend import STREETS
-from sat2map.model import (
+from sat2map.model.card import FORMAT, model_folder, shipped_models
+from sat2map.model.folder import (
     DataFacts,
     GeneratorSpec,
     ModelCard,
@@ -23,6 +22,7 @@ from sat2map.model import (
     read_card,
     save_model,
 )
+from sat2map.model.folder import folder as module
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 

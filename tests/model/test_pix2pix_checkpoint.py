@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, ModelError, OutputError, UsageError
-from sat2map.foreign import import_checkpoint, read_checkpoint
-from sat2map.model import load_model, read_card
+from sat2map.model.folder import load_model, read_card
+from sat2map.model.pix2pix_checkpoint import import_checkpoint, read_checkpoint
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.values import to_network
 from sat2map.translation.translator import load

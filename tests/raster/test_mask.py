@@ -12,13 +12,12 @@ import shapely
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
+from fixtures.scenes import UTM, Identity, MakeModel, MakeScene, noise
 from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.raster import mask as module
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.source import Scene
-from sat2map.raster.translate import translate_raster
-
-from .conftest import UTM, Identity, MakeModel, MakeScene, noise
+from sat2map.raster.scene import Scene
+from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
 AREA = shapely.Polygon([(500_020, 4_999_980), (500_090, 4_999_960), (500_050, 4_999_900)])

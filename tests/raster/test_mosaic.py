@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from fixtures.scenes import MakeModel, MakeScene, noise, smooth
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.source import Scene
-from sat2map.raster.translate import translate_raster
-from sat2map.raster.view import View
-
-from .conftest import MakeModel, MakeScene, noise, smooth
+from sat2map.raster.resampled import View
+from sat2map.raster.scene import Scene
+from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
 RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]

@@ -16,13 +16,12 @@ import pytest
 import rasterio
 from rasterio.shutil import copy as copy_raster
 
+from fixtures.scenes import MakeModel, MakeScene, smooth
 from sat2map.errors import DataError
-from sat2map.raster import gdal
-from sat2map.raster.info import scene_facts
+from sat2map.geo import gdal
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.translate import translate_raster
-
-from .conftest import MakeModel, MakeScene, smooth
+from sat2map.translation.info import scene_facts
+from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
 
@@ -56,7 +55,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
     folder = tmp_path / "served"
     folder.mkdir()
-    program = [sys.executable, str(Path(__file__).with_name("range_server.py")), str(folder)]
+    program = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "fixtures" / "range_server.py"),
+        str(folder),
+    ]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         yield Server(folder, f"http://127.0.0.1:{running.stdout.readline().strip()}")

@@ -7,7 +7,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Grid
+from sat2map.geo.grid import Grid
 from sat2map.raster.options import Resolution
 from sat2map.raster.scale import choose_scale, knows
 

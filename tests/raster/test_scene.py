@@ -14,12 +14,11 @@ from rasterio._env import get_gdal_config
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy as copy_raster
 
+from fixtures.scenes import MakeScene, noise, smooth
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading
-from sat2map.raster.source import Scene
-from sat2map.raster.view import View
-
-from .conftest import MakeScene, noise, smooth
+from sat2map.raster.resampled import View
+from sat2map.raster.scene import Scene
 
 GREY, NONE, ALPHA = ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha
 RED, GREEN, BLUE = ColorInterp.red, ColorInterp.green, ColorInterp.blue
@@ -380,7 +379,7 @@ def test_a_broken_file_fails_at_once(
     path = make_scene(noise(256, 256), tiled=True, blockxsize=64, blockysize=64, compress="lzw")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    monkeypatch.setattr("sat2map.raster.gdal.time.sleep", lambda _: pytest.fail("waits"))
+    monkeypatch.setattr("sat2map.geo.gdal.time.sleep", lambda _: pytest.fail("waits"))
     with (
         Scene(path, 3) as scene,
         pytest.raises(DataError, match=r"scene\.tif: cannot be read"),

@@ -8,15 +8,14 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
+from fixtures.scenes import MakeModel, noise, smooth
 from sat2map.errors import DataError
-from sat2map.raster.grid import ground_resolution
+from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.source import Scene
+from sat2map.raster.resampled import View
+from sat2map.raster.scene import Scene
 from sat2map.raster.tile_tree import find_trees
-from sat2map.raster.translate import translate_raster
-from sat2map.raster.view import View
-
-from .conftest import MakeModel, noise, smooth
+from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sat2map.card import read_card
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, ModelCard, build_generator, load_model, save_model
+from sat2map.model.card import read_card
+from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, load_model, save_model
 from sat2map.networks.values import SHARPNESS, round_picture
-from sat2map.translation.runtimes import convert, open
-from sat2map.translation.runtimes.interface import RuntimeName
+from sat2map.runtimes import convert, open
+from sat2map.runtimes.interface import RuntimeName
 from sat2map.translation.translator import Translator, load
 
 RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino", "onnx")
@@ -283,7 +283,7 @@ def test_a_model_folder_with_openvino_files_costs_no_torch(
         "import sys\n"
         f"sys.argv = ['sat2map', 'translate', {str(tmp_path / 'photo.png')!r},"
         f" {str(tmp_path / 'map.png')!r}, '--model', {str(model_folder)!r}]\n"
-        "from sat2map.cli import main\n"
+        "from sat2map.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
         "print('MODULES', *sys.modules)"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sat2map.cartography.colours import ExpressionError
-from sat2map.cartography.expressions import Kind, View, compile_expression, zoom_of
+from sat2map.style.colours import ExpressionError
+from sat2map.style.expressions import Kind, View, compile_expression, zoom_of
 
 FEATURE = {"class": "road", "lanes": 2.0, "layer": "1", "bridge": True, "width": "6 m"}
 

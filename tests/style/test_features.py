@@ -16,12 +16,12 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-import sat2map.cartography.raw_layer as raw_layer
-from sat2map.cartography import layers
-from sat2map.cartography.style import Style
-from sat2map.cartography.style_file import read_style
-from sat2map.cartography.vectors import VectorFile, Vectors, open_vectors
+import sat2map.geo.vector_layer as raw_layer
 from sat2map.errors import DataError, MissingExtraError, UsageError
+from sat2map.geo import vector_file as layers
+from sat2map.style.features import VectorFile, Vectors, open_vectors
+from sat2map.style.spec import read_style
+from sat2map.style.style import Style
 
 UTM = CRS.from_epsg(32631)
 BOUNDS = (500_000.0, 5_400_000.0, 500_400.0, 5_400_400.0)

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from sat2map.cartography.render import Drawing, Painter
-from sat2map.cartography.style import Style
-from sat2map.cartography.style_file import read_style
-from sat2map.cartography.vectors import Features, Sort, Vectors
 from sat2map.errors import UsageError
+from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
-from sat2map.raster.grid import Grid
+from sat2map.style.features import Features, Sort, Vectors
+from sat2map.style.render import Drawing, Painter
+from sat2map.style.spec import read_style
+from sat2map.style.style import Style
 
 UTM = CRS.from_epsg(32631)
 STREET_STYLE = read_style("streets")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sat2map.cartography.expressions import View
-from sat2map.cartography.style import Style
-from sat2map.cartography.style_file import read_style, shipped_styles
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import STREETS
+from sat2map.style.expressions import View
+from sat2map.style.spec import read_style, shipped_styles
+from sat2map.style.style import Style
 
 SMALL: dict[str, Any] = {
     "version": 8,
@@ -201,7 +201,7 @@ def test_a_value_of_no_use_names_the_layer_and_the_key(tmp_path: Path) -> None:
 
 def test_a_style_is_read_without_what_draws() -> None:
     code = (
-        "from sat2map.cartography.style_file import read_style; read_style('streets').legend\n"
+        "from sat2map.style.spec import read_style; read_style('streets').legend\n"
         "import sys; print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import LineString, Point, Polygon, box
 
-from sat2map.data.synthetic.geometry import (
+from sat2map.towns.geometry import (
     along_line,
     free,
     polygons,
@@ -16,7 +16,7 @@ from sat2map.data.synthetic.geometry import (
     split,
     without_holes,
 )
-from sat2map.data.synthetic.streets import lay_streets
+from sat2map.towns.streets import lay_streets
 
 
 @given(

@@ -10,14 +10,14 @@ from rasterio.features import rasterize
 from scipy import ndimage
 from shapely.geometry import Point
 
-from sat2map.data.synthetic import KINDS, draw_pair, draw_town
-from sat2map.data.synthetic.map import draw_map, features_in
-from sat2map.data.synthetic.photo import REACH, draw_photo, margin
-from sat2map.data.synthetic.plan import Planner, region
-from sat2map.data.synthetic.shapes import Cover, Layer, Material, Piece
-from sat2map.data.synthetic.world import World
 from sat2map.errors import UsageError
 from sat2map.legend import COVER, STREETS
+from sat2map.towns import KINDS, draw_pair, draw_town
+from sat2map.towns.map import draw_map, features_in
+from sat2map.towns.photo import REACH, draw_photo, margin
+from sat2map.towns.plan import Planner, region
+from sat2map.towns.shapes import Cover, Layer, Material, Piece
+from sat2map.towns.world import World
 
 
 class OnePiece(Planner):
@@ -67,7 +67,7 @@ def test_a_small_picture_is_the_middle_of_a_larger_one(seed):
 
 def test_tiles_of_a_picture_fit_together(monkeypatch):
     whole = draw_pair(120, 12)
-    monkeypatch.setattr("sat2map.data.synthetic.write.TILE", 48)
+    monkeypatch.setattr("sat2map.towns.write.TILE", 48)
     tiled = draw_pair(120, 12)
     for one, other in zip(whole, tiled, strict=True):
         assert_the_same(one, other)

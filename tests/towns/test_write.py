@@ -11,9 +11,9 @@ from rasterio.warp import transform, transform_geom
 from shapely.geometry import mapping, shape
 
 from sat2map.data.pairs import find_pairs, read_card, read_pair
-from sat2map.data.synthetic import draw_pair, write_pairs, write_scene
 from sat2map.errors import OutputError, UsageError
 from sat2map.legend import STREETS, Legend
+from sat2map.towns import draw_pair, write_pairs, write_scene
 
 ORDER = ("other", "park", "water", "building", "road", "main_road", "highway")
 
@@ -135,7 +135,7 @@ def test_a_scene_is_georeferenced_and_is_the_town_of_its_seed(tmp_path):
 
 
 def test_a_scene_of_several_tiles_is_the_same_each_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("sat2map.data.synthetic.write.TILE", 64)
+    monkeypatch.setattr("sat2map.towns.write.TILE", 64)
     steps = []
     write_scene(tmp_path / "a", 100, seed=11, progress=lambda *step: steps.append(step))
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -178,10 +178,10 @@ def test_the_shapes_of_a_scene_paint_its_map(tmp_path, seed):
 
 
 def test_shapes_come_back_to_their_metres_within_a_hundredth_of_a_pixel(tmp_path):
-    from sat2map.data.synthetic.map import features_in
-    from sat2map.data.synthetic.photo import margin
-    from sat2map.data.synthetic.plan import Planner, region
-    from sat2map.data.synthetic.world import World
+    from sat2map.towns.map import features_in
+    from sat2map.towns.photo import margin
+    from sat2map.towns.plan import Planner, region
+    from sat2map.towns.world import World
 
     scene = write_scene(tmp_path, 64, seed=1)
     written = json.loads(scene.shapes.read_text())

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sat2map.data.augment import Ground, other_camera, random_crops, random_views, weather
 from sat2map.networks.values import to_pixels
+from sat2map.training.augment import Ground, other_camera, random_crops, random_views, weather
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -19,12 +19,12 @@ from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
 from sat2map.training import setup
 from sat2map.training.batches import Batches
+from sat2map.training.cuda_graph import WARM_UP, RecordedStep, can_record, set_learning_rate
+from sat2map.training.distributed import launch
 from sat2map.training.loop import InterruptedRunError, train
 from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
-from sat2map.training.plan import Plan
-from sat2map.training.processes import launch
-from sat2map.training.steps import WARM_UP, RecordedStep, can_record, set_learning_rate
+from sat2map.training.schedule import Plan
 from sat2map.training.updates import LOSSES, Adversaries, follow, update
 
 Small = Callable[..., Recipe]

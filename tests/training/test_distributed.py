@@ -22,10 +22,10 @@ from torch import nn
 
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
+from sat2map.training.checkpoint import checkpoints
+from sat2map.training.distributed import with_common_statistics
 from sat2map.training.loop import train
-from sat2map.training.plan import Plan
-from sat2map.training.processes import with_common_statistics
-from sat2map.training.state import checkpoints
+from sat2map.training.schedule import Plan
 
 Small = Callable[..., Recipe]
 NOTHING_RANDOM = (
@@ -46,7 +46,7 @@ def step(self, done):
     if done == 2:
         os.kill(os.getpid(), signal.SIGTERM)
 Monitor.step = step
-from sat2map.cli import main
+from sat2map.cli.app import main
 sys.argv[0] = "sat2map"
 main()
 """

@@ -20,13 +20,14 @@ from safetensors.torch import load_file
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import BatchError, DataError, OutputError, TrainingError, UsageError
 from sat2map.legend import STREETS, Legend, LegendClass
-from sat2map.model import load_model
+from sat2map.model.folder import load_model
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
-from sat2map.training import state, updates
+from sat2map.training import checkpoint as state
+from sat2map.training import updates
+from sat2map.training.checkpoint import checkpoints
 from sat2map.training.loop import InterruptedRunError, train
 from sat2map.training.monitor import Monitor
-from sat2map.training.state import checkpoints
 from sat2map.training.validation import improves
 
 PutForeign = Callable[..., Callable[..., None]]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sat2map import objectives
-from sat2map.objectives import (
+from sat2map.training import losses as objectives
+from sat2map.training.losses import (
     certain_roads,
     discriminator_loss,
     generator_adversarial_loss,

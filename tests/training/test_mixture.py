@@ -11,13 +11,13 @@ from PIL import Image
 
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import COVER, STREETS
-from sat2map.model import load_model
+from sat2map.model.folder import load_model
 from sat2map.recipe import Recipe, load_recipe
 from sat2map.training.batches import Batch
 from sat2map.training.loop import train
 from sat2map.training.material import gather
 from sat2map.training.mixture import Mixture
-from sat2map.training.plan import Plan
+from sat2map.training.schedule import Plan
 
 LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
 MIXED = [

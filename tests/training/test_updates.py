@@ -10,10 +10,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from sat2map import objectives
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Objective
+from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
 from sat2map.training.updates import Adversaries, ClassFacts, PictureAndLogits, update
 

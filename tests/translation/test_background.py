@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sat2map.raster import pipeline
-from sat2map.raster.pipeline import ahead, behind
+from sat2map.translation import background as pipeline
+from sat2map.translation.background import ahead, behind
 
 
 def test_items_come_in_order_from_another_thread() -> None:

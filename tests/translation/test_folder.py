@@ -11,16 +11,15 @@ import pytest
 import rasterio
 from PIL import Image
 
-from sat2map.data.pictures import read_picture
+from fixtures.scenes import MakeScene, noise
+from sat2map.data.images import read_picture
 from sat2map.errors import BatchError, DataError, OutputError, UsageError
-from sat2map.raster import batch
-from sat2map.raster.batch import translate_path
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.translation import picture as picture_module
+from sat2map.translation import folder as batch
+from sat2map.translation import image as picture_module
 from sat2map.translation import translator as translator_module
+from sat2map.translation.folder import translate_path
 from sat2map.translation.translator import Translator, load
-
-from .conftest import MakeScene, noise
 
 SMALL = SceneOptions(window=64, overlap=16)
 

@@ -10,11 +10,11 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
-from sat2map.data.pictures import read_picture
+from sat2map.data.images import read_picture
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator, load_model
-from sat2map.translation.picture import PictureOptions, translate_picture
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator, load_model
+from sat2map.translation.image import PictureOptions, translate_picture
 from sat2map.translation.translator import Translator, load
 
 PLAIN = PictureOptions()

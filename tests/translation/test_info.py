@@ -8,11 +8,11 @@ import pytest
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from fixtures.scenes import Identity, MakeModel, MakeScene, noise
 from sat2map.errors import DataError
-from sat2map.raster import info as module
-from sat2map.raster.info import describe_scene, scene_facts
+from sat2map.translation import info as module
+from sat2map.translation.info import describe_scene, scene_facts
 
-from .conftest import Identity, MakeModel, MakeScene, noise
 from .test_tile_tree import cut
 
 

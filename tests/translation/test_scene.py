@@ -22,15 +22,14 @@ from rio_cogeo import cog_validate
 from torch import Tensor, nn
 
 import sat2map
+from fixtures.scenes import UTM, Identity, MakeModel, MakeScene, noise, smooth
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.legend import STREETS
-from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
-from sat2map.raster import work
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.translate import translate_raster
+from sat2map.translation import pipeline as work
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
-
-from .conftest import UTM, Identity, MakeModel, MakeScene, noise, smooth
 
 SMALL = SceneOptions(window=64, overlap=16)
 RED, GREEN, BLUE = ColorInterp.red, ColorInterp.green, ColorInterp.blue
@@ -523,11 +522,11 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from conftest import Identity
+from fixtures.scenes import Identity
 from sat2map.errors import Sat2mapError
-from sat2map.model import GeneratorSpec, Model, ModelCard
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.translate import translate_raster
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
 
 card = ModelCard(
@@ -559,7 +558,7 @@ def test_a_full_disk_says_so_and_can_be_resumed(
         limits += [1_000_000, 1_400_000]
     if suffix == "tif":
         limits += [1_500_000, 1_800_000, 1_838_000]  # the map with its overviews 1.84
-    program = FULL.format(here=str(Path(__file__).parent))
+    program = FULL.format(here=str(Path(__file__).parents[1]))
     ended = subprocess.run(
         [sys.executable, "-c", program, source, target, *map(str, limits), "-1"],
         capture_output=True,

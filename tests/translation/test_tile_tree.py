@@ -23,15 +23,14 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform, transform_bounds
 
+from fixtures.scenes import MakeModel, MakeScene, noise, smooth
 from sat2map.errors import MissingExtraError, OutputError, UsageError
+from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
-from sat2map.raster import archives
-from sat2map.raster.grid import Grid
+from sat2map.raster import tile_archives as archives
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.pyramid import SIDE, halved, halved_classes, pyramid_of
-from sat2map.raster.translate import translate_raster
-
-from .conftest import MakeModel, MakeScene, noise, smooth
+from sat2map.translation.scene import translate_raster
 
 OPTIONS = SceneOptions(window=128, overlap=32, attribution="© the surveyor & co")
 Tiles = dict[tuple[int, int, int], Image.Image]

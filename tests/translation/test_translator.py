@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sat2map.errors import ModelError, UsageError
 from sat2map.legend import STREETS, cover_of
-from sat2map.model import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
 from sat2map.translation import translator as module
 from sat2map.translation.translator import Translator, load
 

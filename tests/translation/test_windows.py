@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sat2map.raster import blend as blend_module
-from sat2map.raster.blend import blend
-from sat2map.raster.placement import placements
-from sat2map.raster.resample import resample, resampling
+from sat2map.raster.resampling import resample, resampling
+from sat2map.translation import blending as blend_module
+from sat2map.translation.blending import blend
+from sat2map.translation.windows import placements
 
 SIDES = st.integers(1, 90)
 

@@ -19,20 +19,20 @@ from typing import Any, Literal
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from sat2map.cartography.cut import Chip, Outcome, Plan, cut_all
-from sat2map.cartography.record import Record, credits_of, fingerprint, write_index
-from sat2map.cartography.render import Painter
-from sat2map.cartography.sheets import Place, Region, Sheet, open_sheets, regions_of
-from sat2map.cartography.split import Split, split_ground
-from sat2map.cartography.split_picture import draw_split
-from sat2map.cartography.style import Style
-from sat2map.cartography.style_file import read_style
-from sat2map.cartography.vectors import VectorFile, Vectors, open_vectors
+from sat2map.chips.cut import Chip, Outcome, Plan, cut_all
+from sat2map.chips.ground import Place, Region, Sheet, open_sheets, regions_of
+from sat2map.chips.record import Record, credits_of, fingerprint, write_index
+from sat2map.chips.split import Split, split_ground
+from sat2map.chips.split_image import draw_split
+from sat2map.data.images import write_picture
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.data.pictures import write_picture
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import Bounds
+from sat2map.geo.grid import Bounds
 from sat2map.raster.options import Reading
+from sat2map.style.features import VectorFile, Vectors, open_vectors
+from sat2map.style.render import Painter
+from sat2map.style.spec import read_style
+from sat2map.style.style import Style
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.transform import Affine
 
-from sat2map.cartography.render import Drawing, Painter
-from sat2map.cartography.sheets import Place, Sheet
-from sat2map.data.pictures import write_picture
+from sat2map.chips.ground import Place, Sheet
+from sat2map.data.images import write_picture
 from sat2map.errors import DataError
-from sat2map.raster.gdal import open_dataset, reading_from
-from sat2map.raster.grid import Grid, pixel_steps
-from sat2map.raster.source import Scene
-from sat2map.raster.view import View
+from sat2map.geo.gdal import open_dataset, reading_from
+from sat2map.geo.grid import Grid, pixel_steps
+from sat2map.raster.resampled import View
+from sat2map.raster.scene import Scene
+from sat2map.style.render import Drawing, Painter
 
 Split = Literal["train", "val"]
 Reason = Literal["", "nodata", "clouds", "unmapped"]

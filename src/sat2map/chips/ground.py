@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import Bounds, Grid, bounds_wgs84, ground_resolution, project
+from sat2map.geo.grid import Bounds, Grid, bounds_wgs84, ground_resolution, project
 from sat2map.raster.options import Reading
 from sat2map.raster.scale import ENLARGED, FAR, size_at
-from sat2map.raster.source import Scene
+from sat2map.raster.scene import Scene
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sat2map.cartography.chips import Chips
-from sat2map.cartography.cut import Outcome
-from sat2map.cartography.offset import Offset, estimate_offset
-from sat2map.cartography.record import picture_of
+from sat2map.atomic import write_text
+from sat2map.chips.chips import Chips
+from sat2map.chips.cut import Outcome
+from sat2map.chips.offset import Offset, estimate_offset
+from sat2map.chips.record import picture_of
+from sat2map.data.images import write_picture
 from sat2map.data.pairs import PairFile, read_pair
-from sat2map.data.pictures import write_picture
-from sat2map.raster.grid import pixel_steps
-from sat2map.whole import write_text
+from sat2map.geo.grid import pixel_steps
 
 SHOWN = 24
 """Chips on the page."""
@@ -123,7 +123,7 @@ def write_preview(chips: Chips, offsets: Sequence[SheetOffset]) -> Path:
         name = folder / "outlines" / f"{outcome.chip.name}.png"
         outlines = np.broadcast_to(np.array(OUTLINE, np.uint8), drawn.shape)
         write_picture(name, outlines, _outlines(drawn).astype(np.uint8) * np.uint8(255))
-    template = files("sat2map.cartography").joinpath("preview.html.jinja")
+    template = files("sat2map.chips").joinpath("preview.html.jinja")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template.read_text(encoding="utf-8")).render(
         name=chips.directory.absolute().name,

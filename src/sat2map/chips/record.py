@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import shapely
 
-from sat2map.cartography.cut import Chip, Outcome
-from sat2map.cartography.overpass import CREDITS
-from sat2map.cartography.sheets import Sheet
-from sat2map.cartography.vectors import VectorFile
+from sat2map.atomic import whole_file, write_text
+from sat2map.chips.cut import Chip, Outcome
+from sat2map.chips.ground import Sheet
 from sat2map.errors import OutputError, writing_to
-from sat2map.raster.gdal import is_address
-from sat2map.raster.grid import to_wgs84
-from sat2map.raster.opening import opening
-from sat2map.whole import whole_file, write_text
+from sat2map.fetch.openstreetmap import CREDITS
+from sat2map.geo.gdal import is_address
+from sat2map.geo.grid import to_wgs84
+from sat2map.raster.sources import opening
+from sat2map.style.features import VectorFile
 
 SETTINGS = "chips.json"
 JOURNAL = "chips.jsonl"
@@ -179,7 +179,7 @@ def _state(source: str | Path) -> list[Any]:
 
 
 def _style_state(name: str) -> list[str]:
-    shipped = files("sat2map.cartography") / "styles" / f"{name}.json"
+    shipped = files("sat2map.style") / "styles" / f"{name}.json"
     content = shipped.read_bytes() if shipped.is_file() else Path(name).read_bytes()
     return [name, hashlib.sha256(content).hexdigest()[:16]]
 

@@ -9,9 +9,9 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sat2map.cartography.cut import Cutter, Outcome, Plan
-from sat2map.cartography.sheets import Region
-from sat2map.cartography.split import Split
+from sat2map.chips.cut import Cutter, Outcome, Plan
+from sat2map.chips.ground import Region
+from sat2map.chips.split import Split
 
 SIDE = 1400
 """Longest side of a region in the picture, in pixels."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sat2map import cli_model
-from sat2map.cli_data import data_app
-from sat2map.cli_noise import silence_dependencies
-from sat2map.cli_options import (
+from sat2map.cli.app import model as cli_model
+from sat2map.cli.data import data_app
+from sat2map.cli.noise import silence_dependencies
+from sat2map.cli.options import (
     AsJson,
     AsPublished,
     Quiet,
@@ -307,8 +307,8 @@ def translate(
     folder, scenes become OUTPUT/STEM.tif and pictures OUTPUT/STEM.png.
     """
     from sat2map.progress import Progress
-    from sat2map.raster.batch import kind_of, translate_path
     from sat2map.raster.options import SceneOptions, scene_reading, scene_resolution
+    from sat2map.translation.folder import kind_of, translate_path
     from sat2map.translation.translator import load
 
     options = SceneOptions(
@@ -356,7 +356,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Draw a town, translate it with a model, compare it with its true map: all in DIR."""
-    from sat2map.demo import run_demo
+    from sat2map.cli.demo import run_demo
 
     run_demo(directory, model=model, quiet=quiet)
 
@@ -380,8 +380,8 @@ def _shown(text: str) -> float | Literal["native"]:
 
 def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:
     """Return what colours a shipped style, or a JSON file, has for the classes of a legend."""
-    from sat2map.cartography.style_file import read_style, shipped_styles
     from sat2map.legend import read_colours
+    from sat2map.style.spec import read_style, shipped_styles
 
     if style not in shipped_styles():
         return read_colours(Path(style))

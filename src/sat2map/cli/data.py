@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sat2map.cli_options import Quiet, Seed
+from sat2map.cli.options import Quiet, Seed
 from sat2map.errors import DataError, UsageError
 
 data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
@@ -54,8 +54,8 @@ def data_synthetic(
         raise UsageError(
             "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
         )
-    from sat2map.data.synthetic import KINDS, write_pairs, write_scene
     from sat2map.progress import Progress
+    from sat2map.towns import KINDS, write_pairs, write_scene
 
     named = [word for text in kind or ["temperate"] for word in text.replace(",", " ").split()]
     kinds = KINDS if "mixed" in named else tuple(dict.fromkeys(named))
@@ -90,7 +90,7 @@ def data_download(
     quiet: Quiet = False,
 ) -> None:
     """Fetch a published data set; an interrupted download goes on where it was."""
-    from sat2map.data.download import download
+    from sat2map.fetch.published import download
     from sat2map.progress import Progress
 
     with Progress(f"downloading {name}", quiet=quiet) as progress:
@@ -109,7 +109,7 @@ def data_osm(
     quiet: Quiet = False,
 ) -> None:
     """Fetch the vectors of OpenStreetMap in a box; an interrupted command goes on."""
-    from sat2map.cartography.overpass import CREDITS, fetch_osm
+    from sat2map.fetch.openstreetmap import CREDITS, fetch_osm
     from sat2map.progress import Progress
 
     with Progress("asking OpenStreetMap", quiet=quiet) as progress:
@@ -136,8 +136,8 @@ def data_imagery(
     quiet: Quiet = False,
 ) -> None:
     """Fetch imagery of a tile service that you may use; an interrupted command goes on."""
-    from sat2map.cartography.imagery import TERMS, fetch_imagery
-    from sat2map.data.ask import Client
+    from sat2map.fetch.http import Client
+    from sat2map.fetch.imagery import TERMS, fetch_imagery
     from sat2map.progress import Progress
 
     print(TERMS, file=sys.stderr)
@@ -221,11 +221,11 @@ def data_chips(
 
     Validation is split off by blocks of ground. An interrupted command goes on.
     """
-    from sat2map.cartography.chips import ChipOptions, make_chips
-    from sat2map.cartography.preview import estimate_offsets, write_preview
-    from sat2map.cartography.vectors import VectorFile
+    from sat2map.chips.chips import ChipOptions, make_chips
+    from sat2map.chips.preview import estimate_offsets, write_preview
     from sat2map.progress import Progress
     from sat2map.raster.options import scene_reading
+    from sat2map.style.features import VectorFile
 
     options = ChipOptions(
         style=style,
@@ -350,7 +350,7 @@ def _own_resolution(photos: list[Path]) -> float | None:
     Raises:
         UsageError: They have several.
     """
-    from sat2map.data.pictures import TIFF_SUFFIXES
+    from sat2map.data.images import TIFF_SUFFIXES
     from sat2map.raster.scale import NEAR, file_resolution
 
     told: dict[Path, float] = {}

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sat2map.data.pictures import read_picture, write_picture
-from sat2map.data.synthetic import Scene, write_scene
+from sat2map.atomic import write_text
+from sat2map.data.images import read_picture, write_picture
 from sat2map.errors import UsageError
 from sat2map.evaluation.score import score_picture, summarise
 from sat2map.legend import STREETS
 from sat2map.progress import Progress
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.translate import translate_raster
+from sat2map.towns import Scene, write_scene
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
-from sat2map.whole import write_text
 
 MARK = ".sat2map-demo"
 SCENE_SEED = 2027
@@ -97,7 +97,7 @@ def _write_page(directory: Path, translator: Translator, scene: Scene, generated
         write_picture(path, picture)
     answer, true = pixels["scene_generated"], pixels["scene_true_map"]
     figures = summarise([score_picture("scene", answer, true, true, STREETS)], STREETS).metrics
-    template = files("sat2map").joinpath("demo.html.jinja").read_text(encoding="utf-8")
+    template = files("sat2map.cli.app").joinpath("demo.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
         side=answer.shape[0],

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sat2map.cli_options import AsJson, Quiet, side_of
+from sat2map.cli.options import AsJson, Quiet, side_of
 from sat2map.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def import_(
             where="--direction",
             remedy="Give forward or reverse.",
         )
-    from sat2map.foreign import import_checkpoint
+    from sat2map.model.pix2pix_checkpoint import import_checkpoint
     from sat2map.progress import Progress
 
     with Progress("calibrating", quiet=quiet) as progress:
@@ -83,7 +83,7 @@ def export(
             where="--int8" if int8 else "--calibrate",
             remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
         )
-    from sat2map.card import model_folder
+    from sat2map.model.card import model_folder
 
     folder = model_folder(model)
     if kind == "deepness":
@@ -124,23 +124,23 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
-    from sat2map.card import describe, model_folder, model_name, read_card, shipped_models
-    from sat2map.raster.opening import names_scene
+    from sat2map.model.card import describe, model_folder, model_name, read_card, shipped_models
+    from sat2map.raster.sources import names_scene
 
     if path not in shipped_models() and names_scene(path):
-        from sat2map.raster.info import describe_scene, scene_facts
+        from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
         told = scene_facts(path, None if model is None else load(model))
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
         return
-    from sat2map.translation.runtimes.open import is_exported
+    from sat2map.runtimes.open import is_exported
 
     folder = model_folder(path)
     if is_exported(folder):
         card, parameters = read_card(folder), None
     else:
-        from sat2map.model import load_model
+        from sat2map.model.folder import load_model
 
         loaded = load_model(folder)
         card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())

@@ -1,1 +1,1 @@
-"""Data: pictures, pairs, downloads, augmentation and procedural towns."""
+"""Data sets on disk: images, pairs, class masks, and what was decoded of them."""

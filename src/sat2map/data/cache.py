@@ -22,10 +22,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.atomic import whole_folder
+from sat2map.data.images import resize_square
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
-from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
-from sat2map.whole import whole_folder
 
 FORMAT = 1
 

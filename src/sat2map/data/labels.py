@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.atomic import whole_file
 from sat2map.data.cache import DecodedPairs, cache_folder, in_order
 from sat2map.errors import OutputError
 from sat2map.legend import Legend
-from sat2map.whole import whole_file
 
 
 def label_targets(

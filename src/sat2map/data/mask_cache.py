@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.atomic import whole_folder
 from sat2map.data.cache import cache_folder, in_order
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 from sat2map.legend import Legend
-from sat2map.whole import whole_folder
 
 FORMAT = 1
 

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sat2map.atomic import whole_folder
+from sat2map.data.images import list_pictures
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, read_mask, read_numbers
 from sat2map.data.pairs import DataSetCard, match_by_stem, write_card
-from sat2map.data.pictures import list_pictures
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
 from sat2map.legend import Legend
-from sat2map.whole import whole_folder
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
+from sat2map.data.images import MAX_PIXELS, read_picture
 from sat2map.data.pairs import DataSetCard, match_by_stem, read_card
-from sat2map.data.pictures import MAX_PIXELS, read_picture
 from sat2map.data.pillow import opened_image
 from sat2map.errors import DataError
 

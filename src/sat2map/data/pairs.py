@@ -20,12 +20,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.atomic import write_text
+from sat2map.data.images import list_pictures, read_picture
 from sat2map.data.mask_mapping import MaskMapping
-from sat2map.data.pictures import list_pictures, read_picture
 from sat2map.errors import DataError
 from sat2map.journal import Files
 from sat2map.legend import COVER, LEGENDS, Legend
-from sat2map.whole import write_text
 
 Direction = Literal["forward", "reverse"]
 

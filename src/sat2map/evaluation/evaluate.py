@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.card import ModelCard
 from sat2map.data.masks import find_masks, read_mask_card
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
@@ -28,6 +27,7 @@ from sat2map.evaluation.masks import (
 from sat2map.evaluation.report import write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
 from sat2map.legend import COVER, Legend
+from sat2map.model.card import ModelCard
 from sat2map.translation.translator import Translator
 
 if TYPE_CHECKING:

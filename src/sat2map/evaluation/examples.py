@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile
-from sat2map.evaluation.image import error_map
+from sat2map.evaluation.images import error_map
 from sat2map.evaluation.score import PictureScore, Translate, read_compared
 
 Place = Literal["best", "median", "worst"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sat2map.atomic import write_text
 from sat2map.errors import Sat2mapError
 from sat2map.evaluation.examples import (
     ERROR_LIMIT,
@@ -22,7 +23,6 @@ from sat2map.evaluation.examples import (
     ranking_metric,
 )
 from sat2map.evaluation.score import Interval, PictureScore, Summary
-from sat2map.whole import write_text
 
 BINS = 24
 UNIT = (0.0, 1.0)

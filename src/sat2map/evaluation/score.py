@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.images import resize_square
 from sat2map.data.pairs import Direction, PairFile, read_pair
-from sat2map.data.pictures import resize_square
 from sat2map.errors import BatchError, DataError, Sat2mapError
-from sat2map.evaluation import classes, edges, image, roads
+from sat2map.evaluation import classes, edges, roads
+from sat2map.evaluation import images as image
 from sat2map.evaluation.classes import Agreement
 from sat2map.legend import Legend
 

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sat2map.card import ModelCard
+from sat2map.atomic import whole_folder
 from sat2map.errors import MissingExtraError, ModelError, UsageError
 from sat2map.export.export import TOLERANCE, Export
 from sat2map.legend import Legend
-from sat2map.model import load_model
+from sat2map.model.card import ModelCard
+from sat2map.model.folder import load_model
 from sat2map.networks.portable import Portable
-from sat2map.translation.runtimes.convert import OPSET, tracing
-from sat2map.whole import whole_folder
+from sat2map.runtimes.convert import OPSET, tracing
 
 FILE = "deepness.onnx"
 SIDE = 512

@@ -10,22 +10,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.card import ModelCard
+from sat2map.atomic import whole_folder
 from sat2map.errors import ModelError, UsageError
 from sat2map.export.int8 import Calibration, Quantised, quantise
-from sat2map.model import Model, load_model
-from sat2map.translation.runtimes.convert import (
+from sat2map.model.card import ModelCard
+from sat2map.model.folder import Model, load_model
+from sat2map.runtimes.convert import (
     exported_card,
     to_onnx,
     to_openvino,
     write_onnx,
     write_openvino,
 )
-from sat2map.translation.runtimes.interface import Runtime
-from sat2map.translation.runtimes.onnx import OnnxRuntime
-from sat2map.translation.runtimes.openvino import read_openvino
-from sat2map.translation.runtimes.torch import TorchRuntime
-from sat2map.whole import whole_folder
+from sat2map.runtimes.interface import Runtime
+from sat2map.runtimes.onnx import OnnxRuntime
+from sat2map.runtimes.openvino import read_openvino
+from sat2map.runtimes.torch import TorchRuntime
 
 Format = Literal["openvino", "onnx"]
 

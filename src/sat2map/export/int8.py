@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.calibration import find_calibration_set, spread
-from sat2map.card import ModelCard
 from sat2map.data.pairs import PairFile, find_pairs
 from sat2map.errors import MissingExtraError
-from sat2map.evaluation import image
+from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
 from sat2map.evaluation.score import Summary, read_compared, score_pictures, summarise
+from sat2map.geo.windows import mirrored
+from sat2map.model.calibration import find_calibration_set, spread
+from sat2map.model.card import ModelCard
 from sat2map.networks.values import round_picture, to_values
-from sat2map.translation.runtimes.interface import Runtime
-from sat2map.translation.runtimes.onnx import OnnxRuntime
-from sat2map.translation.runtimes.open import OpenModel
-from sat2map.translation.runtimes.openvino import OpenVINORuntime
-from sat2map.translation.tiling import mirrored
+from sat2map.runtimes.interface import Runtime
+from sat2map.runtimes.onnx import OnnxRuntime
+from sat2map.runtimes.open import OpenModel
+from sat2map.runtimes.openvino import OpenVINORuntime
 from sat2map.translation.translator import Translator
 
 Compared = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.ask import Answer, Client, Refusal
+from sat2map.atomic import whole_file
 from sat2map.data.cache import cache_folder
-from sat2map.data.pictures import TIFF_SUFFIXES, Picture, read_picture
+from sat2map.data.images import TIFF_SUFFIXES, Picture, read_picture
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import Bounds, Grid
-from sat2map.raster.sink import whole_map
-from sat2map.raster.web_mercator import position, tile_grid
-from sat2map.whole import whole_file
+from sat2map.fetch.http import Answer, Client, Refusal
+from sat2map.geo.grid import Bounds, Grid
+from sat2map.geo.web_mercator import position, tile_grid
+from sat2map.raster.output import whole_map
 
 log = logging.getLogger(__name__)
 

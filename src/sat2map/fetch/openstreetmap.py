@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import shapely
 
-from sat2map.cartography.osm_shapes import OsmShape, shape_of
-from sat2map.data.ask import Client, Refusal
+from sat2map.atomic import whole_file
 from sat2map.data.cache import cache_folder
 from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
-from sat2map.raster.grid import Bounds
-from sat2map.whole import whole_file
+from sat2map.fetch.http import Client, Refusal
+from sat2map.geo.grid import Bounds
+from sat2map.geo.osm_shapes import OsmShape, shape_of
 
 log = logging.getLogger(__name__)
 

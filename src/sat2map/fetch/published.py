@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from sat2map.data.ask import RetryPolicy, check_address
-from sat2map.data.fetch import Progress, fetch, forget
+from sat2map.atomic import whole_folder, write_text
+from sat2map.data.images import list_pictures
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.data.pictures import list_pictures
 from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.fetch.http import RetryPolicy, check_address
+from sat2map.fetch.resumable import Progress, fetch, forget
 from sat2map.legend import STREETS, Legend
-from sat2map.whole import whole_folder, write_text
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Any
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 
-from sat2map.data.ask import RetryPolicy, phrase, pool_through, proxy_for, reason_of, request
+from sat2map.atomic import write_text
 from sat2map.errors import DataError, writing_to
-from sat2map.whole import write_text
+from sat2map.fetch.http import RetryPolicy, phrase, pool_through, proxy_for, reason_of, request
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes in all, None where unknown."""

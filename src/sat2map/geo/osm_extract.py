@@ -12,10 +12,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.cartography.expressions import Value
-from sat2map.cartography.osm_shapes import is_area
-from sat2map.cartography.raw_layer import RawLayer, lies, place, source_bounds, unreadable
-from sat2map.raster.grid import Bounds
+from sat2map.geo.grid import Bounds
+from sat2map.geo.osm_shapes import is_area
+from sat2map.geo.vector_layer import RawLayer, Value, lies, place, source_bounds, unreadable
 
 logger = logging.getLogger(__name__)
 

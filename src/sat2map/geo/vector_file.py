@@ -13,10 +13,12 @@ import shapely
 from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 
-from sat2map.cartography.expressions import Value
-from sat2map.cartography.raw_layer import (
+from sat2map.errors import DataError
+from sat2map.geo.grid import Bounds
+from sat2map.geo.vector_layer import (
     BROKEN,
     RawLayer,
+    Value,
     lies,
     no_crs,
     place,
@@ -24,8 +26,6 @@ from sat2map.cartography.raw_layer import (
     source_bounds,
     unreadable,
 )
-from sat2map.errors import DataError
-from sat2map.raster.grid import Bounds
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def read_layers(
         raise DataError("there is no such file", where=path, remedy="Check the name.")
     name = path.name.lower()
     if name.endswith((".pbf", ".osm", ".osm.bz2", ".osm.gz")):
-        from sat2map.cartography.osm import read_osm
+        from sat2map.geo.osm_extract import read_osm
 
         require("osmium")
         yield read_osm(path, crs, bounds, columns)

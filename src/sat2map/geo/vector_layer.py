@@ -13,9 +13,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.cartography.expressions import Value
 from sat2map.errors import DataError, MissingExtraError
-from sat2map.raster.grid import Bounds
+from sat2map.geo.grid import Bounds
+
+Value = Any
+"""What a property of a feature holds: None, bool, int, float or str."""
 
 EXTRA = "cartography"
 

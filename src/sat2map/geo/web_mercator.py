@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from sat2map.raster.grid import Bounds, Grid
+from sat2map.geo.grid import Bounds, Grid
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from sat2map.data.images import list_pictures, read_picture
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
-from sat2map.data.pictures import list_pictures, read_picture
 from sat2map.errors import DataError
 from sat2map.networks.values import from_picture
 

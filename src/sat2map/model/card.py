@@ -23,7 +23,7 @@ from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
 
 FORMAT = 1
-_MODELS = Path(__file__).parent / "models"
+_MODELS = Path(__file__).parents[1] / "models"
 
 
 class GeneratorSpec(BaseModel):

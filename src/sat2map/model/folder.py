@@ -17,7 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sat2map.card import (
+from sat2map.atomic import whole_folder
+from sat2map.errors import ModelError
+from sat2map.model.card import (
     DataFacts,
     GeneratorSpec,
     ModelCard,
@@ -27,12 +29,10 @@ from sat2map.card import (
     model_name,
     read_card,
 )
-from sat2map.errors import ModelError
 from sat2map.networks.compact import Compact
 from sat2map.networks.lite import Lite
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
-from sat2map.whole import whole_folder
 
 __all__ = [
     "DataFacts",

@@ -19,10 +19,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sat2map.calibration import find_calibration_set
 from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
-from sat2map.model import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.calibration import find_calibration_set
+from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
 from sat2map.networks.normalisation import reestimate
 
 log = logging.getLogger(__name__)

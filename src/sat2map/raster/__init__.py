@@ -1,1 +1,1 @@
-"""Georeferenced scenes of any size: windows in, windows out, in flat memory."""
+"""Rasters of any size, in flat memory: what they are made of, reading and writing."""

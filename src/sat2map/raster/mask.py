@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from sat2map.errors import DataError, MissingExtraError, UsageError
-from sat2map.raster.grid import Grid, project
+from sat2map.geo.grid import Grid, project
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.transform import Affine
 
 from sat2map.errors import DataError
-from sat2map.raster.gdal import believable_alpha, open_dataset, reading_from
+from sat2map.geo.gdal import believable_alpha, open_dataset, reading_from
 
 _GDAL_TYPES = {
     "uint8": "Byte",

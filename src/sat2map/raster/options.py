@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Bounds
-from sat2map.translation.tiling import OVERLAP, WINDOW
+from sat2map.geo.grid import Bounds
+from sat2map.geo.windows import OVERLAP, WINDOW
 
 Resolution = Literal["native", "model"] | float
 

@@ -20,8 +20,14 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
+from sat2map.atomic import check_file_name, check_folder_name, flush, write_text
 from sat2map.errors import StoppedError, UsageError
-from sat2map.raster.archives import (
+from sat2map.geo.gdal import once_through
+from sat2map.geo.grid import Grid
+from sat2map.raster.partial import partial_work
+from sat2map.raster.pyramid import tiles
+from sat2map.raster.strips import TILE, Form, Layout, Strips, writing
+from sat2map.raster.tile_archives import (
     About,
     Encoded,
     encode,
@@ -30,13 +36,7 @@ from sat2map.raster.archives import (
     write_pmtiles,
     write_tree,
 )
-from sat2map.raster.gdal import once_through
-from sat2map.raster.grid import Grid
-from sat2map.raster.partial import partial_work
-from sat2map.raster.pyramid import tiles
-from sat2map.raster.strips import TILE, Form, Layout, Strips, writing
 from sat2map.signals import StopRequest
-from sat2map.whole import check_file_name, check_folder_name, flush, write_text
 
 COG_TILE = 512
 JPEG_SIDE = 65_500

@@ -22,9 +22,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Bounds, Grid, bounds_wgs84, ground_resolution
+from sat2map.geo.grid import Bounds, Grid, bounds_wgs84, ground_resolution
+from sat2map.geo.web_mercator import limits, position, tile_grid, world_m
 from sat2map.raster.strips import Strips
-from sat2map.raster.web_mercator import limits, position, tile_grid, world_m
 
 SIDE = 256
 HIGHEST = 24

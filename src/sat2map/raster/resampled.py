@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.raster.resample import resample, resampling
-from sat2map.raster.source import Scene
-from sat2map.translation.tiling import mirrored
+from sat2map.geo.windows import mirrored
+from sat2map.raster.resampling import resample, resampling
+from sat2map.raster.scene import Scene
 
 CHUNK = 256
 """Rows that are read at once, so that a much finer scene does not fill the memory."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sat2map.errors import UsageError
-from sat2map.raster.gdal import open_dataset
-from sat2map.raster.grid import Grid, ground_resolution
+from sat2map.geo.gdal import open_dataset
+from sat2map.geo.grid import Grid, ground_resolution
 from sat2map.raster.options import Resolution
 
 logger = logging.getLogger(__name__)

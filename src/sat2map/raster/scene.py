@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window
 
-from sat2map.data.pictures import read_palette
+from sat2map.data.images import read_palette
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
-from sat2map.raster.grid import Grid, window_of
-from sat2map.raster.opening import Source, opening
+from sat2map.geo.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
+from sat2map.geo.grid import Grid, window_of
 from sat2map.raster.options import STRETCH, Reading
+from sat2map.raster.sources import Source, opening
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from sat2map.data.pictures import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
+from sat2map.data.images import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
 from sat2map.errors import DataError
-from sat2map.raster.gdal import is_address, open_dataset
+from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.raster.mosaic import mosaic_of
 from sat2map.raster.tile_tree import TileTree, find_trees
 

@@ -24,9 +24,9 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from sat2map.atomic import flush
+from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
-from sat2map.raster.grid import Grid
-from sat2map.whole import flush
 
 TILE = 256
 """Blocks that start at multiples of this are written once; others cost room and time."""

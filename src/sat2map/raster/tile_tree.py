@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window
 
-from sat2map.data.pictures import read_picture
+from sat2map.data.images import read_picture
 from sat2map.errors import DataError
-from sat2map.raster.grid import Grid
-from sat2map.raster.web_mercator import tile_grid
+from sat2map.geo.grid import Grid
+from sat2map.geo.web_mercator import tile_grid
 
 TILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_ZOOM = 30

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import MissingExtraError, ModelError
 from sat2map.networks.values import to_values
-from sat2map.translation.runtimes.interface import Output, RuntimeName, threads_or_default
+from sat2map.runtimes.interface import Output, RuntimeName, threads_or_default
 
 
 class OnnxRuntime:

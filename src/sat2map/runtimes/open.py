@@ -14,16 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sat2map.card import ModelCard, check_card, model_name, read_card
+from sat2map.atomic import whole_folder
 from sat2map.data.cache import cache_folder
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, writing_to
-from sat2map.translation.runtimes.interface import Runtime, RuntimeName
-from sat2map.whole import whole_folder
+from sat2map.model.card import ModelCard, check_card, model_name, read_card
+from sat2map.runtimes.interface import Runtime, RuntimeName
 
 if TYPE_CHECKING:
     import torch
 
-    from sat2map.translation.runtimes.torch import TorchRuntime
+    from sat2map.runtimes.torch import TorchRuntime
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +118,11 @@ def open_model(
     multiple = _exported_card(carried.parent, card).multiple
     opened: Runtime
     if chosen == "onnx":
-        from sat2map.translation.runtimes.onnx import OnnxRuntime
+        from sat2map.runtimes.onnx import OnnxRuntime
 
         opened = OnnxRuntime(carried, multiple or 1, threads)
     else:
-        from sat2map.translation.runtimes.openvino import read_openvino
+        from sat2map.runtimes.openvino import read_openvino
 
         cache = cache_folder() / "compiled"
         opened = read_openvino(carried, multiple or 1, threads, cache)
@@ -139,7 +139,7 @@ def is_exported(folder: Path) -> bool:
 def _choose(folder: Path, device: torch.device | str | None) -> RuntimeName:
     """Return the fastest runtime that is there."""
     if device is None and _may_have_gpu():
-        from sat2map.translation.runtimes.torch import default_device
+        from sat2map.runtimes.torch import default_device
 
         device = default_device()
     if device is not None and str(device) != "cpu" and not is_exported(folder):
@@ -191,8 +191,8 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
     with _one_at_a_time(kept):
         if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
             return kept / CARRIED[runtime]
-        from sat2map.model import load_model
-        from sat2map.translation.runtimes import convert
+        from sat2map.model.folder import load_model
+        from sat2map.runtimes import convert
 
         model = load_model(folder)
         card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
@@ -240,7 +240,7 @@ def _on_torch(folder: Path, device: torch.device | str | None, threads: int | No
             where=folder,
             remedy="Leave out the runtime, or give the model folder that it came from.",
         )
-    from sat2map.model import load_model
-    from sat2map.translation.runtimes.torch import TorchRuntime
+    from sat2map.model.folder import load_model
+    from sat2map.runtimes.torch import TorchRuntime
 
     return TorchRuntime(load_model(folder).network, device, threads)

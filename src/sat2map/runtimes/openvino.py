@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.errors import ModelError
-from sat2map.translation.runtimes.interface import Output, RuntimeName, threads_or_default
+from sat2map.runtimes.interface import Output, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:
     import openvino

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.values import to_network
-from sat2map.translation.runtimes.interface import Output, RuntimeName
+from sat2map.runtimes.interface import Output, RuntimeName
 
 
 class TorchRuntime:

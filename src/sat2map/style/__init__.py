@@ -1,1 +1,1 @@
-"""Vectors and a style to maps, and with imagery to training pairs."""
+"""Style files of the MapLibre specification: read, compiled, and drawn on a grid of pixels."""

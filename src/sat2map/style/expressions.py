@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from sat2map.cartography.colours import ExpressionError, parse_colour
-from sat2map.cartography.operators import ARITHMETIC, COMPARISONS, SUPPORTED
+from sat2map.style.colours import ExpressionError, parse_colour
+from sat2map.style.operators import ARITHMETIC, COMPARISONS, SUPPORTED
 
 Value = Any
 """What an expression gives: None, bool, float, str, or `Rgba`."""

@@ -17,12 +17,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.cartography.expressions import Value, View
-from sat2map.cartography.layers import read_layers
-from sat2map.cartography.raw_layer import RawLayer, metres_per_unit
-from sat2map.cartography.style import CLASS, Style
 from sat2map.errors import DataError, UsageError
-from sat2map.raster.grid import Bounds
+from sat2map.geo.grid import Bounds
+from sat2map.geo.vector_file import read_layers
+from sat2map.geo.vector_layer import RawLayer, metres_per_unit
+from sat2map.style.expressions import Value, View
+from sat2map.style.style import CLASS, Style
 
 logger = logging.getLogger(__name__)
 

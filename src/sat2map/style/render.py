@@ -18,10 +18,10 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 
-from sat2map.cartography.brush import Brush, Palette, brushes
-from sat2map.cartography.vectors import Features, Geometries, Vectors
 from sat2map.errors import UsageError
-from sat2map.raster.grid import Grid
+from sat2map.geo.grid import Grid
+from sat2map.style.features import Features, Geometries, Vectors
+from sat2map.style.symbols import Brush, Palette, brushes
 
 FINER = 4
 """Fine pixels per pixel, in each direction."""

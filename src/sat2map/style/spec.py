@@ -15,16 +15,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sat2map.cartography.colours import ExpressionError
-from sat2map.cartography.expressions import Expression, Kind, View, compile_expression
-from sat2map.cartography.style import CLASSES, Layer, Style
 from sat2map.errors import Sat2mapError, UsageError
 from sat2map.legend import Legend
+from sat2map.style.colours import ExpressionError
+from sat2map.style.expressions import Expression, Kind, View, compile_expression
+from sat2map.style.style import CLASSES, Layer, Style
 
 
 def shipped_styles() -> list[str]:
     """Return the names of the styles that come with the package."""
-    folder = files("sat2map.cartography") / "styles"
+    folder = files("sat2map.style") / "styles"
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
 
 
@@ -115,7 +115,7 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
     shipped = name_or_path in shipped_styles()
     try:
         if shipped:
-            folder = files("sat2map.cartography") / "styles"
+            folder = files("sat2map.style") / "styles"
             text = (folder / f"{name_or_path}.json").read_text("utf-8")
         else:
             text = Path(name_or_path).read_text("utf-8")

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sat2map.cartography.colours import ExpressionError
-from sat2map.cartography.expressions import Expression, Value, View
 from sat2map.errors import DataError
 from sat2map.legend import Legend
+from sat2map.style.colours import ExpressionError
+from sat2map.style.expressions import Expression, Value, View
 
 LayerKind = Literal["background", "fill", "line"]
 

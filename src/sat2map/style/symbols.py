@@ -11,8 +11,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.cartography.style import Layer, Style
-from sat2map.cartography.vectors import Geometries, Sort
+from sat2map.style.features import Geometries, Sort
+from sat2map.style.style import Layer, Style
 
 MAX_ERROR = 0.04
 """Pixels that a round corner's polygon may stay away from the circle."""

@@ -1,7 +1,7 @@
 """Procedural towns: one set of shapes drawn as an aerial photo, as a map, and as land cover."""
 
-from sat2map.data.synthetic.kinds import KINDS
-from sat2map.data.synthetic.write import (
+from sat2map.towns.kinds import KINDS
+from sat2map.towns.write import (
     RESOLUTIONS_M,
     Scene,
     Town,

@@ -9,11 +9,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.geometry import along_line, rectangles
-from sat2map.data.synthetic.kinds import RoofForm
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.geometry import along_line, rectangles
+from sat2map.towns.kinds import RoofForm
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 ROOFS = np.array(
     [

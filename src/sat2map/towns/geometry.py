@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import LineString, Polygon, box
 
-from sat2map.data.synthetic.world import Bounds, Floats
+from sat2map.towns.world import Bounds, Floats
 
 
 def polygons(geometry: Any, least: float = 0.5) -> list[Polygon]:

@@ -9,10 +9,10 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.geometry import polygons, rectangles, scatter
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.geometry import polygons, rectangles, scatter
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 
 def lawn(look: Look, rng: np.random.Generator, n: int) -> Floats:

@@ -8,12 +8,12 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.buildings import houses
-from sat2map.data.synthetic.geometry import along_line, polygons, scatter, split
-from sat2map.data.synthetic.greens import lot_ground, pitch
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Cover, Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.buildings import houses
+from sat2map.towns.geometry import along_line, polygons, scatter, split
+from sat2map.towns.greens import lot_ground, pitch
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Cover, Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 _CROPS = np.array(
     [

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from shapely.geometry import LineString, Polygon
 from shapely.geometry.polygon import orient
 
-from sat2map.data.synthetic.buildings import CITY_ROOFS, cars, flat, houses, roof_colours
-from sat2map.data.synthetic.geometry import (
+from sat2map.towns.buildings import CITY_ROOFS, cars, flat, houses, roof_colours
+from sat2map.towns.geometry import (
     along_line,
     direction,
     free,
@@ -18,10 +18,10 @@ from sat2map.data.synthetic.geometry import (
     rectangles,
     split,
 )
-from sat2map.data.synthetic.greens import garden, lot_ground, lot_grounds
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import BELOW, Cover, Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.greens import garden, lot_ground, lot_grounds
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import BELOW, Cover, Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 _HOUSE_ROOFS = {0: 0.5, 1: 0.15, 2: 0.3, 3: 1.0, 4: 1.0, 5: 0.9, 6: 0.35, 7: 0.8}
 

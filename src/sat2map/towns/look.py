@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sat2map.data.synthetic.kinds import RGB, Range, RoofForm, Style
+from sat2map.towns.kinds import RGB, Range, RoofForm, Style
 
 
 @dataclass(frozen=True)

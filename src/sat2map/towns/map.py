@@ -7,12 +7,12 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sat2map.data.synthetic.geometry import without_holes
-from sat2map.data.synthetic.photo import to_pixels
-from sat2map.data.synthetic.plan import Planner
-from sat2map.data.synthetic.shapes import Feature
-from sat2map.data.synthetic.world import Bounds
 from sat2map.legend import STREETS
+from sat2map.towns.geometry import without_holes
+from sat2map.towns.photo import to_pixels
+from sat2map.towns.plan import Planner
+from sat2map.towns.shapes import Feature
+from sat2map.towns.world import Bounds
 
 FINER = 4
 """Painted pixels per pixel of the map, in each direction."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.plan import Planner
-from sat2map.data.synthetic.shapes import BELOW, Cover, Material, Patches
-from sat2map.data.synthetic.world import NOISE, Bounds, Floats
+from sat2map.towns.look import Look
+from sat2map.towns.plan import Planner
+from sat2map.towns.shapes import BELOW, Cover, Material, Patches
+from sat2map.towns.world import NOISE, Bounds, Floats
 
 Grid = NDArray[np.float32]
 

@@ -13,12 +13,12 @@ import numpy as np
 import shapely
 from shapely.geometry import Point, Polygon, box
 
-from sat2map.data.synthetic import grounds, homes, quarters, settlements, wilds
-from sat2map.data.synthetic.geometry import grown, polygons
-from sat2map.data.synthetic.greens import lot_ground
-from sat2map.data.synthetic.kinds import District
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.roads import (
+from sat2map.towns import grounds, homes, quarters, settlements, wilds
+from sat2map.towns.geometry import grown, polygons
+from sat2map.towns.greens import lot_ground
+from sat2map.towns.kinds import District
+from sat2map.towns.look import Look
+from sat2map.towns.roads import (
     add_courses,
     add_edge,
     add_streets,
@@ -26,9 +26,9 @@ from sat2map.data.synthetic.roads import (
     has_highway,
     road_area,
 )
-from sat2map.data.synthetic.shapes import Layer, Piece
-from sat2map.data.synthetic.streets import lay_streets
-from sat2map.data.synthetic.world import BLOCK, Bounds, World, stream
+from sat2map.towns.shapes import Layer, Piece
+from sat2map.towns.streets import lay_streets
+from sat2map.towns.world import BLOCK, Bounds, World, stream
 
 _WIDTHS: dict[District, tuple[float, float]] = {
     "downtown": (11, 14), "dense": (9, 11), "radial": (8, 10.5), "organic": (7.5, 9.5),

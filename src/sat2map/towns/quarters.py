@@ -6,8 +6,8 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.buildings import CITY_ROOFS, flat, parking, roof_colours
-from sat2map.data.synthetic.geometry import (
+from sat2map.towns.buildings import CITY_ROOFS, flat, parking, roof_colours
+from sat2map.towns.geometry import (
     along_line,
     direction,
     lattice,
@@ -16,10 +16,10 @@ from sat2map.data.synthetic.geometry import (
     scatter,
     split,
 )
-from sat2map.data.synthetic.greens import garden, lot_ground, pitch
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.greens import garden, lot_ground, pitch
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 _HALL_ROOFS = {0: 0.8, 1: 1.4, 2: 0.3, 5: 0.25, 6: 0.4, 7: 0.15}
 

@@ -11,8 +11,8 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Point, Polygon, box
 
-from sat2map.data.synthetic.buildings import cars, parked
-from sat2map.data.synthetic.geometry import (
+from sat2map.towns.buildings import cars, parked
+from sat2map.towns.geometry import (
     along_line,
     grown,
     lines,
@@ -21,11 +21,11 @@ from sat2map.data.synthetic.geometry import (
     scatter,
     widened,
 )
-from sat2map.data.synthetic.greens import lawn, verge
-from sat2map.data.synthetic.kinds import District
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Layer, Material, Piece, cover_of
-from sat2map.data.synthetic.world import BLOCK, COURSE, Bounds, World, stream
+from sat2map.towns.greens import lawn, verge
+from sat2map.towns.kinds import District
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Layer, Material, Piece, cover_of
+from sat2map.towns.world import BLOCK, COURSE, Bounds, World, stream
 
 BANK = 9.0
 """Metres of green along a river."""

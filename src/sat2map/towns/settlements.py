@@ -7,12 +7,12 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from sat2map.data.synthetic.buildings import houses
-from sat2map.data.synthetic.geometry import direction, free, rectangles, scatter
-from sat2map.data.synthetic.greens import garden, lot_grounds, soil
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.shapes import Layer, Material, Piece
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.buildings import houses
+from sat2map.towns.geometry import direction, free, rectangles, scatter
+from sat2map.towns.greens import garden, lot_grounds, soil
+from sat2map.towns.look import Look
+from sat2map.towns.shapes import Layer, Material, Piece
+from sat2map.towns.world import Floats
 
 
 def packed(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:

@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.geometry import lines, polygons, without_holes
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.geometry import lines, polygons, without_holes
+from sat2map.towns.world import Floats
 
 
 class Layer(IntEnum):

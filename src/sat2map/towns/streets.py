@@ -8,9 +8,9 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Point, Polygon
 
-from sat2map.data.synthetic.geometry import lines, polygons
-from sat2map.data.synthetic.kinds import District
-from sat2map.data.synthetic.world import Floats
+from sat2map.towns.geometry import lines, polygons
+from sat2map.towns.kinds import District
+from sat2map.towns.world import Floats
 
 _BLOCK_AREA: dict[District, float] = {
     "organic": 6500.0, "village": 22000.0, "campus": 32000.0, "fields": 90000.0,

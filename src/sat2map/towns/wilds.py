@@ -6,13 +6,13 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
-from sat2map.data.synthetic.geometry import direction, lattice, polygons, rectangles, scatter, split
-from sat2map.data.synthetic.greens import lawn, lot_ground, soil
-from sat2map.data.synthetic.grounds import bent_way, blob, inside
-from sat2map.data.synthetic.look import Look
-from sat2map.data.synthetic.roads import earth_road
-from sat2map.data.synthetic.settlements import patches
-from sat2map.data.synthetic.shapes import Cover, Layer, Material, Piece
+from sat2map.towns.geometry import direction, lattice, polygons, rectangles, scatter, split
+from sat2map.towns.greens import lawn, lot_ground, soil
+from sat2map.towns.grounds import bent_way, blob, inside
+from sat2map.towns.look import Look
+from sat2map.towns.roads import earth_road
+from sat2map.towns.settlements import patches
+from sat2map.towns.shapes import Cover, Layer, Material, Piece
 
 __all__ = ["barren", "plots", "scrub"]
 

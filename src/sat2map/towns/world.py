@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.synthetic.kinds import STYLES, TEMPERATE, District, Style
-from sat2map.data.synthetic.look import Look, draw_look
+from sat2map.towns.kinds import STYLES, TEMPERATE, District, Style
+from sat2map.towns.look import Look, draw_look
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]

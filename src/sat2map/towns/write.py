@@ -17,18 +17,18 @@ from PIL import Image
 from shapely.geometry import Polygon
 from shapely.geometry.polygon import orient
 
+from sat2map.atomic import whole_file, write_text
+from sat2map.data.images import read_picture, write_picture
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.data.pictures import read_picture, write_picture
-from sat2map.data.synthetic.kinds import KINDS
-from sat2map.data.synthetic.map import draw_map, features_in
-from sat2map.data.synthetic.photo import draw_photo, margin
-from sat2map.data.synthetic.plan import Planner, region
-from sat2map.data.synthetic.shapes import Feature
-from sat2map.data.synthetic.world import WORLD, Bounds, World, stream
 from sat2map.errors import DataError, OutputError, UsageError, writing_to
 from sat2map.legend import COVER, STREETS
-from sat2map.whole import whole_file, write_text
+from sat2map.towns.kinds import KINDS
+from sat2map.towns.map import draw_map, features_in
+from sat2map.towns.photo import draw_photo, margin
+from sat2map.towns.plan import Planner, region
+from sat2map.towns.shapes import Feature
+from sat2map.towns.world import WORLD, Bounds, World, stream
 
 Progress = Callable[[int, int], None]
 

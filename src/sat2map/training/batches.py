@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sat2map.data.augment import (
+from sat2map.data.cache import DecodedPairs
+from sat2map.legend import Legend
+from sat2map.recipe import Recipe
+from sat2map.training.augment import (
     Ground,
     cut_windows,
     random_views,
@@ -18,10 +21,7 @@ from sat2map.data.augment import (
     sent,
     weather,
 )
-from sat2map.data.cache import DecodedPairs
-from sat2map.legend import Legend
-from sat2map.recipe import Recipe
-from sat2map.training.plan import Plan
+from sat2map.training.schedule import Plan
 
 LABELS_LOOKED_AT = 64
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sat2map.atomic import whole_file
 from sat2map.errors import TrainingError
-from sat2map.whole import whole_file
 
 log = logging.getLogger(__name__)
 

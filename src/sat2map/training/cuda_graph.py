@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sat2map.data.augment import sent
+from sat2map.training.augment import sent
 from sat2map.training.batches import Batches
 from sat2map.training.mixture import Mixture
 

@@ -15,19 +15,19 @@ from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import find_pairs
 from sat2map.errors import DataError, TrainingError
 from sat2map.journal import Journal
-from sat2map.model import save_model
+from sat2map.model.folder import save_model
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.signals import stop_on_signals
 from sat2map.training import setup
 from sat2map.training.batches import Batch, Batches
+from sat2map.training.checkpoint import TrainingState, checkpoints
+from sat2map.training.cuda_graph import RecordedStep, can_record, set_learning_rate
+from sat2map.training.distributed import agreed, launch, main_first, one_voice, random_states
 from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
-from sat2map.training.plan import Plan
-from sat2map.training.processes import agreed, launch, main_first, one_voice, random_states
 from sat2map.training.run_folder import begin_run, claim_run
-from sat2map.training.state import TrainingState, checkpoints
-from sat2map.training.steps import RecordedStep, can_record, set_learning_rate
+from sat2map.training.schedule import Plan
 from sat2map.training.updates import LOSSES, follow, update
 from sat2map.training.validation import grid, improves, validate, with_fresh_statistics
 

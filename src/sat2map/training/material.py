@@ -18,12 +18,12 @@ from sat2map.data.pairs import read_card as read_data_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
-from sat2map.model import DataFacts, GeneratorSpec, ModelCard
+from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training.batches import Batch, Batches, class_weights
 from sat2map.training.mixture import MaskSet, Mixture, PairSet, TrainingSet, cover_weights
-from sat2map.training.plan import Plan
+from sat2map.training.schedule import Plan
 from sat2map.training.updates import ClassFacts
 
 

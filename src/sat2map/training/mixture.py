@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sat2map.data.augment import Ground, other_camera, random_views, weather
 from sat2map.data.cache import DecodedPairs
 from sat2map.data.mask_cache import DecodedMasks
 from sat2map.legend import COVER, Legend, map_to_cover_may_be
 from sat2map.recipe import Recipe
+from sat2map.training.augment import Ground, other_camera, random_views, weather
 from sat2map.training.batches import Batch, class_weights_of
-from sat2map.training.plan import Plan
+from sat2map.training.schedule import Plan
 
 REACH = 2.0
 """How many times its side a view of a small image may take in; the rest is mirrored."""

@@ -12,10 +12,10 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.pictures import write_picture
+from sat2map.atomic import write_text
+from sat2map.data.images import write_picture
 from sat2map.errors import writing_to
 from sat2map.progress import Progress
-from sat2map.whole import write_text
 
 
 class Monitor:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sat2map.atomic import check_folder_name, sweep, write_text
 from sat2map.data.pairs import data_set_files, read_card
 from sat2map.errors import DataError, TrainingError, UsageError
 from sat2map.journal import HIDDEN, Journal, claim
 from sat2map.recipe import Recipe, load_recipe
-from sat2map.whole import check_folder_name, sweep, write_text
 
 log = logging.getLogger(__name__)
 

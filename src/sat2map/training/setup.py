@@ -10,11 +10,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map.errors import DataError, MissingExtraError, UsageError
-from sat2map.model import ModelCard, build_generator, load_model
+from sat2map.model.folder import ModelCard, build_generator, load_model
 from sat2map.networks.lite import Lite, PretrainedWeightsError
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe
-from sat2map.training.processes import with_common_statistics
+from sat2map.training.distributed import with_common_statistics
 from sat2map.training.updates import Adversaries, PictureAndLogits
 
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sat2map.data.images import resize_square
 from sat2map.data.pairs import PairFile, read_pair
-from sat2map.data.pictures import resize_square
 from sat2map.errors import Sat2mapError
 from sat2map.evaluation.score import Summary, score_pictures, summarise
-from sat2map.model import Model, ModelCard
+from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import as_published, reestimate
 from sat2map.networks.values import from_picture, to_pixels
 from sat2map.progress import Progress

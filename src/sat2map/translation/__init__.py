@@ -1,1 +1,1 @@
-"""Translation: from a source array or file to the picture that a model makes of it."""
+"""Translation: from a source array, file or scene to the map that a model makes of it."""

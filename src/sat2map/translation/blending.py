@@ -9,7 +9,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.raster.placement import Placement
+from sat2map.translation.windows import Placement
 
 IN_MEMORY = 16 * 2**20
 """Bytes of unfinished rows that are kept in memory; those of wider scenes go to a file."""

@@ -8,23 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
+from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError, UsageError
+from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.journal import Journal, MadeOf, as_json, claim, differing
-from sat2map.raster.gdal import is_address, open_dataset
-from sat2map.raster.opening import scenes_in
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.sink import KINDS
-from sat2map.raster.source import grid_of
+from sat2map.raster.output import KINDS
+from sat2map.raster.scene import grid_of
+from sat2map.raster.sources import scenes_in
 from sat2map.raster.tile_tree import find_trees
-from sat2map.raster.tiles import translate_tiles
-from sat2map.raster.translate import made_of, translate_raster
-from sat2map.translation.picture import (
+from sat2map.translation.image import (
     PictureOptions,
     compare_name,
     legend_of,
     translate_picture,
 )
+from sat2map.translation.scene import made_of, translate_raster
+from sat2map.translation.tile_tree import translate_tiles
 from sat2map.translation.translator import Translator
 
 OLDER = ".finished.jsonl"

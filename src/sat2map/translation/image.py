@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, write_picture
+from sat2map.atomic import check_file_name
+from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, write_picture
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
-from sat2map.whole import check_file_name
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.raster.gdal import is_address, settings
-from sat2map.raster.grid import bounds_wgs84, ground_resolution
-from sat2map.raster.opening import Source
+from sat2map.geo.gdal import is_address, settings
+from sat2map.geo.grid import bounds_wgs84, ground_resolution
+from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading
+from sat2map.raster.resampled import View
 from sat2map.raster.scale import choose_scale, knows
-from sat2map.raster.source import Scene
+from sat2map.raster.scene import Scene
+from sat2map.raster.sources import Source
 from sat2map.raster.tile_tree import TileTree, find_trees
-from sat2map.raster.view import View
-from sat2map.translation.tiling import OVERLAP, WINDOW, spans
 from sat2map.translation.translator import Translator
 
 

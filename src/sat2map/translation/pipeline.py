@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from sat2map.errors import StoppedError, UsageError
 from sat2map.legend import Legend
-from sat2map.raster.blend import blend
 from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
-from sat2map.raster.pipeline import ahead, behind
-from sat2map.raster.placement import Placement, placements
-from sat2map.raster.resample import resample
+from sat2map.raster.resampled import View
+from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
-from sat2map.raster.view import View
 from sat2map.signals import StopRequest
-from sat2map.translation.picture import fill_nearest, three_bands
+from sat2map.translation.background import ahead, behind
+from sat2map.translation.blending import blend
+from sat2map.translation.image import fill_nearest, three_bands
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
+from sat2map.translation.windows import Placement, placements
 
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""

@@ -14,23 +14,23 @@ from rasterio.transform import Affine
 
 import sat2map
 from sat2map.errors import EmptySceneError, UsageError
+from sat2map.geo.gdal import settings
+from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
-from sat2map.raster.archives import About, pmtiles_order
-from sat2map.raster.gdal import settings
-from sat2map.raster.grid import Grid
 from sat2map.raster.mask import Mask
-from sat2map.raster.opening import Source
 from sat2map.raster.options import SceneOptions
+from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import pyramid_of
+from sat2map.raster.resampled import View
 from sat2map.raster.scale import Scale, choose_scale
-from sat2map.raster.sink import Named, check_room, named, write_raster, write_tiles
-from sat2map.raster.source import Scene
+from sat2map.raster.scene import Scene
+from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
-from sat2map.raster.view import View
-from sat2map.raster.work import Work
+from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.signals import stop_on_signals
-from sat2map.translation.picture import compare_name, legend_of
+from sat2map.translation.image import compare_name, legend_of
+from sat2map.translation.pipeline import Work
 from sat2map.translation.translator import Translator
 
 

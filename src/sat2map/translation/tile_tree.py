@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from sat2map.errors import EmptySceneError, UsageError
+from sat2map.geo.grid import window_of
 from sat2map.legend import Legend
-from sat2map.raster.archives import encode
-from sat2map.raster.grid import window_of
 from sat2map.raster.options import SceneOptions
+from sat2map.raster.output import Named, check_room, give_name, named
 from sat2map.raster.partial import partial_work
-from sat2map.raster.sink import Named, check_room, give_name, named
+from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileTree
-from sat2map.raster.translate import made_of, translate_raster
-from sat2map.translation.picture import legend_of
+from sat2map.translation.image import legend_of
+from sat2map.translation.scene import made_of, translate_raster
 from sat2map.translation.translator import Translator
 
 CONTEXT = 2048

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.card import ModelCard, model_folder
 from sat2map.errors import UsageError
+from sat2map.geo.windows import OVERLAP, WINDOW, Span, add, blend_rows, mirrored, spans
 from sat2map.legend import cover_of
+from sat2map.model.card import ModelCard, model_folder
 from sat2map.networks.values import round_picture
-from sat2map.translation.runtimes.interface import Output, Runtime, RuntimeName
-from sat2map.translation.runtimes.open import OpenModel, open_model
-from sat2map.translation.tiling import OVERLAP, WINDOW, Span, add, blend_rows, mirrored, spans
+from sat2map.runtimes.interface import Output, Runtime, RuntimeName
+from sat2map.runtimes.open import OpenModel, open_model
 
 if TYPE_CHECKING:
     import torch
 
-    from sat2map.model import Model
-    from sat2map.translation.runtimes.torch import TorchRuntime
+    from sat2map.model.folder import Model
+    from sat2map.runtimes.torch import TorchRuntime
 
 MAX_PUBLISHED_PIXELS = 16_000_000
 
@@ -60,7 +60,7 @@ class Translator:
         if isinstance(model, OpenModel):
             self._runtime = model.runtime
         else:
-            from sat2map.translation.runtimes.torch import TorchRuntime
+            from sat2map.runtimes.torch import TorchRuntime
 
             self._runtime = self._torch = TorchRuntime(model.network, device)
         self.device = self._runtime.device

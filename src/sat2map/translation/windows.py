@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.raster.resample import resampling
-from sat2map.translation.tiling import Span, spans
+from sat2map.geo.windows import Span, spans
+from sat2map.raster.resampling import resampling
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -9,14 +9,14 @@ import shapely
 from PIL import Image
 from torch import Tensor
 
+from fixtures.scenes import Identity, MakeModel, noise, smooth
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.legend import STREETS
-from sat2map.raster.batch import kind_of, translate_path
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.tile_tree import find_trees
-from sat2map.raster.tiles import translate_tiles
+from sat2map.translation.folder import kind_of, translate_path
+from sat2map.translation.tile_tree import translate_tiles
 
-from .conftest import Identity, MakeModel, noise, smooth
 from .test_mask import write
 from .test_tile_tree import cut
 

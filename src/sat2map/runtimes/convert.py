@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from sat2map.card import ModelCard
 from sat2map.errors import MissingExtraError
+from sat2map.model.card import ModelCard
 from sat2map.networks.portable import Portable
 
 if TYPE_CHECKING:

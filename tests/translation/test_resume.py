@@ -22,14 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 import sat2map
+from fixtures.scenes import Identity, MakeModel, MakeScene, noise
 from sat2map.errors import OutputError, StoppedError, UsageError
 from sat2map.legend import STREETS
-from sat2map.raster import sink, work
+from sat2map.raster import output as sink
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.partial import partial_work
-from sat2map.raster.translate import translate_raster
-
-from .conftest import Identity, MakeModel, MakeScene, noise
+from sat2map.translation import pipeline as work
+from sat2map.translation.scene import translate_raster
 
 PutForeign = Callable[..., Callable[..., None]]
 OPTIONS = SceneOptions(window=64, overlap=16)
@@ -38,13 +38,13 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from conftest import Identity
-from sat2map.cli import main
-from sat2map.model import GeneratorSpec, Model, ModelCard
+from fixtures.scenes import Identity
+from sat2map.cli.app import main
+from sat2map.model.folder import GeneratorSpec, Model, ModelCard
 from sat2map.raster.partial import partial_work
 from sat2map.raster.options import SceneOptions
-from sat2map.raster import batch
-from sat2map.raster.translate import translate_raster
+from sat2map.translation import folder as batch
+from sat2map.translation.scene import translate_raster
 from sat2map.translation import translator
 from sat2map.translation.translator import Translator
 
