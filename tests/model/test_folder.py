@@ -11,6 +11,7 @@ from torch import nn
 
 from sat2map.errors import ModelError, OutputError
 from sat2map.legend import STREETS
+from sat2map.model import folder as module
 from sat2map.model.card import FORMAT, model_folder, shipped_models
 from sat2map.model.folder import (
     DataFacts,
@@ -22,7 +23,6 @@ from sat2map.model.folder import (
     read_card,
     save_model,
 )
-from sat2map.model.folder import folder as module
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 

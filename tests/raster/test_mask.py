@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import shapely
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
-from fixtures.scenes import UTM, Identity, MakeModel, MakeScene, noise
+from fixtures.scenes import UTM, Identity, MakeModel, MakeScene, noise, write_shapes
 from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.raster import mask as module
 from sat2map.raster.options import SceneOptions
@@ -22,23 +21,6 @@ from sat2map.translation.scene import translate_raster
 SMALL = SceneOptions(window=64, overlap=16)
 AREA = shapely.Polygon([(500_020, 4_999_980), (500_090, 4_999_960), (500_050, 4_999_900)])
 """A triangle in the coordinates of a scene, 20 pixels from its corner."""
-
-
-def write(
-    path: Path, shapes: list[Any], crs: str | None = UTM["crs"], driver: str = "GPKG"
-) -> Path:
-    pyogrio = pytest.importorskip("pyogrio")
-    kinds = {shape.geom_type for shape in shapes}
-    pyogrio.raw.write(
-        path,
-        geometry=shapely.to_wkb(np.array(shapes, object)),
-        field_data=[],
-        fields=np.array([], object),
-        crs=crs,
-        driver=driver,
-        geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",
-    )
-    return path
 
 
 def masked(path: Path) -> np.ndarray:
@@ -64,7 +46,7 @@ def test_outside_of_the_polygons_is_transparent(
     suffix = {"GPKG": "gpkg", "GeoJSON": "json", "ESRI Shapefile": "shp", "FlatGeobuf": "fgb"}
     shape = shapely.geometry.shape(transform_geom(UTM["crs"], crs, shapely.geometry.mapping(AREA)))
     far = shapely.geometry.box(10, 10, 11, 11)
-    area = write(tmp_path / f"area.{suffix[driver]}", [shape, far], crs, driver)
+    area = write_shapes(tmp_path / f"area.{suffix[driver]}", [shape, far], crs, driver)
     pixels = noise(120, 120)
     options = replace(SMALL, mask=area)
     translate_raster(make_scene(pixels), tmp_path / "map.tif", make_model(), options)
@@ -84,7 +66,7 @@ def test_windows_outside_cost_nothing_and_those_inside_are_whole(
 ) -> None:
     """The map is that of the whole scene, cut out, whatever the scale."""
     network = Identity(4)
-    scene, area = make_scene(noise(400, 400)), write(tmp_path / "area.gpkg", [AREA])
+    scene, area = make_scene(noise(400, 400)), write_shapes(tmp_path / "area.gpkg", [AREA])
     model = make_model((known, known), network=network)
     translate_raster(scene, tmp_path / "whole.tif", model, SMALL)
     windows = len(network.seen)
@@ -102,7 +84,7 @@ def test_holes_and_several_polygons(
     ring = shapely.box(500_000, 4_999_970, 500_030, 5_000_000)
     ring -= shapely.box(500_010, 4_999_980, 500_020, 4_999_990)
     both = shapely.MultiPolygon([ring, shapely.box(500_050, 4_999_950, 500_060, 4_999_960)])
-    area = write(tmp_path / "area.gpkg", [both])
+    area = write_shapes(tmp_path / "area.gpkg", [both])
     translate_raster(
         make_scene(noise(80, 80)), tmp_path / "map.tif", make_model(), replace(SMALL, mask=area)
     )
@@ -115,7 +97,7 @@ def test_holes_and_several_polygons(
 
 def test_a_scene_across_the_antimeridian(make_scene: MakeScene, tmp_path: Path) -> None:
     place = {"crs": "EPSG:4326", "transform": Affine(0.01, 0, 179.5, 0, -0.01, 1)}
-    area = write(tmp_path / "area.gpkg", [shapely.box(-180, 0.2, -179.8, 0.6)], "EPSG:4326")
+    area = write_shapes(tmp_path / "area.gpkg", [shapely.box(-180, 0.2, -179.8, 0.6)], "EPSG:4326")
     with Scene(make_scene(noise(100, 100), georeference=place), 3) as scene:
         inside = module.Mask(area, scene.grid, "scene").inside(scene.grid)
     expected = np.zeros((100, 100), bool)
@@ -128,8 +110,8 @@ def test_files_that_are_no_mask(
 ) -> None:
     (tmp_path / "text.gpkg").write_text("text")
     (tmp_path / "broken.json").write_text(json.dumps({"type": "nothing"}))
-    line = write(tmp_path / "line.gpkg", [shapely.LineString([(0, 0), (1, 1)])])
-    far = write(tmp_path / "far.gpkg", [shapely.box(0, 0, 1, 1)])
+    line = write_shapes(tmp_path / "line.gpkg", [shapely.LineString([(0, 0), (1, 1)])])
+    far = write_shapes(tmp_path / "far.gpkg", [shapely.box(0, 0, 1, 1)])
     scene = make_scene(noise(20, 20))
     nowhere = make_scene(noise(20, 20), "nowhere.tif", georeference={})
     for source, area, kind, words in (
@@ -152,7 +134,7 @@ def test_polygons_without_coordinates_are_taken_for_the_scenes(
     make_scene: MakeScene, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.warns(UserWarning, match="crs"):  # pyogrio's own
-        area = write(tmp_path / "area.shp", [AREA], None, "ESRI Shapefile")
+        area = write_shapes(tmp_path / "area.shp", [AREA], None, "ESRI Shapefile")
     with Scene(make_scene(noise(120, 120)), 3) as scene:
         inside = module.Mask(area, scene.grid, "scene").inside(scene.grid)
     assert np.array_equal(inside, within(120, 120))

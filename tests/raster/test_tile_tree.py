@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from numpy.typing import NDArray
 from PIL import Image
 
-from fixtures.scenes import MakeModel, noise, smooth
+from fixtures.scenes import MakeModel, cut_tiles, noise, smooth
 from sat2map.errors import DataError
 from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import SceneOptions
@@ -20,21 +19,9 @@ from sat2map.translation.scene import translate_raster
 SMALL = SceneOptions(window=64, overlap=16)
 
 
-def cut(
-    root: Path, pixels: NDArray[np.uint8], zoom: int, column: int, row: int, side: int = 32
-) -> Path:
-    """Cut a picture, uint8 [H,W,C], into the tiles of a tree, the first of them as given."""
-    for top in range(0, pixels.shape[0], side):
-        for left in range(0, pixels.shape[1], side):
-            path = root / f"{zoom}/{column + left // side}/{row + top // side}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels[top : top + side, left : left + side]).save(path)
-    return root
-
-
 def test_tiles_are_the_raster_they_were_cut_from(make_model: MakeModel, tmp_path: Path) -> None:
     pixels = noise(96, 128)
-    root = cut(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
+    root = cut_tiles(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
     (root / "18/140801/86017.png").unlink()
     (root / "18/notes.txt").write_text("no tile")
     (root / "legend.png").write_text("no tile")
@@ -55,14 +42,14 @@ def test_tiles_are_the_raster_they_were_cut_from(make_model: MakeModel, tmp_path
 
 def test_the_place_on_earth_is_that_of_web_maps(tmp_path: Path) -> None:
     """At zoom 1 the tile 1/0 is the north-east quarter of the world."""
-    root = cut(tmp_path / "tiles", noise(32, 32), 1, 1, 0)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 1, 1, 0)
     with Scene(root, 3) as scene:
         assert scene.grid.transform @ (0, 32) == pytest.approx((0, 0), abs=1e-6)
         assert scene.grid.transform @ (32, 0) == pytest.approx((20037508.34, 20037508.34))
 
 
 def test_the_scale_is_that_of_the_ground(tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(256, 256), 18, 140_800, 86_016, side=256)
+    root = cut_tiles(tmp_path / "tiles", noise(256, 256), 18, 140_800, 86_016, side=256)
     with Scene(root, 3) as scene:
         ground = ground_resolution(scene.grid)
     assert ground is not None
@@ -70,8 +57,8 @@ def test_the_scale_is_that_of_the_ground(tmp_path: Path) -> None:
 
 
 def test_the_finest_zoom_is_read_unless_another_is_named(tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
-    cut(root, noise(64, 64), 6, 6, 8)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
+    cut_tiles(root, noise(64, 64), 6, 6, 8)
     assert [tree.zoom for tree in find_trees(root)] == [5, 6]
     for name, side in (
         (root, 64),
@@ -86,7 +73,7 @@ def test_jpeg_and_transparent_tiles(tmp_path: Path) -> None:
     root, pixels = tmp_path / "tiles", smooth(32, 64)
     clear = np.full((32, 32, 1), 255, np.uint8)
     clear[:9] = 0
-    cut(root, np.dstack([pixels[:, :32], clear]), 9, 100, 100)
+    cut_tiles(root, np.dstack([pixels[:, :32], clear]), 9, 100, 100)
     (root / "9/101").mkdir()
     Image.fromarray(pixels[:, 32:]).save(root / "9/101/100.jpg", quality=95)
     with Scene(root, 3) as scene:
@@ -100,7 +87,7 @@ def test_jpeg_and_transparent_tiles(tmp_path: Path) -> None:
 
 def test_any_window_is_the_same_piece(tmp_path: Path) -> None:
     root, pixels = tmp_path / "tiles", noise(96, 96)
-    cut(root, pixels, 10, 7, 8)
+    cut_tiles(root, pixels, 10, 7, 8)
     with Scene(root, 3) as scene:
         for row, column, height, width in ((0, 0, 1, 1), (31, 30, 3, 40), (95, 0, 1, 96)):
             found, _ = scene.read(row, column, height, width)
@@ -111,9 +98,9 @@ def test_any_window_is_the_same_piece(tmp_path: Path) -> None:
 
 
 def test_tiles_that_touch_each_other_are_one_part(tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(64, 64), 8, 10, 10)
-    cut(root, noise(32, 32), 8, 12, 12)  # touches the others at a corner
-    cut(root, noise(32, 96), 8, 20, 3)
+    root = cut_tiles(tmp_path / "tiles", noise(64, 64), 8, 10, 10)
+    cut_tiles(root, noise(32, 32), 8, 12, 12)  # touches the others at a corner
+    cut_tiles(root, noise(32, 96), 8, 20, 3)
     (tree,) = find_trees(root)
     parts = [sorted(map(tuple, part.tiles.tolist())) for part in tree.parts()]
     assert sorted(parts) == [
@@ -124,7 +111,7 @@ def test_tiles_that_touch_each_other_are_one_part(tmp_path: Path) -> None:
 
 
 def test_tiles_that_cannot_be_used(tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(32, 64), 8, 10, 10)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 64), 8, 10, 10)
     Image.fromarray(noise(16, 16)).save(root / "8/11/10.png")
     line = r"11.10\.png: has 16 x 16 pixels, but other tiles 32"
     with pytest.raises(DataError, match=line), Scene(root, 3) as scene:

@@ -8,12 +8,10 @@ import pytest
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from fixtures.scenes import Identity, MakeModel, MakeScene, noise
+from fixtures.scenes import Identity, MakeModel, MakeScene, cut_tiles, noise
 from sat2map.errors import DataError
 from sat2map.translation import info as module
 from sat2map.translation.info import describe_scene, scene_facts
-
-from .test_tile_tree import cut
 
 
 def test_what_a_scene_is(make_scene: MakeScene, make_model: MakeModel) -> None:
@@ -66,8 +64,8 @@ def test_a_folder_of_scenes_and_a_tree_of_tiles(make_scene: MakeScene, tmp_path:
     facts = scene_facts(folder)
     assert (facts["width"], facts["height"], facts["files"]) == (80, 30, 2)
     assert "mosaic of 2 files" in describe_scene(facts)
-    root = cut(tmp_path / "tiles", noise(64, 64), 18, 100, 200)
-    cut(root, noise(32, 32), 17, 50, 100)
+    root = cut_tiles(tmp_path / "tiles", noise(64, 64), 18, 100, 200)
+    cut_tiles(root, noise(32, 32), 17, 50, 100)
     (root / "18/101/201.png").unlink()
     facts = scene_facts(str(root))
     assert facts["tiles"] == {"17": 1, "18": 3}

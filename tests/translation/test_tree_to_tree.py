@@ -9,16 +9,13 @@ import shapely
 from PIL import Image
 from torch import Tensor
 
-from fixtures.scenes import Identity, MakeModel, noise, smooth
+from fixtures.scenes import Identity, MakeModel, cut_tiles, noise, smooth, write_shapes
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.legend import STREETS
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.folder import kind_of, translate_path
 from sat2map.translation.tile_tree import translate_tiles
-
-from .test_mask import write
-from .test_tile_tree import cut
 
 SMALL = SceneOptions(window=64, overlap=16)
 
@@ -42,9 +39,9 @@ def tiles_of(root: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("target", ["out", "out/{z}/{x}/{y}.png"])
 def test_tiles_become_the_same_tiles(make_model: MakeModel, tmp_path: Path, target: str) -> None:
-    root = cut(tmp_path / "tiles", noise(96, 128), 18, 100, 200)
-    cut(root, noise(32, 32, seed=3), 18, 300, 7)
-    cut(root, noise(64, 64, seed=5), 17, 50, 100)
+    root = cut_tiles(tmp_path / "tiles", noise(96, 128), 18, 100, 200)
+    cut_tiles(root, noise(32, 32, seed=3), 18, 300, 7)
+    cut_tiles(root, noise(64, 64, seed=5), 17, 50, 100)
     (root / "18/101/201.png").unlink()
     calls: list[tuple[int, int]] = []
     written = translate_path(
@@ -66,7 +63,7 @@ def test_tiles_become_the_same_tiles(make_model: MakeModel, tmp_path: Path, targ
 def test_a_tile_is_translated_with_its_neighbours(make_model: MakeModel, tmp_path: Path) -> None:
     """Where tiles meet, the answer is that of the whole picture."""
     pixels = smooth(96, 96)
-    root = cut(tmp_path / "tiles", pixels, 18, 100, 200)
+    root = cut_tiles(tmp_path / "tiles", pixels, 18, 100, 200)
     translate_tiles(find_trees(root), tmp_path / "out", make_model(None, network=Blur(4)), SMALL)
     inverse = {"x": 100, "y": 200}
     found = np.zeros_like(pixels)
@@ -82,7 +79,7 @@ def test_a_tile_is_translated_with_its_neighbours(make_model: MakeModel, tmp_pat
 def test_a_box_chooses_tiles_and_leaves_them_their_neighbours(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
-    root = cut(tmp_path / "tiles", smooth(96, 96), 1, 0, 0)
+    root = cut_tiles(tmp_path / "tiles", smooth(96, 96), 1, 0, 0)
     for path in root.rglob("*.png"):  # zoom 1 has 2 x 2 tiles only
         if int(path.stem) > 1 or int(path.parent.name) > 1:
             path.unlink()
@@ -94,7 +91,7 @@ def test_a_box_chooses_tiles_and_leaves_them_their_neighbours(
     assert list(part) == ["1/1/0.png"]
     assert np.array_equal(part["1/1/0.png"], tiles_of(tmp_path / "whole")["1/1/0.png"])
     options = replace(
-        SMALL, mask=write(tmp_path / "a.gpkg", [shapely.box(-90, -60, 0, 0)], "EPSG:4326")
+        SMALL, mask=write_shapes(tmp_path / "a.gpkg", [shapely.box(-90, -60, 0, 0)], "EPSG:4326")
     )
     translate_tiles(find_trees(root), tmp_path / "masked", model, options)
     ((name, tile),) = tiles_of(tmp_path / "masked").items()
@@ -107,7 +104,7 @@ def test_legend_colours_and_clear_pixels(make_model: MakeModel, tmp_path: Path) 
     clear = np.full((32, 64, 1), 255, np.uint8)
     clear[:5] = 0
     clear[:, 32:] = 0
-    root = cut(tmp_path / "tiles", np.dstack([smooth(32, 64), clear]), 9, 3, 4)
+    root = cut_tiles(tmp_path / "tiles", np.dstack([smooth(32, 64), clear]), 9, 3, 4)
     options = replace(SMALL, legend_colours=True)
     translate_tiles(find_trees(root), tmp_path / "out", make_model(None, legend=STREETS), options)
     (path,) = (tmp_path / "out").rglob("*.png")
@@ -118,9 +115,9 @@ def test_legend_colours_and_clear_pixels(make_model: MakeModel, tmp_path: Path) 
 
 
 def test_an_interrupt_is_resumed(make_model: MakeModel, tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
-    cut(root, noise(32, 32, seed=1), 9, 30, 4)
-    cut(root, noise(32, 32, seed=2), 9, 60, 4)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
+    cut_tiles(root, noise(32, 32, seed=1), 9, 30, 4)
+    cut_tiles(root, noise(32, 32, seed=2), 9, 60, 4)
 
     class Interrupted(Identity):
         def forward(self, source: Tensor) -> Tensor:
@@ -142,7 +139,7 @@ def test_an_interrupt_is_resumed(make_model: MakeModel, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
     trees, model, out = find_trees(root), make_model(None), tmp_path / "out"
     for options, line in (
         (SceneOptions(resolution="model"), "--resolution: does not apply"),
@@ -159,14 +156,14 @@ def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:
     (out / "notes.txt").touch()
     with pytest.raises(OutputError, match="exists already"):
         translate_tiles(trees, out, model, SMALL)
-    empty = cut(tmp_path / "empty", np.zeros((32, 32, 4), np.uint8), 9, 3, 4)
+    empty = cut_tiles(tmp_path / "empty", np.zeros((32, 32, 4), np.uint8), 9, 3, 4)
     with pytest.raises(DataError, match="has no tile in which anything shows"):
         translate_tiles(find_trees(empty), tmp_path / "none", model, SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out", "tiles"]
 
 
 def test_what_a_call_means(tmp_path: Path) -> None:
-    root = cut(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
     Image.fromarray(noise(9, 9)).save(tmp_path / "photo.png")
     pattern = f"{root}/{{z}}/{{x}}/{{y}}.png"
     for source, target, kind in (

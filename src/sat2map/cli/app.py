@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sat2map.cli.app import model as cli_model
+from sat2map.cli import model as cli_model
 from sat2map.cli.data import data_app
 from sat2map.cli.noise import silence_dependencies
 from sat2map.cli.options import (
