@@ -12,7 +12,6 @@ the range of 95 % of them. Borders are where a window begins and where the one b
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +20,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
+from sat2map.evaluation.edges import seam_range
 from sat2map.raster.options import SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
@@ -29,57 +29,6 @@ WINDOWS = ((1024, 256), (512, 256), (512, 128), (512, 64))
 NAIVE = 256
 
 Picture = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Seam:
-    """The figure of a grid, and that of 95 % of its shifts."""
-
-    figure: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        inside = "inside" if self.low <= self.figure <= self.high else "OUTSIDE"
-        return f"{self.figure:.3f} {inside} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def seam(picture: Picture, step: int, at: tuple[int, ...]) -> Seam:
-    """Return how much stronger gradients are across borders than elsewhere.
-
-    Args:
-        picture: uint8 [H,W,3].
-        step: Period of the grid.
-        at: Where in each period a border lies: between this pixel and the one before.
-    """
-    values = picture.astype(np.float64)
-    height, width, _ = picture.shape
-    # Sums over each line of borders that there may be, and how many pixels it has.
-    across = np.abs(np.diff(values, axis=1)).mean((0, 2)) * height, height
-    down = np.abs(np.diff(values, axis=0)).mean((1, 2)) * width, width
-    sums, counts = zip(*(_shifts(*axis, step, at) for axis in (across, down)), strict=True)
-    inside = sums[0][:, None] + sums[1][None]
-    pixels = counts[0][:, None] + counts[1][None]
-    total, every = across[0].sum() + down[0].sum(), len(across[0]) * height + len(down[0]) * width
-    with np.errstate(invalid="ignore"):
-        figures = (inside / pixels) / ((total - inside) / (every - pixels))
-    low, high = np.nanpercentile(figures, (2.5, 97.5))
-    return Seam(float(figures[0, 0]), float(low), float(high))
-
-
-def _shifts(
-    lines: NDArray[np.float64], pixels: int, step: int, at: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return sum and number of pixels on the borders of one axis, for each shift of the grid.
-
-    An axis that has no border where the grid really lies is left out: one window covers it.
-    """
-    places = np.arange(1, len(lines) + 1)
-    if len(lines) < step:
-        return np.zeros(1), np.zeros(1)
-    on = [np.isin((places - shift) % step, at) & (places - shift > 0) for shift in range(step)]
-    on[0] &= places >= min(a or step for a in at)
-    return np.array([lines[o].sum() for o in on]), np.array([o.sum() * pixels for o in on])
 
 
 def naive(translator: Translator, picture: Picture) -> Picture:
@@ -119,13 +68,12 @@ def main() -> None:
     for window, overlap in WINDOWS:
         step = window - overlap
         # Where the next window begins, and where the one before it ends.
-        where = tuple(sorted({0, overlap % step}))
-        figure = seam(maps[f"{window}-{overlap}"], step, where)
+        figure = seam_range(maps[f"{window}-{overlap}"], step, borders=(0, overlap))
         print(f"windows of {window}, overlap {overlap:4}: {figure}")
     network = translator.multiple
-    print(f"the network's own grid of {network}: {seam(maps['1024-256'], network, (0,))}")
+    print(f"the network's own grid of {network}: {seam_range(maps['1024-256'], network)}")
     maps["naive"] = naive(translator, read(arguments.scene))
-    print(f"plain loop over tiles of {NAIVE}:  {seam(maps['naive'], NAIVE, (0,))}")
+    print(f"plain loop over tiles of {NAIVE}:  {seam_range(maps['naive'], NAIVE)}")
     first = maps["1024-256"].astype(float)
     print("mean difference from windows of 1024, overlap 256, of 255")
     for name, picture in list(maps.items())[1:]:

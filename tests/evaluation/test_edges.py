@@ -22,11 +22,11 @@ def step(at: int, side: int = 20, height: int = 40) -> np.ndarray:
 
 
 @given(st.integers(0, 2**20), st.sampled_from([0, 1, math.sqrt(2), 2, 3]))
-def test_widen_is_a_distance(seed, radius):
+def test_dilation_is_a_distance(seed, radius):
     random = np.random.default_rng(seed)
     mask = random.random(random.integers(1, 12, 2)) < 0.2
     expected = distance_transform_edt(~mask) <= radius + 1e-9 if mask.any() else mask
-    np.testing.assert_array_equal(edges.widen(mask, radius), expected)
+    np.testing.assert_array_equal(edges.dilate(mask, radius), expected)
 
 
 def test_a_step_is_an_edge_of_two_pixels():
@@ -77,10 +77,10 @@ def test_seam_ratio_by_hand():
     values[:, 8:] += 10
     values[:, 16:] += 10
     # Borders: 2 x 24 column steps of 11 and 2 x 24 row steps of 0; elsewhere 21 lines each.
-    assert edges.seam_ratio(grey(values), 8) == pytest.approx((11 / 2) / (1 / 2))
+    assert edges.seam_range(grey(values), 8).ratio == pytest.approx((11 / 2) / (1 / 2))
     # The grid from 4 on has 3 lines per axis, none on a seam.
     rest = (18 * 1 + 2 * 11) / 20 / 2
-    assert edges.seam_ratio(grey(values), 8, offset=(4, 4)) == pytest.approx(0.5 / rest)
+    assert edges.seam_range(grey(values), 8, offset=(4, 4)).ratio == pytest.approx(0.5 / rest)
 
 
 def test_seams_stand_out_of_their_own_range():
@@ -94,7 +94,27 @@ def test_seams_stand_out_of_their_own_range():
     seams = edges.seam_range(tiled, 32)
     assert not seams.seamless
     assert seams.ratio > seams.high > seams.low
-    assert seams.ratio == edges.seam_ratio(tiled, 32)
+    assert seams.ratio == edges.seam_range(tiled, 32).ratio
+
+
+def test_a_window_has_a_border_at_its_end_too():
+    values = np.tile(np.arange(0, 40), (40, 1))
+    for start in (10, 20, 30):  # windows begin here, and the ones before end 4 further
+        values[:, start + 4 :] += 10
+    found = edges.seam_range(grey(values), 10, borders=(0, 4))
+    # 3 borders of 1 and 3 of 11 along the rows, 7 lines of 0 down: one in the first window,
+    # where none ends, too; elsewhere 39 - 7 lines of 1 and as many of 0.
+    assert found.ratio == pytest.approx((3 * 11 + 4 * 1) / 14 / (32 / 64))
+    assert edges.seam_range(grey(values), 10, borders=(14, 0, 10)) == found
+    assert not edges.seam_range(grey(values), 10).ratio > 1
+
+
+def test_an_axis_that_one_tile_covers_is_left_out():
+    values = np.tile(np.arange(0, 20), (8, 1))
+    values[:, 10:] += 10
+    values[4:] += 50  # no border is near
+    rest = (18 * 8 * 1 + 20 * 50) / (18 * 8 + 7 * 20)
+    assert edges.seam_range(grey(values), 10).ratio == pytest.approx(11 / rest)
 
 
 def test_a_strong_line_of_the_map_is_no_seam():
@@ -107,7 +127,9 @@ def test_a_strong_line_of_the_map_is_no_seam():
 def test_the_range_is_that_of_all_shifted_grids(seed, tile):
     picture = np.random.default_rng(seed).integers(0, 256, (20, 25, 3), np.uint8)
     ratios = sorted(
-        edges.seam_ratio(picture, tile, offset=(y, x)) for y in range(tile) for x in range(tile)
+        edges.seam_range(picture, tile, offset=(y, x)).ratio
+        for y in range(tile)
+        for x in range(tile)
     )
     found = edges.seam_range(picture, tile)
     assert found.low in ratios
@@ -120,9 +142,9 @@ def test_seams_of_one_colour_and_of_impossible_tiles():
     flat = grey(np.full((32, 32), 7))
     assert edges.seam_range(flat, 8) == edges.SeamRange(1.0, 1.0, 1.0)
     flat[:16, :16] = 9
-    assert edges.seam_ratio(flat, 16) == math.inf
+    assert edges.seam_range(flat, 16).ratio == math.inf
     assert not edges.seam_range(flat, 16).seamless or edges.seam_range(flat, 16).high == math.inf
     with pytest.raises(ValueError, match="no border"):
         edges.seam_range(flat, 32)
     with pytest.raises(ValueError, match="at least 2"):
-        edges.seam_ratio(flat, 1)
+        edges.seam_range(flat, 1)

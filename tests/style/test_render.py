@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from sat2map.errors import UsageError
+from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
 from sat2map.style.features import Features, Sort, Vectors
 from sat2map.style.render import Drawing, Painter
 from sat2map.style.spec import read_style
 from sat2map.style.style import Style
+from sat2map.style.symbols import Palette
 
 UTM = CRS.from_epsg(32631)
 STREET_STYLE = read_style("streets")
@@ -211,3 +212,11 @@ def test_nothing_there_is_background() -> None:
     drawing = draw((shapely.box(400, 6, 420, 9), {"natural": "water"}))
     assert drawing.mapped == 0 and (drawing.classes == 0).all()
     assert (drawing.picture == STREETS.colours[0]).all()
+
+
+def test_more_colours_than_can_be_told_apart_are_refused() -> None:
+    palette = Palette([(0, 0, 0)] + [(n % 256, n // 256, 0) for n in range(65_534)])
+    assert palette.number((1.0, 2.0, 3.0)) == 65_535
+    assert palette.number((1.0, 2.0, 3.0)) == 65_535
+    with pytest.raises(DataError, match="more than 65,535 colours on one map"):
+        palette.number((3.0, 2.0, 1.0))

@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 
 from sat2map.networks.values import to_pixels
-from sat2map.training.augment import Ground, other_camera, random_crops, random_views, weather
+from sat2map.training.augment import (
+    Ground,
+    cut_windows,
+    other_camera,
+    random_views,
+    random_windows,
+    weather,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -18,6 +25,14 @@ def coordinates(count: int, height: int, width: int) -> Tensor:
     columns = torch.arange(width)[None].expand(height, width)
     one = torch.stack([rows, columns, rows, columns], -1).to(torch.uint8)
     return one.expand(count, -1, -1, -1).contiguous()
+
+
+def random_crops(
+    pixels: Tensor, size: int, *, flip: bool, generator: torch.Generator | None = None
+) -> Tensor:
+    """Cut a square out of each picture, as training does."""
+    windows = random_windows(torch.arange(len(pixels)), pixels, size, flip, generator)
+    return cut_windows(pixels, windows, size)
 
 
 def test_crops_are_windows_of_source_and_target_alike() -> None:

@@ -14,19 +14,14 @@ HIGHWAY_COLOUR = (240, 160, 30)
 HIGHWAY_REACH = 20
 
 
-def widen(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+def dilate(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     """Return a mask, bool [H,W], with every pixel within `radius` of it, as the crow flies."""
-    height, width = mask.shape
-    widened = mask.copy()
-    reach = math.floor(radius)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dy * dy + dx * dx > radius * radius or abs(dy) >= height or abs(dx) >= width:
-                continue
-            to_y, from_y = _overlap(dy, height)
-            to_x, from_x = _overlap(dx, width)
-            widened[to_y, to_x] |= mask[from_y, from_x]
-    return widened
+    from scipy.ndimage import binary_dilation
+
+    steps = np.arange(-math.floor(radius), math.floor(radius) + 1)
+    disc = steps[:, None] ** 2 + steps**2 <= radius * radius
+    dilated: NDArray[np.bool_] = binary_dilation(mask, disc)
+    return dilated
 
 
 def share_inside(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
@@ -76,8 +71,8 @@ def f1(
     if not generated.any() and not true.any():
         return math.nan
     return harmonic_mean(
-        share_inside(generated, widen(true, tolerance)),
-        share_inside(true, widen(generated, tolerance)),
+        share_inside(generated, dilate(true, tolerance)),
+        share_inside(true, dilate(generated, tolerance)),
     )
 
 
@@ -101,7 +96,9 @@ class SeamRange:
     """How strong the seams of a picture are, beside what its own content would give.
 
     Attributes:
-        ratio: The seam ratio of the grid that was used.
+        ratio: Mean gradient across the borders over mean gradient elsewhere. The gradient is the
+            absolute difference of neighbouring pixels, the mean of channels; infinite where the
+            picture is flat but for its borders.
         low: The 2.5 % quantile of the ratio over all shifted grids.
         high: The 97.5 % quantile.
     """
@@ -115,27 +112,17 @@ class SeamRange:
         """Whether the grid that was used is inside the 95 % range of all grids."""
         return self.low <= self.ratio <= self.high
 
-
-def seam_ratio(picture: NDArray[np.uint8], tile: int, *, offset: tuple[int, int] = (0, 0)) -> float:
-    """Return the mean gradient across tile borders divided by the mean gradient elsewhere.
-
-    The gradient is the absolute difference of neighbouring pixels, the mean of channels.
-    It is nan where no border crosses the picture, and where the picture is flat but for
-    its borders the ratio is infinite.
-
-    Args:
-        picture: uint8 [H,W,C].
-        tile: Side of the tiles, or their stride where they overlap, in pixels.
-        offset: Where the first tile's corner lies, (y, x).
-
-    Raises:
-        ValueError: `tile` is less than 2, so that everything would be a border.
-    """
-    return float(_seam_ratios(picture, tile)[offset[0] % tile, offset[1] % tile])
+    def __str__(self) -> str:
+        inside = "inside" if self.seamless else "OUTSIDE"
+        return f"{self.ratio:.3f} {inside} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def seam_range(
-    picture: NDArray[np.uint8], tile: int, *, offset: tuple[int, int] = (0, 0)
+    picture: NDArray[np.uint8],
+    tile: int,
+    *,
+    offset: tuple[int, int] = (0, 0),
+    borders: tuple[int, ...] = (0,),
 ) -> SeamRange:
     """Return the seam ratio of a picture, with its distribution over all shifted grids.
 
@@ -143,14 +130,16 @@ def seam_range(
     something only beside those of the tile x tile other grids of the same picture.
 
     Args:
-        picture: uint8 [H,W,C], larger than a tile.
+        picture: uint8 [H,W,C], larger than a tile along an axis at least; the other is left out.
         tile: Side of the tiles, or their stride where they overlap, in pixels.
         offset: Where the first tile's corner lies, (y, x).
+        borders: How far from a tile's corner borders lie. Where windows overlap, the one before
+            ends in a window as well as this one begins.
 
     Raises:
         ValueError: `tile` is less than 2, or the picture has no tile border.
     """
-    ratios = _seam_ratios(picture, tile)
+    ratios = _seam_ratios(picture, tile, offset, borders)
     ratio = float(ratios[offset[0] % tile, offset[1] % tile])
     if math.isnan(ratio):
         raise ValueError(f"a picture of shape {picture.shape} has no border of {tile}-pixel tiles")
@@ -159,33 +148,36 @@ def seam_range(
     return SeamRange(ratio, float(low), float(high))
 
 
-def _seam_ratios(picture: NDArray[np.uint8], tile: int) -> NDArray[np.float64]:
+def _seam_ratios(
+    picture: NDArray[np.uint8], tile: int, offset: tuple[int, int], borders: tuple[int, ...]
+) -> NDArray[np.float64]:
     """Return the seam ratio of every grid, float64 [tile,tile], by the offset (y, x)."""
     if tile < 2:
         raise ValueError(f"a tile has at least 2 pixels a side, not {tile}")
     values = picture.astype(np.int16)
     sums, counts = [], []
+    total = pixels = 0.0
     for axis in (0, 1):
         steps = np.abs(np.diff(values, axis=axis))
         lines = steps.sum(axis=(1 - axis, 2), dtype=np.int64)
+        width = values.size // values.shape[axis]
+        total, pixels = total + float(lines.sum()), pixels + float(lines.size * width)
         # Line i lies between pixels i and i+1: it is a border of the grids from i+1 on.
         grid = np.arange(1, lines.size + 1) % tile
-        sums.append(np.bincount(grid, weights=lines, minlength=tile))
-        counts.append(np.bincount(grid, minlength=tile) * (values.size // values.shape[axis]))
+        each = np.bincount(grid, weights=lines, minlength=tile)
+        count = np.bincount(grid, minlength=tile) * float(width)
+        shifts = {border % tile for border in borders}
+        crossed = np.sum([np.roll(each, -shift) for shift in shifts], axis=0)
+        of_pixels = np.sum([np.roll(count, -shift) for shift in shifts], axis=0)
+        used = of_pixels[offset[axis] % tile] > 0  # else one tile covers the axis
+        sums.append(crossed * used)
+        counts.append(of_pixels * used)
     border_sum = sums[0][:, None] + sums[1][None]
     border_count = counts[0][:, None] + counts[1][None]
-    rest_sum = sums[0].sum() + sums[1].sum() - border_sum
-    rest_count = counts[0].sum() + counts[1].sum() - border_count
+    rest_sum, rest_count = total - border_sum, pixels - border_count
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios: NDArray[np.float64] = (border_sum / border_count) / (rest_sum / rest_count)
     # A picture of one colour has no gradient anywhere, so nothing stands out either.
     flat = (border_sum == 0) & (rest_sum == 0) & (border_count > 0) & (rest_count > 0)
     ratios[flat] = 1.0
     return ratios
-
-
-def _overlap(shift: int, length: int) -> tuple[slice, slice]:
-    """Return where to write and where to read so that content moves by `shift`."""
-    if shift >= 0:
-        return slice(shift, length), slice(0, length - shift)
-    return slice(0, length + shift), slice(-shift, length)

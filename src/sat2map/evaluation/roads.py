@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.evaluation.edges import harmonic_mean, share_inside, widen
+from sat2map.evaluation.edges import dilate, harmonic_mean, share_inside
 
 CLDICE_MARGIN = 1
 BUFFER = 3
@@ -80,8 +80,8 @@ def cldice(
     if not true.any():
         return math.nan
     return harmonic_mean(
-        share_inside(generated_line, widen(true, CLDICE_MARGIN)),
-        share_inside(true_line, widen(generated, CLDICE_MARGIN)),
+        share_inside(generated_line, dilate(true, CLDICE_MARGIN)),
+        share_inside(true_line, dilate(generated, CLDICE_MARGIN)),
     )
 
 
@@ -90,7 +90,7 @@ def completeness(generated_line: NDArray[np.bool_], true_line: NDArray[np.bool_]
 
     After Heipke et al. 1997. It is nan where there is no true line.
     """
-    return share_inside(true_line, widen(generated_line, BUFFER)) if true_line.any() else math.nan
+    return share_inside(true_line, dilate(generated_line, BUFFER)) if true_line.any() else math.nan
 
 
 def correctness(generated_line: NDArray[np.bool_], true_line: NDArray[np.bool_]) -> float:
@@ -101,7 +101,7 @@ def correctness(generated_line: NDArray[np.bool_], true_line: NDArray[np.bool_])
     """
     if not generated_line.any() and not true_line.any():
         return math.nan
-    return share_inside(generated_line, widen(true_line, BUFFER))
+    return share_inside(generated_line, dilate(true_line, BUFFER))
 
 
 def topology(mask: NDArray[np.bool_]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sat2map.errors import DataError
 from sat2map.style.features import Geometries, Sort
 from sat2map.style.style import Layer, Style
 
@@ -18,6 +19,7 @@ MAX_ERROR = 0.04
 """Pixels that a round corner's polygon may stay away from the circle."""
 
 MAX_PAINTS = 2**16 - 1
+"""As many as the numbers of a fine pixel, uint16, can tell apart."""
 
 _CAPS = {"butt": "flat", "round": "round", "square": "square"}
 _JOINS = {"miter": "mitre", "round": "round", "bevel": "bevel"}
@@ -141,6 +143,12 @@ class Palette:
         try:
             return self.colours.index(rounded, 1)
         except ValueError:
+            if len(self.colours) > MAX_PAINTS:
+                raise DataError(
+                    f"the style has more than {MAX_PAINTS:,} colours on one map",
+                    remedy="Let fewer colours depend on a feature's columns, or fewer shapes be "
+                    "translucent.",
+                ) from None
             self.colours.append(rounded)
             return len(self.colours) - 1
 

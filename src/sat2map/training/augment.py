@@ -15,37 +15,19 @@ from torch.nn import functional as F
 from sat2map.networks.values import to_network
 
 
-def random_crops(
-    pixels: Tensor, size: int, *, flip: bool, generator: torch.Generator | None = None
-) -> Tensor:
-    """Cut a random square out of each picture of a batch, and mirror half of them.
-
-    The published jitter is pictures of 286 pixels, crops of 256, and mirroring.
-
-    Args:
-        pixels: uint8 [N,H,W,C], sources and targets stacked as channels.
-        size: Side of the squares, at most H and W.
-        flip: Whether to mirror left to right with probability 1/2.
-        generator: Random state on the CPU; drawing there keeps runs alike on all devices.
-
-    Returns:
-        float32 [N,C,size,size] in [-1,1], channels-last in memory, on the device of `pixels`.
-    """
-    windows = random_windows(torch.arange(len(pixels)), pixels, size, flip, generator)
-    return cut_windows(pixels, sent(windows, pixels.device), size)
-
-
 def random_windows(
     pictures: Tensor, pixels: Tensor, size: int, flip: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Draw where `random_crops` cuts, on the CPU.
+    """Draw where a random square is cut out of each picture, on the CPU.
+
+    The published jitter is pictures of 286 pixels, crops of 256, and mirroring of half of them.
 
     Args:
         pictures: Which pictures to cut from, int64 [N].
         pixels: Tells the height and width of a picture, uint8 [any,H,W,C].
         size: Side of the squares.
-        flip: Whether to mirror.
-        generator: Random state.
+        flip: Whether to mirror left to right with probability 1/2.
+        generator: Random state on the CPU; drawing there keeps runs alike on all devices.
 
     Returns:
         int64 [N,4]: picture, top, left, and 1 where it is mirrored.
