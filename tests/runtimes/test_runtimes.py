@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
-from sat2map.legend import STREETS
+from sat2map.geo.windows import mirrored
+from sat2map.legend import COVER, STREETS
 from sat2map.model.card import read_card
 from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, load_model, save_model
 from sat2map.networks.values import SHARPNESS, round_picture
@@ -344,3 +345,33 @@ def test_openvino_leaves_the_main_threads_stack_for_signals_alone(model_folder: 
     assert translator.runtime == "openvino"
     translator.translate(photo(16, 16))
     assert now() == before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_second_head_tells_the_land_cover(runtime: RuntimeName, tmp_path: Path) -> None:
+    import torch
+
+    from sat2map.networks.values import from_picture
+
+    arguments = {
+        "colours": [list(entry.colour) for entry in STREETS.classes],
+        "cover_classes": len(COVER),
+        "widths": [8, 8, 8, 8],
+    }
+    spec = GeneratorSpec(name="lite", arguments=arguments)
+    torch.manual_seed(0)
+    network = build_generator(spec).eval()
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS, cover=COVER)
+    save_model(tmp_path / "cover", network, card)
+    translator = load(tmp_path / "cover", "cpu", runtime=runtime)
+    source = photo(40, 56)  # not a multiple of the stride
+    rows, columns = mirrored(0, 48, 40), mirrored(0, 64, 56)
+    with torch.inference_mode():
+        drawn, cover = network.both_logits(from_picture(source[rows[:, None], columns[None]]))
+    expected = cover[0, :, :40, :56].argmax(0).numpy()
+    told = translator.translate(source, output="cover")
+    assert told.dtype == np.uint8
+    assert (told == expected).mean() > 0.999  # equal but for ties of rounding
+    of_map = translator.translate(source, output="classes")
+    assert (of_map == drawn[0, :, :40, :56].argmax(0).numpy()).mean() > 0.999
+    assert len(np.unique(expected)) > 1

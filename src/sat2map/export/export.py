@@ -63,7 +63,8 @@ def export_model(
 
     The input is `source`, float32 [N,C,H,W] in [-1,1] of any batch size and of any height and
     width that are multiples of `multiple` in `model.json`. The first output is `picture`,
-    float32 [N,3,H,W] in [-1,1]; with a legend head `probabilities`, float32 [N,K,H,W], follows.
+    float32 [N,3,H,W] in [-1,1]; with a legend head `probabilities`, float32 [N,K,H,W], follows,
+    and with a head for land cover `cover`, float32 [N,5,H,W].
     Whoever runs it with OpenVINO gives it INFERENCE_PRECISION_HINT f32, or a processor with
     bfloat16 answers in that.
 

@@ -43,14 +43,25 @@ class Portable(nn.Module):
         """Translate float [N,C,H,W] in [-1,1] into the outputs, float [N,channels,H,W]."""
         if len(self.outputs) == 1:
             return (self.network(source),)
-        logits = self.network.logits(source)  # type: ignore[operator]
-        return self.network.head(logits), logits.softmax(1)  # type: ignore[operator]
+        if "cover" not in self.outputs:
+            logits = self.network.logits(source)  # type: ignore[operator]
+            return self.network.head(logits), logits.softmax(1)  # type: ignore[operator]
+        logits, cover = self.network.both_logits(source)  # type: ignore[operator]
+        return self.network.head(logits), logits.softmax(1), cover.softmax(1)  # type: ignore[operator]
 
 
 def outputs_of(network: nn.Module) -> tuple[str, ...]:
-    """Return what a generator can answer: a picture, and with a legend head probabilities."""
-    with_legend = isinstance(getattr(network, "head", None), LegendHead)
-    return ("picture", "probabilities") if with_legend else ("picture",)
+    """Return what a generator can answer.
+
+    A picture; with a legend head the probabilities of its classes; and with a head for land
+    cover those of what is on the ground.
+    """
+    outputs = ["picture"]
+    if isinstance(getattr(network, "head", None), LegendHead):
+        outputs.append("probabilities")
+        if getattr(network, "cover_exit", None) is not None:
+            outputs.append("cover")
+    return tuple(outputs)
 
 
 class SubPixel(nn.Module):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 RuntimeName = Literal["torch", "openvino", "onnx"]
 
-Output = Literal["picture", "probabilities"]
-"""What a network can be asked for: colours, or with a legend head also the classes'
-probabilities."""
+Output = Literal["picture", "probabilities", "cover"]
+"""What a network can be asked for: colours, with a legend head also the classes' probabilities,
+and with a head for land cover those of what is on the ground."""
 
 
 class Runtime(Protocol):

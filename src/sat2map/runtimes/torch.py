@@ -68,6 +68,8 @@ class TorchRuntime:
         values = to_network(torch.from_numpy(np.array(source)).to(self._device))
         if output == "picture":
             answer: Tensor = network(values)
+        elif output == "cover":
+            answer = network.both_logits(values)[1].softmax(1)  # type: ignore[operator]
         else:
             answer = network.logits(values).softmax(1)  # type: ignore[operator]
         pixels: NDArray[np.float32] = answer.permute(0, 2, 3, 1).float().cpu().numpy()

@@ -48,6 +48,7 @@ class Translator:
         multiple: What the sides of a window must be multiples of.
         legend: The classes of the map, in the colours that they are painted in, or None.
         answers_in_classes: Whether it has a legend head.
+        answers_in_cover: Whether it has a head for land cover.
     """
 
     def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
@@ -69,6 +70,7 @@ class Translator:
         self.multiple = self._runtime.multiple
         self.legend = self.card.legend
         self.answers_in_classes = "probabilities" in self._runtime.outputs
+        self.answers_in_cover = "cover" in self._runtime.outputs
         self._output: Output = "probabilities" if self.answers_in_classes else "picture"
 
     @property
@@ -172,8 +174,11 @@ class Translator:
             "cover": self.cover,
             "probabilities": np.asarray,
         }
+        asked: Output = self._output
+        if output == "cover" and self.answers_in_cover:
+            asked = "cover"
         if published:
-            return finish[output](self.predict_published(source, seed))
+            return finish[output](self.predict_published(source, seed, asked))
         height, width, _ = source.shape
         window = -(-WINDOW // self.multiple) * self.multiple
         rows = spans(height, window, OVERLAP, self.multiple)
@@ -184,12 +189,12 @@ class Translator:
                 # The network mixes the colours faster than `paint` does.
                 answer = round_picture(self._runtime.run(pixels[None], "picture")[0])
             else:
-                answer = finish[output](self.predict(pixels))
+                answer = finish[output](self.predict(pixels, asked))
             if progress is not None:
                 progress(1, 1)
             return answer[:height, :width]
         result: NDArray[Any] | None = None
-        strips = self._strips(source, rows, columns, progress)
+        strips = self._strips(source, rows, columns, asked, progress)
         for top, strip in blend_rows(rows, strips):
             finished = finish[output](strip[: height - top])
             if result is None:
@@ -198,7 +203,9 @@ class Translator:
         assert result is not None
         return result
 
-    def predict(self, window: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(
+        self, window: NDArray[np.uint8], output: Output | None = None
+    ) -> NDArray[np.float32]:
         """Return what the network makes of one window, deterministically.
 
         This is for those who lay and blend windows themselves; `translate` does it for arrays.
@@ -207,12 +214,13 @@ class Translator:
 
         Args:
             window: uint8 [h,w,C], both sides multiples of `multiple`.
+            output: What to ask the network for; None asks for what `depth` describes.
 
         Returns:
             float32 [h,w,depth]: colours, about -1 to 1, or with a legend head the
             probabilities of the classes.
         """
-        values: NDArray[np.float32] = self._runtime.run(window[None], self._output)[0]
+        values: NDArray[np.float32] = self._runtime.run(window[None], output or self._output)[0]
         return values
 
     def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -245,11 +253,14 @@ class Translator:
     def cover(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return what is on the ground, uint8 [H,W], numbers of `COVER`.
 
-        It follows from the classes of the map by their roles.
+        Without a head for land cover it follows from the classes of the map by their roles.
 
         Args:
-            values: What `predict` gave, blended or not.
+            values: What `predict` gave, blended or not, where there is such a head for "cover".
         """
+        if self.answers_in_cover:
+            told: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
+            return told
         assert self.legend is not None
         numbers: NDArray[np.uint8] = np.take(cover_of(self.legend), self.classes(values))
         return numbers
@@ -279,6 +290,7 @@ class Translator:
         source: NDArray[np.uint8],
         rows: list[Span],
         columns: list[Span],
+        asked: Output,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[NDArray[np.float32]]:
         """Yield each row of windows, blended from left to right, float32 [size,W,C]."""
@@ -287,7 +299,7 @@ class Translator:
         for row in rows:
             strip: NDArray[np.float32] | None = None
             for column in columns:
-                values = self.predict(self._window(source, row, column))
+                values = self.predict(self._window(source, row, column), asked)
                 if strip is None:
                     strip = np.empty((row.size, width, values.shape[2]), np.float32)
                 add(strip, values, column)
@@ -308,12 +320,15 @@ class Translator:
         columns = mirrored(column.start, column.size, width)
         return source[rows[:, None], columns[None, :]]
 
-    def predict_published(self, source: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float32]:
+    def predict_published(
+        self, source: NDArray[np.uint8], seed: int = 0, output: Output | None = None
+    ) -> NDArray[np.float32]:
         """Return what the network makes of a whole picture as published; see `translate`.
 
         Args:
             source: uint8 [H,W,C], any H and W from 1 up.
             seed: Seed of the dropout.
+            output: As for `predict`.
 
         Returns:
             float32 [H,W,depth], as `predict` gives it.
@@ -335,7 +350,7 @@ class Translator:
             if self._torch is None:
                 assert isinstance(self._model, OpenModel)
                 self._torch = self._model.with_torch()
-        answer = self._torch.run_published(pixels[None], seed, self._output)
+        answer = self._torch.run_published(pixels[None], seed, output or self._output)
         return answer[0, :height, :width]
 
 
