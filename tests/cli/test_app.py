@@ -553,6 +553,19 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
             for text in ("fine", "1,2,3", "0", "2,1", "nan", "")
         ),
         (("data", "synthetic", tmp_path / "o"), "--pairs N"),
+        *(
+            (("data", "synthetic", tmp_path / "o", "--pairs", 1, *more), words)
+            for more, words in (
+                (("--kind", "lunar"), "'lunar' is not a kind of town"),
+                (("--kind", "desert,lunar"), "'lunar' is not a kind of town"),
+                (("--kind", ""), "kind: names no kind"),
+                (("--resolution", 0.6), "resolution: is 0.6"),
+            )
+        ),
+        (
+            ("data", "synthetic", tmp_path / "o", "--scene", 64, "--kind", "snow,desert"),
+            "a scene is one town",
+        ),
         (("data", "download", "mops", tmp_path / "o"), "mops"),
         (("translate", photo, photo, "--model", model), "input itself"),
         (("translate", photo, tmp_path / "map.gif", "--model", model), "map.gif"),

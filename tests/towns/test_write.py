@@ -10,10 +10,11 @@ from rasterio.features import rasterize
 from rasterio.warp import transform, transform_geom
 from shapely.geometry import mapping, shape
 
+from sat2map.data.masks import find_masks, read_mask, read_mask_card
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import OutputError, UsageError
-from sat2map.legend import STREETS, Legend
-from sat2map.towns import draw_pair, write_pairs, write_scene
+from sat2map.legend import COVER, STREETS, Legend
+from sat2map.towns import draw_pair, draw_town, write_pairs, write_scene
 
 ORDER = ("other", "park", "water", "building", "road", "main_road", "highway")
 
@@ -47,6 +48,61 @@ def test_pairs_are_a_data_set_with_a_card(tmp_path):
     assert card.licence is not None
     assert "CC0" in card.licence
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_set_has_maps_in_one_legend_and_masks_in_another(tmp_path):
+    write_pairs(tmp_path, 2, size=32, kinds=("desert",), resolution=0.5)
+    card, of_masks = read_card(tmp_path), read_mask_card(tmp_path)
+    assert (card.legend, of_masks.legend) == (STREETS, COVER)
+    assert card.resolution_m == of_masks.resolution_m == 0.5
+    assert of_masks.classes.may_be(COVER)[: len(COVER)].tolist() == np.eye(len(COVER)).tolist()
+    for split, count in (("train", 2), ("val", 1)):
+        files = find_masks(tmp_path, split)
+        assert [file.name for file in files] == [p.stem for p in find_pairs(tmp_path, split)]
+        assert len(files) == count
+        for file in files:
+            photo, values = read_mask(file)
+            assert photo.shape == (32, 32, 3)
+            of_masks.classes.check(values, file.classes)
+
+
+def test_each_town_of_a_mixed_set_is_of_one_of_its_kinds(tmp_path):
+    write_pairs(tmp_path, 9, size=16, kinds=("snow", "tropics"))
+    towns = [
+        json.loads(path.read_text())["town"]
+        for path in sorted((tmp_path / "shapes" / "train").glob("*.geojson"))
+    ]
+    assert {town["kind"] for town in towns} == {"snow", "tropics"}
+    assert len({town["seed"] for town in towns}) == 9
+    drawn = draw_town(16, towns[4]["seed"], kind=towns[4]["kind"])
+    photo, values = read_mask(find_masks(tmp_path, "train")[4])
+    assert np.array_equal(photo, drawn.photo)
+    assert np.array_equal(values, drawn.cover)
+
+
+def test_the_land_cover_of_a_scene_lies_on_its_grid(tmp_path):
+    scene = write_scene(tmp_path, 96, seed=3, kind="informal", resolution=0.5)
+    drawn = draw_town(96, 3, kind="informal", resolution=0.5)
+    with rasterio.open(scene.cover) as cover, rasterio.open(scene.photo) as photo:
+        assert np.array_equal(cover.read(1), drawn.cover)
+        assert np.array_equal(photo.read().transpose(1, 2, 0), drawn.photo)
+        assert (cover.count, cover.transform, cover.crs) == (1, photo.transform, photo.crs)
+        assert cover.res == (0.5, 0.5)
+
+
+def test_a_set_of_an_earlier_version_is_replaced(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0001.png").write_bytes(b"side by side")
+    (tmp_path / "train" / "mine.png").write_bytes(b"mine")
+    entries = {"version": 1, "pairs": {"pairs": 1, "size": 16, "seed": 0}}
+    (tmp_path / "towns.json").write_text(json.dumps(entries))
+    write_pairs(tmp_path, 1, size=16)
+    assert sorted(entry.name for entry in (tmp_path / "train").iterdir()) == [
+        "classes",
+        "mine.png",
+        "source",
+        "target",
+    ]
 
 
 def test_val_has_a_fifth_of_the_pairs(tmp_path):
@@ -111,6 +167,11 @@ def test_impossible_numbers_are_usage_errors_before_anything_is_written(tmp_path
         lambda: write_pairs(tmp_path / "x", 5, size=8),
         lambda: write_pairs(tmp_path / "x", 5, seed=-1),
         lambda: write_scene(tmp_path / "x", 63),
+        lambda: write_pairs(tmp_path / "x", 5, kinds=("martian",)),
+        lambda: write_pairs(tmp_path / "x", 5, kinds=()),
+        lambda: write_pairs(tmp_path / "x", 5, resolution=0.6),
+        lambda: write_scene(tmp_path / "x", 64, kind="mixed"),
+        lambda: write_scene(tmp_path / "x", 64, resolution=0.0),
         lambda: write_scene(tmp_path / "x", 1_000_000),
     ):
         with pytest.raises(UsageError):

@@ -59,11 +59,11 @@ def data_synthetic(
 
     named = [word for text in kind or ["temperate"] for word in text.replace(",", " ").split()]
     kinds = KINDS if "mixed" in named else tuple(dict.fromkeys(named))
-    if scene is not None and len(kinds) != 1:
+    if scene is not None and len(kinds) > 1:
         raise UsageError(
             f"names {len(kinds)} kinds, but a scene is one town",
-            where="kind",
-            remedy="Give --kind one of them.",
+            where="--kind",
+            remedy="Name one of them.",
         )
     if pairs is not None:
         with Progress("drawing pairs", quiet=quiet) as progress:
@@ -74,7 +74,7 @@ def data_synthetic(
     if scene is not None:
         with Progress("drawing the scene", quiet=quiet) as progress:
             write_scene(
-                directory, scene, seed=seed, kind=kinds[0], resolution=resolution,
+                directory, scene, seed=seed, kind="".join(kinds), resolution=resolution,
                 progress=progress.show,
             )  # fmt: skip
     print(directory)

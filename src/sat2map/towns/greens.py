@@ -101,6 +101,13 @@ def pitch(
         piece.paint(track, Layer.SURFACE, Material.PLAIN, (152, 94, 76))
         piece.paint(track.buffer(-7.5), Layer.SURFACE, Material.GRASS, (94, 126, 68))
         outer = shapely.get_coordinates(track.exterior)
+    elif look.green < 0.7 and rng.random() > look.green:
+        colours = soil(look, rng, 2)
+        piece.paint_many(outer[None], Layer.SURFACE, Material.SOIL, colours[0])
+        trodden = rectangles(middle, along, long - 4, wide * 0.7)
+        piece.paint_many(trodden, Layer.SURFACE, Material.SOIL, colours[1] * 1.06)
+        piece.feature(Polygon(outer), "park", "pitch")
+        return Polygon(outer)
     else:
         piece.paint_many(outer[None], Layer.SURFACE, Material.GRASS, (94, 128, 68))
     if kind == "football":

@@ -31,13 +31,14 @@ def suburb(
 ) -> None:
     """Fill a block with detached houses in gardens."""
     piece.paint(block, Layer.PARCEL, *lot_ground(look, rng))
-    usual = rng.uniform(9.5, 13.5)
+    usual = rng.uniform(9.5, 13.5) * look.houses
     gap = rng.uniform(3, 8) * (2.2 if rural else 1.0)
     setback = rng.uniform(4.5, 8.5)
     if rural:
         _backland(piece, block, look, rng)
     found = _front(
-        block, rng, width=(usual * 0.88, usual * 1.2), depth=(8, 11.5), gap=(gap * 0.7, gap * 1.5),
+        block, rng, width=(usual * 0.88, usual * 1.2),
+        depth=(8 * look.houses, 11.5 * look.houses), gap=(gap * 0.7, gap * 1.5),
         setback=setback, share=0.72 if rural else 0.95,
     )  # fmt: skip
     if found is None:
@@ -50,7 +51,8 @@ def suburb(
     clipped = shapely.intersection(shapely.polygons(lots), block)
     for lot, material, colour in zip(clipped, *lot_grounds(look, rng, n), strict=True):
         piece.paint(lot, Layer.PARCEL, material, colour)
-    _hedges(piece, block, middles + inward * 9.0, along * (width + gap)[:, None] / 2, inward, rng)
+    aside = along * (width + gap)[:, None] / 2
+    _hedges(piece, block, middles + inward * 9.0, aside, inward, look, rng)
     drive = rng.random(n) < 0.85
     reach = setback + 4 + depth / 2
     ways = rectangles(
@@ -84,6 +86,7 @@ def _hedges(
     middles: Floats,
     aside: Floats,
     inward: Floats,
+    look: Look,
     rng: np.random.Generator,
 ) -> None:
     """Add hedges and fences between the gardens of neighbours."""
@@ -93,6 +96,9 @@ def _hedges(
     green = np.array([66.0, 84.0, 50.0]) * rng.uniform(0.85, 1.15, (len(spots), 1))
     wood = np.array([118.0, 104.0, 88.0]) * rng.uniform(0.85, 1.15, (len(spots), 1))
     fence = rng.random(len(spots)) < 0.4
+    if not (look.temperate or look.snow):  # walls, most of them
+        fence = rng.random(len(spots)) < 1.0 - 0.4 * look.green
+        wood = np.array(look.soil) * rng.uniform(0.9, 1.2, (len(spots), 1))
     piece.paint_many(
         rectangles(spots, inward, 20.0, np.where(fence, 0.3, 1.0))[kept], Layer.SHED,
         Material.PLAIN, np.where(fence[:, None], wood, green)[kept], height=1.5,

@@ -67,6 +67,8 @@ class Style:
         sun_anywhere: The sun may stand in the north, as it does south of the tropics.
         snow: Depth of the snow, 0 for none and 1 for a closed cover.
         bare: Share of the trees without leaves.
+        houses: Size of detached houses, 1 is usual.
+        highways: Share of the worlds with a highway near the middle.
     """
 
     mix: Mix
@@ -95,6 +97,8 @@ class Style:
     sun_anywhere: bool = False
     snow: Range = (0.0, 0.0)
     bare: Range = (0.0, 0.0)
+    houses: Range = (0.9, 1.1)
+    highways: float = 0.3
 
 
 _DARK_LEAVES = ((38, 52, 34), (58, 72, 46), (92, 98, 66))
@@ -148,6 +152,7 @@ _DESERT_SUBURB = Style(
     haze=0.3,
     gain=(0.82, 1.06),
     saturation=(0.5, 0.9),
+    houses=(1.0, 1.5),
 )  # fmt: skip
 
 _DESERT_WALLED = Style(
@@ -191,27 +196,28 @@ _DESERT_WALLED = Style(
 
 _TROPICS_VILLAGE = Style(
     mix=(
-        (0.10, {"plots": 54, "woods": 20, "scattered": 26}),
-        (0.26, {"scattered": 46, "plots": 36, "woods": 10, "grid": 8}),
-        (0.50, {"scattered": 60, "plots": 14, "grid": 12, "campus": 6, "woods": 8}),
-        (0.76, {"scattered": 44, "packed": 22, "grid": 16, "campus": 6, "industrial": 6,
-                "plots": 6}),
-        (9.00, {"packed": 42, "scattered": 18, "dense": 16, "grid": 14, "park": 10}),
+        (0.10, {"plots": 46, "woods": 22, "scattered": 32}),
+        (0.26, {"scattered": 54, "plots": 30, "woods": 12, "grid": 4}),
+        (0.50, {"scattered": 70, "plots": 14, "grid": 5, "campus": 5, "woods": 6}),
+        (0.76, {"scattered": 64, "packed": 12, "grid": 8, "campus": 6, "industrial": 3,
+                "plots": 7}),
+        (9.00, {"scattered": 40, "packed": 32, "dense": 10, "grid": 12, "park": 6}),
     ),
     soils=((196, 172, 140), (176, 146, 116), (204, 186, 158), (160, 132, 104)),
-    green=(0.35, 0.8),
+    green=(0.35, 0.9),
     lawn=((106, 124, 66), (124, 132, 78), (92, 118, 56)),
     scrub=(0.6, 1.8),
-    trees=(0.7, 2.0),
+    trees=(0.8, 2.6),
     leaves=_LUSH_LEAVES,
     palms=(0.15, 0.6),
     asphalt=_DUSTY_ASPHALT,
     dirt=((208, 188, 156), (190, 164, 132), (184, 150, 116)),
     unpaved=(0.7, 1.0),
     roofs=(*_TIN, ((150, 130, 96), "thatch", 0.5), ((170, 168, 164), "flat", 0.2)),
-    main=(8.0, 13.0),
-    collector=(5.0, 8.0),
-    traffic=(0.1, 0.4),
+    main=(7.0, 12.0),
+    collector=(4.5, 7.5),
+    traffic=(0.05, 0.35),
+    highways=0.03,
     waters=((88, 96, 70), (66, 92, 88), (130, 116, 86)),
     haze=0.7,
     saturation=(0.65, 1.0),
@@ -283,7 +289,8 @@ _INFORMAL_TIN = Style(
     ),
     main=(9.0, 16.0),
     collector=(5.0, 8.5),
-    traffic=(0.15, 0.5),
+    traffic=(0.1, 0.4),
+    highways=0.12,
     waters=((84, 86, 70), (104, 98, 78)),
     haze=0.6,
     sun_anywhere=True,
@@ -376,9 +383,10 @@ _RED_VILLAGE = Style(
     dirt=((198, 126, 88), (180, 108, 76), (206, 146, 108)),
     unpaved=(0.65, 1.0),
     roofs=(*_TIN, ((146, 126, 94), "thatch", 0.6), ((176, 150, 130), "flat", 0.4)),
-    main=(9.0, 15.0),
-    collector=(6.0, 9.0),
-    traffic=(0.1, 0.5),
+    main=(8.0, 14.0),
+    collector=(5.0, 9.0),
+    traffic=(0.05, 0.4),
+    highways=0.05,
     wet=0.6,
     waters=((134, 104, 78), (96, 92, 74)),
     haze=0.5,

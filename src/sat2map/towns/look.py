@@ -45,6 +45,8 @@ class Look:
         water: RGB of still and flowing water.
         snow: Depth of the snow, 0 for none and 1 for a closed cover.
         ploughed: Share of the snow that was cleared from the streets.
+        grain: Strength of the texture of all grounds, 1 is usual.
+        houses: Size of detached houses, 1 is usual.
     """
 
     sun: tuple[float, float]
@@ -78,6 +80,8 @@ class Look:
     water: RGB | None = None
     snow: float = 0.0
     ploughed: float = 1.0
+    grain: float = 1.0
+    houses: float = 1.0
 
     @property
     def temperate(self) -> bool:
@@ -157,6 +161,8 @@ def _in_style(plain: Look, style: Style, rng: np.random.Generator) -> Look:
         water=_between(style.waters, rng),
         snow=within(style.snow),
         ploughed=float(rng.uniform(0.1, 1.0)),
+        grain=float(rng.uniform(0.35, 1.1)),
+        houses=within(style.houses),
     )
 
 
@@ -167,7 +173,8 @@ def _apart(dirt: RGB, soil: RGB, rng: np.random.Generator) -> RGB:
     """
     mixed = 0.5 * np.array(dirt) + 0.5 * np.array(soil)
     ratio = rng.uniform(1.09, 1.3) if rng.random() < 0.72 else rng.uniform(0.76, 0.9)
-    return _rgb(np.minimum(mixed * ratio * np.mean(soil) / mixed.mean(), 226))
+    tone = mixed * ratio * np.mean(soil) / mixed.mean()
+    return _rgb(tone * min(1.0, 224 / tone.max()))
 
 
 def _between(colours: tuple[RGB, ...], rng: np.random.Generator) -> RGB:

@@ -84,9 +84,10 @@ def draw_photo(
     fine, middle, coarse = grain(seed, frame, shape, finer)
 
     material = tables.material[numbers]
-    light = fine * _GRAIN[:, 0][material]
-    light += middle * _GRAIN[:, 1][material]
-    light += coarse * _GRAIN[:, 2][material]
+    strength = _GRAIN * np.float32(look.grain)
+    light = fine * strength[:, 0][material]
+    light += middle * strength[:, 1][material]
+    light += coarse * strength[:, 2][material]
     light += 1
     _stripe(light, numbers, tables, frame, finer)
     hue = (coarse + 0.6 * middle) * _GRAIN[:, 3][material]
@@ -265,6 +266,7 @@ def _forms(trees: Floats, look: Look) -> tuple[Floats, NDArray[np.int64]]:
         trees[palm, 3] = 3.0 + 2.6 * trees[palm, 2]
     if look.bare:
         form[tall] = np.where(lot[tall] < look.bare, _BARE, _CONIFER)
+        trees[form == _BARE, 3] *= 0.6  # twigs throw thin shadows
         trees[form == _CONIFER, 2] *= 0.7
     return trees, form
 

@@ -142,9 +142,7 @@ def _fill(
     elif district in _FILLS:
         _FILLS[district](piece, block, look, rng)
     elif styled and block.area > 60_000 and district not in {"industrial", "campus"}:
-        (wilds.barren if look.scrub < look.trees * chance * 2 else wilds.plots)(
-            piece, block, look, rng
-        )
+        (wilds.barren if look.green < 0.12 else wilds.plots)(piece, block, look, rng)
     elif block.area < 350:
         grounds.meadow(piece, block, look, rng)
     elif district in {"park", "woods", "fields"}:

@@ -103,24 +103,25 @@ def earth_road(
     """Paint a road of earth or sand: ragged edges, trodden ground beside it, wheel tracks."""
     tone = np.array(look.dirt) * rng.uniform(0.93, 1.07)
     beside = 0.5 * tone + 0.5 * np.array(look.soil)
-    around = [widened(line, width / 2 + rng.uniform(0.0, 1.0))]
-    road = [widened(line, width / 2 - 0.5)]
+    rim = rng.uniform(0.0, 1.0)
     places = np.arange(2.0, max(line.length - 2.0, 2.5), rng.uniform(5.0, 9.0))
     spots, _ = along_line(line, places, rng.normal(0, 0.12 * width, len(places)))
     turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     circle = np.column_stack([np.cos(turn), np.sin(turn)])
-    for parts, least, most in ((around, 0.5, 0.85), (road, 0.32, 0.55)):
+    for layer, colour, wide, least, most in (
+        (Layer.WALK, beside, width / 2 + rim, 0.5, 0.85),
+        (Layer.STREET, tone, width / 2 - 0.5, 0.32, 0.55),
+    ):
+        piece.paint(widened(line, wide), layer, Material.SOIL, colour)
         radius = width * rng.uniform(least, most, len(spots))
-        parts += list(shapely.polygons(spots[:, None] + circle * radius[:, None, None]))
-    for part in around:
-        piece.paint(part, Layer.WALK, Material.SOIL, beside)
-    for part in road:
-        piece.paint(part, Layer.STREET, Material.SOIL, tone)
+        piece.paint_many(
+            spots[:, None] + circle * radius[:, None, None], layer, Material.SOIL, colour
+        )
     if width > 4 and rng.random() < 0.7:
         light = tone * rng.uniform(1.04, 1.12)
         for aside in (-0.85, 0.85):
             for track in lines(line.offset_curve(aside)):
-                piece.paint(track.buffer(0.35, quad_segs=1), Layer.PAINT, Material.SOIL, light)
+                piece.paint(track.buffer(0.35, quad_segs=1), Layer.STREET, Material.SOIL, light)
 
 
 def _dusty_edge(
@@ -266,7 +267,7 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
         bank = widened(line, width / 2 + BANK).intersection(cell)
         beach = width > 80 and stream(world.seed, COURSE, 7, *key).random() < 0.4
         green = lawn(look, rng, 1)[0] * 0.92
-        if not look.temperate and rng.random() >= max(look.green, 0.4):
+        if not look.temperate and (dry or rng.random() >= look.green):
             beach = True
         sand = (196, 184, 150) if look.temperate else np.array(look.soil) * 1.04
         piece.paint(bank, Layer.BANK, Material.SAND if beach else Material.GRASS,
@@ -295,7 +296,7 @@ def _dry_bed(piece: Piece, area: Polygon, look: Look, rng: np.random.Generator) 
     piece.paint(area, Layer.BANK, Material.SAND, pale)
     for part in polygons(area):
         shapely.prepare(part)
-        strands = scatter(part, rng, 16.0, 0.5)
+        strands = scatter(part.buffer(-9.0), rng, 16.0, 0.5)
         angle = rng.uniform(0, np.pi)
         along = np.broadcast_to((np.cos(angle), np.sin(angle)), strands.shape)
         piece.paint_many(

@@ -26,7 +26,7 @@ def packed(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
     found = _rows(
         block, rng, width=(3.8 * size, 8.5 * size), depth=(0.8 * depth, 1.2 * depth),
         gap=(0.1, 0.9), alley=(0.9, rng.uniform(1.6, 3.0)), inset=0.3,
-        turn=0.05 if concrete > 0.5 else 0.09,
+        turn=0.05 if concrete > 0.5 else rng.uniform(0.05, 0.16),
     )  # fmt: skip
     if found is None:
         return
@@ -119,8 +119,13 @@ def scattered(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator
             _rounds(spots, np.hypot(length, width) * rng.uniform(0.55, 1.0, n), rng),
             Layer.SURFACE, Material.SOIL, tone,
         )  # fmt: skip
-        houses(piece, spots, along, length, width, look, rng, prefer={}, floors=(1, 1), wings=0.2)
+        bare = rng.random(n) < 0.14
+        _foundations(piece, spots[bare], along[bare], length[bare], width[bare], rng)
+        kept = ~bare
+        spots, along, length, width = spots[kept], along[kept], length[kept], width[kept]
+        n = len(spots)
         hut = rng.random(n) < 0.45
+        houses(piece, spots, along, length, width, look, rng, prefer={}, floors=(1, 1), wings=0.2)
         across = np.column_stack([-along[:, 1], along[:, 0]])
         away = (width / 2 + rng.uniform(3.5, 5.5, n))[:, None]
         beside = spots + across * away + along * rng.uniform(-3, 3, (n, 1))
@@ -131,7 +136,39 @@ def scattered(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator
             wings=0.0, kind="hut",
         )  # fmt: skip
     outlines = shapely.polygons(rectangles(spots, along, length, width)) if n else None
-    garden(piece, block.buffer(-1.5, quad_segs=2), look, rng, 0.24, outlines)
+    ground = block.buffer(-1.5, quad_segs=2)
+    garden(piece, ground, look, rng, 0.22, outlines)
+    groves = scatter(block.buffer(-8.0), rng, 34.0, 0.3 * look.trees)
+    if len(groves):  # trees stand in groves, too
+        clump = np.concatenate([groves + rng.normal(0, 6.5, groves.shape) for _ in range(11)])
+        shapely.prepare(ground)
+        clump = clump[shapely.contains_xy(ground, clump[:, 0], clump[:, 1])]
+        if n:
+            near = shapely.STRtree(outlines).query(shapely.points(clump), "dwithin", 1.5)[0]
+            clump = np.delete(clump, near, axis=0)
+        piece.plant(clump, rng, radius=(1.8, 4.8))
+
+
+def _foundations(
+    piece: Piece,
+    middles: Floats,
+    along: Floats,
+    length: Floats,
+    width: Floats,
+    rng: np.random.Generator,
+) -> None:
+    """Add the walls of houses that nobody has roofed: they are not buildings yet."""
+    across = np.column_stack([-along[:, 1], along[:, 0]])
+    tone = rng.uniform(140, 205, (len(middles), 1)) + np.array([4.0, 0.0, -8.0])
+    height = rng.uniform(0.6, 2.6, len(middles))
+    for way, other, long, apart in (
+        (along, across, length, width), (across, along, width, length)
+    ):  # fmt: skip
+        for shift in (-0.5, float(rng.uniform(-0.2, 0.2)), 0.5):
+            spots = middles + other * (shift * apart)[:, None]
+            piece.paint_many(
+                rectangles(spots, way, long, 0.45), Layer.SHED, Material.PLAIN, tone, height=height
+            )
 
 
 def patches(
@@ -197,14 +234,17 @@ def _rows(
         Middles [N,2], directions [N,2] along the rows, widths [N] and depths [N]; None where
         nothing fits.
     """
-    west, south, east, north = block.bounds
-    middle = np.array([(west + east) / 2, (south + north) / 2])
-    reach = float(np.hypot(east - west, north - south)) / 2
-    rows = int(2 * reach / depth[0]) + 2
-    columns = int(2 * reach / width[0]) + 2
+    axis = direction(block)
+    axes = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
+    local = shapely.get_coordinates(block.exterior) @ axes.T
+    low, high = local.min(0), local.max(0)
+    middle = (low + high) / 2 @ axes
+    reach, tall = ((high - low) / 2 + 2.0).tolist()
+    rows = int(2 * tall / depth[0]) + 2
+    columns = int((2 * reach + width[1]) / width[0]) + 2
     row_depth = rng.uniform(*depth, rows)
     between = np.where(np.arange(rows) % 2 == 0, rng.uniform(*gap, rows), rng.uniform(*alley, rows))
-    v = -reach + np.cumsum(row_depth + between) - between - row_depth / 2
+    v = -tall + np.cumsum(row_depth + between) - between - row_depth / 2
     widths = rng.uniform(*width, (rows, columns))
     gaps = np.where(
         rng.random((rows, columns)) < 0.08,
@@ -217,16 +257,16 @@ def _rows(
     # The fronts stand ragged, the backs touch.
     back = np.where(np.arange(rows)[:, None] % 2 == 0, 0.5, -0.5)
     places_v = v[:, None] + back * (row_depth[:, None] - depths)
-    inside: NDArray[np.bool_] = u < reach
+    inside: NDArray[np.bool_] = (u < reach) & (np.abs(places_v) < tall)
     u, places_v, widths, depths = u[inside], places_v[inside], widths[inside], depths[inside]
     # Long rows sag a little.
-    bend, wave = rng.normal(0, 1.5), rng.uniform(25, 60)
+    bend, wave = rng.normal(0, 2.2), rng.uniform(20, 50)
     places_v = places_v + bend * np.sin(u / wave)
-    angle = direction(block) + bend / wave * np.cos(u / wave)
-    axis = direction(block)
-    axes = np.array([[np.cos(axis), np.sin(axis)], [-np.sin(axis), np.cos(axis)]])
+    angle = axis + bend / wave * np.cos(u / wave)
     middles = np.column_stack([u, places_v]) @ axes + middle
     angle = angle + rng.normal(0, turn, len(u))
+    near = shapely.contains_xy(block, middles[:, 0], middles[:, 1])
+    middles, angle, widths, depths = middles[near], angle[near], widths[near], depths[near]
     along = np.column_stack([np.cos(angle), np.sin(angle)])
     inner = block.buffer(-inset, quad_segs=2)
     shapely.prepare(inner)
@@ -236,6 +276,8 @@ def _rows(
     for share in (0.75, 0.5):
         for x, y in ((0, 1), (0, -1), (1, 0), (-1, 0)):
             rest = np.flatnonzero(~good)
+            if not len(rest):
+                break
             short, low = widths[rest] * (share if x else 1.0), depths[rest] * (share if y else 1.0)
             moved = middles[rest] + along[rest] * (x * (widths[rest] - short) / 2)[:, None]
             moved = moved + across[rest] * (y * (depths[rest] - low) / 2)[:, None]

@@ -14,7 +14,7 @@ from sat2map.towns.world import Floats
 
 _BLOCK_AREA: dict[District, float] = {
     "organic": 6500.0, "village": 22000.0, "campus": 32000.0, "fields": 90000.0,
-    "plots": 60000.0, "barren": 120000.0,
+    "plots": 50000.0, "barren": 40000.0,
 }  # fmt: skip
 """About how large the blocks of a district without a pattern are, square metres."""
 

@@ -29,7 +29,7 @@ def barren(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -
         if wash is not None:
             strip = wash.buffer(rng.uniform(0.8, 3.5)).intersection(block)
             piece.paint(strip, Layer.PARCEL, Material.SAND, tone * rng.uniform(1.03, 1.12))
-    if block.area > 4000 and rng.random() < 0.6:
+    if block.area > 4000 and rng.random() < 0.75:
         _track(piece, bent_way(block, rng), look, rng)
     scrub(piece, block, look, rng)
 
@@ -82,21 +82,24 @@ def plots(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) ->
             piece.plant(rows, rng, radius=(0.25 * gap, 0.5 * gap), hue=0.55)
     trees = scatter(block.buffer(-2.0), rng, 13.0, 0.25 * look.trees)
     piece.plant(trees, rng, radius=(1.6, 4.6))
-    if block.area > 8000 and rng.random() < 0.5:
-        _track(piece, bent_way(block, rng), look, rng)
-    if block.area > 12000 and rng.random() < 0.12:
-        _reservoir(piece, block, look, rng)
+    way = bent_way(block, rng) if block.area > 6000 and rng.random() < 0.75 else None
+    _track(piece, way, look, rng)
+    if block.area > 9000 and rng.random() < 0.18:
+        _reservoir(piece, block, way, look, rng)
 
 
-def _reservoir(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
-    """Add a basin of water with straight banks."""
+def _reservoir(
+    piece: Piece, block: Polygon, way: LineString | None, look: Look, rng: np.random.Generator
+) -> None:
+    """Add a basin of water with straight banks, beside a track."""
     spot = np.array(inside(block.buffer(-28), rng))
     angle = direction(block)
     along = np.array([[np.cos(angle), np.sin(angle)]])
     length, width = rng.uniform(18, 42), rng.uniform(14, 30)
     outer = Polygon(rectangles(spot[None], along, length + 6, width + 6)[0])
     inner = Polygon(rectangles(spot[None], along, length, width)[0])
-    if look.water is None or not block.contains(outer):
+    crossed = way is not None and way.distance(outer) < 8.0
+    if look.water is None or crossed or not block.contains(outer):
         return
     piece.paint(outer, Layer.WATER, Material.SOIL, np.array(look.soil) * 1.05, cover=Cover.LAND)
     piece.paint(inner, Layer.WATER, Material.WATER, np.array(look.water))

@@ -135,8 +135,10 @@ class World:
     def highways(self) -> Course:
         """The highways of this world."""
         rng = stream(self.seed, WORLD, 2)
-        near = rng.random() < 0.3
+        near = rng.random() < (0.3 if self.style is None else self.style.highways)
         offset = float(rng.normal(0, 80)) if near else float(rng.uniform(240, 2200))
+        if self.style is not None and not near:
+            offset = max(offset, 900.0)
         return Course(
             1,
             float(rng.uniform(0, np.pi)),
@@ -294,6 +296,8 @@ def _runs_along(world: World, i: int, j: int, axis: int) -> bool:
             within = away < width / 2 + beside
             if float(within.mean()) > share:
                 return True
+            if world.style is not None and (within[0] or within[-1]):
+                return True  # no road ends in the water
             # Where a crossing lies in the water, only the road over the river stays.
             way = points[-1] - points[0]
             cosine = way @ (np.cos(course.angle), np.sin(course.angle)) / np.hypot(*way)

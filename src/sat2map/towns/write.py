@@ -259,7 +259,7 @@ def _check(resolution: float, kinds: Sequence[str]) -> None:
     strange = [kind for kind in kinds if kind not in KINDS]
     if strange or not kinds:
         raise UsageError(
-            f"is {strange[0]!r}, which is not a kind of town" if strange else "is empty",
+            f"{strange[0]!r} is not a kind of town" if strange else "names no kind of town",
             where="kind",
             remedy=f"Choose from {', '.join(KINDS)}, or mixed for all of them.",
         )
