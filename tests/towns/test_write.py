@@ -301,5 +301,5 @@ def test_a_raster_that_cannot_be_made_is_an_output_error(tmp_path):
     scene = write_scene(tmp_path, 64)
     scene.map.unlink()
     scene.map.mkdir()  # a folder stands where the file should go
-    with pytest.raises(OutputError, match=r"scene_map\.tif: cannot be written"):
+    with pytest.raises(OutputError, match=r"scene_map\.tif: is a folder"):
         write_scene(tmp_path, 64)
