@@ -255,7 +255,7 @@ def test_the_data_set_page_has_the_legends_and_a_card_that_is_valid(tmp_path: Pa
     card = read_card(tmp_path)
     assert card.legend == COVER and card.classes is not None
     assert set(masks) == {*pairs, "classes"}
-    assert set(card.__dataclass_fields__) == {*masks, "mask_legend"}
+    assert set(card.__dataclass_fields__) == {*masks, "mask_legend", "told"}
 
 
 def test_the_mappings_of_the_class_mask_page_are_valid() -> None:

@@ -203,6 +203,11 @@ class Objective(_Section):
     cover_weight: float = Field(
         0.0, ge=0, description="land cover: minus log of the probability of what pixels may be"
     )
+    distillation_weight: float = Field(
+        0.0,
+        ge=0,
+        description="with training.init: stay with that model where labels leave a choice",
+    )
     cover_dice_weight: float = Field(
         0.0, ge=0, description="land cover: Dice of the roads, where they are certain"
     )
@@ -363,6 +368,10 @@ class Recipe(_Section):
             )
         if self.schedule.name == "linear" and self.schedule.decay_epochs > self.training.epochs:
             raise ValueError("schedule.decay_epochs is larger than training.epochs")
+        if self.objective.distillation_weight and self.training.init is None:
+            raise ValueError("objective.distillation_weight needs training.init")
+        if self.objective.distillation_weight and self.data.resolutions_m is None:
+            raise ValueError("objective.distillation_weight needs data.resolutions_m")
         if self.training.freeze_encoder and self.training.init is None:
             raise ValueError("training.freeze_encoder needs training.init")
         if self.training.cuda_graphs and (scaled or self.data.weather):

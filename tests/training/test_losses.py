@@ -12,6 +12,7 @@ from sat2map.training import losses as objectives
 from sat2map.training.losses import (
     certain_roads,
     discriminator_loss,
+    distillation_loss,
     generator_adversarial_loss,
     l1_loss,
     partial_loss,
@@ -213,3 +214,17 @@ def test_certain_roads() -> None:
     assert list(zip(road.flatten().tolist(), asked.flatten().tolist(), strict=True)) == list(
         columns.values()
     )
+
+
+def test_distillation_stays_with_the_teacher_where_labels_leave_a_choice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = torch.randn(2, 2, 3, 2, 2, generator=generator)
+    may_be = torch.zeros(2, 3, 2, 2)
+    may_be[:, 1] = 1  # certain everywhere: nothing to distil
+    assert float(distillation_loss(logits, teacher, may_be)) == 0
+    may_be[0, :, 0, 0] = torch.tensor([1.0, 0.0, 1.0])  # not the second class
+    q = teacher[0, :, 0, 0].softmax(0)[[0, 2]]
+    q = q / q.sum()
+    p = logits[0, :, 0, 0].softmax(0)[[0, 2]]
+    by_hand = (q * (q.log() - p.log())).sum()
+    torch.testing.assert_close(distillation_loss(logits, teacher, may_be), by_hand)

@@ -205,3 +205,22 @@ def test_sets_that_do_not_fit_are_refused(tmp_path: Path, maps: Path, masks: Pat
     (masks / "dataset.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="classes field, road"):
         gather(recipe(), [maps, masks], quiet=True)
+
+
+def test_maps_that_tell_of_some_classes_leave_the_others_open(maps: Path) -> None:
+    card = json.loads((maps / "dataset.json").read_text())
+    (maps / "dataset.json").write_text(json.dumps(card | {"told": ["water"]}))
+    batch = batches(recipe(), maps)(0)
+    assert batch.shares is None
+    assert batch.drawn is not None
+    assert batch.cover is not None
+    names = STREETS.names
+    columns = batch.drawn.movedim(1, -1).flatten(0, -2)
+    whole = ((columns < 0.01) | (columns > 0.99)).all(1)  # pixels that lie within one class
+    told = {tuple((column > 0.5).tolist()) for column in columns[whole]}
+    land = tuple(name != "water" for name in names)
+    assert told <= {land, *(tuple(name == one for name in names) for one in ("road", "water"))}
+    assert land in told
+    on_land = batch.drawn[:, 0] > 0.99
+    assert (batch.cover[:, ROAD][on_land] > 0.99).all()
+    assert (batch.cover[:, WATER][on_land] < 0.01).all()

@@ -10,12 +10,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from sat2map.networks.lite import Lite
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
-from sat2map.training.updates import Adversaries, ClassFacts, PictureAndLogits, update
+from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, PictureAndLogits, update
 
 ADVERSARIAL = {
     "vanilla": (
@@ -104,7 +105,7 @@ def test_losses_are_reported_unweighted() -> None:
         Objective(adversarial_weight=0.0, l1_weight=7.0),
         Batch(source, target),
     )
-    expected = torch.zeros(8)
+    expected = torch.zeros(9)
     expected[2] = (g(source) - target).abs().mean()
     torch.testing.assert_close(losses, expected)
 
@@ -181,3 +182,26 @@ def test_long_gradients_are_shortened() -> None:
     update(fabric, players, Objective(adversarial_weight=0.0), batch, facts, clip_norm=0.01)
     length = torch.cat([p.grad.flatten() for p in g.parameters()]).norm()
     torch.testing.assert_close(length, torch.tensor(0.01), rtol=1e-3, atol=0)
+
+
+def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
+    torch.manual_seed(0)
+    colours = [[0, 0, 0], [255, 255, 255]]
+    teacher, pupil = (
+        PictureAndLogits(Lite(colours=colours, cover_classes=5, widths=(4, 4, 4, 4)).eval())
+        for _ in range(2)
+    )
+    players = Adversaries(pupil, torch.optim.Adam(pupil.parameters(), 1e-2), teacher=teacher)
+    objective = Objective(
+        adversarial_weight=0.0, l1_weight=0.0, class_weight=1.0, distillation_weight=1.0
+    )
+    batch = Batch(torch.rand(2, 3, 32, 32) * 2 - 1, None, None, None, torch.ones(2, 5, 32, 32))
+    facts = ClassFacts(
+        torch.ones(2), torch.tensor([False, True]), None, torch.ones(5), torch.eye(5)[2].bool()
+    )
+    fabric = Fabric(accelerator="cpu", devices=1)
+    apart = [float(update(fabric, players, objective, batch, facts)[-1]) for _ in range(30)]
+    assert apart[-1] < 0.5 * apart[0]
+    told = Batch(batch.source, None, None, None, torch.eye(5)[1].expand(2, 32, 32, 5).movedim(3, 1))
+    losses = dict(zip(LOSSES, update(fabric, players, objective, told, facts), strict=True))
+    assert float(losses["cover"]) > 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,9 @@ from sat2map.style.features import VectorFile, Vectors, open_vectors
 from sat2map.style.render import Painter
 from sat2map.style.spec import read_style
 from sat2map.style.style import Style
+
+LEAST_VALIDATION = 5
+"""With fewer chips for validation a notice is given."""
 
 log = logging.getLogger(__name__)
 
@@ -202,9 +205,32 @@ def make_chips(
         raise _nothing_left(result, options)
     write_index(directory, result.kept, sheets, options.size)
     licence = options.licence or credits_of(imagery, vectors)
-    write_card(directory, DataSetCard(options.resolution_m, style.legend, licence))
+    told = _told(read.values(), style)
+    write_card(directory, DataSetCard(options.resolution_m, style.legend, licence, told=told))
+    _warn_of_little(directory, result, told)
     write_picture(directory / "split.png", draw_split(plan, splits, result.kept))
     return result
+
+
+def _told(read: Iterable[Vectors], style: Style) -> tuple[str, ...]:
+    """Return the classes of the legend that the vectors tell of."""
+    found = set().union(*(vectors.classes for vectors in read))
+    return tuple(name for name in style.legend.names if name in found)
+
+
+def _warn_of_little(directory: Path, chips: Chips, told: tuple[str, ...]) -> None:
+    """Say where chips are fewer, or tell less, than a training needs."""
+    if len(told) == 1:
+        log.warning(
+            f"{directory}: the vectors tell of {told[0]} only. Training takes other ground as "
+            "unknown; begin it with a model that knows the rest (recipe finetune)."
+        )
+    validation = chips.counts().get("val", 0)
+    if 0 < validation < LEAST_VALIDATION:
+        log.warning(
+            f"{directory}: only {validation} chips are for validation, too few for figures that "
+            "can be trusted. Give more imagery, or smaller chips."
+        )
 
 
 def _settings(options: ChipOptions) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class DataSetCard:
         licence: The terms of the data, in words.
         classes: What the values of class masks mean in that legend.
         mask_legend: The classes of the masks, where a set has maps in another legend as well.
+        told: The classes that the maps tell of. Where they show bare land, any other class may
+            be there. None where they tell of all.
     """
 
     resolution_m: float | None = None
@@ -62,6 +64,7 @@ class DataSetCard:
     licence: str | None = None
     classes: MaskMapping | None = None
     mask_legend: Legend | None = None
+    told: tuple[str, ...] | None = None
 
 
 def find_pairs(directory: Path, split: str) -> list[PairFile]:
@@ -177,6 +180,7 @@ def read_card(directory: Path) -> DataSetCard:
             if classes is None or of_masks is None
             else MaskMapping.from_json(classes, of_masks),
             mask_legend,
+            _read_told(entries.get("told"), legend),
         )
     except (OSError, ValueError, TypeError, AttributeError, DataError) as error:
         detail = error.what if isinstance(error, DataError) else error
@@ -203,6 +207,8 @@ def write_card(directory: Path, card: DataSetCard) -> None:
         entries["mask_legend"] = _legend_to_json(card.mask_legend)
     if card.classes is not None:
         entries["classes"] = card.classes.to_json()
+    if card.told is not None:
+        entries["told"] = list(card.told)
     write_text(directory / "dataset.json", json.dumps(entries, indent=2) + "\n")
 
 
@@ -233,6 +239,15 @@ def _legend_to_json(legend: Legend | None) -> object:
     if legend == COVER:
         return "cover"
     return None if legend is None else legend.to_json()
+
+
+def _read_told(value: object, legend: Legend | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = () if legend is None else legend.names
+    if not isinstance(value, list) or not all(name in names for name in value):
+        raise ValueError(f"told is {value!r}, not a list of classes of the legend")
+    return tuple(value)
 
 
 def _read_legend(value: object) -> Legend | None:

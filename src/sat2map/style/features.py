@@ -122,6 +122,11 @@ class Vectors:
     def __len__(self) -> int:
         return len(self.features)
 
+    @property
+    def classes(self) -> set[str]:
+        """The classes of which there is a feature."""
+        return {self.features.table[sort].feature_class for sort in np.unique(self.features.sorts)}
+
     @cached_property
     def _tree(self) -> Any:
         return shapely.STRtree(self.features.geometries)

@@ -94,6 +94,25 @@ def partial_loss(logits: Tensor, may_be: Tensor, weights: Tensor) -> Tensor:
     return of_image.sum() / asked
 
 
+def distillation_loss(logits: Tensor, teacher: Tensor, may_be: Tensor) -> Tensor:
+    """Return how far classes are from a teacher's where labels leave a choice, a scalar.
+
+    It is the Kullback-Leibler divergence from the teacher's probabilities, of the classes that a
+    pixel may be, averaged over the pixels that may be of several (after Li and Hoiem, "Learning
+    without forgetting", ECCV 2016).
+
+    Args:
+        logits: float [N,K,H,W].
+        teacher: Logits of the model that training began with, float [N,K,H,W].
+        may_be: As for `partial_loss`.
+    """
+    open_ = (may_be.sum(1) - 1).clamp(0, 1)
+    wanted = teacher.softmax(1) * may_be
+    wanted = wanted / wanted.sum(1, keepdim=True).clamp(min=1e-6)
+    divergence = F.kl_div(logits.log_softmax(1), wanted, reduction="none").sum(1)
+    return (divergence * open_).sum() / open_.sum().clamp(min=1)
+
+
 @torch.no_grad()
 def with_casings(
     shares: Tensor, drawn: Tensor, true: Tensor, weights: Tensor, casing: int

@@ -135,7 +135,7 @@ def _gather_mixture(recipe: Recipe, data: Sequence[Path], quiet: bool) -> Materi
     count = sum(len(one) for one in sets)
     finest, coarsest = recipe.data.resolutions_m
     card = _card(recipe, data, count, channels[0], legend, (finest, coarsest))
-    order = sorted(range(len(sets)), key=lambda i: not sets[i].paired)  # those with maps first
+    order = sorted(range(len(sets)), key=lambda i: (not sets[i].paired, not sets[i].complete))
     sets, shares = [sets[i] for i in order], [shares[i] for i in order]
     labels = [one.classes for one in sets if isinstance(one, PairSet)]
     balance = recipe.objective.class_balance
@@ -182,7 +182,8 @@ def _training_set(
         )
     if pairs is not None:
         labels = label_targets(pairs, legend)
-        return PairSet(pairs, labels, legend, masks, resolution)
+        told = read_data_card(folder).told
+        return PairSet(pairs, labels, legend, masks, resolution, told)
     assert masks is not None
     if masks.legend.names != legend.names and not (
         recipe.generator.cover and masks.legend.names == COVER.names

@@ -6,6 +6,9 @@ drawn anew. What a set does not tell is unknown, and no loss asks for it:
     set            photo   map   classes of the map        land cover
     pairs            x      x    the map's, by colour      what the map lets it be
     pairs + masks    x      x    the map's, by colour      the mask's
+    pairs that tell  x      x    the map's; where it       what the map lets it be
+    of some classes              shows land, also those
+                                 it does not tell of
     masks            x           where they have that      where they have the legend `cover`
                                  legend
 """
@@ -23,7 +26,7 @@ from torch import Tensor
 
 from sat2map.data.cache import DecodedPairs
 from sat2map.data.mask_cache import DecodedMasks
-from sat2map.legend import COVER, Legend, map_to_cover_may_be
+from sat2map.legend import COVER, Legend, cover_of, map_to_cover_may_be
 from sat2map.recipe import Recipe
 from sat2map.training.augment import Ground, other_camera, random_views, weather
 from sat2map.training.batches import Batch, class_weights_of
@@ -31,6 +34,7 @@ from sat2map.training.schedule import Plan
 
 REACH = 2.0
 """How many times its side a view of a small image may take in; the rest is mirrored."""
+LAND = COVER.names.index("land")
 COUNTED = 64
 """In how many images of a set classes are counted."""
 
@@ -54,6 +58,8 @@ class TrainingSet(Protocol):
 
     paired: bool
     """Whether there is a map to each photo."""
+    complete: bool
+    """Whether the maps tell of all their classes."""
     resolution_m: float
     """Ground resolution of the images."""
 
@@ -75,6 +81,7 @@ class PairSet:
         legend: The maps' legend.
         masks: Masks of the same images, or None.
         resolution_m: Ground resolution of the images.
+        told: The classes that the maps tell of, or None for all.
     """
 
     paired = True
@@ -86,15 +93,23 @@ class PairSet:
         legend: Legend,
         masks: DecodedMasks | None,
         resolution_m: float,
+        told: Sequence[str] | None = None,
     ) -> None:
         self.resolution_m = resolution_m
+        self.complete = told is None or set(told) >= {
+            entry.name for entry in legend.classes if entry.role not in ("land", "other", "casing")
+        }
         self._pairs = torch.from_numpy(pairs.pixels)
         self.classes = classes
         self._classes = torch.from_numpy(classes)
-        self._drawn = _table(np.eye(len(legend), dtype=np.bool_))
+        may_be = np.eye(len(legend), dtype=np.bool_)
+        if told is not None and not self.complete:
+            untold = np.array([name not in told for name in legend.names])
+            may_be[np.ix_(untold & (cover_of(legend) == LAND), untold)] = True
+        self._drawn = _table(may_be)
         self._masks = masks
         self._cover = (
-            _table(map_to_cover_may_be(legend))
+            _table((may_be.astype(int) @ map_to_cover_may_be(legend)) > 0)
             if masks is None
             else _table(masks.mapping.may_be(COVER))
         )
@@ -123,6 +138,7 @@ class MaskSet:
     """
 
     paired = False
+    complete = False
 
     def __init__(self, masks: DecodedMasks, legend: Legend, resolution_m: float) -> None:
         self.resolution_m = resolution_m
@@ -149,7 +165,7 @@ class Mixture:
     Args:
         recipe: Says how crops are cut and varied, and the sets' shares of a batch.
         plan: Says with which random numbers.
-        sets: The sets, those with maps first.
+        sets: The sets: first those with maps that tell of all classes, then others with maps.
         shares: How much of a batch is each set's, in any unit.
         legend: The legend of the maps.
         source_channels: How many bands the photos have.
@@ -205,10 +221,11 @@ class Mixture:
         assert data.resolutions_m is not None
         finest, coarsest = data.resolutions_m
         grounds, known = [], []
-        paired = 0
+        paired = complete = 0
         for part, number in self._plan.draw(step, [len(one) for one in self._sets], self._shares):
             chosen = self._sets[part]
             paired += chosen.paired
+            complete += chosen.complete
             labels = chosen.labels(number)[: 2 if self._legends[1] else 1]
             known.append([one is not None for one in labels])
             grounds.append(
@@ -227,12 +244,12 @@ class Mixture:
             source = other_camera(source, data.camera, random)
         target = [view[:, self._source_channels :] for view, _ in views[:paired]]
         planes = self._planes([shares for _, shares in views], known)
-        masked = any(of_map for of_map, *_ in known[paired:])
+        partial = any(of_map for of_map, *_ in known[complete:])
         return Batch(
             self._sent(source),
             self._sent(torch.cat(target)) if target else None,
-            self._sent(planes[0][:paired]) if paired else None,
-            self._sent(_unknown_before(paired, planes[0])) if masked else None,
+            self._sent(planes[0][:complete]) if complete else None,
+            self._sent(_unknown_before(complete, planes[0])) if partial else None,
             self._sent(planes[1]) if self._legends[1] else None,
         )
 
@@ -280,10 +297,10 @@ def cover_weights(
     return class_weights_of(counts, balance)
 
 
-def _unknown_before(paired: int, planes: Tensor) -> Tensor:
+def _unknown_before(count: int, planes: Tensor) -> Tensor:
     """Return planes of which nothing is known in the first images."""
     planes = planes.clone()
-    planes[:paired] = 1
+    planes[:count] = 1
     return planes
 
 

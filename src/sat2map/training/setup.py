@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -98,10 +99,14 @@ def set_up(
         module, wrapped = fabric.setup(cast(nn.Module, compiled), _optimiser(recipe, network))
         return module, wrapped
 
+    teacher = None
+    if recipe.objective.distillation_weight:
+        frozen = copy.deepcopy(generator).eval().requires_grad_(False)
+        teacher = fabric.setup_module(PictureAndLogits(frozen))
     players = prepare_one(PictureAndLogits(generator))
     if discriminator is None:
-        return Adversaries(*players)
-    return Adversaries(*players, *prepare_one(discriminator))
+        return Adversaries(*players, teacher=teacher)
+    return Adversaries(*players, *prepare_one(discriminator), teacher=teacher)
 
 
 def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:

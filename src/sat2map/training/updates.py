@@ -26,6 +26,7 @@ LOSSES = (
     "road_cldice",
     "cover",
     "cover_dice",
+    "distillation",
 )
 
 
@@ -82,13 +83,15 @@ class Adversaries:
     """The two networks with their optimisers.
 
     `generator` is wrapped in `PictureAndLogits`. `discriminator` and
-    `discriminator_optimiser` are None where the objective has no adversarial part.
+    `discriminator_optimiser` are None where the objective has no adversarial part. `teacher`,
+    wrapped likewise, is what the generator began with, where it is to stay near that.
     """
 
     generator: nn.Module
     generator_optimiser: Optimizer
     discriminator: nn.Module | None = None
     discriminator_optimiser: Optimizer | None = None
+    teacher: nn.Module | None = None
 
 
 def update(
@@ -113,7 +116,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [8], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [9], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -155,6 +158,9 @@ def update(
         of_cover = mask_losses(
             cover_logits, batch.cover, classes.cover_weights, classes.cover_roads
         )
+    distilled = source.new_zeros(())
+    if players.teacher is not None:
+        distilled = _distilled(players.teacher, batch, logits, cover_logits)
     players.generator_optimiser.zero_grad()
     fabric.backward(
         objective.adversarial_weight * adversarial
@@ -164,6 +170,7 @@ def update(
         + objective.road_cldice_weight * of_classes[2]
         + objective.cover_weight * of_cover[0]
         + objective.cover_dice_weight * of_cover[1]
+        + objective.distillation_weight * distilled
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -174,7 +181,7 @@ def update(
             error_if_nonfinite=False,
         )
     players.generator_optimiser.step()
-    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes, *of_cover])
+    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes, *of_cover, distilled])
     return losses.detach().float()
 
 
@@ -250,3 +257,23 @@ def mask_losses(logits: Tensor, may_be: Tensor, weights: Tensor, roads: Tensor) 
     road, asked = objectives.certain_roads(may_be, roads, ROAD_SHARE)
     probability = (logits.softmax(1) * roads[:, None, None]).sum(1)
     return torch.stack([partial, objectives.dice_loss(probability * asked, road)])
+
+
+def _distilled(
+    teacher: nn.Module, batch: Batch, logits: Tensor, cover_logits: Tensor | None
+) -> Tensor:
+    """Return how far both heads are from the teacher's where labels leave a choice, a scalar."""
+    with torch.no_grad():
+        _, drawn, cover = teacher(batch.source)
+    loss = logits.new_zeros((), dtype=torch.float32)
+    of_map = batch.drawn
+    if of_map is None:  # nothing is known of what masks do not tell, all of what maps show
+        of_map = torch.ones_like(logits, dtype=torch.float32)
+        of_map[: 0 if batch.shares is None else len(batch.shares)] = 0
+    elif batch.shares is not None:
+        of_map = of_map.clone()
+        of_map[: len(batch.shares)] = 0
+    loss = loss + objectives.distillation_loss(logits.float(), drawn.float(), of_map)
+    if cover_logits is not None and cover is not None and batch.cover is not None:
+        loss = loss + objectives.distillation_loss(cover_logits.float(), cover.float(), batch.cover)
+    return loss
