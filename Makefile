@@ -1,20 +1,37 @@
-# make demo · make test · make bench: each sets up what it needs, again and again without harm.
+# Each target sets up what it needs, again and again without harm.
+#   make demo    a town, its map and a page to look at
+#   make test    all that must be green: lint, types, and every test but the slow ones, with coverage
+#   make fast    lint, types, and the tests of the rooms that need no training: under two minutes
+#   make bench   figures of speed and memory
 
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test test-slow bench format clean
+# Pure functions, files and small networks. Left out is what trains, starts processes or servers, or
+# runs the pages of the documentation.
+FAST = tests/geo tests/style tests/networks tests/raster tests/data tests/evaluation tests/model \
+	tests/test_atomic.py tests/test_errors.py tests/test_journal.py tests/test_legend.py \
+	tests/test_progress.py tests/test_recipe.py
+
+.PHONY: demo test fast lint types test-slow bench format clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/sat2map demo
 
-test: $(INSTALLED)
+test: lint types
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term
+
+fast: lint types
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 $(FAST)
+
+lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term
+
+types: $(INSTALLED)
+	$(VENV)/bin/mypy
 
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow

@@ -300,14 +300,37 @@ def test_the_guide_names_every_published_set() -> None:
         assert f"sat2map data download {name} {name}" in page
 
 
-def test_the_picture_of_the_readme_is_small() -> None:
-    path = DOCS / "images" / "town.png"
-    assert path.stat().st_size < 300_000
-    with Image.open(path) as picture:
-        assert picture.width > 2 * picture.height - 1
+def test_the_pictures_of_the_readme_are_small() -> None:
+    names = re.findall(r"^!\[.*\]\((.*)\)$", text(ROOT / "README.md"), re.MULTILINE)
+    assert names
+    for name in names:
+        assert (ROOT / name).stat().st_size < 600_000
+        with Image.open(ROOT / name) as picture:
+            assert picture.width <= 1600
 
 
-def test_the_changelog_has_this_version() -> None:
+def test_the_changelog_and_the_citation_have_this_version() -> None:
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
     assert project["version"] == sat2map.__version__
     assert f"## {sat2map.__version__}" in text(ROOT / "CHANGELOG.md")
+    citation = text(ROOT / "CITATION.cff").splitlines()
+    assert f"version: {sat2map.__version__}" in citation
+    assert f"license: {project['license']}" in citation
+
+
+def test_every_python_that_is_named_is_tested_by_the_workflow() -> None:
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    named = [c.split(" :: ")[-1] for c in project["classifiers"] if ":: Python :: " in c]
+    workflow = text(ROOT / ".github" / "workflows" / "test.yml")
+    tested = re.search(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    assert tested is not None
+    assert json.loads(f"[{tested[1]}]") == named
+    assert re.match(rf">={re.escape(named[0])}(\.|$)", project["requires-python"])
+
+
+def test_make_fast_names_tests_that_exist() -> None:
+    told = re.search(r"^FAST = ((?:.*\\\n)*.*)$", text(ROOT / "Makefile"), re.MULTILINE)
+    assert told is not None
+    names = told[1].replace("\\\n", " ").split()
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
