@@ -73,6 +73,11 @@ def test_what_is_no_file_is_compared_as_json() -> None:
     [
         ("https://host/a.tif?X-Amz-Signature=1", "https://host/a.tif"),
         ("/vsicurl/https://host/a.tif?sig=1&se=2", "/vsicurl/https://host/a.tif"),
+        (
+            "/vsicurl?retry=3&url=https%3A%2F%2Fhost%2Fa.tif%3Fsig%3D1",
+            "/vsicurl/https://host/a.tif",
+        ),
+        ("vrt://photo.tif?bands=3,2,1", "vrt://photo.tif?bands=3,2,1"),
         ("https://host/a.tif", "https://host/a.tif"),
         ("https://host/{z}/{x}/{y}.png?key=1", "https://host/{z}/{x}/{y}.png"),
     ],

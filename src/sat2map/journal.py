@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import sat2map
 from sat2map.atomic import sweep, write_text
@@ -113,9 +113,17 @@ def _digest(path: Path) -> bytes:
 
 
 def address_without_query(address: str) -> str:
-    """Return an address as it may be written down: signatures and keys stand in the query."""
+    """Return a web address as it may be told and written down: keys stand in the query.
+
+    Of other addresses, such as GDAL's `vrt://FILE?bands=3,2,1`, the query says what is meant.
+    """
+    if address.startswith("/vsicurl?"):  # GDAL's way to give options beside the address
+        inner = parse_qs(urlsplit(address).query).get("url", [""])[0]
+        return f"/vsicurl/{address_without_query(inner)}"
     parts = urlsplit(address)
-    return urlunsplit(parts._replace(query="", fragment="")) if parts.query else address
+    if not parts.query or not re.search(r"\bhttps?://|^/vsi", address):
+        return address
+    return urlunsplit(parts._replace(query="", fragment=""))
 
 
 MadeOf = Mapping[str, Any]
@@ -170,6 +178,7 @@ class Journal:
         self.changed: list[str] = []
         self._writer, self._made_of, self._where, self._remedy = writer, made_of, where, remedy
         self._told: dict[str, Any] | None = None
+        self._is_torn = False
         self._files: dict[str, Any] = {}
 
     def start(self, *, keep: bool = True) -> None:
@@ -201,7 +210,7 @@ class Journal:
             write_text(self._place(JOURNAL), json.dumps(self._told, indent=1) + "\n")
         except OutputError as error:
             raise OutputError(error.what, where=self._where, remedy=error.remedy) from error
-        self.is_new = False
+        self.is_new = self._is_torn = False
 
     def begin(self, *names: str) -> None:
         """Note that files are about to be written.
@@ -277,7 +286,9 @@ class Journal:
         self.is_new = False
         self.changed = differing(told["made_of"], self._made_of)
         with suppress(FileNotFoundError):
-            for line in self._place(DONE).read_text(encoding="utf-8").splitlines():
+            lines = self._place(DONE).read_text(encoding="utf-8", errors="replace")
+            self._is_torn = not lines.endswith("\n")
+            for line in lines.splitlines():
                 with suppress(ValueError, TypeError):  # half a line of what was killed
                     name, facts = json.loads(line)
                     self._files[name] = facts
@@ -290,7 +301,8 @@ class Journal:
             return
         self._files |= files
         with writing_to(self._where), self._place(DONE).open("a", encoding="utf-8") as file:
-            file.write("".join(map(_line, files, files.values())))
+            file.write("\n" * self._is_torn + "".join(map(_line, files, files.values())))
+        self._is_torn = False
 
     def _place(self, name: str) -> Path:
         return self.folder / HIDDEN / name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rasterio.warp import transform_bounds
 
 from sat2map import atomic as whole
 from sat2map.chips.chips import ChipOptions, Chips, make_chips
+from sat2map.chips.preview import write_preview
 from sat2map.data.pairs import find_pairs, read_card, read_pair
 from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
 from sat2map.geo import gdal
@@ -27,6 +30,7 @@ from sat2map.raster.options import Reading
 from sat2map.style.features import VectorFile
 from sat2map.style.spec import read_style
 
+PutForeign = Callable[..., Callable[..., None]]
 SIZE = 32
 UTM, ORIGIN = "EPSG:32633", (392_000.0, 5_820_000.0)
 
@@ -132,8 +136,8 @@ def test_an_interrupted_call_goes_on_and_the_same_again_changes_nothing(
     with pytest.raises(KeyboardInterrupt):
         make_chips([str(ground.imagery)], vectors, out, options, progress=interrupt)
     assert not (out / "dataset.json").exists()
-    with (out / "chips.jsonl").open("a") as file:
-        file.write('{"name": "half a li')  # as a kill leaves it
+    with (out / ".sat2map" / "done.jsonl").open("a") as file:
+        file.write('["train/half a li')  # as a kill leaves it
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
     assert len(before) == 5
     steps: list[int] = []
@@ -168,13 +172,99 @@ def test_chips_of_other_settings_and_foreign_files_are_left_alone(
     make(ground, out)
     with pytest.raises(OutputError, match=r"out: holds chips of other settings \(seed\)"):
         make(ground, out, seed=3)
-    os.utime(ground.imagery, (1, 1))
+    os.utime(ground.imagery, (1, 1))  # another time, but the same contents
+    before = (out / "split.png").read_bytes()
+    make(ground, out)
+    assert (out / "split.png").read_bytes() == before
+    with rasterio.open(ground.imagery, "r+") as file:
+        file.write(np.zeros((3, 1, 1), np.uint8), window=((0, 1), (0, 1)))
     with pytest.raises(OutputError, match=r"other settings \(imagery\)"):
         make(ground, out)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").write_text("Dear")
-    with pytest.raises(OutputError, match="was not written by 'sat2map data chips'"):
-        make(ground, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("kind", ["vectors", "clouds", "style"])
+def test_what_changed_beneath_chips_is_named(make_ground: Any, tmp_path: Path, kind: str) -> None:
+    ground, out = make_ground(), tmp_path / "out"
+    sky = np.zeros((64, 64, 1), np.uint8)
+    clouds = make_ground.imagery("clouds.tif", sky, photometric="minisblack")
+    base, style = tmp_path / "base.json", tmp_path / "style.json"
+    base.write_text('{"metadata": {"sat2map:base": "streets"}}')
+    style.write_text(json.dumps({"metadata": {"sat2map:base": str(base)}}))
+    make(ground, out, clouds=(clouds,), style=style)
+    if kind == "vectors":
+        ground.vectors.write_bytes(ground.vectors.read_bytes() + b"\n")
+    elif kind == "clouds":
+        sky[0] = 1
+        make_ground.imagery("clouds.tif", sky, photometric="minisblack")
+    else:  # what it builds on
+        base.write_text('{"metadata": {"sat2map:base": "landcover"}}')
+    with pytest.raises(OutputError, match=rf"other settings \({kind}\)"):
+        make(ground, out, clouds=(clouds,), style=style)
+
+
+def test_imagery_that_is_a_folder_is_known_by_its_files(make_ground: Any, tmp_path: Path) -> None:
+    ground, out, folder = make_ground(), tmp_path / "out", tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(ground.imagery, folder / "one.tif")
+    make(ground, out, [folder])
+    (tmp_path / "moved").mkdir()
+    moved = folder.rename(tmp_path / "moved" / "photos")
+    make(ground, out, [moved])
+    with rasterio.open(moved / "one.tif", "r+") as file:
+        file.write(np.zeros((3, 1, 1), np.uint8), window=((0, 1), (0, 1)))
+    with pytest.raises(OutputError, match=r"other settings \(imagery\)"):
+        make(ground, out, [moved])
+
+
+def test_a_folder_that_others_filled_is_left_as_it_is(
+    make_ground: Any, tmp_path: Path, put_foreign: PutForeign
+) -> None:
+    check = put_foreign(tmp_path / "mine", "chips.json")
+    with pytest.raises(OutputError, match="mine: is not empty and was not written by"):
+        make(make_ground(), tmp_path / "mine")
+    check(alone=True)
+
+
+def test_files_of_others_among_the_chips_are_kept(
+    make_ground: Any, tmp_path: Path, put_foreign: PutForeign
+) -> None:
+    ground, out = make_ground(), tmp_path / "out"
+    chips = make(ground, out)
+    names = [f"{o.chip.split}/{o.chip.name}.png" for o in chips.kept[:2]]
+    check = put_foreign(out, "train/mine.png", f"train/.{chips.kept[0].chip.name}.0123abcd.png")
+    (out / names[0]).unlink()
+    write_preview(make(ground, out), [])
+    check()
+    check = put_foreign(tmp_path / "taken", *names)
+    journal = shutil.copytree(out / ".sat2map", tmp_path / "taken" / ".sat2map")
+    (journal / "done.jsonl").write_text("")  # it was killed before the first chip
+    with pytest.raises(OutputError, match="is there already and was not written by"):
+        make(ground, tmp_path / "taken")
+    check()
+
+
+def test_two_at_once_are_not_let_in(make_ground: Any, tmp_path: Path) -> None:
+    ground, out, refused = make_ground(), tmp_path / "out", []
+
+    def another(done: int, total: int | None) -> None:
+        with pytest.raises(UsageError, match="out: is being written by another process"):
+            make(ground, out)
+        refused.append(done)
+
+    options = ChipOptions(size=SIZE, min_mapped=0)
+    make_chips([str(ground.imagery)], [VectorFile(ground.vectors)], out, options, progress=another)
+    assert len(refused) > 1
+
+
+def test_chips_of_an_older_version_are_told_apart(make_ground: Any, tmp_path: Path) -> None:
+    ground, out = make_ground(), tmp_path / "out"
+    make(ground, out)
+    shutil.rmtree(out / ".sat2map")
+    settings = {"version": 1, "imagery": [["photo.tif", 1, 2]], "vectors": [], "style": ["a", "b"]}
+    (out / "chips.json").write_text(json.dumps(settings))
+    with pytest.raises(OutputError, match="out: holds chips of an earlier version of sat2map"):
+        make(ground, out)
+    assert json.loads((out / "chips.json").read_text()) == settings
 
 
 def test_chips_without_imagery_with_clouds_or_with_nothing_mapped_are_left_out(

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -170,3 +170,28 @@ def test_a_drive_that_fails_for_a_while(
     translate_raster(path, tmp_path / "map.tif", make_model(), SMALL, progress)
     assert waits, "nothing failed"
     assert np.array_equal(read(tmp_path / "map.tif"), smooth(300, 300))
+
+
+def test_a_signature_is_not_told_and_may_be_renewed(
+    cog: Path, server: Server, tmp_path: Path, make_model: MakeModel
+) -> None:
+    with pytest.raises(DataError) as caught:
+        scene_facts(f"{server.address}/none.tif?X-Amz-Signature=SECRET", None)
+    assert "none.tif" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    shutil.copy(cog, server.folder / "cog.tif")
+    target, done = tmp_path / "map.tif", []
+
+    def interrupt(pixels: int, _: int) -> None:
+        done.append(pixels)
+        if pixels > 300_000:
+            raise KeyboardInterrupt
+
+    address = f"{server.address}/cog.tif?X-Amz-Signature="
+    with pytest.raises(KeyboardInterrupt):
+        translate_raster(address + "1", target, make_model(), SMALL, interrupt)
+    done.clear()
+    resume = replace(SMALL, resume=True)
+    translate_raster(address + "2", target, make_model(), resume, lambda n, _: done.append(n))
+    assert done[0] > 0
+    assert b"Signature" not in target.read_bytes()

@@ -2,8 +2,8 @@
 
 `DIR/{train,val}/NAME.png` are the pairs, imagery left, map right; `DIR/dataset.json` says what
 they are, `DIR/index.parquet` where each lies, and `DIR/split.png` shows it. `DIR/chips.json`
-holds the settings, by which an interrupted command goes on, and `DIR/chips.jsonl` what became
-of each place while it runs.
+holds the settings for people; the journal in `DIR/.sat2map`, by which an interrupted command
+goes on, holds fingerprints of what the chips are made of, and what became of each place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from shapely.geometry.base import BaseGeometry
 
 from sat2map.chips.cut import Chip, Outcome, Plan, cut_all
 from sat2map.chips.ground import Place, Region, Sheet, open_sheets, regions_of
-from sat2map.chips.record import Record, credits_of, fingerprint, write_index
+from sat2map.chips.record import (
+    Record,
+    credits_of,
+    made_of,
+    recorded,
+    write_index,
+    write_settings,
+)
 from sat2map.chips.split import Split, split_ground
 from sat2map.chips.split_image import draw_split
 from sat2map.data.images import write_picture
@@ -174,42 +181,51 @@ def make_chips(
     """
     options = options or ChipOptions()
     style = read_style(options.style)
-    record = Record(directory)
-    record.claim(fingerprint(imagery, vectors, options.style, _settings(options)))
-    sheets = open_sheets(imagery, options.reading, options.resolution_m)
-    _refuse_small(sheets, options)
-    regions = regions_of(sheets, options.size)
-    read = _read_vectors(regions, vectors, style)
-    painters = {id(found): Painter(found, options.resolution_m) for found in read.values()}
-    plan = Plan(
-        directory,
-        tuple(sheets),
-        tuple(painters[id(read[sheet.name])] for sheet in sheets),
-        options.size,
-        options.shift_m,
-        options.clouds,
-        options.min_mapped,
-    )
-    splits, chips = _choose(regions, sheets, read, options)
-    done = record.begin()
+    made = made_of(imagery, vectors, options.clouds, options.style, _settings(options))
+    with recorded(directory, made) as record:
+        sheets = open_sheets(imagery, options.reading, options.resolution_m)
+        _refuse_small(sheets, options)
+        regions = regions_of(sheets, options.size)
+        read = _read_vectors(regions, vectors, style)
+        painters = {id(found): Painter(found, options.resolution_m) for found in read.values()}
+        plan = Plan(
+            directory,
+            tuple(sheets),
+            tuple(painters[id(read[sheet.name])] for sheet in sheets),
+            options.size,
+            options.shift_m,
+            options.clouds,
+            options.min_mapped,
+        )
+        splits, chips = _choose(regions, sheets, read, options)
+        outcomes = _cut(plan, chips, record, options.workers, progress)
+        result = Chips(directory, plan, outcomes, splits, style)
+        if not result.kept:
+            raise _nothing_left(result, options)
+        write_index(directory, result.kept, sheets, options.size)
+        licence = options.licence or credits_of(imagery, vectors)
+        write_settings(directory, imagery, vectors, options.style, _settings(options))
+        told = _told(read.values(), style)
+        write_card(directory, DataSetCard(options.resolution_m, style.legend, licence, told=told))
+        _warn_of_little(directory, result, told)
+        write_picture(directory / "split.png", draw_split(plan, splits, result.kept))
+    return result
+
+
+def _cut(
+    plan: Plan, chips: Sequence[Chip], record: Record, workers: int, progress: Progress | None
+) -> list[Outcome]:
+    """Cut what is not done yet, and return what became of each place."""
+    done = record.begin(chips)
     waiting = [chip for chip in chips if chip.name not in done]
     if progress is not None:
         progress(len(chips) - len(waiting), len(chips))
-    for outcome in cut_all(plan, waiting, options.workers):
+    for outcome in cut_all(plan, waiting, workers):
         record.add(outcome)
         done[outcome.chip.name] = outcome
         if progress is not None:
             progress(len(done), len(chips))
-    result = Chips(directory, plan, [done[chip.name] for chip in chips], splits, style)
-    if not result.kept:
-        raise _nothing_left(result, options)
-    write_index(directory, result.kept, sheets, options.size)
-    licence = options.licence or credits_of(imagery, vectors)
-    told = _told(read.values(), style)
-    write_card(directory, DataSetCard(options.resolution_m, style.legend, licence, told=told))
-    _warn_of_little(directory, result, told)
-    write_picture(directory / "split.png", draw_split(plan, splits, result.kept))
-    return result
+    return [done[chip.name] for chip in chips]
 
 
 def _told(read: Iterable[Vectors], style: Style) -> tuple[str, ...]:
@@ -236,9 +252,8 @@ def _warn_of_little(directory: Path, chips: Chips, told: tuple[str, ...]) -> Non
 def _settings(options: ChipOptions) -> dict[str, Any]:
     """Return what of the options makes other chips."""
     settings = asdict(options)
-    for key in ("style", "licence", "workers"):
+    for key in ("style", "licence", "workers", "clouds"):
         del settings[key]
-    settings["clouds"] = [str(path) for path in options.clouds]
     return settings
 
 
@@ -260,9 +275,9 @@ def _refuse_small(sheets: Sequence[Sheet], options: ChipOptions) -> None:
         )
         if len(small) == len(sheets):
             raise UsageError(
-                told, where=sheet.source, remedy="Give a smaller --size or a finer --resolution."
+                told, where=sheet.shown, remedy="Give a smaller --size or a finer --resolution."
             )
-        log.warning(f"{sheet.source}: {told}; it is left out.")
+        log.warning(f"{sheet.shown}: {told}; it is left out.")
 
 
 def _read_vectors(
@@ -321,7 +336,7 @@ def _choose(
         splits.append((region, split))
         if options.validation > 0 and split.validation.is_empty:
             log.warning(
-                f"{region.sheets[0].source}: is too small for validation beside training, so all "
+                f"{region.sheets[0].shown}: is too small for validation beside training, so all "
                 "chips are for training. Give more imagery, or a smaller --size."
             )
         if options.random is None:

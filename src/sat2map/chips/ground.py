@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import Bounds, Grid, bounds_wgs84, ground_resolution, project
+from sat2map.journal import address_without_query
 from sat2map.raster.options import Reading
 from sat2map.raster.scale import ENLARGED, FAR, size_at
 from sat2map.raster.scene import Scene
@@ -51,6 +52,11 @@ class Sheet:
     grid: Grid
     valid: NDArray[np.bool_] | None
 
+    @property
+    def shown(self) -> str:
+        """What messages and files call it: an address without the keys in its query."""
+        return address_without_query(self.source)
+
     def holds(self, place: Place, size: int) -> bool:
         """Return whether a chip has pixels everywhere, as far as the thinned look tells."""
         if self.valid is None:
@@ -75,9 +81,14 @@ def open_sheets(sources: Sequence[str], reading: Reading, resolution_m: float) -
     """
     sheets: list[Sheet] = []
     for number, source in enumerate(sources, 1):
+        shown = address_without_query(source)
         if source in sources[: number - 1]:
-            raise UsageError("is given twice", where=source, remedy="Name each --imagery once.")
-        stem = PurePath(source).stem
+            raise UsageError(
+                "is given twice",
+                where=shown,
+                remedy="Name each --imagery once.",
+            )
+        stem = PurePath(address_without_query(source)).stem
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
         taken = {sheet.name for sheet in sheets}
         if name in taken:
@@ -87,11 +98,12 @@ def open_sheets(sources: Sequence[str], reading: Reading, resolution_m: float) -
 
 
 def _open(source: str, name: str, reading: Reading, resolution_m: float) -> Sheet:
+    shown = address_without_query(source)
     with Scene(source, 3, reading) as scene:
         if scene.grid.crs is None:
             raise DataError(
                 "has no coordinate reference system, so no vectors can be laid over it",
-                where=source,
+                where=shown,
                 remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
             )
         ground = ground_resolution(scene.grid)
@@ -99,19 +111,19 @@ def _open(source: str, name: str, reading: Reading, resolution_m: float) -> Shee
             raise DataError(
                 "has no ground resolution: its coordinates and its coordinate reference system "
                 "do not fit together",
-                where=source,
+                where=shown,
                 remedy="Georeference it first.",
             )
         coarser = math.sqrt(ground[0] * ground[1]) / resolution_m
         if coarser > ENLARGED:
             raise UsageError(
                 f"has {ground[0]:.3g} m per pixel, which is far too coarse for {resolution_m:g} m",
-                where=source,
+                where=shown,
                 remedy="Give a coarser --resolution, or finer imagery.",
             )
         if coarser > FAR:
             log.warning(
-                f"{source}: has {ground[0]:.3g} m per pixel; at {resolution_m:g} m it is enlarged, "
+                f"{shown}: has {ground[0]:.3g} m per pixel; at {resolution_m:g} m it is enlarged, "
                 "and shows no more for it."
             )
         grid = scene.grid.resized(*size_at(scene.grid, ground, resolution_m))

@@ -15,10 +15,11 @@ from sat2map.atomic import write_text
 from sat2map.chips.chips import Chips
 from sat2map.chips.cut import Outcome
 from sat2map.chips.offset import Offset, estimate_offset
-from sat2map.chips.record import picture_of
+from sat2map.chips.record import WRITER, picture_of
 from sat2map.data.images import write_picture
 from sat2map.data.pairs import PairFile, read_pair
 from sat2map.geo.grid import pixel_steps
+from sat2map.journal import claim
 
 SHOWN = 24
 """Chips on the page."""
@@ -101,7 +102,7 @@ def estimate_offsets(chips: Chips) -> list[SheetOffset]:
         shift = chips.plan.shift_m
         corrected = (round(shift[0] - east, 1) + 0.0, round(shift[1] - north, 1) + 0.0)  # no -0
         spread = offset.spread * pixel_m
-        found.append(SheetOffset(sheet.source, east, north, offset, spread, corrected))
+        found.append(SheetOffset(sheet.shown, east, north, offset, spread, corrected))
     return found
 
 
@@ -114,18 +115,27 @@ def write_preview(chips: Chips, offsets: Sequence[SheetOffset]) -> Path:
     Raises:
         OutputError: The place is not writable or the disk is full.
     """
-    from jinja2 import Environment, StrictUndefined
-
     folder = chips.directory / "preview"
     shown = _some(chips.kept, SHOWN)
-    write_picture(folder / "contact.png", _contact_sheet(chips, shown))
-    for outcome, (_, drawn) in zip(shown, _pairs(chips, shown), strict=True):
-        name = folder / "outlines" / f"{outcome.chip.name}.png"
-        outlines = np.broadcast_to(np.array(OUTLINE, np.uint8), drawn.shape)
-        write_picture(name, outlines, _outlines(drawn).astype(np.uint8) * np.uint8(255))
+    outlines = [f"preview/outlines/{outcome.chip.name}.png" for outcome in shown]
+    with claim(chips.directory, WRITER, {}) as journal:
+        journal.begin("preview/index.html", "preview/contact.png", *outlines)
+        write_picture(folder / "contact.png", _contact_sheet(chips, shown))
+        pairs = zip(outlines, _pairs(chips, shown), strict=True)
+        for name, (_, drawn) in pairs:
+            colour = np.broadcast_to(np.array(OUTLINE, np.uint8), drawn.shape)
+            opaque = _outlines(drawn).astype(np.uint8) * np.uint8(255)
+            write_picture(chips.directory / name, colour, opaque)
+        write_text(folder / "index.html", _page(chips, offsets, shown))
+    return folder / "index.html"
+
+
+def _page(chips: Chips, offsets: Sequence[SheetOffset], shown: Sequence[Outcome]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
     template = files("sat2map.chips").joinpath("preview.html.jinja")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string(template.read_text(encoding="utf-8")).render(
+    page: str = environment.from_string(template.read_text(encoding="utf-8")).render(
         name=chips.directory.absolute().name,
         size=chips.plan.size,
         resolution_m=chips.plan.painters[0].resolution_m,
@@ -144,8 +154,7 @@ def write_preview(chips: Chips, offsets: Sequence[SheetOffset]) -> Path:
             for outcome in shown
         ],
     )
-    write_text(folder / "index.html", page)
-    return folder / "index.html"
+    return page
 
 
 def _some(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:

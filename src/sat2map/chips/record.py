@@ -1,105 +1,110 @@
-"""What a folder of chips remembers: its settings, what became of each place, where each lies."""
+"""What a folder of chips is made of, what became of each place, and where each chip lies."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 
-from sat2map.atomic import whole_file, write_text
+from sat2map.atomic import sweep, whole_file, write_text
 from sat2map.chips.cut import Chip, Outcome
 from sat2map.chips.ground import Sheet
-from sat2map.errors import OutputError, writing_to
+from sat2map.errors import OutputError
 from sat2map.fetch.openstreetmap import CREDITS
-from sat2map.geo.gdal import is_address
 from sat2map.geo.grid import to_wgs84
-from sat2map.raster.sources import opening
+from sat2map.journal import Files, Journal, MadeOf, address_without_query, claim
+from sat2map.raster.mask import vector_files
+from sat2map.raster.sources import fingerprint, opening
 from sat2map.style.features import VectorFile
+from sat2map.style.spec import style_entries
 
+WRITER = "sat2map data chips"
 SETTINGS = "chips.json"
-JOURNAL = "chips.jsonl"
 INDEX = "index.parquet"
-VERSION = 1
+NAMES = (SETTINGS, INDEX, "dataset.json", "split.png")
+"""What lies beside the chips."""
 
 
 class Record:
-    """The memory of one folder.
+    """What became of the places of one folder; `recorded` makes it.
 
     Args:
-        directory: The folder.
+        journal: The folder's journal.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._settings: dict[str, Any] = {}
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
 
-    def claim(self, settings: Mapping[str, Any]) -> None:
-        """Check that a folder is new, empty, or holds chips of these settings.
+    def begin(self, chips: Sequence[Chip]) -> dict[str, Outcome]:
+        """Begin, or go on, and return what is done by the chips' names.
 
         Raises:
-            OutputError: It is something else.
+            OutputError: A file of somebody else's has the name of one that is to be written.
         """
-        self._settings = {"version": VERSION, **json.loads(json.dumps(settings))}
-        directory = self._directory
-        with writing_to(directory):
-            if directory.exists() and not directory.is_dir():
-                raise OutputError("is a file", where=directory, remedy="Choose another folder.")
-            held = directory.is_dir() and any(
-                not entry.name.startswith(".") for entry in directory.iterdir()
-            )
-        if not held:
-            return
-        try:
-            earlier = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
-            differing = [
-                key
-                for key in self._settings | earlier
-                if earlier.get(key) != self._settings.get(key)
-            ]
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise OutputError(
-                "is not empty and was not written by 'sat2map data chips'",
-                where=directory,
-                remedy="Choose a new or empty folder.",
-            ) from error
-        if differing:
-            raise OutputError(
-                f"holds chips of other settings ({', '.join(differing)})",
-                where=directory,
-                remedy="Choose another folder, or remove this one.",
-            )
-
-    def begin(self) -> dict[str, Outcome]:
-        """Begin, or go on: write the settings, and return what is done by the chips' names."""
-        write_text(self._directory / SETTINGS, json.dumps(self._settings, indent=2) + "\n")
-        journal = self._directory / JOURNAL
+        folder = self._journal.folder
+        for place in (folder, folder / "train", folder / "val"):
+            sweep(place)
+        finished = self._journal.finished()
         done: dict[str, Outcome] = {}
-        lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the last line of a call that was killed
+        for chip in chips:
+            facts = finished.get(_name_of(chip))
+            if facts is None:
                 continue
-            chip = Chip(
-                entry["sheet"], (entry["row"], entry["column"]), entry["split"], entry["name"]
-            )
-            outcome = Outcome(chip, entry["reason"], entry["mapped"])
-            if outcome.reason or picture_of(self._directory, chip).is_file():
+            outcome = Outcome(chip, facts["reason"], facts["mapped"])
+            if outcome.reason or picture_of(folder, chip).is_file():
                 done[chip.name] = outcome
-        write_text(journal, "".join(_line(outcome) for outcome in done.values()))
+        self._journal.start()
+        self._journal.begin(*NAMES, *map(_name_of, chips))
         return done
 
     def add(self, outcome: Outcome) -> None:
         """Remember what became of a chip."""
-        journal = self._directory / JOURNAL
-        with writing_to(journal), journal.open("a", encoding="utf-8") as file:
-            file.write(_line(outcome))
+        facts = {"reason": outcome.reason, "mapped": outcome.mapped}
+        self._journal.finish(_name_of(outcome.chip), facts)
+
+
+@contextmanager
+def recorded(directory: Path, made_of: MadeOf) -> Iterator[Record]:
+    """Claim a folder that is new, empty, or holds chips that are made of the same.
+
+    Raises:
+        OutputError: It holds something else.
+        UsageError: Another process works in it.
+    """
+    with claim(directory, WRITER, made_of, earlier=_of_older_versions) as journal:
+        remedy = "Choose another folder, or remove this one."
+        if journal.is_older:
+            raise OutputError(
+                "holds chips of an earlier version of sat2map, which is not gone on with",
+                where=directory,
+                remedy=remedy,
+            )
+        if journal.changed:
+            raise OutputError(
+                f"holds chips of other settings ({', '.join(journal.changed)})",
+                where=directory,
+                remedy=remedy,
+            )
+        yield Record(journal)
+
+
+def _of_older_versions(directory: Path) -> dict[str, Any] | None:
+    """Return nothing known where a version without journals wrote chips, else None."""
+    try:
+        told = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return {} if isinstance(told, dict) and {"version", "imagery", "style"} <= told.keys() else None
+
+
+def _name_of(chip: Chip) -> str:
+    return f"{chip.split}/{chip.name}.png"
 
 
 def picture_of(directory: Path, chip: Chip) -> Path:
@@ -107,18 +112,21 @@ def picture_of(directory: Path, chip: Chip) -> Path:
     return directory / chip.split / f"{chip.name}.png"
 
 
-def _line(outcome: Outcome) -> str:
-    chip = outcome.chip
-    entry = {
-        "name": chip.name,
-        "sheet": chip.sheet,
-        "row": chip.place[0],
-        "column": chip.place[1],
-        "split": chip.split,
-        "reason": outcome.reason,
-        "mapped": outcome.mapped,
+def write_settings(
+    directory: Path,
+    imagery: Sequence[str],
+    vectors: Sequence[VectorFile],
+    style: str | Path,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write `chips.json`: what the chips were cut of and how, for people."""
+    told = {
+        "imagery": [address_without_query(source) for source in imagery],
+        "vectors": [[file.path.name, file.feature_class] for file in vectors],
+        "style": [Path(style).name, style_fingerprint(style)],
+        **settings,
     }
-    return json.dumps(entry) + "\n"
+    write_text(directory / SETTINGS, json.dumps(told, indent=2) + "\n")
 
 
 def write_index(
@@ -138,7 +146,7 @@ def write_index(
         {
             "name": outcome.chip.name,
             "split": outcome.chip.split,
-            "imagery": sheets[outcome.chip.sheet].source,
+            "imagery": sheets[outcome.chip.sheet].shown,
             "row": outcome.chip.place[0],
             "column": outcome.chip.place[1],
             "mapped": outcome.mapped,
@@ -158,30 +166,43 @@ def _footprint(sheet: Sheet, chip: Chip, size: int) -> shapely.Polygon:
     return shapely.Polygon(to_wgs84(sheet.grid, corners))
 
 
-def fingerprint(
-    imagery: Sequence[str], vectors: Sequence[VectorFile], style: str | Path, more: dict[str, Any]
+def made_of(
+    imagery: Sequence[str],
+    vectors: Sequence[VectorFile],
+    clouds: Sequence[Path],
+    style: str | Path,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what makes chips what they are, for JSON: the files with size and time, and more."""
-    return {
-        "imagery": [_state(source) for source in imagery],
-        "vectors": [[*_state(file.path), file.feature_class] for file in vectors],
-        "style": _style_state(str(style)),
-        **more,
+    """Return what makes chips what they are: fingerprints of the files, and settings.
+
+    Raises:
+        DataError: A raster cannot be opened.
+    """
+    told: dict[str, Any] = {
+        **settings,
+        "style": style_fingerprint(style),
+        "classes of the vectors": [file.feature_class for file in vectors],
     }
+    for what, sources in (("imagery", imagery), ("clouds", [str(path) for path in clouds])):
+        for number, source in enumerate(sources, 1):
+            opened = opening(source)
+            with opened.open() as dataset:
+                known = fingerprint(opened, dataset)
+            for key, value in known.items():
+                told[f"{key.replace('input', what)}{_numbered(number, sources)}"] = value
+    for number, file in enumerate(vectors, 1):
+        told[f"vectors{_numbered(number, vectors)}"] = Files(vector_files(file.path))
+    return told
 
 
-def _state(source: str | Path) -> list[Any]:
-    """Return a name, and of a file its size and when it was changed."""
-    if is_address(source) or not Path(source).is_file():
-        return [str(source)]
-    stat = Path(source).stat()
-    return [str(Path(source).resolve()), stat.st_size, stat.st_mtime_ns]
+def style_fingerprint(style: str | Path) -> str:
+    """Return what changes with what a style draws."""
+    entries = json.dumps(style_entries(style), sort_keys=True)
+    return hashlib.sha256(entries.encode()).hexdigest()[:32]
 
 
-def _style_state(name: str) -> list[str]:
-    shipped = files("sat2map.style") / "styles" / f"{name}.json"
-    content = shipped.read_bytes() if shipped.is_file() else Path(name).read_bytes()
-    return [name, hashlib.sha256(content).hexdigest()[:16]]
+def _numbered(number: int, every: Sequence[object]) -> str:
+    return f" {number}" if len(every) > 1 else ""
 
 
 def credits_of(imagery: Sequence[str], vectors: Sequence[VectorFile]) -> str | None:

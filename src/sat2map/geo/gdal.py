@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -162,6 +163,7 @@ def reading_from(where: str | Path) -> Iterator[None]:
         name = Path(where).name
         remedy = "The file is broken or no raster: restore it, or remove it."
         if is_address(where):
+            text = re.sub(r"\?[^\s'\"]*", "", text)  # where keys and signatures stand
             remedy = "Check the address and the connection, and try again."
         raise DataError(
             f"cannot be read ({text.replace(str(where), name)})", where=where, remedy=remedy

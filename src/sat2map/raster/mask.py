@@ -72,6 +72,15 @@ class Mask:
         return np.asarray(burnt, np.bool_)
 
 
+def vector_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that a file of vectors consists of: a shapefile has its parts beside it."""
+    if path.is_dir():
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+    if path.suffix.lower() != ".shp":
+        return (path,)
+    return tuple(sorted(file for file in path.parent.iterdir() if file.stem == path.stem))
+
+
 def _outline(grid: Grid) -> Any:
     corners = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
     return shapely.Polygon([grid.transform @ corner for corner in corners])

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from sat2map.data.images import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
 from sat2map.errors import DataError
 from sat2map.geo.gdal import is_address, open_dataset
+from sat2map.journal import Files, address_without_query
 from sat2map.raster.mosaic import mosaic_of
 from sat2map.raster.tile_tree import TileTree, find_trees
 
@@ -26,7 +27,7 @@ class Opening:
     """How a scene is opened.
 
     Attributes:
-        where: What messages call it.
+        where: What messages call it; of an address no more than may be told.
         name: What it is called in the map's tags.
         open: Opens it with GDAL, as often as it is called.
         files: The files that it consists of, as far as they are known.
@@ -55,9 +56,8 @@ def opening(source: Source) -> Opening:
     if is_address(source):
         address = str(source)
         name = PurePosixPath(urlsplit(address).path).name or address
-        return Opening(
-            address, name, lambda: open_dataset(_for_gdal(address), address), remote=True
-        )
+        shown = address_without_query(address)
+        return Opening(shown, name, lambda: open_dataset(_for_gdal(address), shown), remote=True)
     path = Path(source)
     trees = find_trees(source)
     if trees:
@@ -68,6 +68,34 @@ def opening(source: Source) -> Opening:
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
     return Opening(path, path.name, lambda: open_dataset(str(path), path), (path,))
+
+
+def files_of(opening: Opening, dataset: Any) -> list[Path]:
+    """Return what a scene consists of, as far as it is known.
+
+    Args:
+        opening: How it is opened.
+        dataset: It, open.
+    """
+    known = list(opening.files)
+    return known if opening.folder else [*known, *map(Path, dataset.files)]
+
+
+def fingerprint(opening: Opening, dataset: Any) -> dict[str, Any]:
+    """Return what must be the same for a scene to be the same.
+
+    Args:
+        opening: How it is opened.
+        dataset: It, open.
+    """
+    files = sorted({file for file in files_of(opening, dataset) if file.is_file()})
+    shape = [dataset.width, dataset.height, *map(float, tuple(dataset.transform)[:6])]
+    crs = None if dataset.crs is None else dataset.crs.to_string()
+    address = str(opening.where) if opening.remote else None
+    return {
+        "input": Files(tuple(files), opening.folder),
+        "shape or place of the input": [*shape, crs, address],
+    }
 
 
 def names_scene(source: str) -> bool:

@@ -47,6 +47,15 @@ def read_style(name_or_path: str | Path) -> Style:
     return style
 
 
+def style_entries(name_or_path: str | Path) -> dict[str, Any]:
+    """Return what stands in a style and those that it builds on, as one style.
+
+    Raises:
+        UsageError: One of them cannot be read.
+    """
+    return _read(str(name_or_path), ())
+
+
 _REMEDY = "docs/reference/style.md tells what is supported."
 _BASE, _LEGEND = "sat2map:base", "sat2map:legend"
 _LAYER_CLASS, _BELOW = "sat2map:class", "sat2map:below"

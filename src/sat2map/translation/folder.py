@@ -11,11 +11,11 @@ from typing import Any, Literal
 from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError, UsageError
 from sat2map.geo.gdal import is_address, open_dataset
-from sat2map.journal import Journal, MadeOf, as_json, claim, differing
+from sat2map.journal import Files, Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
 from sat2map.raster.scene import grid_of
-from sat2map.raster.sources import scenes_in
+from sat2map.raster.sources import fingerprint, opening, scenes_in
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.image import (
     PictureOptions,
@@ -145,14 +145,14 @@ def _translate_folder(
                 output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
                 names = [output, compare_name(output)] if options.compare else [output]
                 _check_free(file, names, written, stems)
-                if not _is_finished(journal, output, made_of(translator, [file], options)):
+                made = made_of(translator, _fingerprint(file, scene), options)
+                if not _is_finished(journal, output, made):
                     _begin(journal, names)
                     if scene:
                         translate_raster(file, output, translator, options)
                     else:
                         translate_picture(translator, file, output, pictures)
-                    facts = as_json(made_of(translator, [file], options))
-                    journal.finish(output.name, facts)
+                    journal.finish(output.name, as_json(made))
                 stems[file.stem] = output
                 written |= dict.fromkeys(names, file)
             except (DataError, UsageError) as error:
@@ -162,6 +162,14 @@ def _translate_folder(
     if failures:
         raise BatchError(failures, len(stems))
     return list(stems.values())
+
+
+def _fingerprint(file: Path, scene: bool) -> dict[str, Any]:
+    if not scene:
+        return {"input": Files((file,))}
+    opened = opening(file)
+    with opened.open() as dataset:
+        return fingerprint(opened, dataset)
 
 
 def _is_finished(journal: Journal, output: Path, made_of: MadeOf) -> bool:

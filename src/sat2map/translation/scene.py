@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,8 @@ import sat2map
 from sat2map.errors import EmptySceneError, UsageError
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid
-from sat2map.journal import Files, address_without_query
-from sat2map.raster.mask import Mask
+from sat2map.journal import Files
+from sat2map.raster.mask import Mask, vector_files
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
@@ -25,7 +25,7 @@ from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.resampled import View
 from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import Source
+from sat2map.raster.sources import Source, files_of, fingerprint
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.signals import stop_on_signals
@@ -101,7 +101,11 @@ def translate_raster(
             pmtiles_order()  # what is not installed is said before the work
         work = Work(translator, View(scene, *scale.seen), shown, options, legend, mask)
         partial = stack.enter_context(
-            partial_work(target.path, _made_of(translator, scene, options), resume=options.resume)
+            partial_work(
+                target.path,
+                made_of(translator, fingerprint(scene.opening, scene.dataset), options),
+                resume=options.resume,
+            )
         )
         stop = stack.enter_context(stop_on_signals())
         strips = [
@@ -135,7 +139,9 @@ def translate_raster(
 def _check_target(target: Path, scene: Scene) -> None:
     """Refuse a map that would overwrite what it is made of."""
     meant = target.resolve()
-    if meant.exists() and any(meant.samefile(file) for file in _files(scene) if file.exists()):
+    if meant.exists() and any(
+        meant.samefile(file) for file in files_of(scene.opening, scene.dataset) if file.exists()
+    ):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = scene.opening.folder
     if folder is not None and meant.is_relative_to(folder.resolve()):
@@ -144,12 +150,6 @@ def _check_target(target: Path, scene: Scene) -> None:
             where=target,
             remedy="Choose a place outside.",
         )
-
-
-def _files(scene: Scene) -> list[Path]:
-    """Return what a scene consists of, as far as it is known."""
-    known = list(scene.opening.files)
-    return known if scene.opening.folder else [*known, *map(Path, scene.dataset.files)]
 
 
 def _compared(target: Named) -> Named:
@@ -162,41 +162,21 @@ def _compared(target: Named) -> Named:
     return Named(compare_name(target.path), target.kind)
 
 
-def _made_of(translator: Translator, scene: Scene, options: SceneOptions) -> dict[str, Any]:
-    """Return what must be the same when an interrupted translation goes on."""
-    dataset = scene.dataset
-    facts = [dataset.width, dataset.height, *map(float, tuple(dataset.transform)[:6])]
-    known = [*facts, None if dataset.crs is None else dataset.crs.to_string()]
-    if scene.opening.remote:
-        known.append(address_without_query(str(scene.opening.where)))
-    files = sorted(set(_files(scene)))
-    return made_of(translator, files, options, known, folder=scene.opening.folder)
-
-
 def made_of(
-    translator: Translator,
-    files: Iterable[Path],
-    options: SceneOptions,
-    known: object = None,
-    *,
-    folder: Path | None = None,
+    translator: Translator, input: Mapping[str, Any], options: SceneOptions
 ) -> dict[str, Any]:
     """Return all that a result is made of, so that it can be told from another.
 
     Args:
         translator: The model.
-        files: What is translated.
+        input: The fingerprint of what is translated.
         options: How.
-        known: What else is known of the input, of JSON's own types.
-        folder: Where the files are, if they are several.
     """
     parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
     del parameters["resume"]
-    there = tuple(file for file in files if file.is_file())  # a part may be elsewhere
-    masks = () if options.mask is None else (options.mask,)
+    masks = () if options.mask is None else vector_files(options.mask)
     return {
-        "input": Files(there, folder),
-        "shape or place of the input": known,
+        **input,
         "mask": Files(masks),
         "model": translator.digest(),
         "set of parameters": parameters,

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from sat2map.errors import EmptySceneError, UsageError
 from sat2map.geo.grid import window_of
+from sat2map.journal import Files
 from sat2map.legend import Legend
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, give_name, named
@@ -80,8 +81,8 @@ def translate_tiles(
     ]
     parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
     sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
-    files = [file for tree in trees for file in tree.files()]
-    whole = made_of(translator, files, options, folder=root)
+    files = tuple(file for tree in trees for file in tree.files())
+    whole = made_of(translator, {"input": Files(files, root)}, options)
     with partial_work(target, whole, resume=options.resume) as partial, _said_once():
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
