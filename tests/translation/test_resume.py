@@ -72,7 +72,7 @@ main()
 
 
 def command(*arguments: str | Path) -> list[str]:
-    program = PROGRAM.format(here=str(Path(__file__).parent))
+    program = PROGRAM.format(here=str(Path(__file__).parents[1]))
     return [sys.executable, "-c", program, "translate", *map(str, arguments), "--model", "slow"]
 
 
