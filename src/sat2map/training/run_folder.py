@@ -98,7 +98,7 @@ def _facts(folder: Path) -> object:
         return None
     classes = None if card.classes is None else card.classes.to_json()
     legends = [None if one is None else one.to_json() for one in (card.legend, card.mask_legend)]
-    return [card.resolution_m, *legends, classes]
+    return [card.resolution_m, *legends, classes, card.told]
 
 
 def _check_recipe(path: Path, recipe: Recipe) -> None:
