@@ -96,17 +96,24 @@ class OutputError(Sat2mapError):
 
 
 class StoppedError(Sat2mapError):
-    """A signal asked long work to stop; what is finished is kept.
+    """Long work stopped because it was asked to; what is finished is kept.
 
     Args:
         what: What was stopped, without a full stop at the end.
         where: The output concerned.
-        signal: The signal's number.
+        remedy: How it goes on, a sentence.
     """
 
-    def __init__(self, what: str, *, where: Path, signal: int) -> None:
-        super().__init__(what, where=where, remedy="Go on with the same command and --resume.")
-        self.exit_code = 128 + signal
+    exit_code = 130  # as after Ctrl-C; the command line, which knows of signals, may know better
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: Path,
+        remedy: str = "Go on with the same command and --resume.",
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sat2map import atomic as whole
 from sat2map.chips.chips import ChipOptions, Chips, make_chips
 from sat2map.chips.preview import write_preview
 from sat2map.data.pairs import find_pairs, read_card, read_pair
-from sat2map.errors import DataError, OutputError, Sat2mapError, UsageError
+from sat2map.errors import DataError, OutputError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo import gdal
 from sat2map.geo.gdal import SETTINGS
 from sat2map.raster.options import Reading
@@ -155,6 +156,26 @@ def test_an_interrupted_call_goes_on_and_the_same_again_changes_nothing(
         path.relative_to(tmp_path / "fresh"): path.read_bytes()
         for path in (tmp_path / "fresh").rglob("*.png")
     }
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_asked_to_stop_what_is_done_is_kept(make_ground: Any, tmp_path: Path, workers: int) -> None:
+    ground, out, stop = make_ground(300, 400), tmp_path / "out", threading.Event()
+    options = ChipOptions(size=SIZE, min_mapped=0, workers=workers)
+    sources, vectors = [str(ground.imagery)], [VectorFile(ground.vectors)]
+
+    def show(done: int, total: int | None) -> None:
+        if done == 5:
+            stop.set()
+
+    with pytest.raises(StoppedError, match=r"out: stopped as asked; \d+ of \d+ places are done"):
+        make_chips(sources, vectors, out, options, progress=show, stop=stop)
+    assert not (out / "dataset.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert len(before) >= 5
+    chips = make_chips(sources, vectors, out, options)
+    assert len(before) < len(chips.kept)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
 def test_a_chip_that_was_removed_is_cut_again(make_ground: Any, tmp_path: Path) -> None:

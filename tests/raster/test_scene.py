@@ -391,6 +391,10 @@ def test_a_broken_file_fails_at_once(
 
 def test_notices_are_given_once(make_scene: MakeScene, caplog: pytest.LogCaptureFixture) -> None:
     path = make_scene(noise(8, 8, 1), colours=[GREY])
-    with caplog.at_level(logging.WARNING), Scene(path, 3), Scene(path, 3, quiet=True):
+    with (
+        caplog.at_level(logging.WARNING),
+        Scene(path, 3),
+        Scene(path, 3, say=logging.getLogger().debug),
+    ):
         pass
     assert len(caplog.records) == 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -254,16 +253,16 @@ def test_fast_trains_and_resumes(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = small("training.epochs=4", "training.ema_decay=0.9", recipe="fast")
-    shown = Monitor.step
+    shown, stop = Monitor.step, threading.Event()
 
-    def step_and_signal(self: Monitor, done: int) -> None:
+    def step_and_stop(self: Monitor, done: int) -> None:
         shown(self, done)
         if done == 11:
-            os.kill(os.getpid(), signal.SIGTERM)
+            stop.set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "step", step_and_signal)
+        patch.setattr(Monitor, "step", step_and_stop)
         with pytest.raises(InterruptedRunError, match="stopped at step 11 of 24"):
-            train(recipe, data, tmp_path / "run", quiet=True)
+            train(recipe, data, tmp_path / "run", quiet=True, stop=stop)
     train(recipe, data, tmp_path / "run", resume=True, quiet=True)
     assert (tmp_path / "run" / "model" / "model.json").is_file()

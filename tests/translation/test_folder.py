@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fixtures.scenes import MakeScene, noise
 from sat2map.data.images import read_picture
-from sat2map.errors import BatchError, DataError, OutputError, UsageError
+from sat2map.errors import BatchError, DataError, OutputError, StoppedError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation import folder as batch
 from sat2map.translation import image as picture_module
@@ -198,12 +199,12 @@ def test_an_interrupted_folder_goes_on_where_it_was(
     stop_at: str | None = "4.png"
 
     def noted(real: Callable[..., Path]) -> Callable[..., Path]:
-        def run(*arguments: Any) -> Path:
+        def run(*arguments: Any, **named: Any) -> Path:
             (file,) = (a for a in arguments if isinstance(a, Path) and a.parent == source)
             if file.name == stop_at:
                 raise KeyboardInterrupt
             made.append(file.name)
-            return real(*arguments)
+            return real(*arguments, **named)
 
         return run
 
@@ -223,6 +224,23 @@ def test_an_interrupted_folder_goes_on_where_it_was(
     assert made[6:] == []
     translate_path(translator, source, maps, SMALL)
     assert made[6:] == ["1.png", "2.tif", "3.png", "4.png"]
+
+
+def test_a_folder_stops_between_files_and_goes_on(translator: Translator, tmp_path: Path) -> None:
+    source, maps, stop = tmp_path / "photos", tmp_path / "maps", threading.Event()
+    for number in range(3):
+        save(source / f"{number}.png", 8, 8 + number)
+    with pytest.raises(StoppedError, match="maps: stopped as asked; 2 of 3 files are done"):
+        translate_path(
+            translator,
+            source,
+            maps,
+            SMALL,
+            progress=lambda done, total: stop.set() if done == 2 else None,
+            stop=stop,
+        )
+    assert names(maps) == ["0.png", "1.png"]
+    assert len(translate_path(translator, source, maps, replace(SMALL, resume=True))) == 3
 
 
 def test_what_was_mended_is_all_that_a_second_run_does(

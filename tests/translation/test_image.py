@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data.images import read_picture
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import STREETS
 from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator, load_model
+from sat2map.translation import translator as module
 from sat2map.translation.image import PictureOptions, translate_picture
 from sat2map.translation.translator import Translator, load
 
@@ -39,6 +41,23 @@ def save(path: Path, height: int, width: int, mode: str = "RGB") -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_picture_stops_after_a_window(
+    translator: Translator, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WINDOW", 16)
+    monkeypatch.setattr(module, "OVERLAP", 4)
+    stop, seen = threading.Event(), list[int]()
+
+    def show(done: int, total: int) -> None:
+        seen.append(done)
+        stop.set()
+
+    with pytest.raises(StoppedError, match=r"map.png: stopped as asked"):
+        translate_picture(translator, photo, tmp_path / "map.png", PLAIN, show, stop)
+    assert seen == [1]
+    assert names(tmp_path) == ["photo.png"]
 
 
 @pytest.mark.parametrize("name", ["map.png", "map.webp", "map.tif", "new/map.PNG"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fixtures.scenes import Identity, MakeModel, cut_tiles, noise, smooth, write_shapes
-from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.errors import DataError, OutputError, StoppedError, UsageError
 from sat2map.legend import STREETS
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.tile_tree import find_trees
@@ -136,6 +137,35 @@ def test_an_interrupt_is_resumed(make_model: MakeModel, tmp_path: Path) -> None:
     before, after = tiles_of(root), tiles_of(tmp_path / "out")
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_tree_stops_after_a_part_and_goes_on(make_model: MakeModel, tmp_path: Path) -> None:
+    root, stop = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4), threading.Event()
+    cut_tiles(root, noise(32, 32, seed=1), 9, 30, 4)
+    seen: list[int] = []
+
+    def show(done: int, total: int) -> None:
+        seen.append(done)
+        if done > 32 * 32:
+            stop.set()
+
+    trees, target = find_trees(root), tmp_path / "out"
+    with pytest.raises(StoppedError, match=r"out: stopped as asked; 1 of 2 parts are finished"):
+        translate_tiles(trees, target, make_model(None), SMALL, show, stop)
+    translate_tiles(trees, target, make_model(None), replace(SMALL, resume=True))
+    assert tiles_of(root).keys() == tiles_of(target).keys()
+
+
+def test_a_notice_is_given_once_however_many_parts_it_is_true_of(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
+    cut_tiles(root, noise(32, 32, seed=1), 9, 30, 4)
+    cut_tiles(root, noise(32, 32, seed=2), 9, 60, 4)
+    translate_tiles(find_trees(root), tmp_path / "out", make_model(None), SMALL)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "does not say which ground resolutions it knows" in told[0]
 
 
 def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:

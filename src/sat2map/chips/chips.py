@@ -9,8 +9,10 @@ goes on, holds fingerprints of what the chips are made of, and what became of ea
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,7 +35,7 @@ from sat2map.chips.split import Split, split_ground
 from sat2map.chips.split_image import draw_split
 from sat2map.data.images import write_picture
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.geo.grid import Bounds
 from sat2map.raster.options import Reading
 from sat2map.style.features import VectorFile, Vectors, open_vectors
@@ -159,6 +161,7 @@ def make_chips(
     options: ChipOptions | None = None,
     *,
     progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> Chips:
     """Cut training pairs of imagery and of a map that is drawn of vectors.
 
@@ -170,6 +173,7 @@ def make_chips(
         directory: A new or empty folder, or one from an earlier call with the same settings.
         options: How.
         progress: Called with the number of places done and of all.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
 
     Raises:
         UsageError: An option is not possible, or the imagery is too small or too coarse.
@@ -178,6 +182,7 @@ def make_chips(
             system, do not lie on each other, or no chip is left.
         OutputError: The folder holds something else or chips of other settings, cannot be
             written, or the disk is full.
+        StoppedError: `stop` is set.
     """
     options = options or ChipOptions()
     style = read_style(options.style)
@@ -198,7 +203,8 @@ def make_chips(
             options.min_mapped,
         )
         splits, chips = _choose(regions, sheets, read, options)
-        outcomes = _cut(plan, chips, record, options.workers, progress)
+        stop = stop or threading.Event()
+        outcomes = _cut(plan, chips, record, options.workers, progress, stop)
         result = Chips(directory, plan, outcomes, splits, style)
         if not result.kept:
             raise _nothing_left(result, options)
@@ -213,18 +219,30 @@ def make_chips(
 
 
 def _cut(
-    plan: Plan, chips: Sequence[Chip], record: Record, workers: int, progress: Progress | None
+    plan: Plan,
+    chips: Sequence[Chip],
+    record: Record,
+    workers: int,
+    progress: Progress | None,
+    stop: threading.Event,
 ) -> list[Outcome]:
     """Cut what is not done yet, and return what became of each place."""
     done = record.begin(chips)
     waiting = [chip for chip in chips if chip.name not in done]
     if progress is not None:
         progress(len(chips) - len(waiting), len(chips))
-    for outcome in cut_all(plan, waiting, workers):
-        record.add(outcome)
-        done[outcome.chip.name] = outcome
-        if progress is not None:
-            progress(len(done), len(chips))
+    with closing(cut_all(plan, waiting, workers, stop)) as outcomes:
+        for outcome in outcomes:
+            record.add(outcome)
+            done[outcome.chip.name] = outcome
+            if progress is not None:
+                progress(len(done), len(chips))
+    if any(chip.name not in done for chip in chips):
+        raise StoppedError(
+            f"stopped as asked; {len(done):,} of {len(chips):,} places are done",
+            where=plan.directory,
+            remedy="Go on with the same command.",
+        )
     return [done[chip.name] for chip in chips]
 
 

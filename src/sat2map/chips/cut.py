@@ -6,8 +6,9 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ from sat2map.geo.grid import Grid, pixel_steps
 from sat2map.raster.resampled import View
 from sat2map.raster.scene import Scene
 from sat2map.style.render import Drawing, Painter
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val"]
 Reason = Literal["", "nodata", "clouds", "unmapped"]
@@ -135,14 +138,14 @@ class Cutter:
         """Return pixels of a sheet, uint8 [height,width,3], and where there are any."""
         if sheet not in self._views:
             told = self._plan.sheets[sheet]
-            scene = self._stack.enter_context(Scene(told.source, 3, told.reading, quiet=True))
+            scene = self._stack.enter_context(Scene(told.source, 3, told.reading, say=logger.debug))
             self._views[sheet] = View(scene, told.grid.height, told.grid.width)
         return self._views[sheet].look(*place, height, width)
 
     def thumbnail(self, sheet: int, height: int, width: int) -> Image.Image:
         """Return all of a sheet, smaller, RGBA: transparent where it has no pixels."""
         told = self._plan.sheets[sheet]
-        with Scene(told.source, 3, told.reading, quiet=True) as scene:
+        with Scene(told.source, 3, told.reading, say=logger.debug) as scene:
             pixels, valid = View(scene, height, width).look(0, 0, height, width)
         return Image.fromarray(np.dstack([pixels, valid.astype(np.uint8) * np.uint8(255)]))
 
@@ -195,13 +198,16 @@ def shifted(window: Grid, whole: Grid, shift_m: tuple[float, float]) -> Grid:
     return Grid(window.height, window.width, moved, window.crs)
 
 
-def cut_all(plan: Plan, chips: Sequence[Chip], workers: int) -> Iterator[Outcome]:
+def cut_all(
+    plan: Plan, chips: Sequence[Chip], workers: int, stop: threading.Event
+) -> Generator[Outcome, None, None]:
     """Cut chips, and yield what becomes of them as it does.
 
     Args:
         plan: How.
         chips: Which.
         workers: How many processes; 1 stays in this one.
+        stop: Ends it early once it is set.
 
     Raises:
         DataError: The imagery is damaged, or a worker was killed.
@@ -210,6 +216,8 @@ def cut_all(plan: Plan, chips: Sequence[Chip], workers: int) -> Iterator[Outcome
     if workers == 1 or len(chips) <= BATCH:
         with Cutter(plan) as cutter:
             for chip in chips:
+                if stop.is_set():
+                    return
                 yield cutter.cut(chip)
         return
     batches = iter([chips[i : i + BATCH] for i in range(0, len(chips), BATCH)])
@@ -222,9 +230,13 @@ def cut_all(plan: Plan, chips: Sequence[Chip], workers: int) -> Iterator[Outcome
             waiting.append(pool.submit(_cut, batch))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
-        while waiting:
+            if stop.is_set():
+                return
+        while waiting and not stop.is_set():
             yield from waiting.popleft().result()
     except BrokenProcessPool as error:
+        if stop.is_set():  # whoever asked this process ended the others
+            return
         raise DataError(
             "a process that cuts chips was killed, probably for want of memory",
             where=plan.directory,

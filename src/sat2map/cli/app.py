@@ -26,6 +26,7 @@ from sat2map.cli.options import (
     Threads,
     side_of,
 )
+from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import Sat2mapError, UsageError
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def train(
         # What is recorded has one size, so the fastest convolution is worth looking for. It is a
         # setting of the whole process, so it is made here and not in the library.
         torch.backends.cudnn.benchmark = True
-    print(run(resolved, data, out, resume=resume, quiet=quiet))
+    with stop_on_signals() as stop:
+        print(run(resolved, data, out, resume=resume, quiet=quiet, stop=stop))
 
 
 @app.command()
@@ -326,7 +328,10 @@ def translate(
     translator = load(model, runtime=runtime, threads=threads)
     if style is not None:
         translator = translator.in_colours(_colours(style, translator.legend))
-    with Progress("translating", quiet=quiet, pixels=pixels) as progress:
+    with (
+        stop_on_signals() as stop,
+        Progress("translating", quiet=quiet, pixels=pixels) as progress,
+    ):
 
         def show(done: int, total: int) -> None:
             if pixels and done == total:  # which takes minutes where the map is large
@@ -340,6 +345,7 @@ def translate(
             options,
             max_pixels=max_pixels,
             progress=show,
+            stop=stop,
         ):
             print(path)
 

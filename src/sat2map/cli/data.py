@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from sat2map.cli.options import Quiet, Seed
+from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
 
 data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
@@ -243,8 +244,8 @@ def data_chips(
         workers=workers or os.cpu_count() or 1,
     )
     files = [VectorFile.parse(text) for text in vectors]
-    with Progress("cutting chips", quiet=quiet) as progress:
-        chips = make_chips(imagery, files, directory, options, progress=progress.show)
+    with stop_on_signals() as stop, Progress("cutting chips", quiet=quiet) as progress:
+        chips = make_chips(imagery, files, directory, options, progress=progress.show, stop=stop)
     print(chips.describe(), file=sys.stderr)
     offsets = estimate_offsets(chips)
     for offset in offsets:

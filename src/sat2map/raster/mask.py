@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Mask:
         path: Any file of polygons that GDAL reads, in any coordinate reference system.
         grid: The scene's.
         where: The scene, for messages.
+        say: Called with a notice, where there is one.
 
     Raises:
         MissingExtraError: pyogrio is not installed.
@@ -37,14 +39,26 @@ class Mask:
         UsageError: The scene has no coordinate reference system, or lies wholly outside.
     """
 
-    def __init__(self, path: Path, grid: Grid, where: str | Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        where: str | Path,
+        say: Callable[[str], object] = logger.warning,
+    ) -> None:
         if grid.crs is None:
             raise UsageError(
                 f"{where} has no coordinate reference system, so nothing can be found in it",
                 where="--mask",
                 remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
             )
-        self._shapes = _placed(*_polygons(path), grid, path)
+        shapes, crs = _polygons(path)
+        if crs is None:
+            say(
+                f"{path}: has no coordinate reference system; its coordinates are taken for those "
+                "of the scene."
+            )
+        self._shapes = _placed(shapes, crs, grid, path)
         self._tree = shapely.STRtree(self._shapes)
         if not self.touches(grid):
             raise UsageError(
@@ -126,10 +140,6 @@ def _placed(
     """Return polygons in a grid's coordinates."""
     assert grid.crs is not None
     if crs is None:
-        logger.warning(
-            f"{path}: has no coordinate reference system; its coordinates are taken for those "
-            "of the scene."
-        )
         return shapes
     own = CRS.from_user_input(crs)
     placed = shapes

@@ -36,7 +36,6 @@ from sat2map.raster.tile_archives import (
     write_pmtiles,
     write_tree,
 )
-from sat2map.signals import StopRequest
 
 COG_TILE = 512
 JPEG_SIDE = 65_500
@@ -130,7 +129,7 @@ def world_file(grid: Grid) -> str:
 
 
 def write_raster(
-    strips: Strips, folder: Path, output: Named, tags: Mapping[str, str], stop: StopRequest
+    strips: Strips, folder: Path, output: Named, tags: Mapping[str, str], stop: threading.Event
 ) -> None:
     """Make a Cloud Optimized GeoTIFF, or a picture with a world file, of all strips.
 
@@ -139,11 +138,11 @@ def write_raster(
         folder: Where it is made, on the same disk as `output`.
         output: What it becomes.
         tags: What a GeoTIFF says of its making.
-        stop: Where a signal says to stop.
+        stop: Asks to stop once it is set.
 
     Raises:
         OSError: The disk is full.
-        StoppedError: A signal asked to stop.
+        StoppedError: `stop` is set.
     """
     aside = folder / f"whole.{uuid.uuid4().hex[:8]}{output.path.suffix}"
     links = aside.with_suffix(".links")
@@ -189,7 +188,7 @@ def write_raster(
 
 
 def write_tiles(
-    strips: Strips, folder: Path, output: Named, about: About, stop: StopRequest
+    strips: Strips, folder: Path, output: Named, about: About, stop: threading.Event
 ) -> None:
     """Make a pyramid of tiles of all strips.
 
@@ -198,11 +197,11 @@ def write_tiles(
         folder: Where it is made, on the same disk as `output`.
         output: What it becomes.
         about: What the pyramid says of itself.
-        stop: Where a signal says to stop.
+        stop: Asks to stop once it is set.
 
     Raises:
         OSError: The disk is full.
-        StoppedError: A signal asked to stop.
+        StoppedError: `stop` is set.
     """
     aside = folder / f"whole.{uuid.uuid4().hex[:8]}{output.path.suffix}"
     order = pmtiles_order() if output.kind == "pmtiles" else None
@@ -240,13 +239,13 @@ def whole_map(path: Path, grid: Grid, *, masked: bool, tags: Mapping[str, str]) 
                 strips.finish()
         finally:
             strips.abandon()
-        write_raster(strips, partial.folder, Named(path, "tiff"), tags, StopRequest())
+        write_raster(strips, partial.folder, Named(path, "tiff"), tags, threading.Event())
 
 
 def interruptible(
-    work: Callable[[], None], take_away: Callable[[], None], where: Path, stop: StopRequest
+    work: Callable[[], None], take_away: Callable[[], None], where: Path, stop: threading.Event
 ) -> None:
-    """Do what GDAL does in one go, and break it off where a signal or an interrupt asks to.
+    """Do what GDAL does in one go, and break it off where `stop` or an interrupt asks to.
 
     GDAL cannot be told to stop, so what it reads is taken away, at which it fails. Nothing goes
     on when this returns or raises.
@@ -255,10 +254,10 @@ def interruptible(
         work: What is done, in another thread.
         take_away: Makes `work` fail soon.
         where: The output, for messages.
-        stop: Where a signal says to stop.
+        stop: Asks to stop once it is set.
 
     Raises:
-        StoppedError: A signal asked to stop.
+        StoppedError: `stop` is set.
     """
     failures: list[BaseException] = []
 
@@ -284,12 +283,11 @@ def interruptible(
         raise failures[0]
 
 
-def _heed(stop: StopRequest, where: Path) -> None:
-    if stop.number:
+def _heed(stop: threading.Event, where: Path) -> None:
+    if stop.is_set():
         raise StoppedError(
             "stopped as asked; all of it is translated, but not yet in one piece",
             where=where,
-            signal=stop.number,
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,13 @@ class Partial:
 
 
 @contextmanager
-def partial_work(target: Path, made_of: MadeOf, *, resume: bool) -> Iterator[Partial]:
+def partial_work(
+    target: Path,
+    made_of: MadeOf,
+    *,
+    resume: bool,
+    say: Callable[[str], object] = logger.warning,
+) -> Iterator[Partial]:
     """Yield the unfinished map of `target`; at the end of the block its folder is removed.
 
     Where the block raises, the folder stays if some of the map is finished. Without `resume`,
@@ -93,6 +99,7 @@ def partial_work(target: Path, made_of: MadeOf, *, resume: bool) -> Iterator[Par
         target: The map.
         made_of: What it is made of and how.
         resume: Whether the work goes on where an earlier run stopped.
+        say: Called with notices of what is kept and what is begun afresh.
 
     Raises:
         UsageError: Another process works on the same map, or what is to be resumed was begun
@@ -123,7 +130,7 @@ def partial_work(target: Path, made_of: MadeOf, *, resume: bool) -> Iterator[Par
         if resume:
             partial.recall(target)
             if partial.rows == 0:
-                logger.warning(f"{target}: nothing of it is finished, so it is begun afresh.")
+                say(f"{target}: nothing of it is finished, so it is begun afresh.")
         if partial.strips.is_symlink():
             raise OutputError("is a link", where=partial.strips, remedy=remedy)
         journal.start(keep=partial.rows > 0)  # first: what is removed may not count as finished
@@ -136,7 +143,7 @@ def partial_work(target: Path, made_of: MadeOf, *, resume: bool) -> Iterator[Par
             if partial.rows == 0:
                 journal.remove_folder(_OWN)
             elif not isinstance(error, StoppedError):
-                logger.warning(
+                say(
                     f"{target}: what is finished is kept in {folder.name}; go on with the same "
                     "command and --resume."
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,11 @@ class Scale:
 
 
 def choose_scale(
-    grid: Grid, known: tuple[float, float] | None, resolution: Resolution, where: str | Path
+    grid: Grid,
+    known: tuple[float, float] | None,
+    resolution: Resolution,
+    where: str | Path,
+    say: Callable[[str], object] = logger.warning,
 ) -> Scale:
     """Choose the sizes of the grids that a scene is translated on and written on.
 
@@ -54,13 +59,16 @@ def choose_scale(
         known: Finest and coarsest metres per pixel that the model knows.
         resolution: The map's: the scene's own, the one that the network sees, or metres.
         where: The scene, for messages.
+        say: Called with a notice, where there is one.
 
     Raises:
         UsageError: The resolution asks for what nobody knows, or for far too much.
     """
     own = (grid.height, grid.width)
     ground = ground_resolution(grid)
-    _warn(grid, ground, known, where)
+    notice = _notice(grid, ground, known)
+    if notice is not None:
+        say(f"{where}: {notice}")
     seen_m, seen = None, own
     if ground is not None:
         mean = math.sqrt(ground[0] * ground[1])
@@ -137,29 +145,29 @@ def size_at(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int
     return height, max(1, round(grid.width * ground[0] / metres))
 
 
-def _warn(
-    grid: Grid,
-    ground: tuple[float, float] | None,
-    known: tuple[float, float] | None,
-    where: str | Path,
-) -> None:
+def _notice(
+    grid: Grid, ground: tuple[float, float] | None, known: tuple[float, float] | None
+) -> str | None:
+    """Return what a user should know of a scene's scale, or None."""
     if grid.crs is None:
-        logger.warning(
-            f"{where}: has no coordinate reference system; it is translated pixel for pixel, "
-            "and the map has none either."
+        return (
+            "has no coordinate reference system; it is translated pixel for pixel, and the map has "
+            "none either."
         )
-    elif ground is None:
-        logger.warning(
-            f"{where}: its ground resolution cannot be told from its georeference; it is "
-            "translated pixel for pixel."
+    if ground is None:
+        return (
+            "its ground resolution cannot be told from its georeference; it is translated pixel "
+            "for pixel."
         )
-    elif known is None:
-        logger.warning(
-            f"{where}: the model does not say which ground resolutions it knows; the scene is "
-            "translated pixel for pixel."
+    if known is None:
+        return (
+            "the model does not say which ground resolutions it knows; the scene is translated "
+            "pixel for pixel."
         )
-    elif math.sqrt(ground[0] * ground[1]) > FAR * known[1]:
-        logger.warning(
-            f"{where}: has {math.sqrt(ground[0] * ground[1]):.3g} m per pixel, but the model "
-            f"knows {_span(known)}; what it has not seen it will make up."
+    mean = math.sqrt(ground[0] * ground[1])
+    if mean > FAR * known[1]:
+        return (
+            f"has {mean:.3g} m per pixel, but the model knows {_span(known)}; what it has not seen "
+            "it will make up."
         )
+    return None

@@ -35,7 +35,7 @@ class Scene:
         source: A file, an address, a folder of adjoining scenes, or a tree of tiles.
         wanted: How many bands the model takes.
         reading: How to read.
-        quiet: Leave out the notices.
+        say: Called with each notice.
 
     Attributes:
         opening: How it was opened.
@@ -51,13 +51,18 @@ class Scene:
     """
 
     def __init__(
-        self, source: Source, wanted: int, reading: Reading | None = None, *, quiet: bool = False
+        self,
+        source: Source,
+        wanted: int,
+        reading: Reading | None = None,
+        *,
+        say: Callable[[str], object] = logger.warning,
     ) -> None:
         reading = reading or Reading()
         self.opening = opening(source)
         self._where = self.opening.where
         self._sizes = sizes_of(self.opening.files)
-        self._say = logger.debug if quiet else logger.warning
+        self._say = say
         self.dataset: Any = self.opening.open()
         try:
             with reading_from(self._where):

@@ -89,21 +89,21 @@ def main_first(fabric: Fabric) -> Iterator[None]:
         yield
 
 
-def agreed(fabric: Fabric, number: int, done: int, every: int) -> int:
-    """Return the signal that asked any process to stop, 0 for none.
+def agreed(fabric: Fabric, asked: bool, done: int, every: int) -> bool:
+    """Return whether any process was asked to stop.
 
     Args:
         fabric: Knows the processes.
-        number: The signal that this process got, or 0.
+        asked: Whether this process was.
         done: How many steps are done.
         every: On CUDA, where asking waits for the device, steps between two questions.
     """
     if fabric.world_size == 1:
-        return number
+        return asked
     if fabric.device.type == "cuda" and done % every:
-        return 0
-    asked = torch.tensor(number, device=fabric.device)
-    return int(fabric.all_reduce(asked, reduce_op="max"))  # type: ignore[arg-type]
+        return False
+    number = torch.tensor(int(asked), device=fabric.device)
+    return bool(fabric.all_reduce(number, reduce_op="max"))
 
 
 def random_states(fabric: Fabric) -> list[dict[str, Any]]:

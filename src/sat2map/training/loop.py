@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -13,12 +14,11 @@ from torch import Tensor
 
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import find_pairs
-from sat2map.errors import DataError, TrainingError
+from sat2map.errors import DataError, StoppedError, TrainingError
 from sat2map.journal import Journal
 from sat2map.model.folder import save_model
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
-from sat2map.signals import stop_on_signals
 from sat2map.training import setup
 from sat2map.training.batches import Batch, Batches
 from sat2map.training.checkpoint import TrainingState, checkpoints
@@ -34,8 +34,8 @@ from sat2map.training.validation import grid, improves, validate, with_fresh_sta
 log = logging.getLogger(__name__)
 
 
-class InterruptedRunError(TrainingError):
-    """A signal asked the run to stop; its state is saved."""
+class InterruptedRunError(StoppedError, TrainingError):
+    """A run stopped because it was asked to; its state is saved."""
 
 
 def train(
@@ -45,6 +45,7 @@ def train(
     *,
     resume: bool = False,
     quiet: bool = False,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Train a model.
 
@@ -59,6 +60,8 @@ def train(
             `checkpoints/`, `best/` and, when the run is finished, `model/`.
         resume: Go on from the newest checkpoint, or begin where there is none.
         quiet: Show no progress.
+        stop: Another thread or a signal's handler sets it to have the run stop after its step,
+            with its state saved. Of several processes one that is asked stops all.
 
     Returns:
         The folder of the finished model, `run/model`.
@@ -69,7 +72,7 @@ def train(
         DataError: The data cannot be used.
         TrainingError: The data is other data than the run began with, or a loss is no longer a
             finite number.
-        InterruptedRunError: SIGINT or SIGTERM asked to stop.
+        InterruptedRunError: `stop` is set.
         OutputError: `run` is somebody else's folder, or something cannot be written.
     """
     fabric = launch(setup.accelerated(recipe))
@@ -85,7 +88,8 @@ def train(
             journal = None
             if leads:
                 journal = stack.enter_context(claim_run(run, recipe, folders, resume=resume))
-        return _train(fabric, recipe, folders, run, resume, quiet or not leads, journal)
+        quiet, stop = quiet or not leads, stop or threading.Event()
+        return _train(fabric, recipe, folders, run, resume, quiet, journal, stop)
 
 
 def _train(
@@ -96,13 +100,23 @@ def _train(
     resume: bool,
     quiet: bool,
     journal: Journal | None,
+    stop: threading.Event,
 ) -> Path:
     finished = run / "model"
     recipe = setup.accelerated(kept)
     leads = journal is not None  # only the main process writes, shows and validates
     torch.manual_seed(recipe.training.seed)
+
+    def heed() -> None:
+        if stop.is_set():
+            raise InterruptedRunError(
+                "stopped as asked, before its first step",
+                where=run,
+                remedy="Begin it again with the same command.",
+            )
+
     with main_first(fabric):
-        material = gather(recipe, folders, quiet=quiet)
+        material = gather(recipe, folders, quiet=quiet, heed=heed)
     validated = folders[0]
     has_maps = not is_mask_set(validated, "train") or (validated / "train" / "target").is_dir()
     validates_pairs = has_maps and (validated / "val").is_dir()
@@ -164,7 +178,6 @@ def _train(
         )
 
     with (
-        stop_on_signals() as stop,
         Progress("training", quiet=quiet) as progress,
         Monitor(run, state.step, plan.steps, progress) if leads else nullcontext() as monitor,
     ):
@@ -191,8 +204,8 @@ def _train(
             # What is due now. Losses are read first: a checkpoint never holds a NaN.
             epoch = plan.epoch(step) + 1
             every = recipe.training.checkpoint_steps
-            asked = agreed(fabric, stop.number, done, recipe.training.log_steps)
-            saves = plan.ends_epoch(done) or (every is not None and done % every == 0) or asked != 0
+            asked = agreed(fabric, stop.is_set(), done, recipe.training.log_steps)
+            saves = plan.ends_epoch(done) or (every is not None and done % every == 0) or asked
             if saves or len(waiting) == recipe.training.log_steps:
                 losses = fabric.all_reduce(torch.stack(waiting)).cpu()  # type: ignore[union-attr]
                 _refuse_nan(losses, done, run)
@@ -231,13 +244,10 @@ def _train(
                     state.save(run / "checkpoints", recipe.training.keep_checkpoints, random)
                 fabric.barrier()
             if asked and done < plan.steps:
-                interrupted = InterruptedRunError(
+                raise InterruptedRunError(
                     f"stopped at step {done} of {plan.steps} as asked; the state is saved",
                     where=run,
-                    remedy="Go on with the same command and --resume.",
                 )
-                interrupted.exit_code = 128 + asked
-                raise interrupted
 
     if leads:
         with Progress("estimating normalisation statistics", quiet=quiet) as progress:

@@ -58,13 +58,20 @@ class Material:
     class_facts: ClassFacts | None
 
 
-def gather(recipe: Recipe, data: Sequence[Path], *, quiet: bool = False) -> Material:
+def gather(
+    recipe: Recipe,
+    data: Sequence[Path],
+    *,
+    quiet: bool = False,
+    heed: Callable[[], None] = lambda: None,
+) -> Material:
     """Decode the data sets of a run, or map what was decoded before.
 
     Args:
         recipe: The recipe.
         data: The data sets; the first one tells the legend.
         quiet: Show no progress.
+        heed: Called again and again while sets are decoded; what it raises ends that.
 
     Raises:
         DataError: A set cannot be used, or two do not fit together.
@@ -72,9 +79,9 @@ def gather(recipe: Recipe, data: Sequence[Path], *, quiet: bool = False) -> Mate
         OutputError: The cache cannot be written.
     """
     if recipe.data.resolutions_m is not None:
-        return _gather_mixture(recipe, data, quiet)
+        return _gather_mixture(recipe, data, quiet, heed)
     with Progress("decoding", quiet=quiet) as progress:
-        sets = _decode(recipe, data, progress.show)
+        sets = _decode(recipe, data, _with(heed, progress))
     legend = _legend(recipe, read_data_card(data[0]).legend, sets[0])
     told = [read_data_card(one).resolution_m for one in data]
     count = sum(len(part) for part in sets)
@@ -83,7 +90,7 @@ def gather(recipe: Recipe, data: Sequence[Path], *, quiet: bool = False) -> Mate
     labels, facts = None, None
     if recipe.generator.head == "legend" and legend is not None:
         with Progress("labelling", quiet=quiet) as progress:
-            labels = [label_targets(pairs, legend, progress.show) for pairs in sets]
+            labels = [label_targets(pairs, legend, _with(heed, progress)) for pairs in sets]
         weights = class_weights(labels, legend, recipe.objective.class_balance)
         facts = _class_facts(recipe, legend, torch.from_numpy(weights))
     classes = 0 if legend is None else len(legend)
@@ -94,7 +101,17 @@ def gather(recipe: Recipe, data: Sequence[Path], *, quiet: bool = False) -> Mate
     return Material(card, count, batches, facts)
 
 
-def _gather_mixture(recipe: Recipe, data: Sequence[Path], quiet: bool) -> Material:
+def _with(heed: Callable[[], None], progress: Progress) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        heed()
+        progress.show(done, total)
+
+    return show
+
+
+def _gather_mixture(
+    recipe: Recipe, data: Sequence[Path], quiet: bool, heed: Callable[[], None]
+) -> Material:
     assert recipe.data.resolutions_m is not None
     shares = recipe.data.shares or [1.0] * len(data)
     if len(shares) != len(data):
@@ -105,11 +122,12 @@ def _gather_mixture(recipe: Recipe, data: Sequence[Path], quiet: bool) -> Materi
     decoded: list[tuple[DecodedPairs | None, DecodedMasks | None]] = []
     for folder in data:
         with Progress(f"decoding {folder.name}", quiet=quiet) as progress:
+            show = _with(heed, progress)
             pairs, masks = None, None
             if is_mask_set(folder, "train"):
-                masks = decode_masks(folder, "train", progress=progress.show)
+                masks = decode_masks(folder, "train", progress=show)
             if masks is None or (folder / "train" / "target").is_dir():
-                pairs = decode_pairs(folder, "train", resize=None, crop=1, progress=progress.show)
+                pairs = decode_pairs(folder, "train", resize=None, crop=1, progress=show)
             decoded.append((pairs, masks))
     channels = [_channels(pairs, masks) for pairs, masks in decoded]
     for folder, own in zip(data, channels, strict=True):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
-from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError, UsageError
+from sat2map.errors import (
+    BatchError,
+    DataError,
+    OutputError,
+    Sat2mapError,
+    StoppedError,
+    UsageError,
+)
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.journal import Files, Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
@@ -71,6 +79,7 @@ def translate_path(
     *,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> list[Path]:
     """Translate a scene, a picture, or a folder.
 
@@ -85,6 +94,7 @@ def translate_path(
         max_pixels: Refuse larger pictures; scenes may be of any size.
         progress: Called with (done, all): pixels of a scene, windows of a picture, or files of
             a folder.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
 
     Returns:
         What was written, without the comparisons.
@@ -94,16 +104,19 @@ def translate_path(
         BatchError: Some files of the folder cannot be used; the others are done.
         UsageError: The names or the options do not fit together.
         OutputError: The place is not writable or the disk is full.
+        StoppedError: `stop` is set.
     """
     options = options or SceneOptions()
+    stop = stop or threading.Event()
     kind = kind_of(source, target)
     if kind == "scene":
-        return [translate_raster(source, target, translator, options, progress)]
+        return [translate_raster(source, target, translator, options, progress, stop)]
     if kind == "tiles":
-        return [translate_tiles(find_trees(source), target, translator, options, progress)]
+        trees = find_trees(source)
+        return [translate_tiles(trees, target, translator, options, progress, stop)]
     source = Path(source)
     if kind == "folder":
-        return _translate_folder(translator, source, target, options, max_pixels, progress)
+        return _translate_folder(translator, source, target, options, max_pixels, progress, stop)
     if options.reading != Reading() or options.resolution != "native" or options.mask is not None:
         raise UsageError(
             "is a picture, to which no option of scenes applies",
@@ -111,7 +124,7 @@ def translate_path(
             remedy="Leave out --bands, --stretch, --range, --resolution, --bbox and --mask.",
         )
     pictures = _for_pictures(options, max_pixels)
-    return [translate_picture(translator, source, target, pictures, progress)]
+    return [translate_picture(translator, source, target, pictures, progress, stop)]
 
 
 def _translate_folder(
@@ -121,6 +134,7 @@ def _translate_folder(
     options: SceneOptions,
     max_pixels: int,
     progress: Callable[[int, int], None] | None,
+    stop: threading.Event,
 ) -> list[Path]:
     files = scenes_in(source)
     if target.resolve() == source.resolve() or (target.exists() and not target.is_dir()):
@@ -140,6 +154,11 @@ def _translate_folder(
         stems: dict[str, Path] = {}
         failures: list[Sat2mapError] = []
         for done, file in enumerate(files, 1):
+            if stop.is_set():
+                raise StoppedError(
+                    f"stopped as asked; {len(stems):,} of {len(files):,} files are done",
+                    where=target,
+                )
             try:
                 scene = is_scene(file)
                 output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
@@ -149,9 +168,9 @@ def _translate_folder(
                 if not _is_finished(journal, output, made):
                     _begin(journal, names)
                     if scene:
-                        translate_raster(file, output, translator, options)
+                        translate_raster(file, output, translator, options, stop=stop)
                     else:
-                        translate_picture(translator, file, output, pictures)
+                        translate_picture(translator, file, output, pictures, stop=stop)
                     journal.finish(output.name, as_json(made))
                 stems[file.stem] = output
                 written |= dict.fromkeys(names, file)

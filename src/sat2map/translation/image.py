@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from sat2map.atomic import check_file_name
 from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, write_picture
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
 
@@ -41,6 +42,7 @@ def translate_picture(
     target: Path,
     options: PictureOptions,
     progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Translate a picture into a picture.
 
@@ -50,6 +52,7 @@ def translate_picture(
         target: A picture's name.
         options: How.
         progress: Called with (done, all) windows.
+        stop: Another thread or a signal's handler sets it to have the work stop after a window.
 
     Returns:
         `target`.
@@ -58,6 +61,7 @@ def translate_picture(
         DataError: The picture cannot be used.
         UsageError: The names do not fit together, or the model has no legend to snap to.
         OutputError: The place is not writable or the disk is full.
+        StoppedError: `stop` is set.
     """
     if not source.exists():
         raise DataError("there is no such file", where=source, remedy="Check the name.")
@@ -81,13 +85,24 @@ def translate_picture(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
+
+    def show(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total)
+        if stop is not None and stop.is_set() and done < total:
+            raise StoppedError(
+                "stopped as asked; there is nothing of it yet",
+                where=target,
+                remedy="Translate it anew.",
+            )
+
     try:
         result = translator.translate(
             pixels,
             published=options.published,
             seed=options.seed,
             output="picture" if legend is None else "classes",
-            progress=progress,
+            progress=show,
         )
     except UsageError as error:  # too large to be predicted as published
         raise DataError(error.what, where=source, remedy=error.remedy) from error

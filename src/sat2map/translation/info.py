@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import Any
@@ -19,6 +20,8 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.raster.tile_tree import TileTree, find_trees
 from sat2map.translation.translator import Translator
+
+logger = logging.getLogger(__name__)
 
 
 def scene_facts(source: Source, translator: Translator | None = None) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def scene_facts(source: Source, translator: Translator | None = None) -> dict[st
     bands = 3 if translator is None else len(translator.card.bands)
     with (
         settings(remote=is_address(source)),
-        Scene(source, bands, Reading(value_range=(0, 1)), quiet=True) as scene,
+        Scene(source, bands, Reading(value_range=(0, 1)), say=logger.debug) as scene,
     ):
         dataset = scene.dataset
         ground = ground_resolution(scene.grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial as applied
@@ -19,7 +20,6 @@ from sat2map.raster.partial import Partial
 from sat2map.raster.resampled import View
 from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
-from sat2map.signals import StopRequest
 from sat2map.translation.background import ahead, behind
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest, three_bands
@@ -84,7 +84,7 @@ class Work:
         strips: list[Strips],
         partial: Partial,
         target: Path,
-        stop: StopRequest,
+        stop: threading.Event,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         """Translate the windows of all strips that are not finished.
@@ -93,11 +93,11 @@ class Work:
             strips: Those of the map, and of the comparison where there is one.
             partial: Where the finished ones are noted.
             target: The map, for messages.
-            stop: Where a signal says to stop.
+            stop: Asks to stop once it is set.
             progress: Called with (done, all) pixels of the map.
 
         Raises:
-            StoppedError: A signal asked to stop.
+            StoppedError: `stop` is set.
             OSError: The disk is full.
         """
         height, width = self._shown.grid.height, self._shown.grid.width
@@ -117,11 +117,10 @@ class Work:
                 if progress is not None and row.first >= finished:
                     done += (row.last - row.first) * (column.last - column.first)
                     progress(done, height * width)
-                if stop.number:
+                if stop.is_set():
                     raise StoppedError(
                         f"stopped as asked; {partial.rows:,} of {height:,} rows are finished",
                         where=target,
-                        signal=stop.number,
                     )
 
     def _first_needed(self, finished: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -28,10 +30,11 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, files_of, fingerprint
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
-from sat2map.signals import stop_on_signals
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import Work
 from sat2map.translation.translator import Translator
+
+logger = logging.getLogger(__name__)
 
 
 def translate_raster(
@@ -40,6 +43,7 @@ def translate_raster(
     translator: Translator,
     options: SceneOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Translate a scene of any size into a map with the same georeference, in flat memory.
 
@@ -62,6 +66,7 @@ def translate_raster(
         translator: The model.
         options: How.
         progress: Called with (done, all) pixels of the map.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
 
     Returns:
         What was written: `output`, or DIR.
@@ -71,22 +76,52 @@ def translate_raster(
         UsageError: The options do not fit the scene, the model or what is to be resumed, or
             another process writes the same map.
         OutputError: The place is not writable or the disk is full.
-        StoppedError: A signal asked to stop.
+        StoppedError: `stop` is set.
     """
-    options = options or SceneOptions()
+    return translate_scene(
+        input, Path(output), translator, options or SceneOptions(), progress, stop
+    )
+
+
+def translate_scene(
+    input: Source,
+    output: Path,
+    translator: Translator,
+    options: SceneOptions,
+    progress: Callable[[int, int], None] | None,
+    stop: threading.Event | None,
+    *,
+    say: Callable[[str], object] = logger.warning,
+    say_unfinished: Callable[[str], object] = logger.warning,
+) -> Path:
+    """Translate a scene as `translate_raster` does, with its notices going somewhere else.
+
+    Args:
+        input: As for `translate_raster`, like what follows.
+        output: The map.
+        translator: The model.
+        options: How.
+        progress: Called with (done, all) pixels of the map.
+        stop: Asks to stop once it is set.
+        say: Called with notices of the scene and the mask.
+        say_unfinished: Called with notices of what an interrupted run leaves.
+    """
+    stop = stop or threading.Event()
     legend = legend_of(translator) if options.legend_colours else None
-    target = named(Path(output))
+    target = named(output)
     with ExitStack() as stack:
         stack.enter_context(settings())
         bands = len(translator.card.bands)
-        scene = stack.enter_context(Scene(input, bands, options.reading))
+        scene = stack.enter_context(Scene(input, bands, options.reading, say=say))
         source = scene.opening.where
         _check_target(target.path, scene)
-        scale = choose_scale(scene.grid, translator.card.resolution_m, options.resolution, source)
+        scale = choose_scale(
+            scene.grid, translator.card.resolution_m, options.resolution, source, say
+        )
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.twin())
         shown = View(again, *scale.written)
-        mask = None if options.mask is None else Mask(options.mask, scene.grid, source)
+        mask = None if options.mask is None else Mask(options.mask, scene.grid, source, say)
         masked = scene.masked or mask is not None
         layouts = {target: Layout(shown.grid, masked, legend)}
         if options.compare:
@@ -105,9 +140,9 @@ def translate_raster(
                 target.path,
                 made_of(translator, fingerprint(scene.opening, scene.dataset), options),
                 resume=options.resume,
+                say=say_unfinished,
             )
         )
-        stop = stack.enter_context(stop_on_signals())
         strips = [
             Strips(partial.strips, name, layout)
             for name, layout in zip(("map", "compare"), layouts.values(), strict=False)

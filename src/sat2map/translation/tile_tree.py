@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from sat2map.errors import EmptySceneError, UsageError
+from sat2map.errors import EmptySceneError, StoppedError, UsageError
 from sat2map.geo.grid import window_of
 from sat2map.journal import Files
 from sat2map.legend import Legend
@@ -23,8 +23,10 @@ from sat2map.raster.partial import partial_work
 from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileTree
 from sat2map.translation.image import legend_of
-from sat2map.translation.scene import made_of, translate_raster
+from sat2map.translation.scene import made_of, translate_scene
 from sat2map.translation.translator import Translator
+
+logger = logging.getLogger(__name__)
 
 CONTEXT = 2048
 """Pixels around a part of a tree that are translated with it, so that it comes out as it would
@@ -37,6 +39,7 @@ def translate_tiles(
     translator: Translator,
     options: SceneOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Path:
     """Translate the tiles of every zoom into PNG tiles of the same numbers.
 
@@ -49,6 +52,7 @@ def translate_tiles(
         translator: The model.
         options: How; with a `bbox`, the tiles that it touches.
         progress: Called with (done, all) pixels.
+        stop: As for `translate_raster`.
 
     Returns:
         DIR.
@@ -57,7 +61,7 @@ def translate_tiles(
         DataError: A tile cannot be read, or nothing shows in all of them.
         UsageError: The options do not apply to tiles.
         OutputError: The place exists, is not writable, or the disk is full.
-        StoppedError: A signal asked to stop.
+        StoppedError: `stop` is set.
     """
     options = options or SceneOptions()
     _check_options(options)
@@ -83,7 +87,15 @@ def translate_tiles(
     sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
     files = tuple(file for tree in trees for file in tree.files())
     whole = made_of(translator, {"input": Files(files, root)}, options)
-    with partial_work(target, whole, resume=options.resume) as partial, _said_once():
+    said: set[str] = set()
+
+    def say(notice: str) -> None:
+        """Give the same notice once, however many parts it is true of."""
+        if notice not in said:
+            said.add(notice)
+            logger.warning(notice)
+
+    with partial_work(target, whole, resume=options.resume) as partial:
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
         for number in range(partial.rows, len(parts)):
@@ -97,11 +109,18 @@ def translate_tiles(
             file = partial.strips / f"{number}.tif"
             some = partial.some
             try:
-                translate_raster(part, file, translator, each, show)
+                translate_scene(
+                    part, file, translator, each, show, stop, say=say, say_unfinished=logger.debug
+                )
                 some = _cut(file, part, tiles, made, legend) or some
                 file.unlink()
             except EmptySceneError:
                 show(sizes[number], 0)
+            except StoppedError as error:
+                raise StoppedError(
+                    f"stopped as asked; {number:,} of {len(parts):,} parts are finished",
+                    where=target,
+                ) from error
             partial.advance(number + 1, some)
         if not partial.some:
             partial.discard()
@@ -185,25 +204,3 @@ def _cut(
             path.write_bytes(encode(tile, legend))
             some = True
     return some
-
-
-@contextmanager
-def _said_once() -> Iterator[None]:
-    """Give the same warning once, however many parts it is true of."""
-    said: set[str] = set()
-
-    def fresh(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        known = text in said or "--resume" in text or "begun afresh" in text
-        said.add(text)
-        return not known
-
-    loggers = [logging.getLogger(f"sat2map.raster.{name}") for name in ("scale", "source")]
-    partial = logging.getLogger("sat2map.raster.partial")
-    for logger in [*loggers, partial]:
-        logger.addFilter(fresh)
-    try:
-        yield
-    finally:
-        for logger in [*loggers, partial]:
-            logger.removeFilter(fresh)
