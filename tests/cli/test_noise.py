@@ -12,7 +12,7 @@ from PIL import Image
 
 SAYS = """
 import logging, subprocess, sys, warnings
-from sat2map.cli.app import app as cli
+from sat2map.cli import app as cli
 cli.run = lambda: None
 cli.main()
 warnings.warn("a package's", UserWarning)

@@ -97,7 +97,7 @@ def _write_page(directory: Path, translator: Translator, scene: Scene, generated
         write_picture(path, picture)
     answer, true = pixels["scene_generated"], pixels["scene_true_map"]
     figures = summarise([score_picture("scene", answer, true, true, STREETS)], STREETS).metrics
-    template = files("sat2map.cli.app").joinpath("demo.html.jinja").read_text(encoding="utf-8")
+    template = files("sat2map.cli").joinpath("demo.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
         side=answer.shape[0],
