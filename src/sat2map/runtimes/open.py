@@ -1,4 +1,8 @@
-"""Opening a model folder, or an exported one, on the runtime that suits the machine."""
+"""Opening a model folder, or an exported one, on the runtime that suits the machine.
+
+Nothing here imports torch before a model needs it, so that a model with files of OpenVINO
+translates where torch is not installed.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sat2map.atomic import whole_folder
@@ -139,9 +144,7 @@ def is_exported(folder: Path) -> bool:
 def _choose(folder: Path, device: torch.device | str | None) -> RuntimeName:
     """Return the fastest runtime that is there."""
     if device is None and _may_have_gpu():
-        from sat2map.runtimes.torch import default_device
-
-        device = default_device()
+        device = _torch_runtime().default_device()
     if device is not None and str(device) != "cpu" and not is_exported(folder):
         return "torch"
     return "openvino"
@@ -149,7 +152,10 @@ def _choose(folder: Path, device: torch.device | str | None) -> RuntimeName:
 
 def _may_have_gpu() -> bool:
     """Whether it is worth importing torch to ask."""
-    if version("torch").endswith("+cpu"):
+    try:
+        if version("torch").endswith("+cpu"):
+            return False
+    except PackageNotFoundError:
         return False
     if sys.platform.startswith("linux"):  # NVIDIA, NVIDIA under WSL, AMD
         return any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd"))
@@ -185,22 +191,15 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
             where=folder,
             remedy="Leave out the runtime, or export the model for this one.",
         )
+    torch = _torch_runtime()
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     kept = cache_folder() / "converted" / f"{key}-{runtime}"
     stamp = json.dumps(_stamp(folder, runtime))
     with _one_at_a_time(kept):
         if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
             return kept / CARRIED[runtime]
-        from sat2map.model.folder import load_model
-        from sat2map.runtimes import convert
-
-        model = load_model(folder)
-        card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
         with whole_folder(kept, replace=True) as aside:
-            if runtime == "onnx":
-                convert.write_onnx(convert.to_onnx(model.network, bands), card, aside)
-            else:
-                convert.write_openvino(convert.to_openvino(model.network, bands), card, aside)
+            torch.convert_model(folder, runtime, aside)
             (aside / "stamp.json").write_text(stamp, encoding="utf-8")
     return kept / CARRIED[runtime]
 
@@ -240,7 +239,25 @@ def _on_torch(folder: Path, device: torch.device | str | None, threads: int | No
             where=folder,
             remedy="Leave out the runtime, or give the model folder that it came from.",
         )
-    from sat2map.model.folder import load_model
-    from sat2map.runtimes.torch import TorchRuntime
+    opened: TorchRuntime = _torch_runtime().open_on_torch(folder, device, threads)
+    return opened
 
-    return TorchRuntime(load_model(folder).network, device, threads)
+
+def _torch_runtime() -> ModuleType:
+    """Return `runtimes/torch.py`, the only way from here to torch.
+
+    Raises:
+        UsageError: Torch is not installed.
+    """
+    try:
+        from sat2map.runtimes import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UsageError(
+            "is needed for this and is not installed",
+            where="torch",
+            remedy="Install it with: pip install torch; or use an exported model, without options "
+            "that torch alone knows.",
+        ) from error
+    return torch

@@ -1,17 +1,24 @@
-"""Torch: runs every model, on every device, and is the only one to predict as published."""
+"""Torch: runs every model, on every device, and is the only one to predict as published.
+
+It is the one door to torch for those who translate: they import this file, and only once a model
+needs it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sat2map.model.folder import load_model
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.values import to_network
+from sat2map.runtimes import convert
 from sat2map.runtimes.interface import Output, RuntimeName
 
 
@@ -107,3 +114,39 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def open_on_torch(
+    folder: Path, device: torch.device | str | None = None, threads: int | None = None
+) -> TorchRuntime:
+    """Open a model folder on torch.
+
+    Args:
+        folder: A model folder.
+        device: As for `TorchRuntime`.
+        threads: As for `TorchRuntime`.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the weights do not fit the network.
+    """
+    return TorchRuntime(load_model(folder).network, device, threads)
+
+
+def convert_model(folder: Path, runtime: RuntimeName, into: Path) -> None:
+    """Write the model of a folder as another runtime reads it.
+
+    Args:
+        folder: A model folder.
+        runtime: "openvino" or "onnx".
+        into: An existing folder.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+        MissingExtraError: The extra `onnx` is not installed.
+    """
+    model = load_model(folder)
+    card, bands = convert.exported_card(model.card, model.network), len(model.card.bands)
+    if runtime == "onnx":
+        convert.write_onnx(convert.to_onnx(model.network, bands), card, into)
+    else:
+        convert.write_openvino(convert.to_openvino(model.network, bands), card, into)

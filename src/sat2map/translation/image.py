@@ -104,7 +104,10 @@ def translate_picture(
             output="picture" if legend is None else "classes",
             progress=show,
         )
-    except UsageError as error:  # too large to be predicted as published
+    except UsageError as error:
+        if error.where is not None:  # something else than the picture
+            raise
+        # It is too large to be predicted as published.
         raise DataError(error.what, where=source, remedy=error.remedy) from error
     if legend is not None:
         result = legend.paint(result)

@@ -1,0 +1,72 @@
+"""The shipped model translates where torch is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+
+from fixtures.scenes import MakeScene, noise
+from sat2map.translation.translator import load
+
+WITHOUT_TORCH = """
+import importlib.metadata, sys
+
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "lightning_fabric"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+def version(name, real=importlib.metadata.version):
+    if name == "torch":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+sys.meta_path.insert(0, Nowhere())
+importlib.metadata.version = version
+from sat2map.cli.app import main
+main()
+"""
+
+
+def sat2map(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_an_image_and_a_scene(make_scene: MakeScene, tmp_path: Path) -> None:
+    photo, scene = noise(70, 90), noise(64, 80, seed=1)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    path = make_scene(scene, "ortho.tif")
+    translator = load("streets", "cpu", runtime="openvino")
+    for source, pixels, target in (
+        (tmp_path / "photo.png", photo, tmp_path / "photo_map.png"),
+        (path, scene, tmp_path / "map.tif"),
+    ):
+        done = sat2map("translate", source, target)
+        assert done.returncode == 0, done.stderr
+        with rasterio.open(target) as file:
+            found = file.read((1, 2, 3)).transpose(1, 2, 0)
+        assert np.abs(found.astype(int) - translator.translate(pixels)).max() <= 1
+
+
+def test_what_needs_torch_says_so(model_folder: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise(20, 20)).save(tmp_path / "photo.png")
+    for options in (
+        ("--as-published",),
+        ("--runtime", "torch"),
+        ("--model", model_folder),  # must be converted first
+    ):
+        done = sat2map("translate", tmp_path / "photo.png", tmp_path / "map.png", *options)
+        assert done.returncode == 2, done.stderr
+        assert "error: torch: is needed for this and is not installed. Install it" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "map.png").exists()
