@@ -43,7 +43,7 @@ from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generato
 from sat2map.raster.options import SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
-from sat2map.translation.windows import placements
+from sat2map.translation.windows import lay_windows
 
 TILE = 512
 NETWORKS = ("trivial", "published", "tenth")
@@ -194,7 +194,7 @@ def overhead(source: Path, network: str, repeats: int) -> str:
     model, stages, options = translator(network), Stages(), SceneOptions()
     with rasterio.open(source) as file:
         axes = [
-            placements(side, side, options.window, options.overlap, model.multiple, 256)
+            lay_windows(side, side, options.window, options.overlap, model.multiple, 256)
             for side in (file.height, file.width)
         ]
     windows = [(row.span.size, column.span.size) for row in axes[0] for column in axes[1]]

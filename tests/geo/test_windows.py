@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from sat2map.geo.windows import blend_rows, mirrored, ramp, spans
+from sat2map.geo.windows import mirrored, ramp, spans
 
 
 @st.composite
@@ -80,36 +79,3 @@ def test_mirrored_indices_are_those_of_numpys_reflection(
     reflected = np.pad(np.arange(length), (before, after), mode="reflect")
     first = start + before
     assert np.array_equal(indices, reflected[first : first + size])
-
-
-@given(axes(), st.integers(0, 2**31))
-def test_blended_rows_come_once_and_in_order(axis: tuple[int, int, int, int], seed: int) -> None:
-    length, *_ = axis
-    rows = spans(*axis)
-    end = rows[-1].start + rows[-1].size
-    picture = np.random.default_rng(seed).random((end, 2, 1), np.float32)
-    held = 0
-
-    def strips() -> object:
-        nonlocal held
-        for row in rows:
-            held += 1
-            yield picture[row.start : row.start + row.size].copy()
-
-    emitted: list[NDArray[np.float32]] = []
-    reached = 0
-    for top, finished in blend_rows(rows, strips()):  # type: ignore[arg-type]
-        assert top == reached
-        reached += len(finished)
-        emitted.append(finished.copy())
-        # Streaming: a strip's rows come out before the strip after it is asked for.
-        assert len(emitted) == held
-    assert reached == end >= length
-    np.testing.assert_allclose(np.concatenate(emitted), picture, atol=1e-6)
-
-
-def test_the_strips_that_come_in_are_blended_linearly() -> None:
-    rows = spans(6, 4, 2)
-    strips = iter([np.zeros((4, 1, 1), np.float32), np.ones((4, 1, 1), np.float32)])
-    values = np.concatenate([strip.copy() for _, strip in blend_rows(rows, strips)])
-    assert values.ravel().tolist() == [0, 0, 0.25, 0.75, 1, 1]

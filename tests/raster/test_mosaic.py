@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from fixtures.scenes import MakeModel, MakeScene, noise, smooth
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
 from sat2map.translation.scene import translate_raster
 
@@ -168,7 +168,7 @@ def test_what_is_invalid_in_a_scene_never_leaks(lay: Any, factor: float, overvie
                 with rasterio.open(folder / name, "r+") as file:
                     file.build_overviews([2, 4], rasterio.enums.Resampling.average)
         with Scene(folder, 3) as scene:
-            results.append(View(scene, *wanted).read(0, 0, *wanted))
+            results.append(ResampledScene(scene, *wanted).read(0, 0, *wanted))
     (one, valid), (other, same) = results
     assert np.array_equal(valid, same)
     assert valid.mean() > 0.4

@@ -17,7 +17,7 @@ from rasterio.shutil import copy as copy_raster
 from fixtures.scenes import MakeScene, noise, smooth
 from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
 
 GREY, NONE, ALPHA = ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha
@@ -250,7 +250,7 @@ def test_any_window_of_a_view_is_the_same_piece_of_it(
     pixels[: size[0] // 3] = 0
     path = make_scene(pixels, nodata=0 if masked else None)
     with Scene(path, 3) as scene:
-        view = View(scene, *wanted)
+        view = ResampledScene(scene, *wanted)
         whole, valid = view.read(0, 0, *wanted)
         part, part_valid = view.read(*window, 30, 20)
     tall, wide = ((size_ - 1) or 1 for size_ in wanted)
@@ -268,7 +268,7 @@ def test_a_view_covers_the_same_ground(make_scene: MakeScene, factor: float) -> 
     path = make_scene(smooth(400, 500))
     wanted = (round(400 / factor), round(500 / factor))
     with Scene(path, 3) as scene:
-        view = View(scene, *wanted)
+        view = ResampledScene(scene, *wanted)
         pixels, valid = view.read(0, 0, *wanted)
         assert np.allclose(view.grid.transform @ (wanted[1], wanted[0]), (500_500, 4_999_600))
     rows = (np.arange(wanted[0]) + 0.5) * 400 / wanted[0] - 0.5
@@ -290,7 +290,7 @@ def test_what_is_invalid_never_leaks(make_scene: MakeScene, factor: float) -> No
         pixels = np.where(shown[..., None], noise(90, 90) // 2 + 60, np.uint8(hidden))
         path = make_scene(pixels, f"{hidden}.tif", mask=shown)
         with Scene(path, 3) as scene:
-            view = View(scene, wanted, wanted)
+            view = ResampledScene(scene, wanted, wanted)
             results.append((*view.read(0, 0, wanted, wanted), view.valid(0, 0, wanted, wanted)))
     (one, valid, half), (other, again, _) = results
     assert np.array_equal(valid, again)
@@ -304,11 +304,11 @@ def test_what_is_invalid_never_leaks(make_scene: MakeScene, factor: float) -> No
 def test_overviews_are_used_and_agree(make_scene: MakeScene) -> None:
     path = make_scene(smooth(600, 600), tiled=True, blockxsize=128, blockysize=128)
     with Scene(path, 3) as scene:
-        plain, _ = View(scene, 60, 60).read(0, 0, 60, 60)
+        plain, _ = ResampledScene(scene, 60, 60).read(0, 0, 60, 60)
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4], rasterio.enums.Resampling.average)
     with Scene(path, 3) as scene:
-        fast, _ = View(scene, 60, 60).read(0, 0, 60, 60)
+        fast, _ = ResampledScene(scene, 60, 60).read(0, 0, 60, 60)
     assert np.abs(plain.astype(int) - fast).max() <= 3
 
 

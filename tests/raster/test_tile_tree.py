@@ -11,7 +11,7 @@ from fixtures.scenes import MakeModel, cut_tiles, noise, smooth
 from sat2map.errors import DataError
 from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.scene import translate_raster
@@ -78,7 +78,7 @@ def test_jpeg_and_transparent_tiles(tmp_path: Path) -> None:
     Image.fromarray(pixels[:, 32:]).save(root / "9/101/100.jpg", quality=95)
     with Scene(root, 3) as scene:
         found, valid = scene.read(0, 0, 32, 64)
-        view, _ = View(scene, 8, 16).read(0, 0, 8, 16)
+        view, _ = ResampledScene(scene, 8, 16).read(0, 0, 8, 16)
     assert np.array_equal(valid[:, :32], clear[..., 0] > 0)
     assert valid[:, 32:].all()
     assert np.abs(found[valid].astype(int) - pixels[valid]).mean() < 2

@@ -150,6 +150,23 @@ def test_windows_leave_no_trace_on_what_the_network_answers(
         assert np.abs(other - whole).mean() < 2
 
 
+def test_an_array_and_a_scene_are_translated_alike(make_scene: MakeScene, tmp_path: Path) -> None:
+    """To the last bit, over the edges of windows: both are blended by the same sums."""
+
+    class Edges(Identity):
+        def forward(self, source: Tensor) -> Tensor:
+            padded = nn.functional.pad(source, (4, 4, 4, 4))  # zeros: each window has its own edge
+            return nn.functional.avg_pool2d(padded, 9, 1)
+
+    pixels = noise(1100, 1900)
+    card = ModelCard(generator=GeneratorSpec(name="unet", arguments={}), normalisation="none")
+    translator = Translator(Model(Edges(8), card, Path("edges")), "cpu")
+    translate_raster(make_scene(pixels), tmp_path / "map.tif", translator)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found = file.read().transpose(1, 2, 0)
+    assert np.array_equal(found, translator.translate(pixels))
+
+
 @pytest.mark.parametrize(("known", "size"), [(2, (180, 230)), (0.5, (100, 90)), (7, (300, 310))])
 def test_another_scale_is_read_and_the_map_laid_back(
     make_scene: MakeScene,

@@ -26,7 +26,7 @@ from sat2map.data.images import write_picture
 from sat2map.errors import DataError
 from sat2map.geo.gdal import open_dataset, reading_from
 from sat2map.geo.grid import Grid, pixel_steps
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import HALF, ResampledScene
 from sat2map.raster.scene import Scene
 from sat2map.style.render import Drawing, Painter
 
@@ -100,7 +100,7 @@ class Cutter:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._stack = ExitStack()
-        self._views: dict[int, View] = {}
+        self._views: dict[int, ResampledScene] = {}
         self._clouds: list[Any] = []
 
     def __enter__(self) -> Cutter:
@@ -139,14 +139,15 @@ class Cutter:
         if sheet not in self._views:
             told = self._plan.sheets[sheet]
             scene = self._stack.enter_context(Scene(told.source, 3, told.reading, say=logger.debug))
-            self._views[sheet] = View(scene, told.grid.height, told.grid.width)
-        return self._views[sheet].look(*place, height, width)
+            self._views[sheet] = ResampledScene(scene, told.grid.height, told.grid.width)
+        return self._views[sheet].read(*place, height, width, min_cover=HALF)
 
     def thumbnail(self, sheet: int, height: int, width: int) -> Image.Image:
         """Return all of a sheet, smaller, RGBA: transparent where it has no pixels."""
         told = self._plan.sheets[sheet]
         with Scene(told.source, 3, told.reading, say=logger.debug) as scene:
-            pixels, valid = View(scene, height, width).look(0, 0, height, width)
+            small = ResampledScene(scene, height, width)
+            pixels, valid = small.read(0, 0, height, width, min_cover=HALF)
         return Image.fromarray(np.dstack([pixels, valid.astype(np.uint8) * np.uint8(255)]))
 
     def draw(self, sheet: int, place: Place, height: int, width: int) -> Drawing:

@@ -1,4 +1,4 @@
-"""Where windows lie and how they are blended: pure geometry of integers.
+"""Where windows lie and how much each weighs: pure geometry of integers.
 
 Windows of one size start on a regular grid and overlap; the last one ends with the picture, or
 as soon after it as a network can. Within an overlap the weight of the
@@ -8,7 +8,6 @@ the outer edges of the picture there is no ramp.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,47 +91,3 @@ def mirrored(start: int, size: int, length: int) -> NDArray[np.intp]:
     folded = np.abs(positions) % period
     indices: NDArray[np.intp] = np.minimum(folded, period - folded)
     return indices
-
-
-def add(strip: NDArray[np.float32], values: NDArray[np.float32], column: Span) -> None:
-    """Add a window to a strip that holds those to its left, in place.
-
-    Args:
-        strip: float32 [size,W,C]; what lies right of the windows so far may be anything.
-        values: The window, float32 [size,w,C], not yet weighted.
-        column: Where it lies on the horizontal axis.
-    """
-    kept = min(column.size, strip.shape[1] - column.start)
-    place = strip[:, column.start : column.start + kept]
-    place[:, column.rise :] = values[:, column.rise : kept]
-    weights = column.weights()[:kept, None]
-    if column.rise:
-        place[:, : column.rise] += values[:, : column.rise] * weights[: column.rise]
-    if column.fall:
-        place[:, kept - column.fall :] *= weights[kept - column.fall :]
-
-
-def blend_rows(
-    rows: list[Span], strips: Iterator[NDArray[np.float32]]
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blend strips of windows from top to bottom, keeping one overlap in memory.
-
-    Args:
-        rows: The windows of the vertical axis.
-        strips: For each of them its strip, float32 [size,W,C], not yet weighted vertically;
-            it is changed.
-
-    Yields:
-        First row and finished rows, float32 [h,W,C]; together every row just once.
-    """
-    carried: NDArray[np.float32] | float = 0.0
-    for row, strip in zip(rows, strips, strict=True):
-        weights = row.weights()[:, None, None]
-        if row.rise:
-            strip[: row.rise] *= weights[: row.rise]
-            strip[: row.rise] += carried
-        finished = row.size - row.fall
-        if row.fall:
-            strip[finished:] *= weights[finished:]
-            carried = strip[finished:].copy()
-        yield row.start, strip[:finished]

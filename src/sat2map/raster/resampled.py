@@ -14,8 +14,14 @@ from sat2map.raster.scene import Scene
 CHUNK = 256
 """Rows that are read at once, so that a much finer scene does not fill the memory."""
 
+ANY = 1e-3
+"""Share of a pixel that must have values for the network to look at it: some."""
 
-class View:
+HALF = 0.5
+"""Share of a pixel that must have values for a map to show it."""
+
+
+class ResampledScene:
     """A scene on another grid over the same ground.
 
     Whatever window is read, a pixel is the same, to the last bit or to one in the rounding.
@@ -38,36 +44,36 @@ class View:
         self._factor = max(1, int(min(own.height / height, own.width / width) / 2))
 
     def read(
-        self, row: int, column: int, height: int, width: int
+        self, row: int, column: int, height: int, width: int, *, min_cover: float = ANY
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Read a window, which may reach beyond the grid: there it is mirrored.
 
+        Args:
+            row: First row.
+            column: First column.
+            height: Rows.
+            width: Columns.
+            min_cover: Share of a pixel, 0 to 1, that must have values for it to be valid.
+
         Returns:
-            uint8 [height,width,C], and where some of the scene shows, bool [height,width]; what
-            the pixels hold elsewhere means nothing.
+            uint8 [height,width,C], and where it is valid, bool [height,width]; what the pixels
+            hold elsewhere means nothing.
 
         Raises:
             DataError: A block of the file is damaged.
         """
         pixels, cover = self._mirrored(row, column, height, width)
-        return pixels, cover > 1e-3
-
-    def look(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Read a window to be shown: as `read`, but valid is what at least half shows.
-
-        Raises:
-            DataError: A block of the file is damaged.
-        """
-        pixels, cover = self._mirrored(row, column, height, width)
-        return pixels, cover >= 0.5
+        return pixels, cover >= min_cover
 
     def valid(self, row: int, column: int, height: int, width: int) -> NDArray[np.bool_]:
-        """Return only where `look` finds something, bool [height,width]."""
+        """Return where at least half of a pixel has values, bool [height,width].
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
         if not self._scene.masked:
             return np.ones((height, width), np.bool_)
-        return self.look(row, column, height, width)[1]
+        return self.read(row, column, height, width, min_cover=HALF)[1]
 
     def _mirrored(
         self, row: int, column: int, height: int, width: int

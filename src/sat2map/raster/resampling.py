@@ -58,20 +58,30 @@ def resampling(
 
 
 def resample(
-    vertical: csr_array, values: NDArray[np.float32], horizontal: csr_array
+    vertical: csr_array | slice, values: NDArray[np.float32], horizontal: csr_array | slice
 ) -> NDArray[np.float32]:
     """Resample along both axes.
 
     Args:
-        vertical: float32 [H,h].
+        vertical: float32 [H,h]; or which rows are taken as they are.
         values: float32 [h,w,C].
-        horizontal: float32 [W,w].
+        horizontal: float32 [W,w]; or which columns are taken as they are.
 
     Returns:
         float32 [H,W,C].
     """
+    tall = values[vertical] if isinstance(vertical, slice) else _along_rows(vertical, values)
+    if isinstance(horizontal, slice):
+        return np.ascontiguousarray(tall[:, horizontal])
+    return np.ascontiguousarray(_turned(_along_rows(horizontal, _turned(tall))))
+
+
+def _along_rows(matrix: csr_array, values: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width, bands = values.shape
-    tall = (vertical @ values.reshape(height, width * bands)).reshape(-1, width, bands)
-    turned = np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(width, -1)
-    done: NDArray[np.float32] = (horizontal @ turned).reshape(-1, len(tall), bands)
-    return np.ascontiguousarray(done.transpose(1, 0, 2))
+    made: NDArray[np.float32] = matrix @ values.reshape(height, width * bands)
+    return made.reshape(-1, width, bands)
+
+
+def _turned(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values [h,w,C] as [w,h,C]."""
+    return np.ascontiguousarray(values.transpose(1, 0, 2))

@@ -71,11 +71,11 @@ class Scene:
             self.dataset.close()
             raise
 
-    def twin(self) -> Scene:
-        """Return the scene opened once more, for another thread."""
-        twin = copy.copy(self)
-        twin.dataset = self.opening.open()
-        return twin
+    def opened_again(self) -> Scene:
+        """Return the same scene with a handle of its own, for another thread."""
+        again = copy.copy(self)
+        again.dataset = self.opening.open()
+        return again
 
     def __enter__(self) -> Scene:
         return self

@@ -14,7 +14,7 @@ from sat2map.geo.gdal import is_address, settings
 from sat2map.geo.grid import bounds_wgs84, ground_resolution
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import choose_scale, knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
@@ -102,7 +102,7 @@ def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) ->
         return 0.0
     row, column = shown[len(shown) // 2]
     began = time.perf_counter()
-    View(scene, *scale.seen).read(row.start, column.start, row.size, column.size)
+    ResampledScene(scene, *scale.seen).read(row.start, column.start, row.size, column.size)
     reading = time.perf_counter() - began
     pixels = np.zeros((rows[0].size, columns[0].size, len(translator.card.bands)), np.uint8)
     translator.predict(pixels)  # the first one takes longer

@@ -1,4 +1,21 @@
-"""The windows of a scene on their way: read, translate, blend, write, all at once."""
+"""A scene on its way to a map: windows are read, translated, blended and written, all at once.
+
+    thread that reads           the caller's thread          thread that writes
+    `_windows`                  `run`                        `_write`
+
+    read window n + 3   --2-->  predict window n + 1  --2-->  blend window n - 1,
+    of the scene, on            (the network)                 resample what is complete to the
+    the network's grid                                        map's grid, paint it, write strips
+
+Each arrow is a queue of at most two windows, so memory does not depend on the scene. The threads
+that read and write have a handle of the scene each, since GDAL's are for one thread at a time:
+`seen` is the scene on the network's grid, `shown` is it on the map's, where it says which pixels
+have values. Windows come row by row. After each row of windows, the rows of the map that it
+completes are on the disk and noted as finished (`Partial.advance`): there an interrupted
+translation goes on.
+
+Which pixels a window completes is drawn in `windows.py`, how they are blended in `blending.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +34,26 @@ from sat2map.legend import Legend
 from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import HALF, ResampledScene
 from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
 from sat2map.translation.background import ahead, behind
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest, three_bands
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
-from sat2map.translation.windows import Placement, placements
+from sat2map.translation.windows import AxisWindow, lay_windows
 
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
 
 
-class Work:
-    """One scene on its way.
+class ScenePipeline:
+    """One scene on its way; the drawing above shows its threads.
 
     Args:
         translator: The model.
-        seen: What the network sees.
-        shown: The scene on the map's grid.
+        seen: The scene on the network's grid.
+        shown: The scene on the map's grid, through a handle of its own.
         options: How.
         legend: Whose colours the map gets, if any.
         mask: Where a map is wanted, if not everywhere.
@@ -45,8 +62,8 @@ class Work:
     def __init__(
         self,
         translator: Translator,
-        seen: View,
-        shown: View,
+        seen: ResampledScene,
+        shown: ResampledScene,
         options: SceneOptions,
         legend: Legend | None,
         mask: Mask | None = None,
@@ -61,10 +78,10 @@ class Work:
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
         self._rows, self._columns = (
-            self._placements(size, wanted) for size, wanted in zip(sizes, written, strict=True)
+            self._axis(size, wanted) for size, wanted in zip(sizes, written, strict=True)
         )
 
-    def _placements(self, seen: int, written: int) -> list[Placement]:
+    def _axis(self, seen: int, written: int) -> list[AxisWindow]:
         multiple = self._translator.multiple
         window, overlap = self._options.window, self._options.overlap
         if self._options.published:
@@ -77,7 +94,7 @@ class Work:
                 )
             window, overlap = seen, 0
         window = math.ceil(window / multiple) * multiple
-        return placements(seen, written, window, overlap, multiple, TILE)
+        return lay_windows(seen, written, window, overlap, multiple, TILE)
 
     def run(
         self,
@@ -114,8 +131,8 @@ class Work:
         ):
             for row, column, pixels in windows:
                 hand_over(None if pixels is None else self._answer(pixels, target))
-                if progress is not None and row.first >= finished:
-                    done += (row.last - row.first) * (column.last - column.first)
+                if progress is not None and row.out_start >= finished:
+                    done += (row.out_stop - row.out_start) * (column.out_stop - column.out_start)
                     progress(done, height * width)
                 if stop.is_set():
                     raise StoppedError(
@@ -125,12 +142,12 @@ class Work:
 
     def _first_needed(self, finished: int) -> int:
         """Return the first row of windows that has a part in what is not finished."""
-        begin = next(row.begin for row in self._rows if row.last > finished)
-        return next(number for number, row in enumerate(self._rows) if row.end > begin)
+        needed = next(row.needed_from for row in self._rows if row.out_stop > finished)
+        return next(number for number, row in enumerate(self._rows) if row.stop > needed)
 
     def _windows(
-        self, rows: list[Placement]
-    ) -> Iterator[tuple[Placement, Placement, NDArray[np.uint8] | None]]:
+        self, rows: list[AxisWindow]
+    ) -> Iterator[tuple[AxisWindow, AxisWindow, NDArray[np.uint8] | None]]:
         for row in rows:
             for column in self._columns:
                 if not self._wanted(row, column):
@@ -143,7 +160,7 @@ class Work:
                 self._some = self._some or some
                 yield row, column, fill_nearest(pixels, valid) if some else None
 
-    def _wanted(self, row: Placement, column: Placement) -> bool:
+    def _wanted(self, row: AxisWindow, column: AxisWindow) -> bool:
         """Return whether anything of what a window contributes to may be looked at."""
         if self._mask is None:
             return True
@@ -173,7 +190,7 @@ class Work:
 
     def _write(
         self,
-        rows: list[Placement],
+        rows: list[AxisWindow],
         strips: list[Strips],
         partial: Partial,
         answers: Iterator[NDArray[np.float32] | None],
@@ -185,16 +202,16 @@ class Work:
                 for row, column, values in blend(
                     rows, self._columns, answers, depth, partial.folder
                 ):
-                    if row.first == row.last or row.last <= partial.rows:
+                    if row.out_start == row.out_stop or row.out_stop <= partial.rows:
                         continue
                     if column is self._columns[0]:
                         for each in strips:
-                            each.begin(row.first, row.last)
+                            each.begin(row.out_start, row.out_stop)
                     self._write_block(strips, row, column, values)
                     if column is self._columns[-1]:
                         for each in strips:
                             each.finish()
-                        partial.advance(row.last, self._some)
+                        partial.advance(row.out_stop, self._some)
         finally:
             for each in strips:
                 each.abandon()
@@ -202,15 +219,14 @@ class Work:
     def _write_block(
         self,
         strips: list[Strips],
-        row: Placement,
-        column: Placement,
+        row: AxisWindow,
+        column: AxisWindow,
         values: NDArray[np.float32],
     ) -> None:
-        for top in range(row.first, row.last, PIECE):
-            for left in range(column.first, column.last, PIECE):
-                bottom, right = min(top + PIECE, row.last), min(left + PIECE, column.last)
-                vertical = row.matrix[top - row.first : bottom - row.first]
-                horizontal = column.matrix[left - column.first : right - column.first]
+        for top in range(row.out_start, row.out_stop, PIECE):
+            vertical = row.part(top, min(top + PIECE, row.out_stop))
+            for left in range(column.out_start, column.out_stop, PIECE):
+                horizontal = column.part(left, min(left + PIECE, column.out_stop))
                 self._write_piece(strips, top, left, resample(vertical, values, horizontal))
 
     def _write_piece(
@@ -229,7 +245,7 @@ class Work:
             valid = inside & self._shown.valid(top, left, height, width)
             strips[0].write(top, left, pixels, valid)
             return
-        photo, valid = self._shown.look(top, left, height, width)
+        photo, valid = self._shown.read(top, left, height, width, min_cover=HALF)
         valid &= inside
         strips[0].write(top, left, pixels, valid)
         strips[1].write(top, left, three_bands(photo), valid)

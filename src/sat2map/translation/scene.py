@@ -24,14 +24,14 @@ from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import pyramid_of
-from sat2map.raster.resampled import View
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, files_of, fingerprint
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
-from sat2map.translation.pipeline import Work
+from sat2map.translation.pipeline import ScenePipeline
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -119,8 +119,8 @@ def translate_scene(
             scene.grid, translator.card.resolution_m, options.resolution, source, say
         )
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
-        again = stack.enter_context(scene.twin())
-        shown = View(again, *scale.written)
+        again = stack.enter_context(scene.opened_again())
+        shown = ResampledScene(again, *scale.written)
         mask = None if options.mask is None else Mask(options.mask, scene.grid, source, say)
         masked = scene.masked or mask is not None
         layouts = {target: Layout(shown.grid, masked, legend)}
@@ -134,7 +134,8 @@ def translate_scene(
             pyramid = pyramid_of(shown.grid, target.path)
         if target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
-        work = Work(translator, View(scene, *scale.seen), shown, options, legend, mask)
+        seen = ResampledScene(scene, *scale.seen)
+        pipeline = ScenePipeline(translator, seen, shown, options, legend, mask)
         partial = stack.enter_context(
             partial_work(
                 target.path,
@@ -147,7 +148,7 @@ def translate_scene(
             Strips(partial.strips, name, layout)
             for name, layout in zip(("map", "compare"), layouts.values(), strict=False)
         ]
-        work.run(strips, partial, target.path, stop, progress)
+        pipeline.run(strips, partial, target.path, stop, progress)
         if not partial.some:
             partial.discard()
             raise EmptySceneError(

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.errors import UsageError
-from sat2map.geo.windows import OVERLAP, WINDOW, Span, add, blend_rows, mirrored, spans
+from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import cover_of
 from sat2map.model.card import ModelCard, model_folder
 from sat2map.networks.values import round_picture
 from sat2map.runtimes.interface import Output, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
+from sat2map.translation.blending import blend
+from sat2map.translation.windows import AxisWindow, lay_windows
 
 if TYPE_CHECKING:
     import torch
@@ -181,10 +184,10 @@ class Translator:
             return finish[output](self.predict_published(source, seed, asked))
         height, width, _ = source.shape
         window = -(-WINDOW // self.multiple) * self.multiple
-        rows = spans(height, window, OVERLAP, self.multiple)
-        columns = spans(width, window, OVERLAP, self.multiple)
+        rows = lay_windows(height, height, window, OVERLAP, self.multiple)
+        columns = lay_windows(width, width, window, OVERLAP, self.multiple)
         if len(rows) == len(columns) == 1:  # nothing to blend it with
-            pixels = self._window(source, rows[0], columns[0])
+            pixels = self._window(source, rows[0].span, columns[0].span)
             if output == "picture" and self.legend == self.card.legend:
                 # The network mixes the colours faster than `paint` does.
                 answer = round_picture(self._runtime.run(pixels[None], "picture")[0])
@@ -194,12 +197,13 @@ class Translator:
                 progress(1, 1)
             return answer[:height, :width]
         result: NDArray[Any] | None = None
-        strips = self._strips(source, rows, columns, asked, progress)
-        for top, strip in blend_rows(rows, strips):
-            finished = finish[output](strip[: height - top])
+        answers = self._answers(source, rows, columns, asked, progress)
+        first = next(answers)
+        for row, column, values in blend(rows, columns, chain((first,), answers), first.shape[2]):
+            finished = finish[output](values)
             if result is None:
-                result = np.empty((height, *finished.shape[1:]), finished.dtype)
-            result[top : top + len(finished)] = finished
+                result = np.empty((height, width, *finished.shape[2:]), finished.dtype)
+            result[row.out_start : row.out_stop, column.out_start : column.out_stop] = finished
         assert result is not None
         return result
 
@@ -285,29 +289,20 @@ class Translator:
         other.legend = self.legend.in_colours(colours)
         return other
 
-    def _strips(
+    def _answers(
         self,
         source: NDArray[np.uint8],
-        rows: list[Span],
-        columns: list[Span],
+        rows: list[AxisWindow],
+        columns: list[AxisWindow],
         asked: Output,
         progress: Callable[[int, int], None] | None,
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield each row of windows, blended from left to right, float32 [size,W,C]."""
-        width = source.shape[1]
-        done = 0
-        for row in rows:
-            strip: NDArray[np.float32] | None = None
-            for column in columns:
-                values = self.predict(self._window(source, row, column), asked)
-                if strip is None:
-                    strip = np.empty((row.size, width, values.shape[2]), np.float32)
-                add(strip, values, column)
-                done += 1
-                if progress is not None:
-                    progress(done, len(rows) * len(columns))
-            assert strip is not None
-            yield strip
+        """Yield what the network makes of each window, float32 [h,w,C]."""
+        for done, (row, column) in enumerate(product(rows, columns), 1):
+            answer = self.predict(self._window(source, row.span, column.span), asked)
+            if progress is not None:
+                progress(done, len(rows) * len(columns))
+            yield answer
 
     @staticmethod
     def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
