@@ -104,12 +104,13 @@ def test_a_claimed_folder_is_gone_on_with(tmp_path: Path) -> None:
         book.begin("2.png")  # it is ours, if only half
         book.finish("2.png")
         book.remove(["2.png", "other.png"])
+        (folder / "2.png").write_text("mine")
     with claim(folder, "maker", {"size": 4}) as book:
         assert book.changed == ["size"]
         book.start(keep=False)
         assert book.finished() == {}
         assert book.names() == ["1.png"]
-    assert sorted(path.name for path in folder.iterdir()) == [".sat2map", "1.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [".sat2map", "1.png", "2.png"]
 
 
 def test_what_is_not_ours_is_refused_and_left_as_it_is(

@@ -249,11 +249,14 @@ class Journal:
         return list(self._files)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files, as far as this command wrote them, and the folders that get empty."""
+        """Remove files, as far as this command wrote them, and forget their names."""
+        ours = [name for name in names if name in self._files]
         with writing_to(self.folder):
-            for name in names:
-                if name in self._files and not (self.folder / name).is_dir():
+            for name in ours:
+                if not (self.folder / name).is_dir():
                     (self.folder / name).unlink(missing_ok=True)
+                del self._files[name]
+        self._write("".join(json.dumps([name]) + "\n" for name in ours))
 
     def remove_folder(self, own: re.Pattern[str]) -> None:
         """Remove the folder; what is not ours stays, and then the folder with its journal, too.
@@ -290,18 +293,24 @@ class Journal:
             self._is_torn = not lines.endswith("\n")
             for line in lines.splitlines():
                 with suppress(ValueError, TypeError):  # half a line of what was killed
-                    name, facts = json.loads(line)
-                    self._files[name] = facts
+                    name, *facts = json.loads(line)
+                    if facts:
+                        (self._files[name],) = facts
+                    else:
+                        self._files.pop(name, None)
 
     def _refusal(self, what: str) -> OutputError:
         return OutputError(what, where=self.folder, remedy=self._remedy)
 
     def _append(self, files: Mapping[str, Any]) -> None:
-        if not files:
-            return
         self._files |= files
+        self._write("".join(map(_line, files, files.values())))
+
+    def _write(self, lines: str) -> None:
+        if not lines:
+            return
         with writing_to(self._where), self._place(DONE).open("a", encoding="utf-8") as file:
-            file.write("\n" * self._is_torn + "".join(map(_line, files, files.values())))
+            file.write("\n" * self._is_torn + lines)
         self._is_torn = False
 
     def _place(self, name: str) -> Path:

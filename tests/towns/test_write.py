@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def contents(directory):
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and ".sat2map" not in path.parts
     }
 
 
@@ -147,6 +148,64 @@ def test_a_call_with_other_numbers_replaces_the_pairs_and_nothing_else(tmp_path)
     replaced = contents(tmp_path / "a")
     assert replaced.pop("notes.txt") == b"mine"
     assert replaced == contents(tmp_path / "b")
+
+
+def test_files_of_others_among_the_towns_are_kept(tmp_path, put_foreign):
+    write_pairs(tmp_path / "a", 4, size=16, seed=1)
+    check = put_foreign(
+        tmp_path / "a",
+        "train/source/0099.png",
+        "train/target/0001b.png",
+        "train/source/.0001.0123abcd.png",
+        "shapes/train/notes.geojson",
+        "scene.tif",
+    )
+    write_pairs(tmp_path / "a", 2, size=16, seed=2)
+    assert not (tmp_path / "a" / "train" / "source" / "0003.png").exists()
+    check()
+    with pytest.raises(OutputError, match=r"scene\.tif: is there already and was not written"):
+        write_scene(tmp_path / "a", 64)
+    (tmp_path / "a" / "train" / "source" / "0003.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"source/0003\.png: is there already and was not"):
+        write_pairs(tmp_path / "a", 3, size=16, seed=2)
+    assert (tmp_path / "a" / "train" / "source" / "0003.png").read_text() == "mine"
+    check()
+
+
+@pytest.mark.parametrize("write", [write_pairs, write_scene])
+def test_a_folder_that_others_filled_is_left_as_it_is(tmp_path, put_foreign, write):
+    check = put_foreign(tmp_path / "mine", "towns.json")
+    with pytest.raises(OutputError, match="mine: is not empty and was not written by"):
+        write(tmp_path / "mine", 64)
+    check(alone=True)
+
+
+def test_two_at_once_are_not_let_in(tmp_path):
+    refused = []
+
+    def another(done, total):
+        for write in (write_pairs, write_scene):
+            with pytest.raises(UsageError, match="is being written by another process"):
+                write(tmp_path / "a", 64)
+        refused.append(done)
+
+    write_pairs(tmp_path / "a", 1, size=16, progress=another)
+    assert refused == [1, 2]
+
+
+def test_pairs_of_an_older_version_are_gone_on_with(tmp_path):
+    write_pairs(tmp_path / "a", 2, size=16)
+    shutil.rmtree(tmp_path / "a" / ".sat2map")
+    settings = {"pairs": 2, "size": 16, "seed": 0, "kinds": ["temperate"], "resolution_m": 1.0}
+    (tmp_path / "a" / "towns.json").write_text(json.dumps({"version": 2, "pairs": settings}))
+    first = tmp_path / "a" / "train" / "source" / "0001.png"
+    before = first.stat().st_mtime_ns
+    (tmp_path / "a" / "train" / "source" / "0002.png").unlink()
+    write_pairs(tmp_path / "a", 2, size=16)
+    assert first.stat().st_mtime_ns == before
+    write_pairs(tmp_path / "b", 2, size=16)
+    (tmp_path / "a" / "towns.json").unlink()
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 @pytest.mark.parametrize("write", [write_pairs, write_scene])
@@ -292,7 +351,7 @@ def test_a_broken_off_scene_leaves_no_half_files(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_scene(tmp_path / "scene", 64, progress=stop)
-    assert [path.name for path in (tmp_path / "scene").iterdir()] == ["towns.json"]
+    assert [path.name for path in (tmp_path / "scene").iterdir()] == [".sat2map"]
     scene = write_scene(tmp_path / "scene", 64)
     assert scene.photo.is_file()
 
