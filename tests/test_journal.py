@@ -93,7 +93,7 @@ def test_a_claimed_folder_is_gone_on_with(tmp_path: Path) -> None:
         book.start()
         book.begin("1.png", "2.png", "3.png")
         write(folder, **{"1.png": "one", "2.png": "half"})
-        book.finish("1.png", {"mapped": 0.5})
+        book.finish("1.png", facts={"mapped": 0.5})
     with (folder / ".sat2map" / "done.jsonl").open("a") as file:
         file.write('["2.png", tr')  # killed while it wrote
     with claim(folder, "maker", {"size": 3}) as book:

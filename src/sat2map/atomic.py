@@ -83,17 +83,27 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     check_folder_name(path, replace=replace)
     path = path.resolve()
+    with writing_to(path), temporary_folder(path) as aside:
+        yield aside
+        for file in aside.rglob("*"):
+            flush(file)
+        _swap(aside, path)
+        flush(path.parent)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path`, which is removed with what is left in it.
+
+    Raises:
+        OSError: The place is not writable.
+    """
     aside = path.with_name(f".{path.name}.{_mark()}")
-    with writing_to(path):
-        try:
-            aside.mkdir(parents=True)
-            yield aside
-            for file in aside.rglob("*"):
-                flush(file)
-            _swap(aside, path)
-            flush(path.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -231,14 +231,14 @@ class Journal:
                 )
         self._append(dict.fromkeys(fresh))
 
-    def finish(self, name: str, facts: object = True) -> None:
-        """Note that a file, or another part of the work, is finished.
+    def finish(self, *names: str, facts: object = True) -> None:
+        """Note that files, or other parts of the work, are finished.
 
         Args:
-            name: Its name; a file's is told from the folder, with slashes.
-            facts: What is to be known of it, of JSON's own types; not None.
+            names: Their names; files' are told from the folder, with slashes.
+            facts: What is to be known of them, of JSON's own types; not None.
         """
-        self._append({name: facts})
+        self._append(dict.fromkeys(names, facts))
 
     def finished(self) -> dict[str, Any]:
         """Return what is finished, with what was noted of it."""
@@ -267,6 +267,10 @@ class Journal:
         self.start(keep=False)
         if remove_own(self.folder, own):
             self.is_new = self.is_removed = True
+
+    def discard(self) -> None:
+        """Note that nothing was finished that is worth going on with."""
+        self.is_new = True
 
     def load(self, earlier: Earlier | None) -> None:
         """Read what is there.

@@ -3,9 +3,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,9 @@ from sat2map.fetch import published as module
 from sat2map.fetch.http import RetryPolicy
 from sat2map.fetch.published import DATA_SETS, download
 from sat2map.legend import STREETS
+
+PART = "set/.sat2map/maps.tar.gz.part"
+PutForeign = Callable[..., Callable[..., None]]
 
 
 class Server(ThreadingHTTPServer):
@@ -120,7 +124,8 @@ def fetch(server: Server, directory: Path, name: str = "maps") -> None:
 
 
 def leftovers(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
+    """Return what a folder holds but its journal."""
+    return {path.name for path in directory.iterdir() if path.name != ".sat2map"}
 
 
 def test_a_download_becomes_a_data_set(server: Server, tmp_path: Path) -> None:
@@ -180,8 +185,8 @@ def test_a_second_call_goes_on_with_the_partial_file(server: Server, tmp_path: P
         DataError, match=r"maps\.tar\.gz: no whole answer after 3 tries.*Run the command again"
     ):
         fetch(server, tmp_path / "set")
-    assert (tmp_path / "maps.tar.gz.part").read_bytes() == server.content[:1000]
-    assert not (tmp_path / "set").exists()
+    assert (tmp_path / PART).read_bytes() == server.content[:1000]
+    assert leftovers(tmp_path / "set") == set()
 
     server.requests.clear()
     fetch(server, tmp_path / "set")
@@ -372,7 +377,7 @@ def test_a_full_disk_keeps_what_has_come(server: Server, tmp_path: Path) -> None
             fetch(server, tmp_path / "set")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "maps.tar.gz.part").read_bytes() == server.content[:2000]
+    assert (tmp_path / PART).read_bytes() == server.content[:2000]
 
     fetch(server, tmp_path / "set")
     assert server.requests[-1]["Range"] == "bytes=2000-"
@@ -391,27 +396,88 @@ def test_a_disk_that_fills_while_unpacking_keeps_the_archive(
             fetch(server, tmp_path / "set")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "maps.tar.gz.part").read_bytes() == server.content
+    assert (tmp_path / PART).read_bytes() == server.content
     fetch(server, tmp_path / "set")
     assert len(server.requests) == 1
     assert leftovers(tmp_path) == {"set"}
 
 
-def test_files_of_the_user_are_never_replaced(server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_others_filled_is_left_as_it_is(
+    server: Server, tmp_path: Path, put_foreign: PutForeign
+) -> None:
+    server.content = archive()
+    check = put_foreign(tmp_path / "set", "train/1.png")
+    with pytest.raises(OutputError, match="set: is not empty and was not written by"):
+        fetch(server, tmp_path / "set")
+    check(alone=True)
+    assert server.requests == []
+
+
+def test_files_of_others_in_a_data_set_are_kept(
+    server: Server, tmp_path: Path, put_foreign: PutForeign
+) -> None:
     server.content = archive()
     folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"thesis\.txt"):
-        fetch(server, folder)
-    (folder / "thesis.txt").unlink()
-    fetch(server, folder)  # an empty folder is welcome
-    (folder / "train" / "mine.png").write_bytes(picture(3))
-    with pytest.raises(OutputError, match="train"):
-        fetch(server, folder)
+    folder.mkdir()  # an empty folder is welcome
+    fetch(server, folder)
+    check = put_foreign(folder, "train/mine.png", "train/notes.txt")
+    (tmp_path / "maps.tar.gz.part").write_text("of another program")
+    (folder / "train" / "1.png").unlink()
+    fetch(server, folder)
+    assert (folder / "train" / "1.png").is_file()
+    assert len(server.requests) == 2
     with pytest.raises(OutputError, match="holds the data set maps"):
         fetch(server, folder, "facades")
+    check()
+    assert (tmp_path / "maps.tar.gz.part").read_text() == "of another program"
+
+
+def test_a_file_that_others_put_in_place_of_one_of_ours_is_not_replaced(
+    server: Server, tmp_path: Path
+) -> None:
+    server.content = archive()
+    fetch(server, tmp_path / "set")
+    journal = tmp_path / "set" / ".sat2map" / "done.jsonl"
+    journal.write_text("")  # as a kill right before the end leaves it
+    (tmp_path / "set" / "download.json").unlink()
+    (tmp_path / "set" / "dataset.json").unlink()
+    (tmp_path / "set" / "train" / "1.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"train/1\.png: is there already and was not written by"):
+        fetch(server, tmp_path / "set")
+    assert (tmp_path / "set" / "train" / "1.png").read_text() == "mine"
+    (tmp_path / "set" / "train" / "1.png").unlink()
+    fetch(server, tmp_path / "set")
+    assert len(server.requests) == 2  # the archive was kept
+
+
+def test_two_at_once_are_not_let_in(server: Server, tmp_path: Path) -> None:
+    server.content, refused = archive(), []
+
+    def another(done: int, total: int | None) -> None:
+        with pytest.raises(UsageError, match="set: is being written by another process"):
+            fetch(server, tmp_path / "set")
+        refused.append(done)
+
+    download("maps", tmp_path / "set", base_url=server.url, progress=another)
+    assert refused
     assert len(server.requests) == 1
+
+
+def test_what_an_older_version_downloaded_is_known(server: Server, tmp_path: Path) -> None:
+    server.content = archive()
+    fetch(server, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / ".sat2map")
+    fetch(server, tmp_path / "set")
+    assert len(server.requests) == 1
+    (tmp_path / "set" / "train" / "1.png").unlink()
+    part = tmp_path / "maps.tar.gz.part"  # where that version kept what had come
+    part.write_bytes(server.content[:1000])
+    state = {"url": f"{server.url}maps.tar.gz", "validator": '"one"', "total": len(server.content)}
+    part.with_name("maps.tar.gz.part.json").write_text(json.dumps(state))
+    fetch(server, tmp_path / "set")
+    assert server.requests[-1]["Range"] == "bytes=1000-"
+    assert leftovers(tmp_path) == {"set"}
+    assert leftovers(tmp_path / "set" / "train") == {"1.png", "2.png"}
 
 
 def test_a_wrong_call_is_told_what_there_is(tmp_path: Path) -> None:

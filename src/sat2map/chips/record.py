@@ -66,7 +66,7 @@ class Record:
     def add(self, outcome: Outcome) -> None:
         """Remember what became of a chip."""
         facts = {"reason": outcome.reason, "mapped": outcome.mapped}
-        self._journal.finish(_name_of(outcome.chip), facts)
+        self._journal.finish(_name_of(outcome.chip), facts=facts)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ first download records its SHA-256 in `DIR/download.json` and later ones are hel
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 import hashlib
 import json
@@ -18,16 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from sat2map.atomic import whole_folder, write_text
+from sat2map.atomic import flush, temporary_folder, write_text
 from sat2map.data.images import list_pictures
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.errors import DataError, OutputError, UsageError
+from sat2map.errors import DataError, OutputError, UsageError, writing_to
 from sat2map.fetch.http import RetryPolicy, check_address
-from sat2map.fetch.resumable import Progress, fetch, forget
+from sat2map.fetch.resumable import Progress, fetch, forget, is_begun, move_part
+from sat2map.journal import HIDDEN, Journal, claim
 from sat2map.legend import STREETS, Legend
 
 log = logging.getLogger(__name__)
 
+WRITER = "sat2map data download"
 OFFICIAL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
 SPLITS = ("train", "val", "test")
 
@@ -102,8 +105,8 @@ def download(
 ) -> None:
     """Fetch a published data set into `directory`/{train,val,test}.
 
-    While it comes, the archive lies beside `directory` as NAME.tar.gz.part; an interrupted
-    download goes on from there, unless the file on the server has changed. A data set that
+    While it comes, the archive lies in `directory`/.sat2map; an interrupted download goes on
+    from there, unless the file on the server has changed. A data set that
     is there already is left alone. `directory` gets dataset.json (`DataSetCard`) and
     download.json {name, url, bytes, sha256, date, pictures}.
 
@@ -126,40 +129,118 @@ def download(
             f"{name!r} is not a published data set",
             remedy="There are: " + "; ".join(f"{n} ({s.about})" for n, s in DATA_SETS.items()),
         )
-    directory = directory.absolute()  # "." has a parent, too
     known = DATA_SETS[name]
     url = known.url if base_url is None else f"{base_url.rstrip('/')}/{name}.tar.gz"
     check_address(url, url)
     record = _read_record(directory, name)
-    if record is not None and _pictures(directory) == record["pictures"]:
-        log.info("%s: the data set %s is already there", directory, name)
-        return
-    _refuse_foreign_files(directory, record)
+    with claim(directory, WRITER, {"data set": name}, earlier=_of_older_versions) as journal:
+        if journal.changed:
+            raise OutputError(
+                "holds another data set", where=directory, remedy="Choose another folder."
+            )
+        if record is not None and _is_whole(journal, record):
+            log.info("%s: the data set %s is already there", directory, name)
+            return
+        journal.start()
+        part = directory / HIDDEN / f"{name}.tar.gz.part"
+        try:
+            _bring(name, url, part, journal, record, progress, retries)
+        except BaseException:
+            if record is None and not part.exists():
+                journal.discard()
+            raise
 
-    part = directory.parent / f"{name}.tar.gz.part"
+
+def _bring(
+    name: str,
+    url: str,
+    part: Path,
+    journal: Journal,
+    record: dict[str, Any] | None,
+    progress: Progress | None,
+    retries: RetryPolicy | None,
+) -> None:
+    """Fetch a data set and unpack it into the journal's folder."""
+    directory, known = journal.folder, DATA_SETS[name]
+    _take_over(directory.absolute().parent / part.name, part, url)
     fetch(url, part, progress, retries)
     with part.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     _verify(url, part, sha256, known, record)
-    size = part.stat().st_size
-    with whole_folder(directory, replace=record is not None) as aside:
-        log.info("%s: unpacking %d bytes", directory, size)
+    with writing_to(directory), temporary_folder(directory / HIDDEN / "unpacked") as aside:
+        log.info("%s: unpacking %d bytes", directory, part.stat().st_size)
         try:
             _unpack(part, aside, name, url)
         except DataError:
             forget(part)  # the archive is at fault, so the next try begins with a new one
             raise
-        write_card(aside, DataSetCard(known.resolution_m, known.legend, known.licence))
+        pictures = _pictures(aside)
+        _move(aside, journal)
+        journal.begin("dataset.json", "download.json")
+        write_card(directory, DataSetCard(known.resolution_m, known.legend, known.licence))
         entries = {
             "name": name,
             "url": url,
-            "bytes": size,
+            "bytes": part.stat().st_size,
             "sha256": sha256,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "pictures": _pictures(aside),
+            "pictures": pictures,
         }
-        write_text(aside / "download.json", json.dumps(entries, indent=2) + "\n")
+        write_text(directory / "download.json", json.dumps(entries, indent=2) + "\n")
     forget(part)
+
+
+def _move(aside: Path, journal: Journal) -> None:
+    """Bring what was unpacked to its place, whole splits where there are none yet.
+
+    Raises:
+        OutputError: A file of another content is in the way, and was not written by us.
+    """
+    directory = journal.folder
+    files = [path for path in sorted(aside.rglob("*")) if path.is_file()]
+    names = [path.relative_to(aside).as_posix() for path in files]
+    changed = [
+        (path, name)
+        for path, name in zip(files, names, strict=True)
+        if not _is_same(path, directory / name)
+    ]
+    journal.begin(*(name for _, name in changed))
+    for path in files:
+        flush(path)
+    for split in [path for path in aside.iterdir() if not (directory / path.name).exists()]:
+        split.rename(directory / split.name)
+    for path, name in changed:
+        if path.exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(directory / name)
+    journal.finish(*names)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    if not other.is_file():
+        return False
+    return filecmp.cmp(path, other, shallow=False)
+
+
+def _is_whole(journal: Journal, record: dict[str, Any]) -> bool:
+    """Return whether nothing of the data set is missing."""
+    if journal.is_older:  # which noted only how many pictures there were
+        return bool(_pictures(journal.folder) == record["pictures"])
+    return all((journal.folder / name).exists() for name in journal.finished())
+
+
+def _of_older_versions(directory: Path) -> dict[str, Any] | None:
+    """Return what a version without journals wrote, as far as it is known."""
+    if not (directory / "download.json").is_file():
+        return None
+    return {"download.json": None, "dataset.json": None}
+
+
+def _take_over(earlier: Path, part: Path, url: str) -> None:
+    """Go on with the archive that a version without journals began beside the folder."""
+    if not part.exists() and is_begun(earlier, url):
+        with writing_to(part):
+            move_part(earlier, part)
 
 
 def _read_record(directory: Path, name: str) -> dict[str, Any] | None:
@@ -190,25 +271,6 @@ def _pictures(directory: Path) -> dict[str, int]:
         for split in SPLITS
         if (directory / split).is_dir()
     }
-
-
-def _refuse_foreign_files(directory: Path, record: dict[str, Any] | None) -> None:
-    """Refuse, before anything is fetched, a folder whose content would be lost."""
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise OutputError("is a file", where=directory, remedy="Choose another name.")
-    ours = set() if record is None else {*SPLITS, "dataset.json", "download.json"}
-    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
-    if record is not None:
-        counts = _pictures(directory)
-        foreign += [s for s, n in counts.items() if n > record["pictures"].get(s, 0)]
-    if foreign:
-        raise OutputError(
-            f"holds files that are not from this download ({foreign[0]})",
-            where=directory,
-            remedy="Choose another folder, or move them away.",
-        )
 
 
 def _verify(

@@ -189,6 +189,17 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
+def is_begun(part: Path, url: str) -> bool:
+    """Return whether a file was begun here from this address."""
+    return part.is_file() and not part.is_symlink() and _read_state(part).get("url") == url
+
+
+def move_part(part: Path, place: Path) -> None:
+    """Give a partial file another place, with what was written down about it."""
+    _state_path(part).replace(_state_path(place))
+    part.replace(place)
+
+
 def forget(part: Path) -> None:
     """Remove a partial file and what was written down about it."""
     part.unlink(missing_ok=True)

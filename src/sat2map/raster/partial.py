@@ -57,7 +57,7 @@ class Partial:
 
     def advance(self, rows: int, some: bool) -> None:
         """Note that so many rows are finished and on the disk."""
-        self._journal.finish(ROWS, [rows, some])
+        self._journal.finish(ROWS, facts=[rows, some])
         self.rows, self.some = rows, some
 
     def discard(self) -> None:

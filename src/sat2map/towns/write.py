@@ -327,10 +327,10 @@ def _begin_pairs(journal: Journal, settings: dict[str, Any]) -> None:
         sweep(folder)
     journal.start()
     if journal.finished().get("pairs") != settings:
-        journal.finish("pairs", {})
+        journal.finish("pairs", facts={})
         scene = {path.name for path in _scene(directory).files}
         journal.remove(name for name in journal.names() if name not in scene)
-        journal.finish("pairs", settings)
+        journal.finish("pairs", facts=settings)
     journal.begin("dataset.json")
 
 

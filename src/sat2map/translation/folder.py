@@ -171,7 +171,7 @@ def _translate_folder(
                         translate_raster(file, output, translator, options, stop=stop)
                     else:
                         translate_picture(translator, file, output, pictures, stop=stop)
-                    journal.finish(output.name, as_json(made))
+                    journal.finish(output.name, facts=as_json(made))
                 stems[file.stem] = output
                 written |= dict.fromkeys(names, file)
             except (DataError, UsageError) as error:
