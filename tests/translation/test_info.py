@@ -10,8 +10,10 @@ from rasterio.transform import Affine
 
 from fixtures.scenes import Identity, MakeModel, MakeScene, cut_tiles, noise
 from sat2map.errors import DataError
+from sat2map.raster.options import Reading
 from sat2map.translation import info as module
 from sat2map.translation.info import describe_scene, scene_facts
+from sat2map.translation.scene import translate_raster
 
 
 def test_what_a_scene_is(make_scene: MakeScene, make_model: MakeModel) -> None:
@@ -94,3 +96,24 @@ def test_times_in_words() -> None:
     assert module._duration(0.4) == "less than 1 s"
     assert module._duration(59.6) == "about 1 min"
     assert module._duration(3725) == "about 1 h 2 min"
+
+
+def test_the_same_notices_as_a_translation(
+    make_scene: MakeScene,
+    make_model: MakeModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = np.clip(noise(128, 128), 1, 254)
+    pixels[:40] = 0
+    path = make_scene(pixels, colours=[ColorInterp.gray, *[ColorInterp.undefined] * 2])
+    model = make_model((0.1, 0.2))
+    told = scene_facts(path, model)["notices"]
+    assert not caplog.messages
+    translate_raster(path, tmp_path / "map.tif", model)
+    assert told == caplog.messages
+    assert [said for said in told if "`nodata=0`" in said]
+    assert len(told) == 3
+    cured = scene_facts(path, model, Reading(bands=(1, 2, 3), nodata=(0.0,)))
+    assert cured["nodata_share"] == pytest.approx(40 / 128, abs=0.01)
+    assert len(cured["notices"]) == 1

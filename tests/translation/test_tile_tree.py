@@ -192,6 +192,14 @@ def test_a_scene_across_the_antimeridian(
         assert {0, 2**highest - 1} <= columns
         assert min(place[0] for place in tiles) == 0
         assert facts["bounds"].startswith("-180.0,")
+        with rasterio.open(source) as scene:
+            middle = transform(scene.crs, "EPSG:4326", *([v] for v in scene.xy(200, 500)))[0][0]
+        centre = float(facts["center"].split(",")[0])
+        assert min(abs(centre - middle), 360 - abs(centre - middle)) < 1e-4
+        archive = target.with_suffix(".pmtiles")
+        translate_raster(source, archive, make_model(), OPTIONS)
+        with archive.open("rb") as file:
+            assert Reader(MmapSource(file)).header()["center_lon_e7"] == round(centre * 1e7)
         shown = sum((pixels(t)[..., 3] > 0).sum() for p, t in tiles.items() if p[0] == highest)
         assert shown == pytest.approx(colours.shape[0] * colours.shape[1] / 1.2**2, rel=0.3)
 

@@ -19,6 +19,7 @@ from sat2map.cli.noise import silence_dependencies
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
+    Nodata,
     Quiet,
     RuntimeChoice,
     Seed,
@@ -270,6 +271,7 @@ def translate(
         str | None,
         typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
     ] = None,
+    nodata: Nodata = None,
     resolution: Annotated[
         str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
     ] = "native",
@@ -314,7 +316,7 @@ def translate(
     from sat2map.translation.translator import load
 
     options = SceneOptions(
-        reading=scene_reading(bands, stretch, value_range, bbox),
+        reading=scene_reading(bands, stretch, value_range, bbox, nodata),
         resolution=scene_resolution(resolution),
         legend_colours=legend_colours,
         published=as_published,

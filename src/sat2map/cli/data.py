@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sat2map.cli.options import Quiet, Seed
+from sat2map.cli.options import Nodata, Quiet, Seed
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
 
@@ -206,6 +206,7 @@ def data_chips(
     value_range: Annotated[
         str | None, typer.Option("--range", metavar="LOW,HIGH", help="Values likewise.")
     ] = None,
+    nodata: Nodata = None,
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
     ] = None,
@@ -238,7 +239,7 @@ def data_chips(
         min_mapped=min_mapped,
         clouds=tuple(clouds or ()),
         shift_m=_shift(shift),
-        reading=scene_reading(bands, stretch, value_range, bbox),
+        reading=scene_reading(bands, stretch, value_range, bbox, nodata),
         seed=seed,
         licence=licence,
         workers=workers or os.cpu_count() or 1,

@@ -6,13 +6,16 @@ As in `cli.py`, what a verb needs is imported when it is called.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from sat2map.cli.options import AsJson, Quiet, side_of
+from sat2map.cli.options import AsJson, Nodata, Quiet, side_of
 from sat2map.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def import_(
@@ -121,6 +124,11 @@ def info(
         str | None,
         typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
     ] = None,
+    nodata: Nodata = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
@@ -128,10 +136,14 @@ def info(
     from sat2map.raster.sources import names_scene
 
     if path not in shipped_models() and names_scene(path):
+        from sat2map.raster.options import scene_reading
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
-        told = scene_facts(path, None if model is None else load(model))
+        reading = scene_reading(bands, None, None, None, nodata)
+        told = scene_facts(path, None if model is None else load(model), reading)
+        for notice in told["notices"]:
+            logger.warning(notice)
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
         return
     from sat2map.runtimes.open import is_exported

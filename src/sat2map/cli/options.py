@@ -25,6 +25,14 @@ RuntimeChoice = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="How many threads the network runs on.")
 ]
+Nodata = Annotated[
+    str | None,
+    typer.Option(
+        "--nodata",
+        metavar="V[,V,V]",
+        help="Scene: what stands where nothing is, for all bands or for each; nan for no value.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

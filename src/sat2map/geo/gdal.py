@@ -13,6 +13,12 @@ from typing import Any, TypeVar
 
 import rasterio
 from numpy.typing import NDArray
+from rasterio._env import (
+    GDALDataFinder,
+    PROJDataFinder,
+    set_gdal_config,
+    set_proj_data_search_path,
+)
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
@@ -36,6 +42,9 @@ SETTINGS = {
 }
 """What a user has set in the environment stands above it."""
 
+PROJ_VARIABLES = ("PROJ_DATA", "PROJ_LIB")
+"""Where PROJ looks for its data, unless it is told better."""
+
 OPEN_FILES = 2
 """Files of a virtual raster that stay open while it is read once from top to bottom, at some
 megabytes each; by itself it would be 100."""
@@ -45,6 +54,43 @@ PROBES = 16
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds after which a failed read is tried again."""
+
+
+def _use_own_data() -> None:
+    """Have rasterio's PROJ and GDAL use the data that came with them.
+
+    Where the environment names those of another program (conda, PostGIS, QGIS), PROJ knows no
+    coordinate reference system at all, or the wrong ones. The environment stays as it is.
+    """
+    proj, gdal = PROJDataFinder().search_wheel(), GDALDataFinder().search_wheel()
+    if proj is not None and not os.environ.keys().isdisjoint(PROJ_VARIABLES):
+        set_proj_data_search_path(proj)
+    if gdal is not None and "GDAL_DATA" in os.environ:
+        set_gdal_config("GDAL_DATA", gdal)
+
+
+_use_own_data()  # before anything asks PROJ, which remembers what it did not find
+
+
+def check_proj() -> None:
+    """Make sure that PROJ has its data.
+
+    Raises:
+        DataError: It has not: the environment leads it astray, or the installation is broken.
+    """
+    from rasterio.warp import transform
+
+    try:
+        transform("EPSG:4326", "EPSG:3857", [0], [0])
+    except (RasterioError, CPLE_BaseError, ValueError) as error:
+        named = [name for name in PROJ_VARIABLES if name in os.environ]
+        raise DataError(
+            "the library PROJ, which tells where a scene lies, does not find its data",
+            where=" and ".join(named) or None,
+            remedy="It names the data of another program: unset it."
+            if named
+            else "Install rasterio and its PROJ again.",
+        ) from error
 
 
 def settings(*, remote: bool = False) -> Any:

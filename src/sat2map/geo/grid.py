@@ -14,6 +14,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from sat2map.errors import UsageError
+from sat2map.geo.gdal import check_proj
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
@@ -224,6 +225,7 @@ def _bounds(source: Any, target: Any, bounds: Bounds) -> Bounds:
     try:
         found: Bounds = transform_bounds(source, target, *bounds)
     except (RasterioError, CPLE_BaseError, ValueError) as error:
+        check_proj()
         raise ProjectionError from error
     if not np.isfinite(found).all():
         raise ProjectionError
@@ -238,6 +240,7 @@ def _transform(source: Any, target: Any, xs: Any, ys: Any) -> NDArray[np.float64
     try:
         longitudes, latitudes = transform(source, target, list(xs), list(ys))
     except (RasterioError, CPLE_BaseError, ValueError) as error:
+        check_proj()
         raise ProjectionError from error
     points = np.stack([longitudes, latitudes], 1)
     if not np.isfinite(points).all():

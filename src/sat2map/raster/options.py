@@ -27,12 +27,17 @@ class Reading:
             leaves 8-bit values as they are and takes `STRETCH` for others.
         value_range: Values that become 0 and 255, in place of percentiles.
         bbox: West, south, east, north in degrees (WGS 84); None means all of the scene.
+        nodata: What stands where nothing is, in place of what the file calls so: one value for
+            all bands that are read, or one for each. A pixel has no value where all of them
+            have it. Not-a-number and what is beyond any reflectance never are values, so nan
+            comes to no value of its own, ().
     """
 
     bands: tuple[int, ...] | None = None
     stretch: tuple[float, float] | None = None
     value_range: tuple[float, float] | None = None
     bbox: Bounds | None = None
+    nodata: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, limits, lowest, highest in (
@@ -45,6 +50,14 @@ class Reading:
                 raise UsageError(
                     f"{limits} is not a range", where=name, remedy="Give a low and a high number."
                 )
+        if self.nodata and all(map(math.isnan, self.nodata)):
+            object.__setattr__(self, "nodata", ())
+        if self.nodata is not None and not all(map(math.isfinite, self.nodata)):
+            raise UsageError(
+                f"{self.nodata} are not values",
+                where="nodata",
+                remedy="Give numbers, or nan alone; infinity is no value anyway.",
+            )
         if self.bbox is not None and not all(map(math.isfinite, self.bbox)):
             raise UsageError(
                 f"{self.bbox} is not a bounding box",
@@ -104,9 +117,13 @@ class SceneOptions:
 
 
 def scene_reading(
-    bands: str | None, stretch: str | None, value_range: str | None, bbox: str | None
+    bands: str | None,
+    stretch: str | None,
+    value_range: str | None,
+    bbox: str | None,
+    nodata: str | None = None,
 ) -> Reading:
-    """Return a `Reading` of the options `--bands`, `--stretch`, `--range` and `--bbox`.
+    """Return a `Reading` of `--bands`, `--stretch`, `--range`, `--bbox` and `--nodata`.
 
     Raises:
         UsageError: One of them is not what it should be.
@@ -116,6 +133,7 @@ def scene_reading(
         None if stretch is None else _pair("--stretch", stretch, "2,98", 0, 100),
         None if value_range is None else _pair("--range", value_range, "0,3000"),
         None if bbox is None else _bbox(bbox),
+        None if nodata is None else _nodata(nodata),
     )
 
 
@@ -145,6 +163,17 @@ def _bands(text: str) -> tuple[int, ...]:
             f"{text!r} names no bands",
             where="--bands",
             remedy="Give numbers from 1, such as 3,2,1.",
+        ) from error
+
+
+def _nodata(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is not a value",
+            where="--nodata",
+            remedy="Give a number for all bands, such as 0, one for each, such as 0,0,0, or nan.",
         ) from error
 
 

@@ -11,13 +11,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from sat2map.data.images import read_palette
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
 from sat2map.geo.grid import Grid, window_of
+from sat2map.raster.nodata import (
+    SMEAR,
+    find_collar,
+    fits,
+    is_believable,
+    is_nodata,
+    smeared,
+    thinned,
+    words,
+)
 from sat2map.raster.options import STRETCH, Reading
 from sat2map.raster.sources import Source, opening
 
@@ -106,17 +118,27 @@ class Scene:
         self.bands = self._choose(wanted, reading.bands)
         flags = dataset.mask_flag_enums[self.bands[0] - 1]
         self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        self._nodata = self._find_nodata(reading.nodata)
         # Nodata is what all bands of the file have, those too that nobody looks at.
         self._others = [
             number
-            for number, value in enumerate(dataset.nodatavals, 1)
+            for number, value in self._nodata.items()
             if value is not None and number not in self.bands and number != self._alpha
         ]
+        lossy = dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")
+        self._smeared = (
+            lossy.endswith(("JPEG", "WEBP"))
+            and self._palette is None
+            and all(dataset.dtypes[b - 1] == "uint8" for b in self.bands)
+            and any(self._nodata[band] is not None for band in self.bands)
+        )
+        # GDAL's means leave out nodata that the file names, but no other.
+        self._own_means = self._smeared or reading.nodata is not None
         kinds = [np.dtype(dataset.dtypes[band - 1]).kind for band in self.bands]
         self.masked = (
             self._alpha is not None
             or self._has_mask
-            or all(dataset.nodatavals[band - 1] is not None for band in self.bands)
+            or all(self._nodata[band] is not None for band in self.bands)
             or "f" in kinds
             or (self._palette is not None and bool((self._palette[:, 3] < 255).any()))
         )
@@ -127,6 +149,58 @@ class Scene:
             self._top, self._left = top, left
             self.grid = whole.part(top, left, height, width)
         self.value_range = self._find_range(reading)
+        if self._palette is None:
+            self._notice_collar()
+
+    def _find_nodata(self, given: tuple[float, ...] | None) -> dict[int, float | None]:
+        """Return what each band calls nodata, or what was given in place of it."""
+        if given is None:
+            return dict(enumerate(self.dataset.nodatavals, 1))
+        found: dict[int, float | None] = dict.fromkeys(range(1, self.dataset.count + 1))
+        if len(given) not in {0, 1, len(self.bands)}:
+            raise UsageError(
+                f"{len(given)} values are named, but {len(self.bands)} bands are read",
+                where="nodata",
+                remedy="Give one value for all of them, or one for each.",
+            )
+        values = given * len(self.bands) if len(given) == 1 else given
+        for band, value in zip(self.bands, values, strict=bool(given)):
+            kind = np.dtype(self.dataset.dtypes[band - 1])
+            if not fits(value, kind):
+                raise UsageError(
+                    f"{value:g} is not a value that {self._where} can hold, whose type is {kind}",
+                    where="nodata",
+                    remedy="Look with another program what stands where nothing is.",
+                )
+            found[band] = value
+        return found
+
+    def _notice_collar(self) -> None:
+        """Say so where a value that nobody calls nodata fills the border."""
+        distinct = sorted(set(self.bands))
+        nodata = [self._nodata[band] for band in distinct]
+
+        def shown(window: Window) -> bool:
+            if self._alpha is not None:
+                return bool(self.dataset.read([self._alpha], window=window).all())
+            if self._has_mask:
+                return bool(self.dataset.read_masks(self.bands[0], window=window).all())
+            return True
+
+        try:
+            found = find_collar(self.dataset, distinct, nodata, shown, few=self.opening.remote)
+        except (RasterioError, CPLE_BaseError, OSError):
+            return  # whoever reads on tries again, or says what is broken
+        if found is None:
+            return
+        share, value = found
+        by_band = dict(zip(distinct, value, strict=True))
+        text = words([by_band[band] for band in self.bands])
+        self._say(
+            f"{self._where}: about {share:.0%} of its border is exactly {text}, which it does not "
+            "call nodata, so it is translated as if it were ground. If nothing is there, give "
+            f"`nodata={text}`."
+        )
 
     def _find_alpha(self, chosen: tuple[int, ...]) -> int | None:
         """Return the band that says what is transparent, if it is one."""
@@ -281,8 +355,7 @@ class Scene:
         if self.value_range is None:
             return np.ascontiguousarray(values), valid
         low, high = self.value_range.T.astype(np.float32)
-        scaled = values.astype(np.float32)
-        scaled[~valid] = 0
+        scaled = np.where(valid[..., None], values, values.dtype.type(0)).astype(np.float32)
         scaled = (scaled - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-20)))
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
 
@@ -290,6 +363,8 @@ class Scene:
         self, window: Window, shape: tuple[int, int], factor: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return what is in a window, [B,h,w], each band once, and where it has values."""
+        if self._own_means:
+            return self._exact_values(window, factor)
         mean = Resampling.average if factor > 1 else Resampling.nearest
         distinct = sorted(set(self.bands))
 
@@ -314,6 +389,32 @@ class Scene:
             valid &= mask > 0
         return values, valid
 
+    def _exact_values(self, window: Window, factor: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the same as `_values`, by rules that GDAL's own means do not know."""
+        more = SMEAR if self._smeared else 0
+        top, left = max(window.row_off - more, 0), max(window.col_off - more, 0)
+        bottom = min(window.row_off + window.height + more, self.dataset.height)
+        right = min(window.col_off + window.width + more, self.dataset.width)
+        around = Window(left, top, right - left, bottom - top)
+        distinct = sorted(set(self.bands))
+
+        def read(bands: list[int]) -> NDArray[Any]:
+            found: NDArray[Any] = self.dataset.read(bands, window=around)
+            return found
+
+        values = read(distinct)
+        valid = self._has_values(values, distinct, read)
+        if self._alpha is not None:
+            valid &= read([self._alpha])[0] > 0
+        if self._has_mask:
+            valid &= self.dataset.read_masks(self.bands[0], window=around) > 0
+        rows = slice(window.row_off - top, window.row_off - top + window.height)
+        columns = slice(window.col_off - left, window.col_off - left + window.width)
+        values, valid = values[:, rows, columns], valid[rows, columns]
+        if factor == 1 or self._palette is not None:
+            return values[:, ::factor, ::factor], valid[::factor, ::factor]
+        return thinned(values, valid, factor)
+
     def _has_values(
         self, values: NDArray[Any], bands: list[int], read: Callable[[list[int]], NDArray[Any]]
     ) -> NDArray[np.bool_]:
@@ -324,14 +425,11 @@ class Scene:
             bands: The numbers of these bands.
             read: Reads others likewise.
         """
-        nodata = self.dataset.nodatavals
-        empty = _is_nodata(values, [nodata[band - 1] for band in bands])
+        find = smeared if self._smeared else is_nodata
+        empty = find(values, [self._nodata[band] for band in bands])
         if self._others and empty.any():
-            empty &= _is_nodata(read(self._others), [nodata[b - 1] for b in self._others])
-        valid: NDArray[np.bool_] = ~empty
-        if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(0)
-        return valid
+            empty &= find(read(self._others), [self._nodata[b] for b in self._others])
+        return ~empty & is_believable(values)
 
 
 def grid_of(dataset: Any) -> Grid:
@@ -360,25 +458,3 @@ def _palette(dataset: Any) -> NDArray[np.uint8] | None:
     if dataset.colorinterp[0] != ColorInterp.palette or dataset.dtypes[0] != "uint8":
         return None
     return read_palette(dataset)
-
-
-def _is_nodata(values: NDArray[Any], nodata: list[float | None]) -> NDArray[np.bool_]:
-    """Return where all bands are nodata, bool [h,w], of values [B,h,w]."""
-    if None in nodata:
-        return np.zeros(values.shape[1:], np.bool_)
-    same = [
-        band == np.array(value).astype(band.dtype)
-        if _fits(float(value or 0), values.dtype)
-        else np.zeros(band.shape, np.bool_)
-        for band, value in zip(values, nodata, strict=True)
-    ]
-    empty: NDArray[np.bool_] = np.logical_and.reduce(same)
-    return empty
-
-
-def _fits(value: float, kind: np.dtype[Any]) -> bool:
-    """Return whether a type can hold a value; files name -9999 as nodata of 8 bits."""
-    if kind.kind == "f" or not np.isfinite(value):
-        return kind.kind == "f"
-    limits = np.iinfo(kind)
-    return bool(limits.min <= value <= limits.max and value == round(value))

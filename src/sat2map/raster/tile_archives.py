@@ -49,10 +49,12 @@ class About:
     def tilejson(self) -> dict[str, Any]:
         """Return TileJSON, without the tiles' address."""
         west, south, east, north = self.pyramid.bounds
+        middle = (west + east) / 2
         if west > east:  # TileJSON knows no bounds across the antimeridian
+            middle += 180 if middle < 0 else -180
             west, east = -180.0, 180.0
         bounds = [round(value, 7) for value in (west, south, east, north)]
-        centre = [round((west + east) / 2, 7), round((south + north) / 2, 7), self.pyramid.lowest]
+        centre = [round(middle, 7), round((south + north) / 2, 7), self.pyramid.lowest]
         named = {} if self.attribution is None else {"attribution": self.attribution}
         return {
             "tilejson": "3.0.0",
@@ -175,6 +177,7 @@ def write_pmtiles(tiles: Iterable[Encoded], about: About, path: Path) -> None:
         offset += level.size
     facts = about.tilejson()
     west, south, east, north = (round(value * 1e7) for value in facts["bounds"])
+    longitude, latitude, _ = facts["center"]
     header = {
         "tile_type": TileType.PNG,
         "tile_compression": Compression.NONE,
@@ -183,6 +186,8 @@ def write_pmtiles(tiles: Iterable[Encoded], about: About, path: Path) -> None:
         "max_lon_e7": east,
         "max_lat_e7": north,
         "center_zoom": about.pyramid.lowest,
+        "center_lon_e7": round(longitude * 1e7),
+        "center_lat_e7": round(latitude * 1e7),
     }
     finalize: Any = finalize_header  # it has no types
     start = finalize(header, addressed, entries, contents, facts, True, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,29 +25,39 @@ from sat2map.translation.translator import Translator
 logger = logging.getLogger(__name__)
 
 
-def scene_facts(source: Source, translator: Translator | None = None) -> dict[str, Any]:
+def scene_facts(
+    source: Source, translator: Translator | None = None, reading: Reading | None = None
+) -> dict[str, Any]:
     """Return what a scene is, as JSON's own types.
 
     Args:
         source: What `translate_raster` takes.
         translator: A model that is to translate it.
+        reading: How it is to be read.
 
     Returns:
         `width`, `height`, `bands` (of each its `type`, `colour` and `nodata`), `crs`, `bounds`
         (west, south, east, north in degrees), `ground_resolution_m` (along a row, along a
         column), and `nodata_share` (0 to 1, from a thinned look at the bands that would be
         translated); of a mosaic how many `files` it has, of a tree how many `tiles` each zoom,
-        the finest of which is told of. With a model also `model_knows_scale` and
-        `estimated_seconds`, which is measured by translating a window here.
+        the finest of which is told of; and `notices`, a list of what translating it would say.
+        With a model also `model_knows_scale` and `estimated_seconds`, which is measured by
+        translating a window here.
 
     Raises:
         DataError: The scene cannot be read.
+        UsageError: `reading` does not fit it.
     """
     bands = 3 if translator is None else len(translator.card.bands)
+    notices: list[str] = []
+    # Percentiles cost another look at all of it, and nothing is told of them.
+    reading = replace(reading or Reading(), stretch=None, value_range=(0, 1))
     with (
         settings(remote=is_address(source)),
-        Scene(source, bands, Reading(value_range=(0, 1)), say=logger.debug) as scene,
+        Scene(source, bands, reading, say=notices.append) as scene,
     ):
+        known = (0.0, math.inf) if translator is None else translator.card.resolution_m
+        choose_scale(scene.grid, known, "native", scene.opening.where, notices.append)
         dataset = scene.dataset
         ground = ground_resolution(scene.grid)
         valid = scene.sample()[1]
@@ -65,6 +76,7 @@ def scene_facts(source: Source, translator: Translator | None = None) -> dict[st
             "bounds": bounds_wgs84(scene.grid),
             "ground_resolution_m": ground,
             "nodata_share": 1 - float(valid.mean()),
+            "notices": notices,
         }
         trees = [source] if isinstance(source, TileTree) else find_trees(source)
         if trees:
@@ -86,7 +98,7 @@ def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) ->
         translator: The model.
     """
     known = translator.card.resolution_m
-    scale = choose_scale(scene.grid, known, "native", scene.opening.where)
+    scale = choose_scale(scene.grid, known, "native", scene.opening.where, logger.debug)
     multiple = translator.multiple
     window = math.ceil(WINDOW / multiple) * multiple
     rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
