@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SAYS = """
@@ -58,3 +59,23 @@ def test_a_scene_without_a_place_gives_one_line(model_folder: Path, tmp_path: Pa
     )
     (line,) = done.stderr.splitlines()
     assert "no coordinate reference system" in line
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_name_that_stdout_cannot_show_loses_no_work(
+    model_folder: Path, tmp_path: Path, encoding: str
+) -> None:
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photo.png")
+    command = [sys.executable, "-m", "sat2map", "translate", "photo.png", "\u5730\u56f3.png"]
+    done = subprocess.run(
+        [*command, "--model", str(model_folder), "--quiet"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert (tmp_path / "\u5730\u56f3.png").is_file()
+    shown = "\u5730\u56f3.png" if encoding == "utf-8" else r"\u5730\u56f3.png"
+    assert done.stdout.decode(encoding).strip() == shown
+    assert not done.stderr

@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from sat2map.data import images as module
 from sat2map.data.images import (
+    in_bands,
     list_pictures,
     natural_order,
     read_picture,
@@ -294,8 +295,8 @@ def test_the_formats_own_bounds(tmp_path: Path, suffix: str, limit: int) -> None
     assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
-@pytest.mark.parametrize("bands", [1, 2, 4])
-def test_only_three_bands_make_a_picture(tmp_path: Path, bands: int) -> None:
+@pytest.mark.parametrize("bands", [2, 4])
+def test_only_one_or_three_bands_make_a_picture(tmp_path: Path, bands: int) -> None:
     with pytest.raises(UsageError, match=rf"a\.png: the result has {bands} bands"):
         write_picture(tmp_path / "a.png", np.zeros((4, 4, bands), np.uint8))
 
@@ -405,3 +406,25 @@ def test_resizing_does_each_band_like_the_colours() -> None:
     assert np.array_equal(small[..., :3], expected)
     square = pixels[:20, :20]
     assert resize_square(square, 20) is square
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_grey_is_written_as_three_equal_bands(tmp_path: Path, name: str, alpha: bool) -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8, 1) * 5
+    opaque = np.full((6, 8), 255, np.uint8) if alpha else None
+    write_picture(tmp_path / name, grey, opaque)
+    found = read_picture(tmp_path / name).pixels
+    assert np.abs(found.astype(int) - grey).max() <= (2 if name.endswith("jpg") else 0)
+
+
+def test_a_model_of_one_band_gets_the_luma() -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8, 1) * 5
+    assert np.array_equal(in_bands(np.repeat(grey, 3, 2), 1), grey)
+    red = np.zeros((1, 1, 3), np.uint8)
+    red[..., 0] = 200
+    assert in_bands(red, 1).tolist() == [[[60]]], "0.299 of it"
+    for count in (3, 4):
+        assert in_bands(red, count) is red
+    four = np.zeros((2, 2, 4), np.uint8)
+    assert in_bands(four, 1) is four, "nobody knows which of them"

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sat2map.data.pairs import DataSetCard, PairFile, find_pairs, read_card, read_pair, write_card
+from sat2map.data.pairs import (
+    CLASS_NUMBERS,
+    DataSetCard,
+    PairFile,
+    find_pairs,
+    read_card,
+    read_pair,
+    refuse_class_numbers,
+    write_card,
+)
 from sat2map.errors import DataError, OutputError
-from sat2map.legend import STREETS
+from sat2map.legend import STREETS, Legend, LegendClass
 
 
 def save(path: Path, height: int = 6, width: int = 8, colour: int = 0) -> Path:
@@ -178,3 +187,86 @@ def test_a_card_goes_only_where_one_may_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"dataset\.json: cannot be written"):
         write_card(tmp_path / "file", DataSetCard())
+
+
+def test_an_image_of_a_kind_that_is_not_read_is_named(tmp_path: Path) -> None:
+    split = tmp_path / "train"
+    save(split / "source/0.jpg")
+    save(split / "target/0.bmp")
+    refused(tmp_path, r"target/0\.bmp: BMP is not read in data sets. Save it as PNG")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split = tmp_path / "train"
+    save(split / "1.png")
+    for name in ("1.png.aux.xml", "1.pgw", ".hidden"):
+        (split / name).touch()
+    find_pairs(tmp_path, "train")
+    assert not caplog.messages
+    save(split / "1.bmp")
+    for name in ("notes.txt", "more.txt", "README"):
+        (split / name).touch()
+    assert [pair.stem for pair in find_pairs(tmp_path, "train")] == ["1"]
+    (line,) = caplog.messages
+    assert line == (
+        f"{split}: 4 files are left out, as no images that are read here (.bmp, .txt, README)."
+    )
+
+
+def masks(folder: Path, *values: int, mode: str = "L") -> list[PairFile]:
+    """Write a pair whose target has these values, mixed, and return the pairs."""
+    target = np.resize(np.array(values, np.uint8), (6, 8))
+    save(folder / "train/source/1.png")
+    (folder / "train/target").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(target).convert(mode).save(folder / "train/target/1.png")
+    return find_pairs(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0, 1), "0 to 1:"),
+        ((0, 1, 255), "0 to 1 and 255:"),
+        (tuple(range(8)), "0 to 7:"),
+        ((3, CLASS_NUMBERS), "3 to 40:"),
+    ],
+)
+def test_class_numbers_are_not_targets(tmp_path: Path, values: tuple[int, ...], told: str) -> None:
+    for mode in ("L", "RGB"):
+        pairs = masks(tmp_path, *values, mode=mode)
+        with pytest.raises(DataError, match=f"train/target: .* no values but {told}") as caught:
+            refuse_class_numbers(pairs)
+        assert "sat2map data masks" in caught.value.remedy
+        refuse_class_numbers(pairs, "reverse")  # the photo is the target
+
+
+def test_class_numbers_beside_a_photo_are_seen_too(tmp_path: Path) -> None:
+    both = np.hstack([np.full((6, 8, 3), 200, np.uint8), np.full((6, 8, 3), 2, np.uint8)])
+    (tmp_path / "train").mkdir()
+    Image.fromarray(both).save(tmp_path / "train/1.png")
+    with pytest.raises(DataError, match="class numbers"):
+        refuse_class_numbers(find_pairs(tmp_path, "train"))
+
+
+@pytest.mark.parametrize(
+    "values", [(0,), (255,), (0, 255), (0, 128, 255), (0, CLASS_NUMBERS + 1), (30, 90, 200)]
+)
+def test_grey_maps_are_targets(tmp_path: Path, values: tuple[int, ...]) -> None:
+    refuse_class_numbers(masks(tmp_path, *values))
+
+
+def test_numbers_with_colours_are_targets(tmp_path: Path) -> None:
+    masks(tmp_path, 0, 1, 2)
+    path = tmp_path / "train/target/1.png"
+    image = Image.open(path)
+    image.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10])
+    image.save(path)
+    refuse_class_numbers(find_pairs(tmp_path, "train"))
+
+
+def test_dark_colours_that_a_legend_names_are_targets(tmp_path: Path) -> None:
+    pairs = masks(tmp_path, 0, 20)
+    dark = [LegendClass(f"grey_{value}", (value,) * 3) for value in (0, 20)]
+    refuse_class_numbers(pairs, legend=Legend(tuple(dark)))
+    with pytest.raises(DataError, match="class numbers"):
+        refuse_class_numbers(pairs, legend=STREETS)

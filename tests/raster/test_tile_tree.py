@@ -13,6 +13,7 @@ from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
+from sat2map.raster.sources import opening
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.scene import translate_raster
 
@@ -122,5 +123,95 @@ def test_tiles_that_cannot_be_used(tmp_path: Path) -> None:
     for pattern in (f"{tmp_path}/no/{{z}}/{{x}}/{{y}}.png", f"{root}/9/{{x}}/{{y}}.png"):
         with pytest.raises(DataError, match="there are no such tiles"):
             find_trees(pattern)
-    with pytest.raises(DataError, match="is no pattern of tiles"):
+    with pytest.raises(DataError, match="is not a pattern of tiles"):
         find_trees(f"{root}/{{x}}.png")
+
+
+TILE_MAP = (
+    '<?xml version="1.0"?><TileMap version="1.0.0"><SRS>EPSG:3857</SRS>'
+    '<TileSets profile="{}"><TileSet href="5" order="5"/></TileSets></TileMap>'
+)
+
+
+def from_the_south(root: Path, pixels: np.ndarray, zoom: int, column: int, row: int) -> Path:
+    """Cut tiles as `cut_tiles` does, and name their rows as gdal2tiles does by default."""
+    north = cut_tiles(root.with_name("north"), pixels, zoom, column, row)
+    for path in north.glob("*/*/*.png"):
+        place = root / path.parent.relative_to(north)
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / f"{2**zoom - 1 - int(path.stem)}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tilemapresource.xml", TILE_MAP.format("mercator")),
+        ("tilemapresource.xml", TILE_MAP.format("global-mercator")),
+        ("tiles.json", '{"tilejson": "2.2.0", "scheme": "tms"}'),
+        ("metadata.json", '{"scheme": "tms", "name": "town"}'),
+        ("tiles.json", '{"tiles": ["{z}/{x}/{-y}.png"]}'),
+    ],
+)
+def test_rows_count_from_the_south_where_a_file_says_so(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    pixels = noise(96, 64)
+    root = from_the_south(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
+    (root / name).write_text(text)
+    (tree,) = find_trees(root)
+    assert tree.from_south
+    assert tree.first == (140_800, 86_016)
+    with tree.open() as dataset:
+        assert np.array_equal(dataset.read([1, 2, 3]).transpose(1, 2, 0), pixels)
+    with pytest.raises(DataError, match=r"count from the south, but the pattern has \{y\}"):
+        find_trees(f"{root}/{{z}}/{{x}}/{{y}}.png")
+
+
+def test_rows_count_from_the_south_where_the_pattern_says_so(tmp_path: Path) -> None:
+    pixels = noise(96, 64)
+    root = from_the_south(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
+    assert find_trees(root)[0].first == (140_800, 2**18 - 1 - 86_018)
+    for pattern in ("{z}/{x}/{-y}.png", "18/{x}/{-y}.png", "{z}/{x}/{-y}"):
+        (tree,) = find_trees(f"{root}/{pattern}")
+        assert tree.first == (140_800, 86_016)
+        with tree.open() as dataset:
+            assert np.array_equal(dataset.read([1, 2, 3]).transpose(1, 2, 0), pixels)
+    (root / "tiles.json").write_text('{"scheme": "xyz"}')
+    with pytest.raises(DataError, match=r"count from the north, but the pattern has \{-y\}"):
+        find_trees(f"{root}/{{z}}/{{x}}/{{-y}}.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tilemapresource.xml", TILE_MAP.format("global-geodetic")),
+        ("tilemapresource.xml", TILE_MAP.format("raster")),
+        ("metadata.json", '{"profile": "geodetic"}'),
+    ],
+)
+def test_tiles_of_another_projection_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
+    (root / name).write_text(text)
+    with pytest.raises(DataError, match="not mercator"):
+        find_trees(root)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[1]", '{"scheme": 7, "tiles": 3}'])
+def test_other_files_beside_tiles_say_nothing(tmp_path: Path, text: str) -> None:
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
+    (root / "metadata.json").write_text(text)
+    assert find_trees(root)[0].first == (3, 4)
+
+
+def test_braces_in_a_name_do_not_make_it_a_pattern(tmp_path: Path) -> None:
+    root = cut_tiles(tmp_path / "{town} {z}", noise(32, 32), 5, 3, 4)
+    assert find_trees(root)[0].first == (3, 4)
+    assert find_trees(f"{root}/{{z}}/{{x}}/{{y}}.png")[0].first == (3, 4)
+    assert find_trees(tmp_path / "{nothing}.tif") == []
+
+
+def test_an_address_of_tiles_is_not_one_raster() -> None:
+    with pytest.raises(DataError, match="data imagery") as caught:
+        opening("https://example.com/{z}/{x}/{y}.png?key=SECRET")
+    assert "SECRET" not in str(caught.value)

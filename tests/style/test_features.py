@@ -140,7 +140,7 @@ def test_openstreetmap_extracts_have_ways_and_multipolygons(
     with caplog.at_level(logging.WARNING):
         vectors = opened(tmp_path / "town.osm.pbf", streets)
     assert sorted(vectors.features.classes) == ["building", "road", "road"]
-    assert "1 ways or areas lack nodes" in caplog.text
+    assert "1 way of the extract lack members or nodes" in caplog.text
     shapes = dict(zip(vectors.features.classes, vectors.features.geometries, strict=True))
     block = shapes["building"]
     assert block.area == pytest.approx(100 * 100 - 40 * 40, rel=1e-3)
@@ -148,6 +148,35 @@ def test_openstreetmap_extracts_have_ways_and_multipolygons(
     assert kinds == {"LineString"}  # a roundabout is closed, and a line all the same
     bridge = next(s for s in vectors.features.table if "bridge" in s.properties)
     assert bridge.properties["layer"] == "1"
+
+
+def test_what_an_extract_cuts_off_is_counted(
+    tmp_path: Path, streets: Style, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lake without one of its shores, a house without a corner; a pond and a line are whole."""
+    path = tmp_path / "cut.osm.pbf"
+    corners = [(0, 0), (100, 0), (100, 100), (0, 100), (20, 20), (40, 20), (40, 40), (20, 40)]
+    places = shapely.points([(500_010 + x, 5_400_010 + y) for x, y in corners])
+    with osmium.SimpleWriter(str(path)) as writer:
+        for number, point in enumerate(geopandas.GeoSeries(places, crs=UTM.to_wkt()).to_crs(4326)):
+            node = osmium.osm.mutable.Node(id=number + 1, location=(point.x, point.y))
+            writer.add_node(node)
+        for number, nodes, tags in (
+            (1, [1, 2, 3], {}),
+            (3, [5, 6, 7, 99, 5], {"building": "yes"}),
+            (4, [5, 6, 7, 8, 5], {"natural": "water"}),
+            (5, [1, 4], {"highway": "residential"}),
+        ):
+            writer.add_way(osmium.osm.mutable.Way(id=number, nodes=nodes, tags=tags))
+        for number, kind in ((1, "multipolygon"), (2, "route")):
+            tags = {"type": kind, "natural": "water"}
+            members = [("w", 1, "outer"), ("w", 2, "outer")]
+            writer.add_relation(osmium.osm.mutable.Relation(id=number, members=members, tags=tags))
+    with caplog.at_level(logging.WARNING):
+        vectors = opened(path, streets)
+    assert sorted(vectors.features.classes) == ["road", "water"]
+    (line,) = [text for text in caplog.messages if "extract" in text]
+    assert line.startswith(f"{path}: 1 multipolygon and 1 way of the extract lack members or nodes")
 
 
 def test_a_damaged_extract_is_said(tmp_path: Path, streets: Style) -> None:

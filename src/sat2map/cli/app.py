@@ -15,7 +15,7 @@ import typer
 
 from sat2map.cli import model as cli_model
 from sat2map.cli.data import data_app
-from sat2map.cli.noise import silence_dependencies
+from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
@@ -49,6 +49,7 @@ def main() -> None:
     """Run the command line as a process of its own."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     silence_dependencies()
+    allow_any_characters()
     run()
 
 

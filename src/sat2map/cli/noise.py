@@ -6,6 +6,7 @@ library and see it as Python shows it. So it is silenced here, once, and nowhere
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -22,3 +23,12 @@ def silence_dependencies() -> None:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what counts is raised as well
+
+
+def allow_any_characters() -> None:
+    r"""Have stdout show characters that its encoding lacks as escapes, such as \u5730.
+
+    By default the first of them ends the process, after the work is done. stderr does so anyway.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 
 from sat2map.atomic import whole_folder
 from sat2map.data.images import resize_square
-from sat2map.data.pairs import Direction, PairFile, find_pairs, read_pair
+from sat2map.data.pairs import (
+    Direction,
+    PairFile,
+    find_pairs,
+    read_card,
+    read_pair,
+    refuse_class_numbers,
+)
 from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
 
 FORMAT = 1
@@ -113,11 +120,13 @@ def decode_pairs(
 
     Raises:
         BatchError: Some files cannot be decoded; all of them are named.
-        DataError: The pairs have unequal sizes or channels, or are smaller than the crop.
+        DataError: The pairs have unequal sizes or channels, are smaller than the crop, or their
+            targets are class numbers.
         OutputError: The cache cannot be written.
     """
     directory = directory.resolve()
     pairs = find_pairs(directory, split)
+    refuse_class_numbers(pairs, direction, read_card(directory).legend)
     place = f"{directory}|{split}|{resize}|{direction}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     state = _state(pairs)

@@ -7,7 +7,7 @@ never silently wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,23 @@ from sat2map.errors import DataError, UsageError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".avif", ".bmp", ".ecw", ".gif", ".heic", ".heif", ".img", ".j2k", ".jfif", ".jp2"),
+        *(".jxl", ".nc", ".npy", ".npz", ".pbm", ".pgm", ".pnm", ".ppm", ".sid", ".svg", ".tga"),
+        ".vrt",
+    }
+)
+"""What is an image too, but not read in data sets."""
+
+SIDECAR_SUFFIXES = frozenset(
+    {
+        *(".aux", ".bpw", ".jgw", ".jpgw", ".jpw", ".msk", ".ovr", ".pgw", ".pngw", ".prj"),
+        *(".tfw", ".tifw", ".tiffw", ".wld", ".xml"),
+    }
+)
+"""What belongs to an image beside it."""
+
 MAX_PIXELS = 500_000_000
 
 
@@ -64,12 +81,12 @@ def write_picture(
 
     Args:
         path: .png, .jpg, .jpeg, .webp, .tif or .tiff; JPEG leaves out alpha.
-        pixels: uint8 [H,W,3].
+        pixels: uint8 [H,W,3], or grey, [H,W,1], which is written as three equal bands.
         alpha: uint8 [H,W] or None.
 
     Raises:
         UsageError: The suffix is none of these, the picture is too large for the format, or
-            it has other than three bands.
+            it has other than one or three bands.
         OutputError: The place is not writable or the disk is full.
     """
     suffix = path.suffix.lower()
@@ -79,12 +96,13 @@ def write_picture(
             where=path,
             remedy="End the name in .png, .jpg, .webp or .tif.",
         )
-    if pixels.shape[2] != 3:
+    if pixels.shape[2] not in (1, 3):
         raise UsageError(
-            f"the result has {pixels.shape[2]} bands, but a picture has 3",
+            f"the result has {pixels.shape[2]} bands, but a picture has 1 or 3",
             where=path,
-            remedy="Use a model whose targets are RGB pictures.",
+            remedy="Use a model whose targets are grey or RGB pictures.",
         )
+    pixels = three_bands(pixels)
     limit = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}.get(suffix)
     if limit is not None and max(pixels.shape[:2]) > limit:
         raise UsageError(
@@ -102,6 +120,26 @@ def write_picture(
             image.save(aside)
         else:
             image.save(aside, compression="tiff_deflate")
+
+
+def three_bands(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return pixels of any number of bands, uint8 [H,W,C], as three that can be shown."""
+    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
+
+
+def in_bands(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """Return RGB pixels as a model of `count` bands takes them: as grey where that is one.
+
+    Grey is the luma of ITU-R BT.601, as Pillow and the published code have it; equal bands stay
+    what they are. Other numbers of bands are left alone.
+
+    Args:
+        pixels: uint8 [H,W,C].
+        count: How many bands the model takes.
+    """
+    if count != 1 or pixels.shape[2] != 3:
+        return pixels
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
 
 
 def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -140,6 +178,28 @@ def list_pictures(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) ->
         if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
     return sorted(found, key=natural_order)
+
+
+def other_files(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> list[Path]:
+    """Return the files of a folder that `list_pictures` leaves out, but what belongs to images.
+
+    Hidden files and folders are no such files.
+    """
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() not in SIDECAR_SUFFIXES.union(suffixes)
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+    return sorted(found, key=natural_order)
+
+
+def describe_left_out(folder: Path, files: Sequence[Path]) -> str:
+    """Return the line that says which kinds of files of a folder are left out."""
+    kinds = ", ".join(sorted({path.suffix.lower() or path.name for path in files}))
+    told = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+    return f"{folder}: {told} left out, as no images that are read here ({kinds})."
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:

@@ -12,7 +12,9 @@ Two layouts of `DIR/SPLIT`:
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,13 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import write_text
-from sat2map.data.images import list_pictures, read_picture
+from sat2map.data.images import (
+    OTHER_SUFFIXES,
+    describe_left_out,
+    list_pictures,
+    other_files,
+    read_picture,
+)
 from sat2map.data.mask_mapping import MaskMapping
-from sat2map.errors import DataError
+from sat2map.errors import DataError, Sat2mapError
 from sat2map.journal import Files
 from sat2map.legend import COVER, LEGENDS, Legend
 
 Direction = Literal["forward", "reverse"]
+
+CLASS_NUMBERS = 40
+"""Grey targets of no value above it, but perhaps 255 for unknown, are class numbers: published
+sets have up to 35 classes, and as a picture they are black."""
+
+LOOKED_AT = 20
+"""So many targets are asked whether they are class numbers."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,45 @@ def read_pair(
                 remedy="The two pictures of a pair show the same ground at the same size.",
             )
     return (source, target) if direction == "forward" else (target, source)
+
+
+def refuse_class_numbers(
+    pairs: Sequence[PairFile], direction: Direction = "forward", legend: Legend | None = None
+) -> None:
+    """Refuse targets that hold class numbers, where colours are asked for.
+
+    They would look black, and a model would learn to answer black.
+
+    Args:
+        pairs: The pairs of a split; a few of them are read.
+        direction: "reverse" swaps source and target.
+        legend: The classes of the targets, if they are known, whose colours may be that dark.
+
+    Raises:
+        DataError: All that were read hold class numbers.
+    """
+    known = set() if legend is None else {r for r, g, b in legend.colours.tolist() if r == g == b}
+    values: set[int] = set()
+    for pair in pairs[:: max(1, len(pairs) // LOOKED_AT)]:
+        try:
+            target = read_pair(pair, direction)[1]
+        except Sat2mapError:
+            continue  # who reads all of them says so
+        if not (target == target[..., :1]).all():
+            return
+        values |= set(np.unique(target[..., 0]).tolist())
+        if max(values - {255}, default=0) > CLASS_NUMBERS:
+            return
+    numbers = values - {255}
+    if not any(numbers) or values <= known:
+        return
+    raise DataError(
+        f"the targets are grey with no values but {min(numbers)} to {max(numbers)}"
+        f"{' and 255' if 255 in values else ''}: class numbers, which as a picture are black",
+        where=pairs[0].target.parent if direction == "forward" else pairs[0].source.parent,
+        remedy="Make class masks of them with: sat2map data masks; or give each number a colour "
+        "(a palette, or a PNG in RGB).",
+    )
 
 
 def data_set_files(directory: Path, split: str) -> Files:
@@ -262,7 +318,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     """Return the pictures of a folder by their names without suffix, by which pairs are known.
 
     Raises:
-        DataError: Two pictures have one name.
+        DataError: Two pictures have one name, or an image is of a kind that is not read.
     """
     files: dict[str, Path] = {}
     for path in list_pictures(folder):
@@ -273,4 +329,24 @@ def _by_stem(folder: Path) -> dict[str, Path]:
                 remedy="Keep one picture of each name.",
             )
         files[path.stem] = path
+    _say_others(folder, files)
     return files
+
+
+def _say_others(folder: Path, used: Mapping[str, Path]) -> None:
+    """Say which files of a folder are left out.
+
+    Raises:
+        DataError: One of them is an image of a kind that is not read, and there is no other of its
+            name.
+    """
+    others = other_files(folder)
+    for path in others:
+        if path.suffix.lower() in OTHER_SUFFIXES and path.stem not in used:
+            raise DataError(
+                f"{path.suffix[1:].upper()} is not read in data sets",
+                where=path,
+                remedy="Save it as PNG, or remove it.",
+            )
+    if others:
+        logger.warning(describe_left_out(folder, others))

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.images import in_bands, three_bands
 from sat2map.data.masks import find_masks, read_mask_card
-from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
+from sat2map.data.pairs import (
+    Direction,
+    PairFile,
+    find_pairs,
+    read_card,
+    read_pair,
+    refuse_class_numbers,
+)
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
@@ -112,8 +120,12 @@ def evaluate(
     direction = translator.card.direction
     legend = legend_of(translator.card, data)
 
+    refuse_class_numbers(pairs, direction, read_card(data).legend)
+
     def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return translator.translate(source, published=published, seed=seed)
+        source = in_bands(source, len(translator.card.bands))
+        answer = translator.translate(source, published=published, seed=seed)
+        return three_bands(answer) if answer.shape[2] == 1 else answer  # as targets are read
 
     scores = score_pictures(
         translate, pairs, size=size, direction=direction, legend=legend, progress=progress

@@ -26,6 +26,9 @@ about 16 bytes a node; below, in memory."""
 
 BATCH = 20_000
 
+AREA_RELATIONS = ("multipolygon", "boundary")
+"""Types of relations that osmium makes areas of."""
+
 
 def read_osm(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> RawLayer:
     """Read the ways and multipolygons of an extract that touch a region.
@@ -69,29 +72,37 @@ def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list
     filters = osmium.filter.KeyFilter(*keys)
     wkb: list[str] = []
     tags: list[list[Value]] = []
-    broken = 0
+    # Counted and not kept by number, as a country has millions of them.
+    lines_lacking, ways, relations, way_areas, relation_areas = 0, 0, 0, 0, 0
     factory = osmium.geom.WKBFactory()
     with TemporaryDirectory() as scratch:
         reader = osmium.FileProcessor(str(path))
         if path.stat().st_size > IN_MEMORY:
             reader = reader.with_locations(f"sparse_file_array,{Path(scratch) / 'nodes'}")
         reader = reader.with_areas(filters).with_filter(filters)
-        reader = reader.with_filter(osmium.filter.EntityFilter(osmium.osm.WAY | osmium.osm.AREA))
+        wanted = osmium.osm.WAY | osmium.osm.RELATION | osmium.osm.AREA
+        reader = reader.with_filter(osmium.filter.EntityFilter(wanted))
         for thing in reader:
+            if isinstance(thing, osmium.osm.Relation):
+                relations += thing.tags.get("type") in AREA_RELATIONS
+                continue
             try:
                 if isinstance(thing, osmium.osm.Area):
                     if thing.from_way() and not is_area(dict(thing.tags)):
                         continue
                     wkb.append(factory.create_multipolygon(thing))
+                    way_areas += thing.from_way()
+                    relation_areas += not thing.from_way()
                 elif isinstance(thing, osmium.osm.Way):
                     if thing.is_closed() and is_area(dict(thing.tags)):
+                        ways += 1
                         continue
                     wkb.append(factory.create_linestring(thing))
             except (
                 RuntimeError,
                 osmium.InvalidLocationError,
             ):  # nodes that the extract lacks, or all in one place
-                broken += 1
+                lines_lacking += isinstance(thing, osmium.osm.Way)
                 continue
             tags.append([thing.tags.get(key) or None for key in keys])
             if len(wkb) >= BATCH:
@@ -99,5 +110,14 @@ def _batches(path: Path, keys: list[str]) -> Iterator[tuple[list[str], list[list
                 wkb, tags = [], []
         if wkb:
             yield wkb, tags
-    if broken:
-        logger.warning(f"{path}: {broken} ways or areas lack nodes and are left out.")
+    lacking = [
+        (relations - relation_areas, "multipolygon", "multipolygons"),
+        (ways - way_areas + lines_lacking, "way", "ways"),
+    ]
+    told = [f"{count:,} {one if count == 1 else more}" for count, one, more in lacking if count > 0]
+    if told:
+        logger.warning(
+            f"{path}: {' and '.join(told)} of the extract lack members or nodes, or cross "
+            "themselves, and are left out. Take a larger extract, or one that holds whole "
+            "relations (osmium extract --strategy=smart)."
+        )

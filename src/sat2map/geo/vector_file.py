@@ -29,6 +29,10 @@ from sat2map.geo.vector_layer import (
 
 logger = logging.getLogger(__name__)
 
+_POLYGON, _MULTIPOLYGON, _TRIANGLE = 3, 6, 17
+_SURFACES = (15, 16)
+"""Polyhedral surface and TIN; numbers of OGC 06-103r4, as WKB has them."""
+
 ROWS_AT_ONCE = 16_384
 """Shapes of GeoParquet that are in memory beside those that are kept."""
 
@@ -50,6 +54,11 @@ def read_layers(
     """
     if not path.exists():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
+    for layer in _layers(path, crs, bounds, columns):
+        yield layer.without_collections()
+
+
+def _layers(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> Iterator[RawLayer]:
     name = path.name.lower()
     if name.endswith((".pbf", ".osm", ".osm.bz2", ".osm.gz")):
         from sat2map.geo.osm_extract import read_osm
@@ -82,7 +91,7 @@ def _read_gdal_layer(
 ) -> RawLayer:
     import pyogrio
 
-    info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
+    info = pyogrio.read_info(path, layer=name, force_feature_count=True, force_total_bounds=True)
     names = tuple(map(str, info["fields"]))
     label = name if len(pyogrio.list_layers(path)) > 1 else ""
     if not info["features"]:
@@ -90,21 +99,70 @@ def _read_gdal_layer(
         return RawLayer(name, np.empty(0, object), {}, names, f"{label} is empty".strip())
     if info["crs"] is None:
         raise no_crs(path)
+    near = source_bounds(info["crs"], crs, bounds)
     meta, _, wkb, values = pyogrio.raw.read(
         path,
         layer=name,
         columns=[column for column in names if column in columns],
-        bbox=source_bounds(info["crs"], crs, bounds),
+        bbox=near,
         force_2d=True,
     )
-    geometries = shapely.from_wkb(wkb, on_invalid="ignore")
+    geometries = shapely.from_wkb([as_polygons(one) for one in wkb], on_invalid="ignore")
     there = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
+    shapeless = int((~there).sum())
+    west, south, east, north = info["total_bounds"]
+    if near[0] <= west and near[1] <= south and east <= near[2] and north <= near[3]:
+        # All of the layer is wanted, so what GDAL did not give lies nowhere.
+        shapeless += int(info["features"]) - len(there)
+    if shapeless > 0:
+        logger.warning(
+            f"{path}: {shapeless:,} of {info['features']:,} features have no shape, or one that "
+            "cannot be read, and are left out."
+        )
     found = {
         str(field): plain(column[there].tolist())
         for field, column in zip(meta["fields"], values, strict=True)
     }
     placed = place(geometries[there], info["crs"], crs, bounds)
     return RawLayer(name, placed, found, names, lies(info["crs"], info["total_bounds"], label))
+
+
+def as_polygons(wkb: bytes | None) -> bytes | None:
+    """Return a triangle, and a surface of triangles or faces, as a polygon or as several.
+
+    GDAL has these kinds, of buildings above all, and shapely does not; nor does a map need what
+    they have beyond polygons.
+
+    Args:
+        wkb: Well-known binary of two dimensions, or None; other kinds come back as they are.
+    """
+    if wkb is None or len(wkb) < 9:
+        return wkb
+
+    def number(at: int, order: int) -> int:
+        return int.from_bytes(wkb[at : at + 4], "little" if order else "big")
+
+    kind = number(1, wkb[0])
+    if kind not in (*_SURFACES, _TRIANGLE):
+        return wkb
+    told = bytearray(wkb)
+
+    def put(at: int, kind: int, order: int) -> None:
+        told[at : at + 4] = kind.to_bytes(4, "little" if order else "big")
+
+    if kind == _TRIANGLE:
+        put(1, _POLYGON, wkb[0])
+        return bytes(told)
+    put(1, _MULTIPOLYGON, wkb[0])
+    at = 9
+    for _ in range(number(5, wkb[0])):
+        order = wkb[at]
+        put(at + 1, _POLYGON, order)
+        rings = number(at + 5, order)
+        at += 9
+        for _ in range(rings):
+            at += 4 + 16 * number(at, order)
+    return bytes(told)
 
 
 def _read_parquet(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> RawLayer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,44 @@ class RawLayer:
     columns: Mapping[str, list[Value]]
     names: tuple[str, ...]
     extent: str
+
+    def without_collections(self) -> RawLayer:
+        """Return the layer with the areas and the lines of each collection as shapes of their own.
+
+        Points of collections are left out, as nothing is drawn of points.
+        """
+        if not (shapely.get_type_id(self.geometries) == _COLLECTION).any():
+            return self
+        shapes: list[Any] = []
+        rows: list[int] = []
+        for row, geometry in enumerate(self.geometries):
+            for shape in _shapes_of(geometry):
+                shapes.append(shape)
+                rows.append(row)
+        geometries = np.empty(len(shapes), object)
+        geometries[:] = shapes
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return replace(self, geometries=geometries, columns=columns)
+
+
+_COLLECTION = 7
+
+
+def _shapes_of(geometry: Any) -> list[Any]:
+    """Return a geometry, or of a collection the areas and the lines, together each."""
+    if shapely.get_type_id(geometry) != _COLLECTION:
+        return [geometry]
+    parts = np.array([geometry], object)
+    while (shapely.get_type_id(parts) >= 4).any():  # multi-part ones, and collections in it
+        parts = shapely.get_parts(parts)
+    kinds = shapely.get_type_id(parts)
+    areas, lines = parts[kinds == 3], parts[(kinds == 1) | (kinds == 2)]
+    found = []
+    if len(areas):
+        found.append(shapely.MultiPolygon(list(areas)))
+    if len(lines):
+        found.append(shapely.MultiLineString(list(lines)))
+    return found
 
 
 def require(package: str) -> None:

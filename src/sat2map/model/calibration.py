@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sat2map.data.images import list_pictures, read_picture
+from sat2map.data.images import in_bands, list_pictures, read_picture
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.errors import DataError
 from sat2map.networks.values import from_picture
@@ -63,6 +63,7 @@ class CalibrationSet:
             path, pixels = item.source, read_pair(item, self.direction)[0]
         else:
             path, pixels = item, read_picture(item).pixels
+        pixels = in_bands(pixels, bands)
         height, width, found = pixels.shape
         if found != bands:
             raise DataError(

@@ -13,9 +13,9 @@ from sat2map.errors import DataError
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.journal import Files, address_without_query
 from sat2map.raster.mosaic import mosaic_of
-from sat2map.raster.tile_tree import TileTree, find_trees
+from sat2map.raster.tile_tree import TileTree, find_trees, is_tile_pattern
 
-SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k", ".img"}
+SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k", ".img", ".bmp", ".gif", ".ecw", ".sid"}
 """What is a scene in a folder; a single file may be called anything."""
 
 Source = str | Path | TileTree
@@ -55,6 +55,12 @@ def opening(source: Source) -> Opening:
         return Opening(source.root, source.name, source.open, source.files(), source.root)
     if is_address(source):
         address = str(source)
+        if is_tile_pattern(address) and address.startswith(("http://", "https://")):
+            raise DataError(
+                "is an address of many tiles, not of one raster",
+                where=address_without_query(address),
+                remedy="Fetch what you need of them first, with: sat2map data imagery --url.",
+            )
         name = PurePosixPath(urlsplit(address).path).name or address
         shown = address_without_query(address)
         return Opening(shown, name, lambda: open_dataset(_for_gdal(address), shown), remote=True)
@@ -101,7 +107,7 @@ def fingerprint(opening: Opening, dataset: Any) -> dict[str, Any]:
 def names_scene(source: str) -> bool:
     """Return whether a name stands for a scene, and not for a model."""
     path = Path(source)
-    if is_address(source) or "{" in source or path.is_file():
+    if is_address(source) or is_tile_pattern(source) or path.is_file():
         return True
     if not path.is_dir() or (path / "model.json").exists():
         return False

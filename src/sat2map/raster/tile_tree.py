@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +28,21 @@ MOST_ZOOM = 30
 KEPT_TILES = 128
 """Decoded tiles that are kept in memory."""
 
-_TEMPLATE = re.compile(r"(.*?)/?(\{z\}|\d+)/\{x\}/\{y\}(\.\w+)?")
+TILE_MAP = "tilemapresource.xml"
+"""What the Tile Map Service specification puts beside tiles; their rows count from the south."""
+
+TILE_JSON = ("tiles.json", "tilejson.json", "metadata.json")
+"""Files that may say in `scheme` from where rows count (https://github.com/mapbox/tilejson-spec)."""
+
+_TEMPLATE = re.compile(r"(.*?)/?(\{z\}|\d+)/\{x\}/\{(-?)y\}(\.\w+)?")
+_PLACEHOLDER = re.compile(r"\{-?[xyz]\}")
 
 
 @dataclass(frozen=True, eq=False)
 class TileTree:
-    """Tiles of one zoom, numbered from the north-west (XYZ, as web maps do).
+    """Tiles of one zoom.
+
+    They are numbered from the north-west (XYZ, as web maps do), whatever their files are called.
 
     Attributes:
         root: The folder of the zooms.
@@ -39,6 +50,7 @@ class TileTree:
         tiles: Column and row of each tile that there is, int64 [N,2], sorted.
         suffixes: What the names of the tiles end in.
         side: Pixels of a tile's side.
+        from_south: Whether the names of the files count rows from the south (TMS).
     """
 
     root: Path
@@ -46,6 +58,7 @@ class TileTree:
     tiles: NDArray[np.int64]
     suffixes: tuple[str, ...]
     side: int
+    from_south: bool = False
 
     def __str__(self) -> str:
         return str(self.root)
@@ -76,8 +89,9 @@ class TileTree:
 
     def path_of(self, column: int, row: int) -> Path | None:
         """Return the file of a tile, or None where there is none."""
+        named = 2**self.zoom - 1 - row if self.from_south else row
         for suffix in self.suffixes:
-            path = self.root / str(self.zoom) / str(column) / f"{row}{suffix}"
+            path = self.root / str(self.zoom) / str(column) / f"{named}{suffix}"
             if path.is_file():
                 return path
         return None
@@ -113,35 +127,49 @@ class TileTree:
         return TreeDataset(self)
 
 
+def is_tile_pattern(source: str | Path) -> bool:
+    """Return whether a name is a pattern of tiles, and not that of a file or folder."""
+    return _PLACEHOLDER.search(str(source)) is not None and not Path(source).exists()
+
+
 def find_trees(source: str | Path) -> list[TileTree]:
     """Return the zooms of a tile tree from coarse to fine; none where `source` is something else.
+
+    Rows count from the north, or from the south where a pattern has {-y}, or where a file beside
+    the tiles says so: `tilemapresource.xml`, or "scheme": "tms" in `tiles.json` or `metadata.json`.
 
     Args:
         source: A folder that holds {z}/{x}/{y}.png, or such a pattern itself, in which the zoom
             may be a number.
 
     Raises:
-        DataError: A pattern's folder is missing or holds no tiles, or a tile is broken.
+        DataError: A pattern's folder is missing or holds no tiles, a tile is broken, the tiles
+            are not of the web's Mercator projection, or a pattern contradicts what stands beside
+            the tiles.
     """
     text = str(source)
-    if "{" not in text:
+    if not is_tile_pattern(source):
         root = Path(source)
         return _trees(root, None, TILE_SUFFIXES) if root.is_dir() else []
     pattern = _TEMPLATE.fullmatch(text)
     if pattern is None:
         raise DataError(
-            "is no pattern of tiles", where=text, remedy="Write FOLDER/{z}/{x}/{y}.png."
+            "is not a pattern of tiles",
+            where=text,
+            remedy="Write FOLDER/{z}/{x}/{y}.png, or {-y} where rows count from the south.",
         )
     root = Path(pattern[1] or ("/" if text.startswith("/") else "."))
     zoom = None if pattern[2] == "{z}" else int(pattern[2])
-    suffixes = TILE_SUFFIXES if pattern[3] is None else (pattern[3],)
-    trees = _trees(root, zoom, suffixes) if root.is_dir() else []
+    suffixes = TILE_SUFFIXES if pattern[4] is None else (pattern[4].lower(),)
+    trees = _trees(root, zoom, suffixes, bool(pattern[3])) if root.is_dir() else []
     if not trees:
         raise DataError("there are no such tiles", where=text, remedy="Check the folder's name.")
     return trees
 
 
-def _trees(root: Path, zoom: int | None, suffixes: tuple[str, ...]) -> list[TileTree]:
+def _trees(
+    root: Path, zoom: int | None, suffixes: tuple[str, ...], from_south: bool | None = None
+) -> list[TileTree]:
     zooms = sorted(z for z in _numbers(root) if z <= MOST_ZOOM and zoom in (None, z))
     found = []
     for z in zooms:
@@ -158,11 +186,85 @@ def _trees(root: Path, zoom: int | None, suffixes: tuple[str, ...]) -> list[Tile
         if not inside:
             continue
         order = tuple(sorted(endings, key=lambda e: suffixes.index(e.lower())))
-        tree = TileTree(root, z, np.unique(np.array(inside, np.int64), axis=0), order, 0)
+        tree = TileTree(root, z, np.array(inside, np.int64), order, 0)
         path = tree.path_of(*tree.tiles[0].tolist())
         assert path is not None
         found.append(replace(tree, side=read_picture(path).pixels.shape[0]))
-    return found
+    south = bool(found) and _counts_from_south(root, from_south)
+    return [_numbered_from_north(tree, south) for tree in found]
+
+
+def _numbered_from_north(tree: TileTree, from_south: bool) -> TileTree:
+    tiles = tree.tiles.copy()
+    if from_south:
+        tiles[:, 1] = 2**tree.zoom - 1 - tiles[:, 1]
+    return replace(tree, tiles=np.unique(tiles, axis=0), from_south=from_south)
+
+
+def _counts_from_south(root: Path, asked: bool | None) -> bool:
+    """Return whether the rows of a tree's files count from the south.
+
+    Args:
+        root: The folder of the zooms.
+        asked: What a pattern says, or None where there is none.
+
+    Raises:
+        DataError: The tiles are not of the web's Mercator projection, or say otherwise than asked.
+    """
+    file, told = _said_beside(root)
+    if asked is None or told is None:
+        return bool(told if asked is None else asked)
+    if asked != told:
+        side = "south" if told else "north"
+        raise DataError(
+            f"{file.name} says that rows count from the {side}, but the pattern has "
+            f"{'{-y}' if asked else '{y}'}",
+            where=root,
+            remedy=f"Write {'{-y}' if told else '{y}'}, or remove that file if it is wrong.",
+        )
+    return asked
+
+
+def _said_beside(root: Path) -> tuple[Path, bool | None]:
+    """Return the file beside tiles that tells from where rows count, and whether from the south."""
+    file = root / TILE_MAP
+    if file.is_file():
+        try:
+            sets = ElementTree.parse(file).find("TileSets")
+        except (ElementTree.ParseError, OSError, UnicodeError, ValueError) as error:
+            raise DataError(
+                f"cannot be read ({error})", where=file, remedy="Restore or remove it."
+            ) from error
+        _check_profile(file, None if sets is None else sets.get("profile"))
+        return file, True
+    for name in TILE_JSON:
+        file = root / name
+        try:
+            told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        except (OSError, ValueError, RecursionError):  # something else may have that name
+            continue
+        if not isinstance(told, dict):
+            continue
+        _check_profile(file, told.get("profile"))
+        scheme = told.get("scheme")
+        if scheme in ("tms", "xyz"):
+            return file, scheme == "tms"
+        tiles = told.get("tiles")
+        if isinstance(tiles, list) and any("{-y}" in str(address) for address in tiles):
+            return file, True
+    return file, None
+
+
+def _check_profile(file: Path, profile: object) -> None:
+    # `global-` in the specification, without it as gdal2tiles writes it.
+    if isinstance(profile, str) and profile.removeprefix("global-") in (
+        *("geodetic", "raster", "local", "none"),
+    ):
+        raise DataError(
+            f"says that the tiles have the profile {profile}, not mercator",
+            where=file,
+            remedy="Give the raster that they were cut from, or tiles in EPSG:3857.",
+        )
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -231,8 +231,14 @@ class _Collected:
                 self._sorts[key] = self._add_sort(file, layer.name, geometry, given)
             numbers[place] = self._sorts[key]
         known = numbers >= 0
-        missing = int((~known).sum())
-        self._unclassed += missing
+        drawn = np.isin(kinds, list(_KINDS))
+        if (points := int((~drawn).sum())) and points < len(geometries):
+            logger.warning(
+                f"{file.path}: {points} of {len(geometries)} features are points, of which nothing "
+                "is drawn, and are left out."
+            )
+        missing = int((~known & drawn).sum())
+        self._unclassed += int((~known).sum())
         if 0 < missing < len(geometries):
             logger.warning(
                 f"{file.path}: {missing} of {len(geometries)} features belong to no class of the "

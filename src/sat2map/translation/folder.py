@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, TIFF_SUFFIXES
+from sat2map.data.images import (
+    MAX_PIXELS,
+    OTHER_SUFFIXES,
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    describe_left_out,
+    other_files,
+)
 from sat2map.errors import (
     BatchError,
     DataError,
@@ -23,7 +31,7 @@ from sat2map.journal import Files, Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
 from sat2map.raster.scene import grid_of
-from sat2map.raster.sources import fingerprint, opening, scenes_in
+from sat2map.raster.sources import SCENE_SUFFIXES, fingerprint, opening, scenes_in
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.image import (
     PictureOptions,
@@ -37,6 +45,8 @@ from sat2map.translation.translator import Translator
 
 OLDER = ".finished.jsonl"
 """What versions without journals noted."""
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["scene", "tiles", "picture", "folder"]
 
@@ -152,7 +162,7 @@ def _translate_folder(
             journal.remove([OLDER])
         written: dict[Path, Path] = {}
         stems: dict[str, Path] = {}
-        failures: list[Sat2mapError] = []
+        failures = _left_out(source)
         for done, file in enumerate(files, 1):
             if stop.is_set():
                 raise StoppedError(
@@ -181,6 +191,23 @@ def _translate_folder(
     if failures:
         raise BatchError(failures, len(stems))
     return list(stems.values())
+
+
+def _left_out(source: Path) -> list[Sat2mapError]:
+    """Say which files of a folder are no images, and return an error for images not read."""
+    others = other_files(source, SCENE_SUFFIXES | PICTURE_SUFFIXES)
+    images = [path for path in others if path.suffix.lower() in OTHER_SUFFIXES]
+    others = [path for path in others if path not in images]
+    if others:
+        logger.warning(describe_left_out(source, others))
+    return [
+        DataError(
+            f"{path.suffix[1:].upper()} is not read",
+            where=path,
+            remedy="Save it as PNG or TIFF.",
+        )
+        for path in images
+    ]
 
 
 def _fingerprint(file: Path, scene: bool) -> dict[str, Any]:

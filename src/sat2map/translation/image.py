@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import check_file_name
-from sat2map.data.images import MAX_PIXELS, PICTURE_SUFFIXES, read_picture, write_picture
+from sat2map.data.images import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    in_bands,
+    read_picture,
+    three_bands,
+    write_picture,
+)
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import Legend
 from sat2map.translation.translator import Translator
@@ -79,6 +86,7 @@ def translate_picture(
     if picture.alpha is not None:  # what lies under transparency is often black
         pixels = fill_nearest(pixels, picture.alpha > 0)
     bands = translator.card.bands
+    pixels = in_bands(pixels, len(bands))
     if pixels.shape[2] != len(bands):
         raise DataError(
             f"has {pixels.shape[2]} bands, but the model takes {len(bands)}: {', '.join(bands)}",
@@ -113,7 +121,7 @@ def translate_picture(
         result = legend.paint(result)
     write_picture(target, result, picture.alpha)
     if options.compare:
-        beside = np.hstack([three_bands(pixels), result])
+        beside = np.hstack([three_bands(pixels), three_bands(result)])
         write_picture(compare_name(target), beside)
     return target
 
@@ -136,11 +144,6 @@ def legend_of(translator: Translator) -> Legend:
 def compare_name(target: Path) -> Path:
     """Return the name of what shows source and result side by side."""
     return target.with_suffix(f".compare{target.suffix}")
-
-
-def three_bands(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return pixels of any number of bands, uint8 [H,W,C], as three that can be shown."""
-    return pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, 2)
 
 
 def fill_nearest(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
 from sat2map.legend import Legend
 from sat2map.raster.mask import Mask
@@ -39,7 +40,7 @@ from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
 from sat2map.translation.background import ahead, behind
 from sat2map.translation.blending import blend
-from sat2map.translation.image import fill_nearest, three_bands
+from sat2map.translation.image import fill_nearest
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 from sat2map.translation.windows import AxisWindow, lay_windows
 
@@ -180,11 +181,11 @@ class ScenePipeline:
             values = self._translator.predict_published(pixels, self._options.seed)
         else:
             values = self._translator.predict(pixels)
-        if values.shape[2] != 3 and not self._translator.answers_in_classes:
+        if values.shape[2] not in (1, 3) and not self._translator.answers_in_classes:
             raise UsageError(
-                f"the result has {values.shape[2]} bands, but a map has 3",
+                f"the result has {values.shape[2]} bands, but a map has 1 or 3",
                 where=target,
-                remedy="Use a model whose targets are RGB pictures.",
+                remedy="Use a model whose targets are grey or RGB pictures.",
             )
         return values
 
@@ -233,7 +234,7 @@ class ScenePipeline:
         self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
     ) -> None:
         if self._legend is None:
-            pixels = shown = self._translator.paint(values)
+            pixels = shown = three_bands(self._translator.paint(values))
         else:
             labels = self._translator.classes(values)
             pixels, shown = labels[..., None], self._legend.paint(labels)

@@ -44,7 +44,8 @@ def translate_tiles(
     """Translate the tiles of every zoom into PNG tiles of the same numbers.
 
     Tiles that touch each other are one scene, so each is translated with its neighbours in
-    sight. Tiles of which nothing shows are left out.
+    sight. Tiles of which nothing shows are left out. Rows count from the north, whichever way those
+    of the input do.
 
     Args:
         trees: The zooms, as `find_trees` returns them.
@@ -95,6 +96,11 @@ def translate_tiles(
             said.add(notice)
             logger.warning(notice)
 
+    if trees[0].from_south:
+        logger.warning(
+            f"{root}: its rows count from the south (TMS); those of {target} count from the north, "
+            "as web maps have them."
+        )
     with partial_work(target, whole, resume=options.resume) as partial:
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
