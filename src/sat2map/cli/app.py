@@ -19,6 +19,7 @@ from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
+    Crs,
     Nodata,
     Quiet,
     RuntimeChoice,
@@ -273,6 +274,7 @@ def translate(
         typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
     ] = None,
     nodata: Nodata = None,
+    crs: Crs = None,
     resolution: Annotated[
         str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
     ] = "native",
@@ -317,7 +319,7 @@ def translate(
     from sat2map.translation.translator import load
 
     options = SceneOptions(
-        reading=scene_reading(bands, stretch, value_range, bbox, nodata),
+        reading=scene_reading(bands, stretch, value_range, bbox, nodata, crs),
         resolution=scene_resolution(resolution),
         legend_colours=legend_colours,
         published=as_published,

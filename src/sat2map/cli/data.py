@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sat2map.cli.options import Nodata, Quiet, Seed
+from sat2map.cli.options import Crs, Nodata, Quiet, Seed
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
 
@@ -207,6 +207,7 @@ def data_chips(
         str | None, typer.Option("--range", metavar="LOW,HIGH", help="Values likewise.")
     ] = None,
     nodata: Nodata = None,
+    crs: Crs = None,
     licence: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
     ] = None,
@@ -239,7 +240,7 @@ def data_chips(
         min_mapped=min_mapped,
         clouds=tuple(clouds or ()),
         shift_m=_shift(shift),
-        reading=scene_reading(bands, stretch, value_range, bbox, nodata),
+        reading=scene_reading(bands, stretch, value_range, bbox, nodata, crs),
         seed=seed,
         licence=licence,
         workers=workers or os.cpu_count() or 1,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sat2map.cli.options import AsJson, Nodata, Quiet, side_of
+from sat2map.cli.options import AsJson, Crs, Nodata, Quiet, side_of
 from sat2map.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ def info(
         typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
     ] = None,
     nodata: Nodata = None,
+    crs: Crs = None,
     bands: Annotated[
         str | None,
         typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
@@ -140,7 +141,7 @@ def info(
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
-        reading = scene_reading(bands, None, None, None, nodata)
+        reading = scene_reading(bands, None, None, None, nodata, crs)
         told = scene_facts(path, None if model is None else load(model), reading)
         for notice in told["notices"]:
             logger.warning(notice)

@@ -33,6 +33,14 @@ Nodata = Annotated[
         help="Scene: what stands where nothing is, for all bands or for each; nan for no value.",
     ),
 ]
+Crs = Annotated[
+    str | None,
+    typer.Option(
+        "--crs",
+        metavar="EPSG:CODE",
+        help="Scene: its own coordinate reference system, where it says none or a wrong one.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -149,7 +149,7 @@ def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, 
         raise UsageError(
             "has no coordinate reference system, so no part of it can be found by --bbox",
             where=where,
-            remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
+            remedy="Say which it is, such as `crs=EPSG:32633`.",
         )
     own = bounds_wgs84(grid)
     columns = rows = np.array([-1.0])

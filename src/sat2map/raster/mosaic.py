@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 
 from sat2map.errors import DataError
 from sat2map.geo.gdal import believable_alpha, open_dataset, reading_from
+from sat2map.raster.georeference import grid_of
 
 _GDAL_TYPES = {
     "uint8": "Byte",
@@ -151,12 +152,13 @@ def _look(path: Path) -> _Part:
             table = file.colormap(1)
             palette = tuple(table.get(number, (0, 0, 0, 255)) for number in range(256))
         flags = file.mask_flag_enums[0]
+        grid = grid_of(file)
         return _Part(
             path,
             file.width,
             file.height,
-            file.transform,
-            file.crs or None,
+            grid.transform,
+            grid.crs,
             tuple(file.dtypes),
             tuple(file.colorinterp),
             palette,

@@ -31,6 +31,8 @@ class Reading:
             all bands that are read, or one for each. A pixel has no value where all of them
             have it. Not-a-number and what is beyond any reflectance never are values, so nan
             comes to no value of its own, ().
+        crs: The scene's own coordinate reference system, such as EPSG:32633, in place of what it
+            says; nothing is warped.
     """
 
     bands: tuple[int, ...] | None = None
@@ -38,6 +40,7 @@ class Reading:
     value_range: tuple[float, float] | None = None
     bbox: Bounds | None = None
     nodata: tuple[float, ...] | None = None
+    crs: str | None = None
 
     def __post_init__(self) -> None:
         for name, limits, lowest, highest in (
@@ -122,8 +125,9 @@ def scene_reading(
     value_range: str | None,
     bbox: str | None,
     nodata: str | None = None,
+    crs: str | None = None,
 ) -> Reading:
-    """Return a `Reading` of `--bands`, `--stretch`, `--range`, `--bbox` and `--nodata`.
+    """Return a `Reading` of the options that say how a scene is read.
 
     Raises:
         UsageError: One of them is not what it should be.
@@ -134,6 +138,7 @@ def scene_reading(
         None if value_range is None else _pair("--range", value_range, "0,3000"),
         None if bbox is None else _bbox(bbox),
         None if nodata is None else _nodata(nodata),
+        crs,
     )
 
 

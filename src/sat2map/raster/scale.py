@@ -11,6 +11,7 @@ from pathlib import Path
 from sat2map.errors import UsageError
 from sat2map.geo.gdal import open_dataset
 from sat2map.geo.grid import Grid, ground_resolution
+from sat2map.raster.georeference import grid_of
 from sat2map.raster.options import Resolution
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def file_resolution(path: Path) -> float | None:
         DataError: It is not a raster that GDAL knows.
     """
     with open_dataset(str(path), path) as dataset:
-        grid = Grid(dataset.height, dataset.width, dataset.transform, dataset.crs)
+        grid = grid_of(dataset)
     ground = ground_resolution(grid)
     return None if ground is None else math.sqrt(ground[0] * ground[1])
 
@@ -153,6 +154,7 @@ def _notice(
         return (
             "has no coordinate reference system; it is translated pixel for pixel, and the map has "
             "none either."
+            + (" If you know which it is, give `crs=EPSG:CODE`." if grid.georeferenced else "")
         )
     if ground is None:
         return (

@@ -19,7 +19,8 @@ from rasterio.windows import Window
 from sat2map.data.images import read_palette
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
-from sat2map.geo.grid import Grid, window_of
+from sat2map.geo.grid import window_of
+from sat2map.raster.georeference import grid_of, named_crs, placed
 from sat2map.raster.nodata import (
     SMEAR,
     find_collar,
@@ -75,7 +76,8 @@ class Scene:
         self._where = self.opening.where
         self._sizes = sizes_of(self.opening.files)
         self._say = say
-        self.dataset: Any = self.opening.open()
+        self._crs = None if reading.crs is None else named_crs(reading.crs)
+        self.dataset: Any = self._open(say)
         try:
             with reading_from(self._where):
                 self._prepare(wanted, reading)
@@ -86,8 +88,13 @@ class Scene:
     def opened_again(self) -> Scene:
         """Return the same scene with a handle of its own, for another thread."""
         again = copy.copy(self)
-        again.dataset = self.opening.open()
+        again.dataset = self._open()
         return again
+
+    def _open(self, say: Callable[[str], object] = logger.debug) -> Any:
+        dataset = self.opening.open()
+        with reading_from(self._where):
+            return placed(dataset, self._crs, self._where, say)
 
     def __enter__(self) -> Scene:
         return self
@@ -112,7 +119,7 @@ class Scene:
             raise DataError(
                 "holds complex numbers", where=self._where, remedy="Give amplitudes instead."
             )
-        whole = grid_of(dataset)
+        whole = grid_of(dataset, self._crs)
         self._palette = _palette(dataset) if reading.bands is None else None
         self._alpha = self._find_alpha(reading.bands or ())
         self.bands = self._choose(wanted, reading.bands)
@@ -314,7 +321,7 @@ class Scene:
 
     def _reopen(self) -> None:
         self.dataset.close()
-        self.dataset = self.opening.open()
+        self.dataset = self._open()
 
     def read(
         self, row: int, column: int, height: int, width: int, factor: int = 1
@@ -430,11 +437,6 @@ class Scene:
         if self._others and empty.any():
             empty &= find(read(self._others), [self._nodata[b] for b in self._others])
         return ~empty & is_believable(values)
-
-
-def grid_of(dataset: Any) -> Grid:
-    """Return the grid of all of a raster."""
-    return Grid(dataset.height, dataset.width, dataset.transform, dataset.crs or None)
 
 
 def _bits(dataset: Any, band: int) -> int:

@@ -28,9 +28,9 @@ from sat2map.errors import (
 )
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.journal import Files, Journal, MadeOf, as_json, claim, differing
+from sat2map.raster.georeference import grid_of
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
-from sat2map.raster.scene import grid_of
 from sat2map.raster.sources import SCENE_SUFFIXES, fingerprint, opening, scenes_in
 from sat2map.raster.tile_tree import find_trees
 from sat2map.translation.image import (

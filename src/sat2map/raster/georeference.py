@@ -1,0 +1,171 @@
+"""Where a raster lies: by an affine transform, by ground control points, by a file beside it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.transform import Affine, from_gcps
+from rasterio.vrt import WarpedVRT
+
+from sat2map.errors import UsageError
+from sat2map.geo.grid import Grid
+
+STRAIGHT = 1.0
+"""Pixels by which ground control points may miss an affine transform."""
+
+SIDECAR_BYTES = 10 * 2**20
+"""What is larger beside a raster holds something else than a coordinate reference system."""
+
+_WKT = re.compile(r"(?:PROJCS|GEOGCS|PROJCRS|GEOGCRS|GEODCRS|COMPD_CS|COMPOUNDCRS)\[")
+
+
+def named_crs(text: str) -> CRS:
+    """Return the coordinate reference system that is called so.
+
+    Args:
+        text: Such as EPSG:32633, or WKT.
+
+    Raises:
+        UsageError: PROJ knows none.
+    """
+    try:
+        return _crs(text)
+    except ProjError as error:
+        raise UsageError(
+            f"{text!r} is not a coordinate reference system",
+            where="crs",
+            remedy="Give its code, such as EPSG:32633.",
+        ) from error
+
+
+def grid_of(dataset: Any, crs: CRS | None = None) -> Grid:
+    """Return the grid of all of a raster.
+
+    Its place comes from its transform or, where it has none, from ground control points that lie
+    on a straight grid; its coordinate reference system from it, from the points, or from a file
+    beside it (.prj, ESRI's .xml).
+
+    Args:
+        dataset: What rasterio opened.
+        crs: What is taken in place of what the raster says.
+    """
+    transform, own = dataset.transform, dataset.crs or None
+    if transform == Affine.identity():
+        points, of_points = _points(dataset)
+        found = _straight(points)
+        if found is not None:
+            transform, own = found[0], own or of_points
+    crs = crs or own
+    if crs is None and transform != Affine.identity():
+        crs = _sidecar_crs(dataset)
+    return Grid(dataset.height, dataset.width, transform, crs)
+
+
+def placed(dataset: Any, crs: CRS | None, where: object, say: Callable[[str], object]) -> Any:
+    """Return a raster, warped to a straight grid where its ground control points need it.
+
+    Args:
+        dataset: What rasterio opened.
+        crs: What is taken in place of the points' coordinate reference system.
+        where: What messages call it.
+        say: Called with a notice where it is warped, or cannot be placed.
+    """
+    if getattr(dataset, "transform", None) != Affine.identity():
+        return dataset
+    points, of_points = _points(dataset)
+    crs = crs or of_points
+    found = _straight(points)
+    if found is None:
+        if getattr(dataset, "rpcs", None) is not None:
+            say(
+                f"{where}: says where it lies by rational polynomial coefficients (RPC) alone, "
+                "which need heights. Orthorectify it first, for example with: gdalwarp -rpc "
+                "-to RPC_DEM=heights.tif -t_srs EPSG:CODE."
+            )
+        return dataset
+    if found[1] <= STRAIGHT or crs is None:
+        return dataset
+    say(
+        f"{where}: its {len(points)} ground control points lie up to {found[1]:.1f} pixels beside "
+        "a straight grid; it is warped to one, and so is the map."
+    )
+    palette = dataset.colorinterp[0] == ColorInterp.palette
+    return WarpedVRT(
+        dataset,
+        crs=crs,
+        src_crs=crs,
+        add_alpha=ColorInterp.alpha not in dataset.colorinterp,
+        resampling=Resampling.nearest if palette else Resampling.bilinear,
+        SRC_METHOD="GCP_TPS",
+    )
+
+
+def _points(dataset: Any) -> tuple[list[Any], CRS | None]:
+    """Return ground control points, none where there are none, and what their coordinates mean."""
+    points, crs = getattr(dataset, "gcps", ([], None))
+    return list(points), crs or None
+
+
+def _straight(points: list[Any]) -> tuple[Affine, float] | None:
+    """Return the affine transform nearest to points, and by how many pixels they miss it.
+
+    None where they are too few.
+    """
+    if len(points) < 3:
+        return None
+    pixels = np.array([(point.col, point.row) for point in points], float)
+    if np.linalg.matrix_rank(pixels - pixels.mean(0)) < 2:
+        return None
+    transform = from_gcps(points)
+    if not np.isfinite(transform.determinant) or transform.determinant == 0:
+        return None  # on the ground they lie in one line
+    ground = np.array([point.x for point in points]), np.array([point.y for point in points])
+    columns, rows = ~transform @ ground
+    return transform, float(np.hypot(columns - pixels[:, 0], rows - pixels[:, 1]).max())
+
+
+def _sidecar_crs(dataset: Any) -> CRS | None:
+    """Return the coordinate reference system that a local file beside a raster names, if any."""
+    files = getattr(dataset, "files", None) or []
+    if not files or not Path(files[0]).is_file():
+        return None
+    path = Path(files[0])
+    for name in (path.with_suffix(".prj"), Path(f"{path}.prj"), path.with_suffix(".qpj"),
+                 Path(f"{path}.xml"), path.with_suffix(".xml")):  # fmt: skip
+        if not name.is_file() or name.stat().st_size > SIDECAR_BYTES:
+            continue
+        text = html.unescape(name.read_text(encoding="utf-8", errors="replace"))
+        begin = _WKT.search(text)
+        wkt = None if begin is None else _balanced(text[begin.start() :])
+        if wkt is not None:
+            with suppress(ProjError):
+                return _crs(wkt)
+    return None
+
+
+def _crs(text: str) -> CRS:
+    """Return a CRS by its code or WKT, of any dialect.
+
+    GDAL keeps in mind what it could not read, and lets the next call fail for it; pyproj does not.
+    """
+    return CRS.from_wkt(pyproj.CRS.from_user_input(text).to_wkt())
+
+
+def _balanced(text: str) -> str | None:
+    """Return a text up to the bracket that closes its first one."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if character == "]" and depth == 0:
+            return text[: place + 1]
+    return None

@@ -1,0 +1,123 @@
+"""Where a scene lies, in every form in which files say so."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.enums import WktVersion
+from rasterio.transform import Affine
+from rasterio.warp import transform_geom
+
+from fixtures.scenes import UTM, MakeModel, MakeScene, noise, smooth
+from sat2map.errors import UsageError
+from sat2map.geo.grid import ground_resolution
+from sat2map.raster.options import Reading
+from sat2map.raster.scene import Scene
+from sat2map.translation.scene import translate_raster
+
+PLACE = Affine(0.5, 0.1, 500_000, 0.1, -0.5, 5_000_000)
+
+
+def points(place: Affine, side: int, bend: float = 0.0) -> list[GroundControlPoint]:
+    found = []
+    for row in np.linspace(0, side, 5):
+        for column in np.linspace(0, side, 5):
+            x, y = place @ (column, row)
+            found.append(GroundControlPoint(row, column, x + bend * (row / side) ** 2, y))
+    return found
+
+
+def test_ground_control_points_on_a_straight_grid_are_its_transform(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = noise(100, 100)
+    path = make_scene(pixels, georeference={"crs": UTM["crs"], "gcps": points(PLACE, 100)})
+    with Scene(path, 3) as scene:
+        assert scene.grid.crs == CRS.from_epsg(32633)
+        assert scene.grid.transform.almost_equals(PLACE, 1e-6)
+        assert np.array_equal(scene.read(0, 0, 100, 100)[0], pixels)
+    translate_raster(path, tmp_path / "map.tif", make_model((0.4, 0.6)))
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.crs == CRS.from_epsg(32633)
+        assert file.transform.almost_equals(PLACE, 1e-6)
+    assert not caplog.messages
+
+
+def test_ground_control_points_on_no_straight_grid_are_warped(make_scene: MakeScene) -> None:
+    """A pixel comes out where its point says that it lies."""
+    place = Affine(1, 0, 500_000, 0, -1, 5_000_000)
+    pixels = smooth(100, 100)
+    bent = points(place, 100, bend=20.0)
+    path = make_scene(pixels, georeference={"crs": UTM["crs"], "gcps": bent})
+    said: list[str] = []
+    with Scene(path, 3, say=said.append) as scene:
+        assert "25 ground control points lie up to" in said[0]
+        shown, valid = scene.read(0, 0, scene.grid.height, scene.grid.width)
+        again = scene.opened_again()
+        assert np.array_equal(again.read(0, 0, 9, 9)[0], shown[:9, :9])
+        again.dataset.close()
+        for row, column in ((10, 10), (50, 30), (80, 60)):
+            x = 500_000 + column + 20 * (row / 100) ** 2
+            across, down = ~scene.grid.transform @ (x, 5_000_000 - row)
+            found = shown[round(down), round(across)]
+            assert valid[round(down), round(across)]
+            assert np.abs(found.astype(int) - pixels[row, column]).max() < 20
+    assert not valid.all()
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("few", [points(PLACE, 100)[:2], points(PLACE, 100)[:5]])
+def test_points_that_span_no_plane_are_no_georeference(
+    make_scene: MakeScene, few: list[GroundControlPoint]
+) -> None:
+    path = make_scene(noise(20, 20), georeference={"crs": UTM["crs"], "gcps": few})
+    with Scene(path, 3) as scene:
+        assert not scene.grid.georeferenced
+
+
+@pytest.mark.parametrize("name", ["scene.prj", "scene.tif.xml", "scene.xml"])
+def test_the_coordinate_reference_system_stands_beside_the_scene(
+    make_scene: MakeScene, name: str
+) -> None:
+    path = make_scene(noise(20, 20), georeference={"transform": UTM["transform"]})
+    wkt = CRS.from_epsg(32633).to_wkt(version=WktVersion.WKT1_ESRI)
+    told = f"<metadata><peXml>{html.escape(f'<C><WKT>{wkt}</WKT></C>')}</peXml></metadata>"
+    (path.parent / name).write_text(wkt if name.endswith("prj") else told)
+    with Scene(path, 3) as scene:
+        assert scene.grid.crs is not None
+        assert scene.grid.crs.to_epsg() == 32633
+        assert ground_resolution(scene.grid) == pytest.approx((1, 1), rel=1e-3)
+
+
+def test_something_else_beside_the_scene_says_nothing(make_scene: MakeScene) -> None:
+    path = make_scene(noise(20, 20), georeference={"transform": UTM["transform"]})
+    path.with_suffix(".prj").write_bytes(b"PROJCS[\xff not closed")
+    Path(f"{path}.xml").write_text("<metadata>PROJCS[nonsense]</metadata>")
+    said: list[str] = []
+    with Scene(path, 3, say=said.append) as scene:
+        assert scene.grid.crs is None
+
+
+def test_the_coordinate_reference_system_is_told(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = {"transform": UTM["transform"]}
+    path = make_scene(noise(60, 60), georeference=place)
+    translate_raster(path, tmp_path / "none.tif", make_model())
+    assert "give `crs=EPSG:CODE`" in caplog.text
+    caplog.clear()
+    with Scene(path, 3, Reading(crs="EPSG:32633")) as scene:
+        assert scene.grid.crs == CRS.from_epsg(32633)
+        corner = transform_geom(scene.grid.crs, "EPSG:4326", {"type": "Point", "coordinates": (
+            500_030, 4_999_970)})["coordinates"]  # fmt: skip
+    box = (corner[0] - 1e-4, corner[1] - 1e-4, corner[0] + 1e-4, corner[1] + 1e-4)
+    with Scene(path, 3, Reading(crs="EPSG:32633", bbox=box)) as part:
+        assert part.grid.height < 60
+    with pytest.raises(UsageError, match="crs: 'EPSG:nothing' is not"):
+        Scene(path, 3, Reading(crs="EPSG:nothing"))
