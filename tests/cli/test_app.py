@@ -95,6 +95,12 @@ def test_from_towns_to_figures(sat2map: Sat2map, tmp_path: Path) -> None:
     report = sat2map("evaluate", run / "model", "--data", data, "--report", tmp_path / "page")
     assert report.code == 0
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("my own page")
+    refused = sat2map("evaluate", run / "model", "--data", tmp_path, "--report", tmp_path / "mine")
+    assert refused.code == 1
+    refused.one_line_about("mine: is not empty and was not written by sat2map evaluate")
+    assert (tmp_path / "mine" / "index.html").read_text() == "my own page"
 
     shown = sat2map("info", run / "model")
     assert shown.code == 0
@@ -597,7 +603,12 @@ def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
     assert np.array_equal((pixels["night"] == 16).all(-1), land)
 
 
-def test_the_demo(sat2map: Sat2map, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo(
+    sat2map: Sat2map,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_foreign: Callable[..., Callable[..., None]],
+) -> None:
     monkeypatch.setattr("sat2map.cli.demo.SCENE_SIDE", 128)
     for _ in range(2):  # again without harm
         done = sat2map("demo", tmp_path / "demo", "--quiet")
@@ -612,8 +623,13 @@ def test_the_demo(sat2map: Sat2map, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with rasterio.open(tmp_path / "demo" / name) as file:
             places.append((file.crs, file.bounds))
     assert places[0] == places[1]
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "mine.txt").write_text("")
+    check = put_foreign(tmp_path / "taken", "index.html", "scene/scene.tif")
     refused = sat2map("demo", tmp_path / "taken")
-    assert refused.code == 2
-    refused.one_line_about("no earlier demo")
+    assert refused.code == 1
+    refused.one_line_about("is not empty and was not written by sat2map demo")
+    check(alone=True)
+    check = put_foreign(tmp_path / "demo", "mine.png", "scene/mine.tif")
+    shutil.rmtree(tmp_path / "demo" / ".sat2map")
+    (tmp_path / "demo" / ".sat2map-demo").touch()  # as earlier versions left it
+    assert sat2map("demo", tmp_path / "demo", "--quiet").code == 0
+    check()

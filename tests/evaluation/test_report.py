@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_the_page_holds_all_it_shows(tmp_path, evaluated):
 
 def test_the_page_shows_the_figures_with_their_intervals(tmp_path, evaluated):
     *_, result = evaluated
-    words = " ".join(Page(write(tmp_path, evaluated).read_text(encoding="utf-8")).words)
+    words = " ".join(Page(write(tmp_path / "report", evaluated).read_text(encoding="utf-8")).words)
     summary = summarise(result.scores, STREETS)
     for name, digits in (("road_cldice", 3), ("mean_iou", 3), ("l1", 2), ("iou_water", 3)):
         interval = summary.metrics[name]
@@ -121,7 +122,7 @@ def test_the_page_shows_the_figures_with_their_intervals(tmp_path, evaluated):
 
 
 def test_text_of_others_is_escaped(tmp_path, evaluated):
-    text = write(tmp_path, evaluated).read_text(encoding="utf-8")
+    text = write(tmp_path / "report", evaluated).read_text(encoding="utf-8")
     assert "<b>theirs</b>" not in text
     assert "&lt;b&gt;theirs" in text
     assert "streets &amp; roads" in text
@@ -130,7 +131,7 @@ def test_text_of_others_is_escaped(tmp_path, evaluated):
 def test_what_failed_is_named(tmp_path, evaluated):
     failure = DataError("cannot be decoded", where="val/bad.png", remedy="Remove it.")
     words = " ".join(
-        Page(write(tmp_path, evaluated, failures=[failure]).read_text(encoding="utf-8")).words
+        Page(write(tmp_path / "report", evaluated, failures=[failure]).read_text(encoding="utf-8")).words
     )
     assert "1 left out" in words
     assert "val/bad.png: cannot be decoded. Remove it." in words
@@ -140,7 +141,7 @@ def test_without_a_legend_the_page_has_no_classes(tmp_path, evaluated):
     translate, pairs, _ = evaluated
     result = score_pictures(translate, pairs[:1], size=None)
     path = write(
-        tmp_path,
+        tmp_path / "report",
         (translate, pairs, result),
         summary=summarise(result.scores, None, result.protocol),
         model_card={},
@@ -169,6 +170,32 @@ def test_a_place_that_cannot_be_written_to(tmp_path, evaluated):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
         write(tmp_path / "file", evaluated)
+
+
+def test_a_folder_of_others_is_left_as_it_is(tmp_path, evaluated, put_foreign):
+    check = put_foreign(tmp_path / "mine", "index.html")
+    with pytest.raises(OutputError, match="mine: is not empty and was not written by"):
+        write(tmp_path / "mine", evaluated)
+    check(alone=True)
+
+
+def test_a_report_is_written_again_among_the_files_of_others(tmp_path, evaluated, put_foreign):
+    path = write(tmp_path / "report", evaluated)
+    check = put_foreign(tmp_path / "report", "index.htm", ".index.0123abcd.html")
+    first = path.read_bytes()
+    write(tmp_path / "report", evaluated, title="another")
+    assert path.read_bytes() != first
+    check()
+
+
+def test_the_report_of_an_older_version_gives_way(tmp_path, evaluated):
+    path = write(tmp_path / "report", evaluated)
+    shutil.rmtree(tmp_path / "report" / ".sat2map")
+    assert write(tmp_path / "report", evaluated) == path
+    shutil.rmtree(tmp_path / "report" / ".sat2map")
+    path.write_text("<html>mine</html>")
+    with pytest.raises(OutputError, match="is not empty and was not written by"):
+        write(tmp_path / "report", evaluated)
 
 
 def scored(**values: float) -> list[PictureScore]:

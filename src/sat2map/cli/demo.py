@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from sat2map.atomic import write_text
+from sat2map.atomic import sweep, write_text
 from sat2map.data.images import read_picture, write_picture
-from sat2map.errors import UsageError
 from sat2map.evaluation.score import score_picture, summarise
+from sat2map.journal import claim
 from sat2map.legend import STREETS
 from sat2map.progress import Progress
 from sat2map.raster.options import SceneOptions
@@ -18,6 +19,9 @@ from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
 
 MARK = ".sat2map-demo"
+"""By what versions without journals knew their own folder."""
+
+PICTURES = ("scene_photo", "scene_generated", "scene_true_map")
 SCENE_SEED = 2027
 SCENE_SIDE = 1024
 """Side of the town in pixels of 1 m."""
@@ -62,35 +66,39 @@ def run_demo(
         quiet: Show no progress.
 
     Raises:
-        UsageError: The folder holds something else.
-        OutputError: Something cannot be written.
+        UsageError: Another process works in the folder.
+        OutputError: The folder holds something else, or something cannot be written.
     """
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / MARK).is_file():
-        raise UsageError(
-            "is not empty and no earlier demo",
-            where=directory,
-            remedy="Choose another folder.",
-        )
-    write_text(directory / MARK, "sat2map demo\n")
-    translator = load(model)
-    with Progress("1/2 drawing a town", quiet=quiet) as progress:
-        scene = write_scene(
-            directory / "scene", SCENE_SIDE, seed=SCENE_SEED, progress=progress.show
-        )
-    with Progress("2/2 translating it", quiet=quiet, pixels=True) as progress:
-        generated = directory / "map.tif"
-        translate_raster(scene.photo, generated, translator, SceneOptions(), progress.show)
-    page = _write_page(directory, translator, scene, generated)
+    with claim(directory, "sat2map demo", {}, earlier=_of_older_versions) as journal:
+        translator = load(model)
+        sweep(directory)
+        journal.start()
+        journal.begin("map.tif", "index.html", *(f"{name}.png" for name in PICTURES))
+        with Progress("1/2 drawing a town", quiet=quiet) as progress:
+            scene = write_scene(
+                directory / "scene", SCENE_SIDE, seed=SCENE_SEED, progress=progress.show
+            )
+        with Progress("2/2 translating it", quiet=quiet, pixels=True) as progress:
+            generated = directory / "map.tif"
+            translate_raster(scene.photo, generated, translator, SceneOptions(), progress.show)
+        page = _write_page(directory, translator, scene, generated)
     print(f"Open {page.index}")
     print(f"The map is {page.map}, with the georeference of {scene.photo}.")
     print("Next: sat2map translate YOUR.tif map.tif, and a model of your own: docs/tutorial.md")
     return page
 
 
+def _of_older_versions(directory: Path) -> dict[str, Any] | None:
+    """Return what a version without journals wrote."""
+    if not (directory / MARK).is_file():
+        return None
+    return dict.fromkeys([MARK, "map.tif", "index.html", *(f"{name}.png" for name in PICTURES)])
+
+
 def _write_page(directory: Path, translator: Translator, scene: Scene, generated: Path) -> DemoPage:
     from jinja2 import Environment, StrictUndefined
 
-    names = {"scene_photo": scene.photo, "scene_generated": generated, "scene_true_map": scene.map}
+    names = dict(zip(PICTURES, (scene.photo, generated, scene.map), strict=True))
     pixels = {name: read_picture(tiff).pixels for name, tiff in names.items()}
     pictures = tuple(directory / f"{name}.png" for name in names)
     for path, picture in zip(pictures, pixels.values(), strict=True):

@@ -32,7 +32,7 @@ from sat2map.evaluation.masks import (
     score_masks,
     shown_resolution,
 )
-from sat2map.evaluation.report import write_report
+from sat2map.evaluation.report import claimed_for_report, write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
 from sat2map.legend import COVER, Legend
 from sat2map.model.card import ModelCard
@@ -110,8 +110,11 @@ def evaluate(
     Raises:
         DataError: There is no such split, or none of its pairs can be used.
         MissingExtraError: The extra `perceptual` is asked for and not installed.
-        OutputError: The report cannot be written.
+        OutputError: The report's folder is somebody else's, or it cannot be written.
     """
+    if report is not None:
+        with claimed_for_report(report):
+            pass  # it is refused now, and not after all the work
     if perceptual:
         from sat2map.evaluation.perceptual import measure, require_extra  # they need torch
 

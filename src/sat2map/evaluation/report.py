@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sat2map.atomic import write_text
+from sat2map.atomic import sweep, write_text
 from sat2map.errors import Sat2mapError
 from sat2map.evaluation.examples import (
     ERROR_LIMIT,
@@ -23,7 +24,9 @@ from sat2map.evaluation.examples import (
     ranking_metric,
 )
 from sat2map.evaluation.score import Interval, PictureScore, Summary
+from sat2map.journal import HIDDEN, Journal, claim
 
+PAGE = "index.html"
 BINS = 24
 UNIT = (0.0, 1.0)
 
@@ -112,7 +115,8 @@ def write_report(
         The path of index.html. It holds all it shows and needs no other file.
 
     Raises:
-        OutputError: The folder cannot be written to.
+        OutputError: The folder is somebody else's, or cannot be written to.
+        UsageError: Another process works in it.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -150,9 +154,33 @@ def write_report(
         protocol=[(key, _in_words(v)) for key, v in summary.protocol.items() if key != "legend"],
         failures=[str(failure) for failure in failures],
     )
-    path = directory / "index.html"
-    write_text(path, page)
+    path = directory / PAGE
+    with claimed_for_report(directory) as journal:
+        sweep(directory)
+        journal.start()
+        journal.begin(PAGE)
+        write_text(path, page)
     return path
+
+
+def claimed_for_report(directory: Path) -> AbstractContextManager[Journal]:
+    """Claim a folder for a report, which is new, empty or an earlier report's.
+
+    Raises:
+        OutputError: It is somebody else's or not writable.
+        UsageError: Another process works in it.
+    """
+    return claim(directory, "sat2map evaluate", {}, earlier=_of_older_versions)
+
+
+def _of_older_versions(directory: Path) -> dict[str, Any] | None:
+    """Return the page, where a version without journals wrote it and nothing else is there."""
+    try:
+        page = (directory / PAGE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    others = {path.name for path in directory.iterdir()} - {PAGE, HIDDEN}
+    return {PAGE: None} if "<footer>sat2map " in page and not others else None
 
 
 def _headline(summary: Summary) -> list[dict[str, str]]:
