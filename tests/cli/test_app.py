@@ -603,6 +603,23 @@ def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
     assert np.array_equal((pixels["night"] == 16).all(-1), land)
 
 
+def test_the_cache_is_told_and_cleared(sat2map: Sat2map, cache: Path) -> None:
+    kept = cache / "osm" / f"{'0' * 32}.json"
+    kept.parent.mkdir()
+    kept.write_bytes(bytes(2048))
+    (cache / "osm" / "mine.json").write_text("mine")
+    told = sat2map("cache")
+    assert told.code == 0
+    assert told.out.splitlines()[0] == str(cache)
+    assert "osm                1 entry          2 KiB" in told.out
+    assert "2 KiB of at most 50 GiB" in told.out
+    facts = json.loads(sat2map("cache", "--json").out)
+    assert (facts["folder"], facts["bytes"]["osm"]) == (str(cache), 2048)
+    cleared = sat2map("cache", "clear")
+    assert cleared.out == f"2 KiB removed from {cache}\n"
+    assert [path.name for path in (cache / "osm").iterdir()] == ["mine.json"]
+
+
 def test_the_demo(
     sat2map: Sat2map,
     tmp_path: Path,

@@ -131,7 +131,9 @@ def test_text_of_others_is_escaped(tmp_path, evaluated):
 def test_what_failed_is_named(tmp_path, evaluated):
     failure = DataError("cannot be decoded", where="val/bad.png", remedy="Remove it.")
     words = " ".join(
-        Page(write(tmp_path / "report", evaluated, failures=[failure]).read_text(encoding="utf-8")).words
+        Page(
+            write(tmp_path / "report", evaluated, failures=[failure]).read_text(encoding="utf-8")
+        ).words
     )
     assert "1 left out" in words
     assert "val/bad.png: cannot be decoded. Remove it." in words

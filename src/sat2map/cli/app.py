@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sat2map.cli import model as cli_model
+from sat2map.cli.cache import cache_app
 from sat2map.cli.data import data_app
 from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
@@ -44,6 +45,7 @@ app = typer.Typer(
     help="Satellite and aerial images into maps with Pix2Pix.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:

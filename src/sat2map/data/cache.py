@@ -32,7 +32,8 @@ from sat2map.data.pairs import (
     read_pair,
     refuse_class_numbers,
 )
-from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
+from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.user_cache import cache_folder, making, mark_used
 
 FORMAT = 1
 
@@ -90,14 +91,6 @@ def in_order(
                 future.cancel()
 
 
-def cache_folder() -> Path:
-    """Return where decoded pairs are kept: $SAT2MAP_CACHE, or the user's cache folder."""
-    import platformdirs
-
-    chosen = os.environ.get("SAT2MAP_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sat2map"))
-
-
 def decode_pairs(
     directory: Path,
     split: str,
@@ -131,11 +124,10 @@ def decode_pairs(
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     state = _state(pairs)
     if _read_state(entry) != state:
-        try:
-            _decode_all(entry, state, pairs, resize, direction, progress)
-        except OutputError as error:
-            remedy = "Free some space, or name another folder in the variable SAT2MAP_CACHE."
-            raise OutputError(error.what, where=entry, remedy=remedy) from error
+        with making(entry):
+            if _read_state(entry) != state:  # another process has not made it meanwhile
+                _decode_all(entry, state, pairs, resize, direction, progress)
+    mark_used(entry)
     facts = json.loads((entry / "pairs.json").read_text("utf-8"))
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
     pixels = np.load(entry / "pixels.npy", mmap_mode="c")

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import whole_file
-from sat2map.data.cache import DecodedPairs, cache_folder, in_order
-from sat2map.errors import OutputError
+from sat2map.data.cache import DecodedPairs, in_order
 from sat2map.legend import Legend
+from sat2map.user_cache import cache_folder, making, mark_used
 
 
 def label_targets(
@@ -39,11 +39,10 @@ def label_targets(
     """
     path = _place(pairs, legend)
     if not path.is_file():
-        try:
-            _label_all(path, pairs, legend, progress)
-        except OutputError as error:
-            remedy = "Free some space, or name another folder in the variable SAT2MAP_CACHE."
-            raise OutputError(error.what, where=path, remedy=remedy) from error
+        with making(path):
+            if not path.is_file():  # another process has not made it meanwhile
+                _label_all(path, pairs, legend, progress)
+    mark_used(path)
     labels: NDArray[np.uint8] = np.load(path, mmap_mode="c")
     return labels
 

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import whole_folder
-from sat2map.data.cache import cache_folder, in_order
+from sat2map.data.cache import in_order
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
-from sat2map.errors import BatchError, DataError, OutputError, Sat2mapError
+from sat2map.errors import BatchError, DataError, Sat2mapError
 from sat2map.legend import Legend
+from sat2map.user_cache import cache_folder, making, mark_used
 
 FORMAT = 1
 
@@ -107,11 +108,11 @@ def decode_masks(
     state = _state(files)
     facts = _read_facts(entry)
     if facts is None or facts["state"] != state:
-        try:
-            facts = _decode_all(entry, state, files, progress)
-        except OutputError as error:
-            remedy = "Free some space, or name another folder in the variable SAT2MAP_CACHE."
-            raise OutputError(error.what, where=entry, remedy=remedy) from error
+        with making(entry):
+            facts = _read_facts(entry)
+            if facts is None or facts["state"] != state:  # nor has another process made it
+                facts = _decode_all(entry, state, files, progress)
+    mark_used(entry)
     counts = np.array(facts["counts"], np.int64)
     _check_values(counts, card.classes, files)
     known = counts.sum(axis=0)[card.classes.may_be(card.legend).any(axis=1)].sum() / counts.sum()

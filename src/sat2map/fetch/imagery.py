@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import whole_file
-from sat2map.data.cache import cache_folder
 from sat2map.data.images import TIFF_SUFFIXES, Picture, read_picture
 from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
 from sat2map.geo.grid import Bounds, Grid
 from sat2map.geo.web_mercator import position, tile_grid
 from sat2map.raster.output import whole_map
+from sat2map.user_cache import cache_folder, keep_within_limit
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,7 @@ def fetch_imagery(
             f"{target}: the service has no tile for {missing} of {len(places)}; there the file "
             "has nodata."
         )
+    keep_within_limit()
     return grid
 
 

@@ -24,11 +24,11 @@ import numpy as np
 import shapely
 
 from sat2map.atomic import whole_file
-from sat2map.data.cache import cache_folder
 from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
 from sat2map.fetch.http import Client, Refusal
 from sat2map.geo.grid import Bounds
 from sat2map.geo.osm_shapes import OsmShape, shape_of
+from sat2map.user_cache import cache_folder, keep_within_limit
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ def fetch_osm(
             )
     if broken:
         log.warning(f"{target}: {broken} elements without a whole geometry were left out.")
+    keep_within_limit()
     return counts
 
 

@@ -10,8 +10,6 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -20,10 +18,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sat2map.atomic import whole_folder
-from sat2map.data.cache import cache_folder
-from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, writing_to
+from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.model.card import ModelCard, check_card, model_name, read_card
 from sat2map.runtimes.interface import Runtime, RuntimeName
+from sat2map.user_cache import cache_folder, making, mark_used
 
 if TYPE_CHECKING:
     import torch
@@ -195,28 +193,22 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     kept = cache_folder() / "converted" / f"{key}-{runtime}"
     stamp = json.dumps(_stamp(folder, runtime))
-    with _one_at_a_time(kept):
-        if (kept / "stamp.json").is_file() and (kept / "stamp.json").read_text() == stamp:
-            return kept / CARRIED[runtime]
-        with whole_folder(kept, replace=True) as aside:
-            torch.convert_model(folder, runtime, aside)
-            (aside / "stamp.json").write_text(stamp, encoding="utf-8")
+    if _stamp_of(kept) != stamp:
+        with making(kept):
+            if _stamp_of(kept) != stamp:  # another process has not made it meanwhile
+                with whole_folder(kept, replace=True) as aside:
+                    torch.convert_model(folder, runtime, aside)
+                    (aside / "stamp.json").write_text(stamp, encoding="utf-8")
+    mark_used(kept)
     return kept / CARRIED[runtime]
 
 
-@contextmanager
-def _one_at_a_time(kept: Path) -> Iterator[None]:
-    """Let one thread of one process convert a model, and the others find what it made."""
-    from filelock import FileLock
-
-    lock = FileLock(kept.with_name(f"{kept.name}.lock"), thread_local=False)
-    with writing_to(kept):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+def _stamp_of(kept: Path) -> str | None:
+    """Return what a kept model was made of; None where there is none."""
     try:
-        yield
-    finally:
-        lock.release()
+        return (kept / "stamp.json").read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def _stamp(folder: Path, runtime: RuntimeName) -> dict[str, object]:
