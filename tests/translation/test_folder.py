@@ -93,6 +93,20 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(
     assert len(line.splitlines()) == 1
 
 
+def test_nothing_of_a_folder_is_left_out_in_silence(
+    translator: Translator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    Image.fromarray(noise(8, 8)).save(source / "2.bmp")
+    for name in ("3.heic", "notes.txt", "1.png.aux.xml", ".hidden"):
+        (source / name).touch()
+    with pytest.raises(BatchError, match=r"1 item .* 2 done: .*3\.heic: HEIC is not read"):
+        translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert names(tmp_path / "maps") == ["1.png", "2.png"]
+    assert f"{source}: 1 file is left out, as no images that are read here (.txt)." in caplog.text
+
+
 def test_a_scene_that_a_box_misses_is_an_item_of_the_batch(
     make_scene: MakeScene, translator: Translator, tmp_path: Path
 ) -> None:

@@ -201,6 +201,26 @@ def test_a_source_of_other_bands_is_compared_too(tmp_path: Path, bands: int) -> 
     assert (beside[:, :8] == 77).all()
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 1), (1, 1)])
+def test_models_of_one_band_are_ordinary_models(
+    photo: Path, tmp_path: Path, inputs: int, outputs: int
+) -> None:
+    channels = {"in_channels": inputs, "out_channels": outputs}
+    spec = GeneratorSpec(name="unet", arguments={**channels, "size": 16, "base_channels": 2})
+    names = tuple(f"band_{i}" for i in range(inputs))
+    card = ModelCard(generator=spec, bands=names, normalisation="none")
+    model = Translator(Model(build_generator(spec), card, tmp_path), "cpu")
+    pixels = read_picture(photo).pixels
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    options = PictureOptions(compare=True)
+    for name in (photo, tmp_path / "grey.png"):
+        translate_picture(model, name, tmp_path / "map.png", options)
+        seen = read_picture(name).pixels if inputs == 3 else grey[..., None]
+        found = read_picture(tmp_path / "map.png").pixels
+        assert np.array_equal(found, np.broadcast_to(model.translate(seen), found.shape))
+
+
 def test_legend_colours_are_the_only_ones(model_folder: Path, photo: Path, tmp_path: Path) -> None:
     model = load_model(model_folder)
     card = model.card.model_copy(update={"legend": STREETS})

@@ -504,11 +504,28 @@ def test_a_model_of_other_targets(
         def forward(self, source: Tensor) -> Tensor:
             return source[:, :2]
 
-    with pytest.raises(UsageError, match="the result has 2 bands, but a map has 3"):
+    with pytest.raises(UsageError, match="the result has 2 bands, but a map has 1 or 3"):
         translate_raster(
             make_scene(noise(20, 20)), tmp_path / "map.tif", make_model(network=Two()), SMALL
         )
     assert left(tmp_path) == ["scene.tif"]
+
+
+def test_a_map_of_one_band_is_written_as_three_equal_ones(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path
+) -> None:
+    class One(Identity):
+        def forward(self, source: Tensor) -> Tensor:
+            return source[:, :1]
+
+    scene, pixels = make_scene(noise(20, 20)), noise(20, 20)
+    spec = GeneratorSpec(name="unet", arguments={"out_channels": 1})
+    one = make_model(network=One(4))
+    card = one.card.model_copy(update={"generator": spec})
+    model = Translator(Model(One(4), card, Path("one")), "cpu")
+    translate_raster(scene, tmp_path / "map.tif", model, SMALL)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert (file.read((1, 2, 3)) == pixels[..., 0]).all()
 
 
 @pytest.mark.parametrize("when", [1, 12])

@@ -213,3 +213,19 @@ def test_what_a_call_means(tmp_path: Path) -> None:
         assert kind_of(str(source), Path(target)) == kind, (source, target)
     (tmp_path / "photo.pgw").write_text("1\n0\n0\n-1\n500000.5\n4999999.5\n")
     assert kind_of(str(tmp_path / "photo.png"), Path("map.png")) == "scene", "it has a world file"
+
+
+def test_tiles_from_the_south_become_tiles_from_the_north(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = noise(64, 32)
+    root = cut_tiles(tmp_path / "tiles", pixels, 9, 3, 4)
+    (root / "9/3/4.png").rename(root / f"9/3/{511 - 4}.png")
+    (root / "9/3/5.png").rename(root / f"9/3/{511 - 5}.png")
+    pattern = f"{root}/{{z}}/{{x}}/{{-y}}.png"
+    translate_path(make_model(None), pattern, tmp_path / "out", SMALL)
+    assert "count from the south" in caplog.text
+    found = tiles_of(tmp_path / "out")
+    assert sorted(found) == ["9/3/4.png", "9/3/5.png"]
+    assert np.array_equal(found["9/3/4.png"][..., :3], pixels[:32])
+    assert np.array_equal(found["9/3/5.png"][..., :3], pixels[32:])
