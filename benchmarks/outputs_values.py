@@ -14,6 +14,7 @@ import io
 import json
 import re
 import sqlite3
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
@@ -345,17 +346,66 @@ def difference(old: Array | str, new: Array | str) -> str:
     if isinstance(old, str) or isinstance(new, str):
         if not (isinstance(old, str) and isinstance(new, str)):
             return "one is a text, the other an array"
-        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
-        shown = [line[:160] for line in lines if not line.startswith(("---", "+++", "@@"))]
-        more = [f"and {len(shown) - 12} lines more"] if len(shown) > 12 else []
-        return "\n".join(["texts differ:", *shown[:12], *more])
+        lines = _entries_apart(old, new) or _lines_apart(old, new)
+        more = [f"and {len(lines) - 12} lines more"] if len(lines) > 12 else []
+        added = all(line.startswith("+") for line in lines)
+        head = "more than before, the rest is the same:" if added else "texts differ:"
+        return "\n".join([head, *(line[:160] for line in lines[:12]), *more])
     if old.dtype != new.dtype or old.shape != new.shape:
         return f"{old.dtype} {old.shape} became {new.dtype} {new.shape}"
-    if old.dtype.kind not in "biuf":
-        return f"{(old != new).mean():.2%} of the entries differ"
     apart = np.abs(old.astype(np.float64) - new.astype(np.float64))
-    unequal = ~((old == new) | (np.isnan(apart) & (old != old) & (new != new)))
+    unequal = ~((old == new) | (np.isnan(old) & np.isnan(new)))
     return (
         f"{unequal.sum():,} of {unequal.size:,} values differ ({unequal.mean():.3%}), "
         f"by at most {np.nanmax(apart):.6g}, {np.nanmean(apart):.6g} in mean"
     )
+
+
+def _lines_apart(old: str, new: str) -> list[str]:
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+def _entries_apart(old: str, new: str) -> list[str]:
+    """Return which entries of two JSON, TOML or tables are apart; none if they are neither."""
+    before, after = _entries(old), _entries(new)
+    gone = Counter(_general(key) for key in before.keys() - after.keys())
+    come = Counter(_general(key) for key in after.keys() - before.keys())
+    lines = [f"- {key} x {count}" for key, count in sorted(gone.items())]
+    lines += [f"+ {key} x {count}" for key, count in sorted(come.items())]
+    for key, value in before.items():
+        if key in after and value != after[key]:
+            lines.append(f"  {key}: {value} became {after[key]}")
+    return lines
+
+
+def _general(key: str) -> str:
+    return re.sub(r"\[\d+\]", "[]", key)
+
+
+def _entries(text: str) -> dict[str, Any]:
+    """Return the leaves of JSON, TOML or lines of JSON by their paths, such as legend[0].name."""
+    found: dict[str, Any] = {}
+
+    def walk(path: str, entry: Any) -> None:
+        if isinstance(entry, dict):
+            for key, value in entry.items():
+                walk(f"{path}.{key}", value)
+        elif isinstance(entry, list):
+            for number, value in enumerate(entry):
+                walk(f"{path}[{number}]", value)
+        else:
+            found[path.removeprefix(".")] = entry
+
+    readers: tuple[Callable[[str], Any], ...] = (
+        json.loads,
+        tomllib.loads,
+        lambda text: [json.loads(line) for line in text.splitlines()],
+    )
+    for reader in readers:
+        try:
+            walk("", reader(text))
+        except ValueError:
+            continue
+        break
+    return found
