@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,8 @@ def test_the_folder_holds_no_pickle(saved: Path) -> None:
 
 def test_the_card_for_programs(saved: Path) -> None:
     entries = json.loads((saved / "model.json").read_text())
+    weights = (saved / "model.safetensors").read_bytes()
+    assert entries.pop("checksums") == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     assert entries == {
         "format": FORMAT,
         "generator": {"name": "unet", "arguments": {"size": 16, "base_channels": 2}},
@@ -338,3 +342,49 @@ def test_a_shipped_name_comes_before_a_folder(
     assert load_model("streets").name == "streets"
     assert model_folder("streets") != Path("streets")
     assert model_folder("other") == Path("other")
+
+
+def test_a_flipped_bit_is_noticed(saved: Path) -> None:
+    load_model(saved)
+    weights = saved / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    refused(saved, "is damaged: its checksum is not the one in model.json", "model.safetensors")
+
+
+def test_a_folder_without_checksums_is_read(saved: Path) -> None:
+    path = saved / "model.json"
+    entries = json.loads(path.read_text())
+    assert entries.pop("checksums").keys() == {"model.safetensors"}
+    path.write_text(json.dumps(entries))
+    load_model(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_not_a_card(saved: Path) -> None:
+    (saved / "model.json").unlink()
+    os.mkfifo(saved / "model.json")
+    refused(saved, "is not a file", "model.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[" * 100_000, "is not JSON"),
+        (" " * (2**24 + 1), "has more than 16,777,216 bytes"),
+    ],
+)
+def test_a_card_has_bounds(saved: Path, text: str, what: str) -> None:
+    (saved / "model.json").write_text(text)
+    refused(saved, what, "model.json")
+
+
+@pytest.mark.parametrize(
+    "resolution", ["[NaN, NaN]", "[-1, 1]", "[0, 1]", "[1, Infinity]", "[2, 1]"]
+)
+def test_resolutions_are_above_0(saved: Path, resolution: str) -> None:
+    path = saved / "model.json"
+    entries = json.loads(path.read_text()) | {"resolution_m": "HERE"}
+    path.write_text(json.dumps(entries).replace('"HERE"', resolution))
+    refused(saved, "resolution_m: .*resolution above 0", "model.json")

@@ -85,3 +85,10 @@ def test_half_a_window_may_be_shared() -> None:
 def test_limits_that_are_none_name_the_parameter(wrong: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(UsageError, match=f"^{next(iter(wrong))}: "):
         Reading(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_box_with_west_and_east_exchanged_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"has its west .* degrees east of its east"):
+        scene_reading(None, None, None, "13.5,52.4,13.3,52.6")
+    across = scene_reading(None, None, None, "179,-17,-179,-16")
+    assert across.bbox == (179, -17, -179, -16)

@@ -206,3 +206,10 @@ def test_a_style_is_read_without_what_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"rasterio", "pyogrio", "shapely", "torch"} & set(done.stdout.split()) == set()
+
+
+def test_a_style_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    deep = '["!",' * 100_000 + "true" + "]" * 100_000
+    (tmp_path / "deep.json").write_text('{"version": 8, "layers": ' + deep + "}")
+    with pytest.raises(UsageError, match=r"deep\.json: is nested too deeply"):
+        read_style(tmp_path / "deep.json")

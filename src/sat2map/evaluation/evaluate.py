@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 LEGEND_PICTURES = 20
 
+LARGEST_SIZE = 8192
+"""Pixels a side to which pairs are resized at most: above it, one takes gigabytes."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -81,7 +84,7 @@ class Evaluation:
 
 def evaluate(
     translator: Translator,
-    data: Path,
+    data: str | Path,
     *,
     split: str = "val",
     size: int | None = 256,
@@ -112,6 +115,13 @@ def evaluate(
         MissingExtraError: The extra `perceptual` is asked for and not installed.
         OutputError: The report's folder is somebody else's, or it cannot be written.
     """
+    data = Path(data)
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise UsageError(
+            f"{size} pixels a side are not possible",
+            where="size",
+            remedy=f"Give 1 to {LARGEST_SIZE}, or None for the files as they are.",
+        )
     if report is not None:
         with claimed_for_report(report):
             pass  # it is refused now, and not after all the work
@@ -161,7 +171,7 @@ def evaluate(
 
 def evaluate_masks(
     translator: Translator,
-    data: Path,
+    data: str | Path,
     *,
     split: str = "val",
     resolution: float | Literal["native"] | None = None,
@@ -196,6 +206,7 @@ def evaluate_masks(
         UsageError: The model has no legend or translates maps into photos, or a number does
             not fit.
     """
+    data = Path(data)
     card = read_mask_card(data)
     files = find_masks(data, split)
     if translator.card.direction == "reverse" or translator.legend is None:

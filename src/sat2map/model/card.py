@@ -6,7 +6,10 @@ needs no torch, without importing torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,12 @@ from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
 
 FORMAT = 1
+LARGEST = 2**24
+"""Bytes of the largest `model.json` that is read."""
+
+CHECKSUMS = "checksums"
+"""In `model.json`: the SHA-256 of the files beside it that hold weights."""
+
 _MODELS = Path(__file__).parents[1] / "models"
 
 
@@ -80,6 +89,13 @@ class ModelCard(BaseModel):
     metrics: dict[str, Any] = Field(default_factory=dict)
     multiple: int | None = None
 
+    @field_validator("resolution_m")
+    @classmethod
+    def _check_resolution(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] < math.inf:
+            raise ValueError("is not a finest and a coarsest resolution above 0, in metres")
+        return value
+
     @field_validator("legend", "cover", mode="before")
     @classmethod
     def _read_legend(cls, value: object) -> object:
@@ -98,7 +114,9 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / "model.json"
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = _entries(path)
+        if isinstance(entries, dict):
+            entries.pop(CHECKSUMS, None)
         version = entries.get("format") if isinstance(entries, dict) else None
         if isinstance(version, int) and version > FORMAT:
             raise ModelError(
@@ -119,10 +137,64 @@ def read_card(folder: Path) -> ModelCard:
         ) from error
     except DataError as error:  # what the legend says
         raise ModelError(error.what, where=path, remedy="Restore the file.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
             f"is not JSON ({error})", where=path, remedy="Restore the file."
         ) from error
+
+
+def _entries(path: Path) -> Any:
+    if path.exists() and not path.is_file():  # a pipe or a device never ends
+        raise ModelError("is not a file", where=path, remedy="A model folder has this file.")
+    with path.open("rb") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ModelError(f"has more than {LARGEST:,} bytes", where=path, remedy="Restore the file.")
+    return json.loads(text.decode("utf-8"))
+
+
+def write_card(folder: Path, card: ModelCard, names: Sequence[str]) -> None:
+    """Write `folder/model.json`.
+
+    Args:
+        folder: An existing folder.
+        card: What is known of the model.
+        names: The files with weights in that folder, whose checksums it holds.
+    """
+    told = card.model_dump(mode="json") | {CHECKSUMS: {n: _checksum(folder / n) for n in names}}
+    (folder / "model.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """Compare files of weights with their checksums in `folder/model.json`.
+
+    What has none there, as of earlier versions, is not checked, and what is missing is left to
+    who reads it.
+
+    Raises:
+        ModelError: A file is another one than was written, or `model.json` cannot be read.
+    """
+    path = folder / "model.json"
+    try:
+        entries = _entries(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot be read ({error})", where=path, remedy="Restore it.") from error
+    checksums = entries.get(CHECKSUMS) if isinstance(entries, dict) else None
+    if not isinstance(checksums, dict):
+        return
+    for name, told in checksums.items():
+        file = folder / Path(name).name
+        if file.is_file() and _checksum(file) != told:
+            raise ModelError(
+                "is damaged: its checksum is not the one in model.json",
+                where=file,
+                remedy="Restore both files from the same model, or make it anew.",
+            )
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def check_card(card: ModelCard, path: Path) -> None:

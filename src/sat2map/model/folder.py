@@ -9,7 +9,6 @@ There is never a pickle in it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +23,12 @@ from sat2map.model.card import (
     GeneratorSpec,
     ModelCard,
     check_card,
+    check_files,
     describe,
     model_folder,
     model_name,
     read_card,
+    write_card,
 )
 from sat2map.networks.compact import Compact
 from sat2map.networks.lite import Lite
@@ -106,8 +107,7 @@ def save_model(
             save_file(weights, aside / "model.safetensors", {"format": "pt"})
         except SafetensorError as error:  # what it says of a full disk
             raise OSError(str(error)) from error
-        text = json.dumps(card.model_dump(mode="json"), indent=2) + "\n"
-        (aside / "model.json").write_text(text, encoding="utf-8")
+        write_card(aside, card, ["model.safetensors"])
         (aside / "README.md").write_text(describe(folder.name, card), encoding="utf-8")
 
 
@@ -129,6 +129,7 @@ def load_model(folder: str | Path) -> Model:
         )
     card = read_card(folder)
     check_card(card, folder / "model.json")
+    check_files(folder)
     weights = _read_weights(folder / "model.safetensors")
     try:
         network = build_generator(card.generator)

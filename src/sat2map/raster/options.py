@@ -198,6 +198,12 @@ def _bbox(text: str) -> Bounds:
     if numbers is not None:
         west, south, east, north = numbers
         in_degrees = max(abs(west), abs(east)) <= 360 and -90 <= south < north <= 90
+        if in_degrees and 0 < west - east < 180:  # across the antimeridian it would be the far side
+            raise UsageError(
+                f"{text!r} has its west {west - east:g} degrees east of its east",
+                where="--bbox",
+                remedy="Give west,south,east,north; across the antimeridian as 179,-17,-179,-16.",
+            )
         if in_degrees and west != east:
             return west, south, east, north
     raise UsageError(

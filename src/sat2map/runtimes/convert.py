@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from sat2map.errors import MissingExtraError
-from sat2map.model.card import ModelCard
+from sat2map.model.card import ModelCard, write_card
 from sat2map.networks.portable import Portable
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def write_openvino(graph: openvino.Model, card: ModelCard, folder: Path) -> None
 
     graph.set_rt_info(json.dumps(card.model_dump(mode="json")), "sat2map")
     openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
-    _write_card(card, folder)
+    write_card(folder, card, ["model.xml", "model.bin"])
 
 
 def write_onnx(graph: onnx.ModelProto, card: ModelCard, folder: Path) -> None:
@@ -122,12 +122,7 @@ def write_onnx(graph: onnx.ModelProto, card: ModelCard, folder: Path) -> None:
 
     onnx.helper.set_model_props(graph, {"sat2map": json.dumps(card.model_dump(mode="json"))})
     onnx.save(graph, folder / "model.onnx")
-    _write_card(card, folder)
-
-
-def _write_card(card: ModelCard, folder: Path) -> None:
-    text = json.dumps(card.model_dump(mode="json"), indent=2) + "\n"
-    (folder / "model.json").write_text(text, encoding="utf-8")
+    write_card(folder, card, ["model.onnx"])
 
 
 def example_source(network: nn.Module, bands: int) -> torch.Tensor:

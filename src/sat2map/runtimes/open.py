@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sat2map.atomic import whole_folder
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
-from sat2map.model.card import ModelCard, check_card, model_name, read_card
+from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_card
 from sat2map.runtimes.interface import Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used
 
@@ -119,6 +119,7 @@ def open_model(
         log.warning("The model runs on torch, which is slower: %s", error)
         return OpenModel(card, model_name(folder), _on_torch(folder, device, threads), folder)
     multiple = _exported_card(carried.parent, card).multiple
+    check_files(carried.parent)
     opened: Runtime
     if chosen == "onnx":
         from sat2map.runtimes.onnx import OnnxRuntime

@@ -139,6 +139,10 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UsageError(
             f"is not valid JSON ({error})", where=name_or_path, remedy="Correct that line."
         ) from error
+    except RecursionError as error:
+        raise UsageError(
+            "is nested too deeply to be read", where=name_or_path, remedy=_REMEDY
+        ) from error
     if not isinstance(entries, dict):
         raise UsageError("is no style, but a list", where=name_or_path, remedy=_REMEDY)
     base = _metadata(entries).get(_BASE)

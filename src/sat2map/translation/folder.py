@@ -60,6 +60,10 @@ def kind_of(source: str | Path, target: Path) -> Kind:
     Raises:
         DataError: A pattern of tiles finds none.
     """
+    if str(source) == "":
+        raise UsageError(
+            "has no name", where="source", remedy="Name a scene, a picture or a folder."
+        )
     if is_address(source):
         return "scene"
     raster = "{z}" not in str(target) and target.suffix.lower() in KINDS

@@ -152,6 +152,18 @@ class Translator:
                 predicted as published, or the model has no legend or no legend head.
         """
         bands = len(self.card.bands)
+        if not isinstance(source, np.ndarray):
+            raise UsageError(
+                f"is a {type(source).__name__}, not an array of numpy",
+                where="source",
+                remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
+            )
+        if output not in ("picture", "classes", "cover", "probabilities"):
+            raise UsageError(
+                f"{output!r} is not an output",
+                where="output",
+                remedy="Choose picture, classes, cover or probabilities.",
+            )
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
             raise UsageError(
                 f"the model takes uint8 [H,W,{bands}], not {source.dtype} {list(source.shape)}",
