@@ -15,8 +15,11 @@ from sat2map.geo.gdal import check_proj
 
 PROGRAM = """
 from rasterio.transform import from_origin
+import rasterio
 from rasterio.crs import CRS
 from sat2map.geo.grid import Grid, ground_resolution
+with rasterio.Env():
+    pass
 print(*ground_resolution(Grid(4, 4, from_origin(500000, 5000000, 1, 1), CRS.from_epsg(32633))))
 """
 

@@ -349,6 +349,8 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
                 )
             bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
             pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
+            if raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+                pixels = 255 - pixels
             alpha = None
             if ColorInterp.alpha in kinds:
                 alpha = raster.read(kinds.index(ColorInterp.alpha) + 1)

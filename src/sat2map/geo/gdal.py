@@ -13,12 +13,8 @@ from typing import Any, TypeVar
 
 import rasterio
 from numpy.typing import NDArray
-from rasterio._env import (
-    GDALDataFinder,
-    PROJDataFinder,
-    set_gdal_config,
-    set_proj_data_search_path,
-)
+from rasterio import _env
+from rasterio._env import GDALDataFinder, PROJDataFinder, set_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
@@ -49,6 +45,9 @@ OPEN_FILES = 2
 """Files of a virtual raster that stay open while it is read once from top to bottom, at some
 megabytes each; by itself it would be 100."""
 
+LISTED = 6
+"""Rasters in a file that a message names."""
+
 PROBES = 16
 """Places all over a file that are looked at to see whether its drive fails."""
 
@@ -64,7 +63,13 @@ def _use_own_data() -> None:
     """
     proj, gdal = PROJDataFinder().search_wheel(), GDALDataFinder().search_wheel()
     if proj is not None and not os.environ.keys().isdisjoint(PROJ_VARIABLES):
-        set_proj_data_search_path(proj)
+        search = _env.set_proj_data_search_path
+
+        def stay(_: str) -> None:  # each thread's first Env goes back to what the environment says
+            search(proj)
+
+        _env.set_proj_data_search_path = stay
+        stay("")
     if gdal is not None and "GDAL_DATA" in os.environ:
         set_gdal_config("GDAL_DATA", gdal)
 
@@ -120,11 +125,15 @@ def open_dataset(name: str, where: str | Path) -> Any:
     with reading_from(where):
         dataset = rasterio.open(name)
     if dataset.count == 0:
+        inside = ", ".join(dataset.subdatasets[:LISTED])
+        more = len(dataset.subdatasets) - LISTED
         dataset.close()
         raise DataError(
             "holds no raster bands of its own",
             where=where,
-            remedy="Choose one of the rasters in it first, for example with gdal_translate.",
+            remedy=f"Give one of the rasters in it: {inside}{f' and {more} more' * (more > 0)}."
+            if inside
+            else "Choose one of the rasters in it first, for example with gdal_translate.",
         )
     return dataset
 

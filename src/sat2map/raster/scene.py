@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +38,9 @@ from sat2map.raster.sources import Source, opening
 
 logger = logging.getLogger(__name__)
 
+_SEPARATE = re.compile(r"(?<![A-Za-z0-9])(B(?:and)?0?)(\d{1,2}A?)(?![A-Za-z0-9])")
+"""How satellites' files of one band each are called: T33UUU_20200101_B04_10m, LC08_..._B4."""
+
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -56,7 +61,8 @@ class Scene:
         bands: Numbers of the bands that are read, from 1.
         grid: The part's grid.
         masked: Whether there may be pixels without values.
-        value_range: Per band what becomes 0 and 255, float64 [C,2]; None leaves values alone.
+        value_range: Per band what becomes 0 and 255, float64 [C,2], falling where white is the
+            least; None leaves values alone.
 
     Raises:
         DataError: The file cannot be read, or has no such bands.
@@ -260,6 +266,13 @@ class Scene:
                 )
             return usable[:wanted]
         if wanted == 3:
+            band = _SEPARATE.search(Path(self._where).stem) if len(usable) == 1 else None
+            if band is not None:
+                names = " ".join(_in_place(Path(self._where), band, n) for n in "432")
+                self._say(
+                    f"{self._where}: seems to be one of several bands in files of their own. Lay "
+                    f"them together first: gdalbuildvrt -separate rgb.vrt {names}."
+                )
             self._say(
                 f"{self._where}: has one band without colours, which is translated as grey; the "
                 "model was trained on colours, so expect less."
@@ -279,19 +292,24 @@ class Scene:
             return None
         if reading.value_range is not None:
             return np.array([reading.value_range] * len(self.bands), np.float64)
+        # Scans and faxes may count from white to black.
+        inverted = self.dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
         if reading.stretch is None and {self.dataset.dtypes[b - 1] for b in self.bands} == {
             "uint8"
         }:
             bits = _bits(self.dataset, self.bands[0])
-            if bits >= 8:
+            if bits >= 8 and not inverted:
                 return None
-            return np.array([(0, 2**bits - 1)] * len(self.bands), np.float64)
+            ends = (2**bits - 1, 0) if inverted else (0, 2**bits - 1)
+            return np.array([ends] * len(self.bands), np.float64)
         values, valid = self.sample()
         if not valid.any():
             return np.array([_limits(values.dtype)] * len(self.bands), np.float64)
         found = np.percentile(
             values[:, valid].astype(np.float64), reading.stretch or STRETCH, axis=1
         ).T
+        if inverted:
+            found = found[:, ::-1]
         ranges = dict(zip(sorted(set(self.bands)), found, strict=True))
         return np.array([ranges[band] for band in self.bands])
 
@@ -363,7 +381,9 @@ class Scene:
             return np.ascontiguousarray(values), valid
         low, high = self.value_range.T.astype(np.float32)
         scaled = np.where(valid[..., None], values, values.dtype.type(0)).astype(np.float32)
-        scaled = (scaled - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-20)))
+        span = high - low
+        span[np.abs(span) < 1e-20] = 1e-20
+        scaled = (scaled - low) * (np.float32(255) / span)
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
 
     def _values(
@@ -437,6 +457,12 @@ class Scene:
         if self._others and empty.any():
             empty &= find(read(self._others), [self._nodata[b] for b in self._others])
         return ~empty & is_believable(values)
+
+
+def _in_place(path: Path, band: re.Match[str], number: str) -> str:
+    """Return what the file of another band would be called."""
+    stem = path.stem
+    return f"{stem[: band.start(2)]}{number}{stem[band.end(2) :]}{path.suffix}"
 
 
 def _bits(dataset: Any, band: int) -> int:

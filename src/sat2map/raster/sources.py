@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +19,8 @@ from sat2map.raster.tile_tree import TileTree, find_trees, is_tile_pattern
 
 SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k", ".img", ".bmp", ".gif", ".ecw", ".sid"}
 """What is a scene in a folder; a single file may be called anything."""
+
+_SUBDATASET = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")
 
 Source = str | Path | TileTree
 """A file, a folder, an address that GDAL reads, or some of a tree's tiles."""
@@ -71,9 +75,13 @@ def opening(source: Source) -> Opening:
     if path.is_dir():
         mosaic = mosaic_of(path, scenes_in(path))
         return Opening(path, path.name, mosaic.open, mosaic.files, path)
+    held = _file_of_subdataset(source)
+    if held is not None:
+        return Opening(str(source), str(source), lambda: open_dataset(str(source), held), (held,))
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
-    return Opening(path, path.name, lambda: open_dataset(str(path), path), (path,))
+    name = _in_zip(path) if path.suffix.lower() == ".zip" else str(path)
+    return Opening(path, path.name, lambda: open_dataset(name, path), (path,))
 
 
 def files_of(opening: Opening, dataset: Any) -> list[Path]:
@@ -109,6 +117,8 @@ def names_scene(source: str) -> bool:
     path = Path(source)
     if is_address(source) or is_tile_pattern(source) or path.is_file():
         return True
+    if _file_of_subdataset(source) is not None:
+        return True
     if not path.is_dir() or (path / "model.json").exists():
         return False
     return bool(find_trees(path) or list_pictures(path, SCENE_SUFFIXES | PICTURE_SUFFIXES))
@@ -126,6 +136,49 @@ def scenes_in(folder: Path) -> list[Path]:
             "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF files there."
         )
     return files
+
+
+def _file_of_subdataset(source: str | Path) -> Path | None:
+    """Return the local file that GDAL's name of a raster in it names, such as GPKG:a.gpkg:b."""
+    found = _SUBDATASET.fullmatch(str(source))
+    if found is None or Path(source).exists():
+        return None
+    parts = found[1].split(":")
+    for start in range(len(parts)):  # GTIFF_DIR:1:a.tif has its number first
+        for stop in range(len(parts), start, -1):
+            path = Path(":".join(parts[start:stop]).strip('"'))
+            if path.is_file():
+                return path
+    return None
+
+
+def _in_zip(path: Path) -> str:
+    """Return GDAL's name of the one scene in a zip.
+
+    Raises:
+        DataError: It holds none, or several.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [
+                name
+                for name in archive.namelist()
+                if PurePosixPath(name).suffix.lower() in SCENE_SUFFIXES | PICTURE_SUFFIXES
+                and not name.startswith("__MACOSX/")
+            ]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(
+            f"cannot be read ({error})", where=path, remedy="Restore it, or give what was in it."
+        ) from error
+    if len(names) != 1:
+        raise DataError(
+            f"holds {len(names)} scenes" if names else "holds no scene",
+            where=path,
+            remedy=f"Unpack it, or name one of them, such as /vsizip/{path.absolute()}/{names[0]}."
+            if names
+            else "Give a TIFF, or unpack it.",
+        )
+    return f"/vsizip/{{{path.absolute()}}}/{names[0]}"
 
 
 def _for_gdal(address: str) -> str:

@@ -1,0 +1,95 @@
+"""How a scene is stored makes no difference to what the model sees."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+
+from fixtures.scenes import UTM, MakeScene, smooth
+from sat2map.data.images import read_picture
+from sat2map.errors import DataError
+from sat2map.raster.options import Reading
+from sat2map.raster.scene import Scene
+from sat2map.raster.sources import names_scene
+from sat2map.translation.folder import kind_of
+
+GREY = [ColorInterp.gray]
+
+
+def seen(source: str | Path, **reading: object) -> NDArray[np.uint8]:
+    with Scene(source, 3, Reading(**reading)) as scene:
+        return scene.read(0, 0, scene.grid.height, scene.grid.width)[0]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_white_may_be_the_least(make_scene: MakeScene, bits: int) -> None:
+    top = 2**bits - 1
+    grey = smooth(40, 40, 1) >> (8 - bits)
+    right = seen(make_scene(grey, "right.tif", colours=GREY, nbits=bits))
+    path = make_scene(top - grey, colours=GREY, nbits=bits, photometric="miniswhite")
+    assert np.array_equal(seen(path), right)
+    if bits == 8:
+        assert np.array_equal(read_picture(path).pixels, right)
+    ends = {"stretch": (0.0, 100.0)}
+    assert np.array_equal(seen(path, **ends), seen(path.with_name("right.tif"), **ends))
+
+
+def test_inks_are_shown_as_colours(make_scene: MakeScene) -> None:
+    colours = smooth(40, 40)
+    inks = np.dstack([255 - colours, np.zeros((40, 40), np.uint8)])
+    path = make_scene(inks, photometric="cmyk")
+    assert np.abs(seen(path).astype(int) - colours).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("T33UUU_20200101_B02_10m.tif", "T33UUU_20200101_B04_10m.tif T33UUU_20200101_B03_10m.tif"),
+        ("LC08_B4.tif", "LC08_B4.tif LC08_B3.tif LC08_B2.tif"),
+    ],
+)
+def test_bands_in_files_of_their_own_are_noticed(
+    make_scene: MakeScene, name: str, others: str
+) -> None:
+    said: list[str] = []
+    with Scene(make_scene(smooth(40, 40, 1), name, colours=GREY), 3, say=said.append):
+        assert f"gdalbuildvrt -separate rgb.vrt {others}" in said[0]
+
+
+def test_rasters_in_one_file_are_named_and_taken(tmp_path: Path) -> None:
+    path = tmp_path / "several.gpkg"
+    for name, colours in (("one", smooth(40, 40)), ("two", smooth(40, 50))):
+        more = {"APPEND_SUBDATASET": "YES"} if name == "two" else {}
+        with rasterio.open(
+            path, "w", driver="GPKG", count=3, dtype="uint8", height=40, width=colours.shape[1],
+            RASTER_TABLE=name, TILE_FORMAT="PNG", **UTM, **more,
+        ) as file:  # fmt: skip
+            file.write(colours.transpose(2, 0, 1))
+    with pytest.raises(DataError, match=r"Give one of the rasters in it: GPKG:.*:one, GPKG:.*:two"):
+        seen(path)
+    name = f"GPKG:{path}:two"
+    assert kind_of(name, Path("map.tif")) == "scene"
+    assert names_scene(name)
+    assert np.array_equal(seen(name), smooth(40, 50))
+
+
+def test_a_zip_of_one_scene_is_the_scene(make_scene: MakeScene, tmp_path: Path) -> None:
+    path = make_scene(smooth(40, 40))
+    with zipfile.ZipFile(tmp_path / "scene.zip", "w") as archive:
+        archive.write(path, "deep/scene.tif")
+        archive.writestr("deep/read me.txt", "text")
+    assert np.array_equal(seen(tmp_path / "scene.zip"), smooth(40, 40))
+    with zipfile.ZipFile(tmp_path / "scene.zip", "a") as archive:
+        archive.write(path, "other.tif")
+    with pytest.raises(DataError, match=r"holds 2 scenes.*/vsizip/.*scene\.zip/deep/scene\.tif"):
+        seen(tmp_path / "scene.zip")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("read me.txt", "text")
+    with pytest.raises(DataError, match="holds no scene"):
+        seen(tmp_path / "none.zip")
