@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from sat2map.errors import DataError, UsageError
-from sat2map.legend import COVER, STREETS
+from sat2map.legend import COVER, STREETS, map_to_cover_may_be
 from sat2map.model.folder import load_model
 from sat2map.recipe import Recipe, load_recipe
+from sat2map.training import mixture
 from sat2map.training.batches import Batch
 from sat2map.training.loop import train
 from sat2map.training.material import gather
@@ -110,12 +111,14 @@ def test_each_set_has_its_share_and_what_it_does_not_tell_is_unknown(
     certain = batch.shares[0].amax(0) > 0.99
     agree = torch.from_numpy(seen)[certain] == batch.shares[0].argmax(0)[certain]
     assert agree.float().mean() > 0.9
-    # Water is water; land may be vegetation; of a mask's unknown part all classes are possible.
+    # Water is water; of a mask's unknown part all classes are possible.
     water = batch.shares[:, 4] > 0.99
     assert (batch.cover[:3, WATER][water] > 0.99).all()
     assert (batch.cover[:3, LAND][water] < 0.01).all()
+    # The land is neither green nor dark, so it is no vegetation.
     land = batch.shares[:, 0] > 0.99
-    assert (batch.cover[:3, VEGETATION][land] > 0.99).all()
+    assert (batch.cover[:3, LAND][land] > 0.99).all()
+    assert (batch.cover[:3, VEGETATION][land] < 0.01).all()
     mask = batch.cover[3]
     told = {tuple((column > 0.5).tolist()) for column in mask.flatten(1).T}
     not_road = (True, True, False, True, True)
@@ -224,3 +227,21 @@ def test_maps_that_tell_of_some_classes_leave_the_others_open(maps: Path) -> Non
     on_land = batch.drawn[:, 0] > 0.99
     assert (batch.cover[:, ROAD][on_land] > 0.99).all()
     assert (batch.cover[:, WATER][on_land] < 0.01).all()
+
+
+def test_what_a_map_leaves_open_follows_from_how_the_photo_looks() -> None:
+    photo = torch.tensor([[[150, 140, 130], [90, 130, 80], [30, 31, 30]]], dtype=torch.uint8)
+    assert mixture._look(photo).tolist() == [[0, 1, 2]]
+    plain, green, dark = mixture._by_look(map_to_cover_may_be(STREETS), STREETS)
+    land, road, park = (STREETS.names.index(name) for name in ("land", "road", "park"))
+    told = {
+        look: [
+            {COVER.names[i] for i in np.flatnonzero(table[number])} for number in (land, road, park)
+        ]
+        for look, table in (("plain", plain), ("green", green), ("dark", dark))
+    }
+    assert told == {
+        "plain": [{"land"}, {"road"}, {"land", "vegetation"}],
+        "green": [{"land", "vegetation"}, {"road", "vegetation"}, {"vegetation"}],
+        "dark": [{"land", "vegetation"}, {"road"}, {"land", "vegetation"}],
+    }

@@ -4,9 +4,9 @@ Each set has its share of a batch, and each of its images is shown at a ground r
 drawn anew. What a set does not tell is unknown, and no loss asks for it:
 
     set            photo   map   classes of the map        land cover
-    pairs            x      x    the map's, by colour      what the map lets it be
+    pairs            x      x    the map's, by colour      what map and photo let it be
     pairs + masks    x      x    the map's, by colour      the mask's
-    pairs that tell  x      x    the map's; where it       what the map lets it be
+    pairs that tell  x      x    the map's; where it       what map and photo let it be
     of some classes              shows land, also those
                                  it does not tell of
     masks            x           where they have that      where they have the legend `cover`
@@ -34,7 +34,9 @@ from sat2map.training.schedule import Plan
 
 REACH = 2.0
 """How many times its side a view of a small image may take in; the rest is mirrored."""
-LAND = COVER.names.index("land")
+LAND, VEGETATION = COVER.names.index("land"), COVER.names.index("vegetation")
+DARK = 210
+"""Sum of red, green and blue below which colours tell little."""
 COUNTED = 64
 """In how many images of a set classes are counted."""
 
@@ -108,11 +110,12 @@ class PairSet:
             may_be[np.ix_(untold & (cover_of(legend) == LAND), untold)] = True
         self._drawn = _table(may_be)
         self._masks = masks
-        self._cover = (
-            _table((may_be.astype(int) @ map_to_cover_may_be(legend)) > 0)
-            if masks is None
-            else _table(masks.mapping.may_be(COVER))
-        )
+        self._looks = masks is None and pairs.source_channels >= 3 and len(legend) <= 255 // 3
+        if masks is not None:
+            self._cover = _table(masks.mapping.may_be(COVER))
+        else:
+            cover = (may_be.astype(int) @ map_to_cover_may_be(legend)) > 0
+            self._cover = _table(np.concatenate(_by_look(cover, legend)) if self._looks else cover)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -124,7 +127,12 @@ class PairSet:
     def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
         """Return what is known of the map's classes and of the land cover."""
         drawn = self._classes[number]
-        seen = drawn if self._masks is None else torch.from_numpy(self._masks.values(number))
+        if self._masks is not None:
+            seen = torch.from_numpy(self._masks.values(number))
+        elif self._looks:
+            seen = drawn + len(self._drawn[0]) * _look(self._pairs[number, :, :, :3])
+        else:
+            seen = drawn
         return Labels(drawn, self._drawn), Labels(seen, self._cover)
 
 
@@ -295,6 +303,38 @@ def cover_weights(
                 own += np.bincount(numbers, minlength=len(table)) @ possible
         counts += share * own / max(own.sum(), 1)
     return class_weights_of(counts, balance)
+
+
+def _look(photo: Tensor) -> Tensor:
+    """Return how each pixel looks: 0 neither green nor dark, 1 green, 2 dark, uint8 [H,W].
+
+    Args:
+        photo: Red, green and blue, uint8 [H,W,3].
+    """
+    red, green, blue = photo.to(torch.int16).unbind(2)
+    total = red + green + blue
+    is_green = (2 * green - red - blue) * 16 > total
+    return torch.where(is_green, 1, torch.where(total < DARK, 2, 0)).to(torch.uint8)
+
+
+def _by_look(cover: NDArray[np.bool_], legend: Legend) -> list[NDArray[np.bool_]]:
+    """Return which land cover a map's classes may be where the photo is plain, green or dark.
+
+    A map alone would leave vegetation open nearly everywhere, and a network that answers it
+    everywhere would be right: one did, and lost the roads (records/2026-11-28_streets). So what
+    is not green is vegetation only in a park, or where it is too dark to tell, and what is green
+    in a park is no bare land.
+
+    Args:
+        cover: What follows from the map alone, bool [K,5].
+        legend: The map's classes.
+    """
+    role = np.array([entry.role for entry in legend.classes])
+    plain, green, dark = cover.copy(), cover.copy(), cover.copy()
+    plain[role != "vegetation", VEGETATION] = False
+    dark[role == "road", VEGETATION] = False
+    green[role == "vegetation", LAND] = False
+    return [plain, green, dark]
 
 
 def _unknown_before(count: int, planes: Tensor) -> Tensor:
