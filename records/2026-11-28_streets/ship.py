@@ -18,7 +18,7 @@ from pathlib import Path
 from sat2map.evaluation.evaluate import evaluate, evaluate_masks
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
-from sat2map.model.card import DataFacts, ModelCard, describe
+from sat2map.model.card import DataFacts, ModelCard, describe, write_card
 from sat2map.model.folder import load_model, save_model
 from sat2map.progress import Progress
 from sat2map.translation.translator import load
@@ -93,8 +93,7 @@ def main(model: str, maps: str, out: str, *masks: str) -> None:
 
 
 def _write(folder: Path, card: ModelCard) -> None:
-    text = json.dumps(card.model_dump(mode="json"), indent=2) + "\n"
-    (folder / "model.json").write_text(text, encoding="utf-8")
+    write_card(folder, card, ["model.safetensors"])
     described = describe("streets", card)
     head, table = described.split("\n## Legend", 1)
     (folder / "README.md").write_text(f"{head}{NOTES}\n## Legend{table}", encoding="utf-8")
