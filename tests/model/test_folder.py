@@ -137,6 +137,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "resolution_m": [0.5, 2.25],
         "normalisation": "mean over 12 training pictures after training",
         "legend": STREETS.to_json(),
+        "cover": None,
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
         "metrics": {"val": {"l1": 7.5, "n": 3}},
         "multiple": None,
