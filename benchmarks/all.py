@@ -37,8 +37,9 @@ from PIL import Image
 
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
-from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, load_model, save_model
+from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
 from sat2map.networks.normalisation import reestimate
+from sat2map.networks.specs import UNetSpec
 from sat2map.translation.translator import Translator, load
 from training_step import compare
 
@@ -50,7 +51,7 @@ SHAPES = ((1, 256), (4, 256), (16, 256), (1, 512), (1, 1024), (1, 2048))
 def make_models(folder: Path) -> None:
     """Write the published U-Net, and its exports in float32 and int8."""
     torch.manual_seed(0)
-    spec = GeneratorSpec(name="unet", arguments={})
+    spec = UNetSpec()
     network = build_generator(spec)
     noise = np.random.default_rng(0).integers(0, 256, (8, TILE, TILE, 3), dtype=np.uint8)
     values = torch.from_numpy(noise).permute(0, 3, 1, 2).float() / 127.5 - 1

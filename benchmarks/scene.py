@@ -39,7 +39,8 @@ from rasterio.windows import Window
 from torch import Tensor, nn
 
 import sat2map.translation.scene as command
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.model.folder import Model, ModelCard, build_generator
+from sat2map.networks.specs import UNetSpec
 from sat2map.raster.options import SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
@@ -89,7 +90,7 @@ def write_scene(path: Path, side: int) -> None:
 
 def translator(network: str) -> Translator:
     """Return a translator at 1 m per pixel."""
-    spec = GeneratorSpec(name="unet", arguments={"base_channels": 20 if network == "tenth" else 64})
+    spec = UNetSpec(base_channels=20 if network == "tenth" else 64)
     card = ModelCard(generator=spec, normalisation="none", resolution_m=(1, 1))
     module = Trivial() if network == "trivial" else build_generator(spec)
     return Translator(Model(module, card, Path(network)), "cpu")

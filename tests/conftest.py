@@ -20,7 +20,8 @@ from PIL import Image
 from sat2map.cli.app import run
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.legend import STREETS
-from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import ModelCard, build_generator, save_model
+from sat2map.networks.specs import UNetSpec
 
 pytest_plugins = ("fixtures.scenes", "fixtures.ground")
 
@@ -105,7 +106,7 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a small U-Net for 16 pixels, untrained."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+    spec = UNetSpec(size=16, base_channels=4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_generator(spec)

@@ -21,10 +21,15 @@ import pytest
             {"torch", "numpy", "pydantic", "PIL", "rasterio"},
         ),
         ("from sat2map.recipe import load_recipe; load_recipe('pix2pix')", {"torch", "numpy"}),
+        (
+            "from sat2map.model.card import model_folder, read_card\n"
+            "read_card(model_folder('streets'))",
+            {"torch"},
+        ),
         ("import sat2map.geo.windows", {"torch"}),
         ("import sat2map.translation.folder, sat2map.evaluation.evaluate", {"torch"}),
     ],
-    ids=["package", "command line", "help", "recipe", "tiling", "translation"],
+    ids=["package", "command line", "help", "recipe", "card", "tiling", "translation"],
 )
 def test_what_is_not_needed_is_not_imported(code: str, forbidden: set[str]) -> None:
     code += "\nimport sys; print('MODULES', *sys.modules)"

@@ -40,7 +40,8 @@ from sat2map.evaluation import perceptual
 from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import STREETS
 from sat2map.model.card import shipped_models
-from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import ModelCard, build_generator, save_model
+from sat2map.networks.specs import UNetSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -155,7 +156,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
     """A folder with a small thing of each kind that a command may name."""
     folder = tmp_path_factory.mktemp("store")
     data_set.rename(folder / "set")
-    spec = GeneratorSpec(name="unet", arguments={"size": 32, "base_channels": 2})
+    spec = UNetSpec(size=32, base_channels=2)
     save_model(
         folder / "model",
         build_generator(spec),

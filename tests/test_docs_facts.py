@@ -25,7 +25,8 @@ from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_picture, summarise
 from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import COVER, STREETS
-from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard
+from sat2map.model.folder import DataFacts, ModelCard
+from sat2map.networks.specs import SPECS
 from sat2map.recipe import load_recipe, shipped_recipes
 from sat2map.style.operators import SUPPORTED
 from sat2map.style.spec import PROPERTIES, read_style, shipped_styles
@@ -200,8 +201,9 @@ def test_the_model_folder_page_has_every_field() -> None:
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", part, re.MULTILINE)
     assert [name for name, _ in rows] == list(ModelCard.model_fields)
     told = dict(rows)
-    for key, fields in (("generator", GeneratorSpec), ("data", DataFacts)):
-        assert all(f"`{field}`" in told[key] for field in fields.model_fields)
+    networks = {"name", "arguments", *SPECS}
+    for key, names in (("generator", networks), ("data", DataFacts.model_fields)):
+        assert all(f"`{name}`" in told[key] for name in names)
 
 
 def test_the_metrics_page_has_every_figure() -> None:

@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 
 from sat2map.errors import UsageError
 from sat2map.legend import STREETS
-from sat2map.model.folder import GeneratorSpec, build_generator
+from sat2map.model.folder import build_generator
 from sat2map.networks.patchgan import PatchGAN
+from sat2map.networks.specs import (
+    FROM_DATA,
+    CompactSpec,
+    GeneratorSpec,
+    LiteSpec,
+    ResNetSpec,
+    UNetSpec,
+)
 from sat2map.recipe import Recipe, load_recipe, shipped_recipes
 
 # What each ablation or variant says, beside its name.
@@ -96,11 +104,11 @@ def test_pix2pix_is_as_published() -> None:
 def test_every_shipped_recipe_loads_and_its_networks_can_be_built(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    arguments = recipe.generator.arguments(recipe.data.size)
-    if recipe.generator.head == "legend":
-        arguments["colours"] = STREETS.colours.tolist()
+    spec = recipe.generator.for_data(
+        in_channels=3, out_channels=3, size=recipe.data.size, colours=STREETS.colours.tolist()
+    )
     with torch.device("meta"):
-        generator = build_generator(GeneratorSpec(name=recipe.generator.name, arguments=arguments))
+        generator = build_generator(spec)
         source = torch.empty(2, 3, recipe.data.size, recipe.data.size)
         generated = generator(source)
         decisions = PatchGAN(**recipe.discriminator.model_dump())(source, generated)
@@ -140,6 +148,77 @@ def test_unknown_names_are_refused() -> None:
     assert "unknown key 'data.a.b'" in refused("pix2pix", "data.a.b=3")
 
 
+def test_an_unknown_key_of_the_generator_is_told_with_those_of_its_network() -> None:
+    line = refused("pix2pix", "generator.skip=false")
+    assert line.startswith("pix2pix: unknown key 'generator.skip'. [generator] has for unet: ")
+    assert line.endswith(" name, head, base_channels, skips, norm, dropout, dropout_blocks.")
+    line = refused("streets", "generator.width=[4, 4]")
+    assert line.endswith("[generator] has for compact: name, head, channels, blocks.")
+
+
+@pytest.mark.parametrize("key", ["in_channels=3", "out_channels=1", "size=128", "colours=[]"])
+def test_what_follows_from_the_data_is_no_part_of_a_recipe(key: str) -> None:
+    line = refused("pix2pix", f"generator.{key}")
+    source = "data.size" if key.startswith("size") else "the data"
+    assert f"generator: {key.partition('=')[0]} follows from {source}; leave it out" in line
+
+
+EVERY_KEY = """
+name = "mine"
+[data]
+size = 256
+resize = "none"
+resolutions_m = [0.4, 2.6]
+[generator]
+name = "{name}"
+head = "legend"
+cover = {cover}
+channels = [8, 16, 24]
+blocks = [1, 1, 1, 1, 1]
+encoder = "none"
+freeze_norm = false
+widths = [4, 8, 16, 32]
+base_channels = 32
+skips = false
+norm = "instance_calibrated"
+dropout = 0.25
+"""
+"""As runs of the first versions keep their recipe: with the keys of all networks."""
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        UNetSpec(
+            head="legend", base_channels=32, skips=False, norm="instance_calibrated", dropout=0.25
+        ),
+        CompactSpec(head="legend", channels=[8, 16, 24], blocks=[1, 1, 1, 1, 1]),
+        LiteSpec(
+            head="legend", cover=True, encoder="none", freeze_norm=False, widths=[4, 8, 16, 32]
+        ),
+    ],
+)
+def test_a_recipe_with_the_keys_of_all_networks_is_read(
+    tmp_path: Path, spec: GeneratorSpec
+) -> None:
+    told = EVERY_KEY.format(name=spec.name, cover=str(spec.tells_cover).lower())
+    recipe = load_recipe(write(tmp_path / "old.toml", told))
+    assert recipe.generator == spec
+    kept = tomllib.loads(recipe.to_toml())["generator"]
+    assert kept.keys() == type(spec).model_fields.keys() - FROM_DATA
+    assert load_recipe(write(tmp_path / "kept.toml", recipe.to_toml())) == recipe
+
+
+def test_another_network_than_that_of_the_base_has_its_own_keys(tmp_path: Path) -> None:
+    path = write(tmp_path / "my.toml", 'base = "encoder_decoder"\n[generator]\nname = "compact"\n')
+    assert load_recipe(path).generator == CompactSpec()
+    other = load_recipe("streets", ["generator.name=lite", "generator.widths=[8, 8, 8, 8]"])
+    assert other.generator == LiteSpec(head="legend", widths=[8, 8, 8, 8])
+    resnet = load_recipe("l1", ["generator.name=resnet", "generator.norm=instance"]).generator
+    assert isinstance(resnet, ResNetSpec)
+    assert (resnet.norm, resnet.blocks) == ("instance", 9)
+
+
 def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "my.toml", 'base = "pix2pix"\nepochs = 3\n')
     assert refused(path).startswith(f"{path}: unknown key 'epochs'. The sections are: ")
@@ -168,6 +247,10 @@ def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
         ("data.resize=255", r"data: resize \(255\) is smaller than size \(256\)"),
         ("discriminator.strided_layers=6", "discriminator.strided_layers: .*, not 6"),
         ("generator.norm=group", "generator.norm: .*, not 'group'"),
+        ("generator.name=vit", "generator: name is 'unet', 'resnet', .*, not 'vit'"),
+        ("generator.name=3", "generator: name is 'unet', 'resnet', .*, not 3"),
+        ("generator.base_channels=none", "generator.base_channels: .*integer, not 'none'"),
+        ("generator.cover=true", "generator: cover needs name = lite"),
         ("schedule.name=sine", "schedule.name: .*, not 'sine'"),
         ("objective.casing=other", "objective.casing needs objective.class_weight"),
         ("training.freeze_encoder=true", "training.freeze_encoder needs training.init"),

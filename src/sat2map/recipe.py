@@ -12,9 +12,25 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from sat2map.errors import UsageError
+from sat2map.networks.specs import (
+    FROM_DATA,
+    SPECS,
+    GeneratorSpec,
+    UNetSpec,
+    place_of_error,
+    spec_class,
+)
 
 
 class _Section(BaseModel):
@@ -98,68 +114,6 @@ class Data(_Section):
         return self
 
 
-class Generator(_Section):
-    """The generator; its channels follow the data."""
-
-    name: Literal["unet", "compact", "lite"] = Field("unet", description="which network")
-    head: Literal["colour", "legend"] = Field(
-        "colour",
-        description="what it answers in: colours, or the classes of the legend, whose picture is "
-        "mixed of the legend's colours; legend needs data.scales",
-    )
-    cover: bool = Field(
-        False, description="lite: a second head tells the land cover; needs data.resolutions_m"
-    )
-    channels: list[int] = Field(
-        [48, 96, 256],
-        min_length=3,
-        max_length=3,
-        description="compact: channels at 1/4, 1/8 and 1/16 of the side",
-    )
-    blocks: list[int] = Field(
-        [1, 2, 4, 2, 1],
-        min_length=5,
-        max_length=5,
-        description="compact: residual blocks at 1/4, 1/8, 1/16 and back at 1/8, 1/4",
-    )
-    encoder: Literal["imagenet", "none"] = Field(
-        "imagenet",
-        description="lite: what the encoder begins with, the weights of ImageNet or random ones",
-    )
-    freeze_norm: bool = Field(
-        True, description="lite: the encoder's batch norm keeps its statistics in training"
-    )
-    widths: list[int] = Field(
-        [48, 64, 96, 128],
-        min_length=4,
-        max_length=4,
-        description="lite: channels of the decoder at 1/2, 1/4, 1/8 and 1/16 of the side",
-    )
-    base_channels: int = Field(
-        64, ge=1, description="channels of the first layer; they double up to eightfold"
-    )
-    skips: bool = Field(True, description="false gives the encoder-decoder of the ablation")
-    norm: Literal["batch", "instance_calibrated", "none"] = Field(
-        "batch", description="normalisation layers"
-    )
-    dropout: float = Field(0.5, ge=0, lt=1, description="probability in the first decoder blocks")
-
-    def arguments(self, size: int) -> dict[str, Any]:
-        """Return what the network is built with, but for its channels and its head.
-
-        Args:
-            size: Side of the training crops in pixels.
-        """
-        match self.name:
-            case "unet":
-                chosen = self.model_dump(include={"base_channels", "skips", "norm", "dropout"})
-                return {"size": size} | chosen
-            case "compact":
-                return self.model_dump(include={"channels", "blocks"})
-            case "lite":
-                return self.model_dump(include={"widths", "freeze_norm"})
-
-
 class Discriminator(_Section):
     """The PatchGAN; unused where the objective has no adversarial part."""
 
@@ -194,7 +148,9 @@ class Objective(_Section):
         description="0 weighs all pixels alike, 1 all classes, within 0.7 to 2.5 of the median",
     )
     casing: str | None = Field(
-        None, description="legend head: class of the outlines that its roads are to have, or none"
+        None,
+        description="legend head: the outlines that its roads are to have: casing for the class "
+        "of that role, or the name of a class",
     )
     road_dice_weight: float = Field(0.0, ge=0, description="legend head: Dice of the roads")
     road_cldice_weight: float = Field(
@@ -326,7 +282,7 @@ class Recipe(_Section):
 
     name: str = ""
     data: Data = Data()
-    generator: Generator = Generator()
+    generator: GeneratorSpec = UNetSpec()
     discriminator: Discriminator = Discriminator()
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
@@ -335,13 +291,38 @@ class Recipe(_Section):
     validation: Validation = Validation()
     statistics: Statistics = Statistics()
 
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _leave_out_keys_of_other_networks(cls, entries: object) -> object:
+        """Keep the keys that the named network has, and those that no network has.
+
+        A recipe that names another network than its base still has the keys of that one, and
+        recipes of the first versions have the keys of all.
+        """
+        if not isinstance(entries, dict):
+            return entries
+        name = entries.get("name", "unet")
+        own = spec_class(name).model_fields
+        for key in sorted(FROM_DATA & entries.keys()):
+            source = "data.size" if key == "size" else "the data"
+            raise ValueError(f"{key} follows from {source}; leave it out")
+        if entries.get("cover") is True and "cover" not in own:
+            able = [name for name, spec in SPECS.items() if "cover" in spec.model_fields]
+            raise ValueError(f"cover needs name = {' or '.join(able)}")
+        known = {key for spec in SPECS.values() for key in spec.model_fields}
+        return {"name": name} | {k: v for k, v in entries.items() if k in own or k not in known}
+
+    @field_serializer("generator")
+    def _without_what_follows_from_data(self, spec: GeneratorSpec) -> dict[str, Any]:
+        return spec.model_dump(exclude=set(FROM_DATA))
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         size = self.data.size
-        if self.generator.name == "unet" and size & (size - 1):
-            raise ValueError(f"data.size ({size}) must be a power of two for a U-Net")
-        if self.generator.name in {"compact", "lite"} and size % 16:
-            raise ValueError(f"data.size ({size}) must be a multiple of 16 for this generator")
+        if not self.generator.fits(size):
+            raise ValueError(
+                f"data.size ({size}) must be {self.generator.sides} for this generator"
+            )
         scaled = self.data.scales is not None or self.data.resolutions_m is not None
         if self.generator.head == "legend" and not scaled:
             raise ValueError(
@@ -350,11 +331,9 @@ class Recipe(_Section):
             )
         if self.data.resolutions_m is not None and self.generator.head != "legend":
             raise ValueError("data.resolutions_m needs generator.head = legend")
-        if self.generator.cover and (
-            self.generator.name != "lite" or self.data.resolutions_m is None
-        ):
-            raise ValueError("generator.cover needs generator.name = lite and data.resolutions_m")
-        if self.objective.needs_cover and not self.generator.cover:
+        if self.generator.tells_cover and self.data.resolutions_m is None:
+            raise ValueError("generator.cover needs data.resolutions_m")
+        if self.objective.needs_cover and not self.generator.tells_cover:
             raise ValueError("the losses of land cover need generator.cover")
         if self.objective.needs_classes and self.generator.head != "legend":
             raise ValueError("the losses of classes and roads need generator.head = legend")
@@ -475,20 +454,26 @@ def _apply(entries: dict[str, Any], setting: str) -> None:
 
 def _explained(error: ValidationError, where: str) -> UsageError:
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"]]
+    location = place_of_error(first["loc"])
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        section = Recipe.model_fields.get(location[0])
-        if len(location) > 1 and section is not None and isinstance(section.annotation, type):
-            known = ", ".join(section.annotation.model_fields)
-            return UsageError(
-                f"unknown key {key!r}", where=where, remedy=f"[{location[0]}] has: {known}."
-            )
-        return UsageError(f"unknown key {key!r}", where=where, remedy=_sections())
+        known = _known_keys(first["loc"]) if len(location) > 1 else _sections()
+        return UsageError(f"unknown key {key!r}", where=where, remedy=known)
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict | BaseModel) else f", not {first['input']!r}"
     what = f"{key}: {message}{given}" if key else message
     return UsageError(what, where=where, remedy="Correct the value in the recipe or in --set.")
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> str:
+    """Return the keys of a section as a sentence; of the generator, those of its network."""
+    section = str(loc[0])
+    if section == "generator":
+        keys = [key for key in SPECS[str(loc[1])].model_fields if key not in FROM_DATA]
+        return f"[generator] has for {loc[1]}: {', '.join(keys)}."
+    model = Recipe.model_fields[section].annotation
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    return f"[{section}] has: {', '.join(model.model_fields)}."
 
 
 def _sections() -> str:

@@ -22,7 +22,8 @@ from PIL import Image
 
 from sat2map import atomic as whole
 from sat2map.legend import STREETS
-from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import DataFacts, ModelCard, build_generator, save_model
+from sat2map.networks.specs import UNetSpec
 from sat2map.towns import write_pairs
 
 Sat2map = Callable[..., Any]
@@ -49,7 +50,7 @@ def towns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path: Path) -> Path:
     """A tiny untrained model."""
     torch.manual_seed(0)
-    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+    spec = UNetSpec(size=16, base_channels=4)
     card = ModelCard(generator=spec, normalisation="none", data=DataFacts(name="nothing"))
     save_model(tmp_path / "tiny", build_generator(spec), card)
     return tmp_path / "tiny"

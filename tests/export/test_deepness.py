@@ -15,7 +15,8 @@ from sat2map.errors import UsageError
 from sat2map.export.deepness import export_for_deepness, lab
 from sat2map.legend import STREETS
 from sat2map.legend import lab as lab_of_arrays
-from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import ModelCard, build_generator, save_model
+from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.translation.translator import load
 
 
@@ -23,9 +24,9 @@ def model(folder: Path, *, with_head: bool, legend: bool = True) -> Path:
     colours = [list(entry.colour) for entry in STREETS.classes]
     if with_head:
         arguments = {"colours": colours, "channels": [8, 8, 8], "blocks": [1, 0, 0, 0, 0]}
-        spec = GeneratorSpec(name="compact", arguments=arguments)
+        spec = CompactSpec(**arguments)
     else:
-        spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+        spec = UNetSpec(size=16, base_channels=4)
     torch.manual_seed(0)
     network = build_generator(spec)
     if not with_head:  # a fresh one answers with one grey

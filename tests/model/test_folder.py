@@ -17,7 +17,6 @@ from sat2map.model import folder as module
 from sat2map.model.card import FORMAT, model_folder, shipped_models
 from sat2map.model.folder import (
     DataFacts,
-    GeneratorSpec,
     ModelCard,
     build_generator,
     describe,
@@ -26,9 +25,10 @@ from sat2map.model.folder import (
     save_model,
 )
 from sat2map.networks.resnet import ResNet
+from sat2map.networks.specs import GeneratorSpec, ResNetSpec, UNetSpec
 from sat2map.networks.unet import UNet
 
-TINY = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 2})
+TINY = UNetSpec(size=16, base_channels=2)
 FULL = ModelCard(
     generator=TINY,
     direction="reverse",
@@ -73,25 +73,22 @@ def edit(folder: Path, **entries: Any) -> None:
     "spec",
     [
         TINY,
-        GeneratorSpec(
-            name="unet",
-            arguments={
-                "in_channels": 4,
-                "out_channels": 2,
-                "size": 16,
-                "base_channels": 2,
-                "skips": False,
-                "norm": "instance_calibrated",
-                "dropout": 0.25,
-                "dropout_blocks": [1, 2],
-            },
+        UNetSpec(
+            in_channels=4,
+            out_channels=2,
+            size=16,
+            base_channels=2,
+            skips=False,
+            norm="instance_calibrated",
+            dropout=0.25,
+            dropout_blocks=[1, 2],
         ),
-        GeneratorSpec(name="resnet", arguments={"base_channels": 4, "blocks": 1}),
+        ResNetSpec(base_channels=4, blocks=1),
     ],
 )
 def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, spec: GeneratorSpec) -> None:
     network = build_generator(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    source = torch.rand(1, spec.arguments.get("in_channels", 3), 16, 16)
+    source = torch.rand(1, spec.in_channels, 16, 16)
     network.train()
     network(source)  # running statistics that are not those of a fresh network
     bands = tuple(f"band_{i}" for i in range(source.shape[1]))
@@ -110,7 +107,7 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, spec: GeneratorSpec)
 def test_each_name_builds_its_network() -> None:
     assert isinstance(build_generator(TINY), UNet)
     with torch.device("meta"):
-        assert isinstance(build_generator(GeneratorSpec(name="resnet", arguments={})), ResNet)
+        assert isinstance(build_generator(ResNetSpec()), ResNet)
 
 
 def test_the_folder_holds_no_pickle(saved: Path) -> None:
@@ -130,7 +127,19 @@ def test_the_card_for_programs(saved: Path) -> None:
     assert entries.pop("checksums") == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     assert entries == {
         "format": FORMAT,
-        "generator": {"name": "unet", "arguments": {"size": 16, "base_channels": 2}},
+        "generator": {
+            "name": "unet",
+            "arguments": {
+                "in_channels": 3,
+                "out_channels": 3,
+                "size": 16,
+                "base_channels": 2,
+                "skips": True,
+                "norm": "batch",
+                "dropout": 0.5,
+                "dropout_blocks": [1, 2, 3],
+            },
+        },
         "direction": "reverse",
         "bands": ["red", "green", "nir"],
         "value_range": [-1.0, 1.0],
@@ -149,7 +158,7 @@ def test_the_card_for_people(saved: Path) -> None:
     text = (saved / "README.md").read_text()
     assert text.startswith("# tiny\n")
     for words in (
-        "unet(size=16, base_channels=2)",
+        "unet(in_channels=3, out_channels=3, size=16, base_channels=2, skips=True, ",
         "reverse",
         "red, green, nir",
         "0.5 to 2.25 m per pixel",
@@ -274,7 +283,11 @@ def test_a_card_that_is_garbage(saved: Path, text: bytes, what: str) -> None:
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}; .* reads up to {FORMAT}.*Upgrade"),
         ({"format": "new"}, "format: "),
-        ({"generator": {"name": "vit", "arguments": {}}}, "generator.name: .*'unet'"),
+        ({"generator": {"name": "vit", "arguments": {}}}, "generator: name is 'unet', .*'vit'"),
+        ({"generator": {"name": ["unet"], "arguments": {}}}, "generator: name is 'unet', "),
+        ({"generator": {"name": "unet", "size": 16}}, "generator: has a name and arguments"),
+        ({"generator": {"name": "unet", "arguments": []}}, "generator: has a name and arguments"),
+        ({"generator": "unet"}, "generator: "),
         ({"direction": "up"}, "direction: "),
         ({"resolution_m": [1]}, "resolution_m"),
         ({"legend": [{"name": "road"}]}, "the legend has the entry {'name': 'road'}"),
@@ -293,19 +306,26 @@ def test_a_card_with_an_entry_that_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("name", "arguments", "what"),
     [
-        {"size": 20},
-        {"size": "16"},
-        {"size": 16, "base_channels": "2"},
-        {"size": 16, "base_channels": -2},
-        {"size": 16, "dropout": 3},
-        {"size": 16, "colour": "red"},
+        ("unet", {"size": 20}, "size: must be a power of two"),
+        ("unet", {"size": "16"}, "size: .*integer"),
+        ("unet", {"base_channels": "2"}, "base_channels: .*integer"),
+        ("unet", {"base_channels": -2}, "base_channels: .*greater"),
+        ("unet", {"dropout": 3}, "dropout: .*less"),
+        ("unet", {"colour": "red"}, "colour: Extra inputs"),
+        ("unet", {"colours": [[1, 2]]}, "colours.0: .*at least 3"),
+        ("unet", {"colours": [[1, 2, 256]]}, "colours.0.2: .*255"),
+        ("unet", {"head": "legend"}, "a legend head needs"),
+        ("compact", {"blocks": 9}, "blocks: .*list"),
+        ("lite", {"cover_classes": 4}, "cover_classes is 0 or 5"),
     ],
 )
-def test_a_network_that_cannot_be_built(saved: Path, arguments: dict[str, Any]) -> None:
-    edit(saved, generator={"name": "unet", "arguments": arguments})
-    refused(saved, "describes a network that cannot be built", "model.json")
+def test_a_network_that_cannot_be_built(
+    saved: Path, name: str, arguments: dict[str, Any], what: str
+) -> None:
+    edit(saved, generator={"name": name, "arguments": arguments})
+    refused(saved, what, "model.json")
 
 
 @pytest.mark.parametrize(

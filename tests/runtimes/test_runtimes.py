@@ -21,7 +21,8 @@ from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageErro
 from sat2map.geo.windows import mirrored
 from sat2map.legend import COVER, STREETS
 from sat2map.model.card import read_card
-from sat2map.model.folder import GeneratorSpec, ModelCard, build_generator, load_model, save_model
+from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
+from sat2map.networks.specs import CompactSpec, LiteSpec
 from sat2map.networks.values import SHARPNESS, round_picture
 from sat2map.runtimes import convert, open
 from sat2map.runtimes.interface import RuntimeName
@@ -313,7 +314,7 @@ def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: P
 
     colours = [list(entry.colour) for entry in STREETS.classes]
     arguments = {"colours": colours, "channels": [8, 8, 8], "blocks": [1, 0, 0, 0, 0]}
-    spec = GeneratorSpec(name="compact", arguments=arguments)
+    spec = CompactSpec(**arguments)
     torch.manual_seed(0)
     card = ModelCard(generator=spec, normalisation="none", legend=STREETS)
     save_model(tmp_path / "legend", build_generator(spec), card)
@@ -358,7 +359,7 @@ def test_a_second_head_tells_the_land_cover(runtime: RuntimeName, tmp_path: Path
         "cover_classes": len(COVER),
         "widths": [8, 8, 8, 8],
     }
-    spec = GeneratorSpec(name="lite", arguments=arguments)
+    spec = LiteSpec(**arguments)
     torch.manual_seed(0)
     network = build_generator(spec).eval()
     card = ModelCard(generator=spec, normalisation="none", legend=STREETS, cover=COVER)

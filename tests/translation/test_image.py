@@ -14,7 +14,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from sat2map.data.images import read_picture
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import STREETS
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator, load_model
+from sat2map.model.folder import Model, ModelCard, build_generator, load_model
+from sat2map.networks.specs import UNetSpec
 from sat2map.translation import translator as module
 from sat2map.translation.image import PictureOptions, translate_picture
 from sat2map.translation.translator import Translator, load
@@ -188,9 +189,7 @@ def test_other_bands_are_refused(translator: Translator, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("bands", [2, 4])
 def test_a_source_of_other_bands_is_compared_too(tmp_path: Path, bands: int) -> None:
-    spec = GeneratorSpec(
-        name="unet", arguments={"in_channels": bands, "size": 16, "base_channels": 2}
-    )
+    spec = UNetSpec(in_channels=bands, size=16, base_channels=2)
     names = tuple(f"band_{i}" for i in range(bands))
     card = ModelCard(generator=spec, bands=names, normalisation="none")
     model = Translator(Model(build_generator(spec), card, tmp_path), "cpu")

@@ -39,7 +39,8 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from fixtures.scenes import Identity
 from sat2map.cli.app import main
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard
+from sat2map.model.folder import Model, ModelCard
+from sat2map.networks.specs import UNetSpec
 from sat2map.raster.partial import partial_work
 from sat2map.raster.options import SceneOptions
 from sat2map.translation import folder as batch
@@ -53,7 +54,7 @@ class Slow(Identity):
         return source.flip(1)
 
 def load(folder, **chosen):
-    spec = GeneratorSpec(name="unet", arguments={{}})
+    spec = UNetSpec()
     card = ModelCard(generator=spec, normalisation="none", resolution_m=(0.8, 0.8))
     return Translator(Model(Slow(4), card, Path("slow")), "cpu")
 

@@ -25,7 +25,8 @@ import sat2map
 from fixtures.scenes import UTM, Identity, MakeModel, MakeScene, noise, smooth
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.legend import STREETS
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.model.folder import Model, ModelCard, build_generator
+from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation import pipeline as work
 from sat2map.translation.scene import translate_raster
@@ -47,7 +48,7 @@ def left(folder: Path) -> list[str]:
 
 def unet() -> Translator:
     """A translator whose answer depends on what is around a pixel."""
-    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4})
+    spec = UNetSpec(size=16, base_channels=4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_generator(spec)
@@ -60,7 +61,7 @@ def unet() -> Translator:
 def answers_in_classes() -> Translator:
     """A translator with a legend head and classes that differ from place to place."""
     arguments = {"channels": [8, 8, 16], "colours": STREETS.colours.tolist()}
-    spec = GeneratorSpec(name="compact", arguments=arguments)
+    spec = CompactSpec(**arguments)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_generator(spec)
@@ -558,13 +559,14 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from fixtures.scenes import Identity
 from sat2map.errors import Sat2mapError
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard
+from sat2map.model.folder import Model, ModelCard
+from sat2map.networks.specs import UNetSpec
 from sat2map.raster.options import SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
 
 card = ModelCard(
-    generator=GeneratorSpec(name="unet", arguments={{}}), normalisation="none", resolution_m=(1, 1)
+    generator=UNetSpec(), normalisation="none", resolution_m=(1, 1)
 )
 model = Translator(Model(Identity(4), card, Path("identity")), "cpu")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sat2map.errors import ModelError, UsageError
 from sat2map.legend import STREETS, cover_of
-from sat2map.model.folder import GeneratorSpec, Model, ModelCard, build_generator
+from sat2map.model.folder import Model, ModelCard, build_generator
+from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.translation import translator as module
 from sat2map.translation.translator import Translator, load
 
@@ -37,7 +38,7 @@ def picture(height: int, width: int, bands: int = 3, seed: int = 0) -> NDArray[n
 
 def identity(multiple: int = 4) -> tuple[Translator, Identity]:
     network = Identity(multiple)
-    card = ModelCard(generator=GeneratorSpec(name="unet", arguments={}), normalisation="none")
+    card = ModelCard(generator=UNetSpec(), normalisation="none")
     return Translator(Model(network, card, Path("identity")), "cpu"), network
 
 
@@ -47,7 +48,7 @@ def unet(**arguments: Any) -> Translator:
 
 def unet_model(**arguments: Any) -> Model:
     """A model whose weights are not those of a fresh network."""
-    spec = GeneratorSpec(name="unet", arguments={"size": 16, "base_channels": 4, **arguments})
+    spec = UNetSpec(**{"size": 16, "base_channels": 4} | arguments)
     torch.manual_seed(0)
     network = build_generator(spec)
     for parameter in network.parameters():
@@ -221,9 +222,7 @@ def test_loading_a_folder(model_folder: Path) -> None:
 def legend_model(**arguments: Any) -> Translator:
     torch.manual_seed(0)
     colours = STREETS.colours.tolist()
-    spec = GeneratorSpec(
-        name="compact", arguments={"channels": [8, 8, 16], "colours": colours, **arguments}
-    )
+    spec = CompactSpec(**{"channels": [8, 8, 16], "colours": colours} | arguments)
     network = build_generator(spec)
     for parameter in network.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.1)

@@ -207,7 +207,7 @@ def _windows(card: ModelCard, calibration: Calibration) -> list[NDArray[np.float
         resolution_m=card.resolution_m,
         limit=calibration.windows,
     )
-    side = int(card.generator.arguments.get("size", SIDE))
+    side = int(getattr(card.generator, "size", SIDE))
     return [window.numpy() for window in chosen.windows(side, len(card.bands))]
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 
 from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
+from sat2map.networks.specs import GeneratorSpec, place_of_error, spec_class
 
 FORMAT = 1
 LARGEST = 2**24
@@ -33,15 +34,6 @@ CHECKSUMS = "checksums"
 """In `model.json`: the SHA-256 of the files beside it that hold weights."""
 
 _MODELS = Path(__file__).parents[1] / "models"
-
-
-class GeneratorSpec(BaseModel):
-    """Which network, and the arguments that it is built with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Literal["unet", "resnet", "compact", "lite"]
-    arguments: dict[str, Any]
 
 
 class DataFacts(BaseModel):
@@ -96,6 +88,21 @@ class ModelCard(BaseModel):
             raise ValueError("is not a finest and a coarsest resolution above 0, in metres")
         return value
 
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _read_generator(cls, value: object) -> object:
+        """Read {"name", "arguments"}, the arguments that the network is built with."""
+        if not isinstance(value, dict):
+            return value
+        if value.keys() != {"name", "arguments"} or not isinstance(value["arguments"], dict):
+            raise ValueError("has a name and arguments")
+        spec_class(value["name"])
+        return value["arguments"] | {"name": value["name"]}
+
+    @field_serializer("generator")
+    def _write_generator(self, spec: GeneratorSpec) -> dict[str, Any]:
+        return {"name": spec.name, "arguments": spec.arguments()}
+
     @field_validator("legend", "cover", mode="before")
     @classmethod
     def _read_legend(cls, value: object) -> object:
@@ -131,9 +138,11 @@ def read_card(folder: Path) -> ModelCard:
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(place_of_error(first["loc"])) or "the file"
         raise ModelError(
-            f"{key}: {first['msg']}", where=path, remedy="Restore the file."
+            f"{key}: {first['msg'].removeprefix('Value error, ')}",
+            where=path,
+            remedy="Restore the file.",
         ) from error
     except DataError as error:  # what the legend says
         raise ModelError(error.what, where=path, remedy="Restore the file.") from error
@@ -203,7 +212,7 @@ def check_card(card: ModelCard, path: Path) -> None:
     Raises:
         ModelError: Its bands or value range are not what the network has; `path` is named.
     """
-    taken = card.generator.arguments.get("in_channels", 3)
+    taken = card.generator.in_channels
     if taken != len(card.bands):
         raise ModelError(
             f"names {len(card.bands)} bands, but its network takes {taken}",
@@ -238,7 +247,7 @@ def model_name(folder: Path) -> str:
 
 def describe(name: str, card: ModelCard) -> str:
     """Return the model card for people, as Markdown."""
-    arguments = ", ".join(f"{k}={v!r}" for k, v in card.generator.arguments.items())
+    arguments = ", ".join(f"{k}={v!r}" for k, v in card.generator.arguments().items())
     if card.resolution_m is None:
         scale = "not recorded"
     else:

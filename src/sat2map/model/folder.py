@@ -20,7 +20,6 @@ from sat2map.atomic import whole_folder
 from sat2map.errors import ModelError
 from sat2map.model.card import (
     DataFacts,
-    GeneratorSpec,
     ModelCard,
     check_card,
     check_files,
@@ -30,14 +29,10 @@ from sat2map.model.card import (
     read_card,
     write_card,
 )
-from sat2map.networks.compact import Compact
-from sat2map.networks.lite import Lite
-from sat2map.networks.resnet import ResNet
-from sat2map.networks.unet import UNet
+from sat2map.networks.specs import GeneratorSpec
 
 __all__ = [
     "DataFacts",
-    "GeneratorSpec",
     "Model",
     "ModelCard",
     "build_generator",
@@ -63,20 +58,12 @@ class Model:
 
 
 def build_generator(spec: GeneratorSpec) -> nn.Module:
-    """Return the network of a spec with fresh weights.
+    """Return the network of a spec with fresh weights, drawn from torch's global random state.
 
     Raises:
-        TypeError, ValueError, AttributeError, RuntimeError: The arguments do not fit the network.
+        ValueError: The spec has a legend head and no colours for it.
     """
-    match spec.name:
-        case "unet":
-            return UNet(**spec.arguments)
-        case "resnet":
-            return ResNet(**spec.arguments)
-        case "compact":
-            return Compact(**spec.arguments)
-        case "lite":
-            return Lite(**spec.arguments)
+    return spec.build()
 
 
 def save_model(
@@ -133,7 +120,7 @@ def load_model(folder: str | Path) -> Model:
     weights = _read_weights(folder / "model.safetensors")
     try:
         network = build_generator(card.generator)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:  # such as one that is larger than the memory
         raise ModelError(
             f"describes a network that cannot be built ({error})",
             where=folder / "model.json",

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
 from sat2map.model.calibration import find_calibration_set
-from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard, build_generator, save_model
+from sat2map.model.folder import DataFacts, ModelCard, build_generator, save_model
 from sat2map.networks.normalisation import reestimate
+from sat2map.networks.specs import ResNetSpec, UNetSpec
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,12 @@ class _Layout:
         swapped: Our names of the layers whose two halves of inputs change places.
     """
 
-    spec: GeneratorSpec
+    spec: UNetSpec | ResNetSpec
     layers: dict[str, str]
     swapped: frozenset[str] = field(default_factory=frozenset)
 
 
-def read_checkpoint(path: Path) -> tuple[nn.Module, GeneratorSpec]:
+def read_checkpoint(path: Path) -> tuple[nn.Module, UNetSpec | ResNetSpec]:
     """Read a foreign generator; nothing that the file may contain besides weights is run.
 
     Args:
@@ -125,7 +126,8 @@ def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def _rank(weights: dict[str, Tensor], name: str) -> int:
-    return weights[name].ndim if name in weights else -1
+    """Return how many axes a layer's weights have; -1 where there are no weights."""
+    return weights[name].ndim if name in weights and weights[name].numel() else -1
 
 
 def _is_unet(weights: dict[str, Tensor]) -> bool:
@@ -167,16 +169,16 @@ def _unet(path: Path, weights: dict[str, Tensor]) -> _Layout:
             layers[f"encoder.{level}.2"] = f"{block}.2"
             swapped.add(f"{ours}.1")
     first = weights["model.model.0.weight"].shape
-    arguments = {
-        "in_channels": first[1],
-        "out_channels": _channels(weights, "model.model.3.weight", 1),
-        "size": 1 << depth,
-        "base_channels": first[0],
-        "norm": norm,
+    spec = UNetSpec(
+        in_channels=first[1],
+        out_channels=_channels(weights, "model.model.3.weight", 1),
+        size=1 << depth,
+        base_channels=first[0],
+        norm=norm,
         # There, dropout is in the blocks of full width but the innermost.
-        "dropout_blocks": list(range(2, depth - 3)),
-    }
-    return _Layout(GeneratorSpec(name="unet", arguments=arguments), layers, frozenset(swapped))
+        dropout_blocks=list(range(2, depth - 3)),
+    )
+    return _Layout(spec, layers, frozenset(swapped))
 
 
 def _resnet(path: Path, weights: dict[str, Tensor]) -> _Layout:
@@ -200,15 +202,15 @@ def _resnet(path: Path, weights: dict[str, Tensor]) -> _Layout:
     for i in (0, 1, 3, 4, 7):
         layers[f"decoder.{i}"] = f"model.{10 + blocks + i}"
     first = weights["model.1.weight"].shape
-    arguments = {
-        "in_channels": first[1],
-        "out_channels": _channels(weights, f"model.{17 + blocks}.weight", 0),
-        "base_channels": first[0],
-        "blocks": blocks,
-        "norm": norm,
-        "dropout": 0.5 if dropout else 0.0,
-    }
-    return _Layout(GeneratorSpec(name="resnet", arguments=arguments), layers)
+    spec = ResNetSpec(
+        in_channels=first[1],
+        out_channels=_channels(weights, f"model.{17 + blocks}.weight", 0),
+        base_channels=first[0],
+        blocks=blocks,
+        norm=norm,
+        dropout=0.5 if dropout else 0.0,
+    )
+    return _Layout(spec, layers)
 
 
 def _norm(
@@ -256,7 +258,7 @@ def _fill(path: Path, weights: dict[str, Tensor], layout: _Layout) -> nn.Module:
             skip, decoded = value.chunk(2)
             value = torch.cat([decoded, skip])
         filled[name] = value.to(empty.dtype).contiguous()
-    if layout.spec.arguments["norm"] == "instance":
+    if layout.spec.norm == "instance":
         # Instance norm of PyTorch before 0.4 saved averages that were never used.
         statistics = ("running_mean", "running_var", "num_batches_tracked")
         left = {name: v for name, v in left.items() if not name.endswith(statistics)}
@@ -267,9 +269,8 @@ def _fill(path: Path, weights: dict[str, Tensor], layout: _Layout) -> nn.Module:
 
 
 def _misfit(path: Path, layout: _Layout, what: str) -> ModelError:
-    arguments = layout.spec.arguments
-    kind = f"{layout.spec.name} with {arguments['base_channels']} channels"
-    kind += f", {arguments['norm']} norm"
+    spec = layout.spec
+    kind = f"{spec.name} with {spec.base_channels} channels, {spec.norm} norm"
     return ModelError(f"looks like a {kind}, but {what}", where=path, remedy=KNOWN)
 
 
@@ -321,21 +322,21 @@ def import_checkpoint(
     if calibrate is not None:
         generator, spec = _with_fixed_statistics(generator, spec)
         given = find_calibration_set(calibrate, direction=direction, resolution_m=resolution_m)
-        side = spec.arguments.get("size", RESNET_SIZE)
-        windows = given.windows(side, spec.arguments["in_channels"], progress)
+        side = spec.size if isinstance(spec, UNetSpec) else RESNET_SIZE
+        windows = given.windows(side, spec.in_channels, progress)
         count = reestimate(generator, windows)
         statistics = (
             f"re-estimated over {count} windows of {side} pixels from "
             f"{len(given.pictures)} pictures of {calibrate.resolve().name}"
         )
-    elif spec.arguments["norm"] == "batch":
+    elif spec.norm == "batch":
         statistics = "running averages of the foreign training, which are poor after batches of 1"
     else:
         statistics = "each tile's own (instance norm)"
     if calibrate is None:
         statistics += ": tiles of one scene will differ; import again with --calibrate DIR"
         log.warning("%s: statistics are %s", checkpoint, statistics)
-    count_bands = spec.arguments["in_channels"]
+    count_bands = spec.in_channels
     colours = ("red", "green", "blue")
     bands = colours if count_bands == 3 else tuple(f"band {i + 1}" for i in range(count_bands))
     card = ModelCard(
@@ -351,14 +352,12 @@ def import_checkpoint(
 
 
 def _with_fixed_statistics(
-    generator: nn.Module, spec: GeneratorSpec
-) -> tuple[nn.Module, GeneratorSpec]:
+    generator: nn.Module, spec: UNetSpec | ResNetSpec
+) -> tuple[nn.Module, UNetSpec | ResNetSpec]:
     """Return the same generator with room for the statistics of its instance norm."""
-    if spec.arguments["norm"] != "instance":
+    if spec.norm != "instance":
         return generator, spec
-    spec = GeneratorSpec(
-        name=spec.name, arguments={**spec.arguments, "norm": "instance_calibrated"}
-    )
+    spec = spec.model_copy(update={"norm": "instance_calibrated"})
     fixed = build_generator(spec)
     fixed.load_state_dict({**fixed.state_dict(), **generator.state_dict()})
     return fixed.eval(), spec

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Norm = Literal["batch", "instance", "instance_calibrated", "none"]
+from sat2map.networks.specs import Norm
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from sat2map.data.pairs import read_card as read_data_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
-from sat2map.model.folder import DataFacts, GeneratorSpec, ModelCard
+from sat2map.model.folder import DataFacts, ModelCard
+from sat2map.networks.specs import NetworkSpec
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training.batches import Batch, Batches, class_weights
@@ -89,10 +90,11 @@ def gather(
     card = _card(recipe, data, count, channels, legend, _resolution(recipe, told, sets))
     labels, facts = None, None
     if recipe.generator.head == "legend" and legend is not None:
+        casing = _casing(recipe, legend, data[0])
         with Progress("labelling", quiet=quiet) as progress:
             labels = [label_targets(pairs, legend, _with(heed, progress)) for pairs in sets]
         weights = class_weights(labels, legend, recipe.objective.class_balance)
-        facts = _class_facts(recipe, legend, torch.from_numpy(weights))
+        facts = ClassFacts(torch.from_numpy(weights), torch.from_numpy(legend.roads), casing)
     classes = 0 if legend is None else len(legend)
 
     def batches(plan: Plan, device: torch.device) -> Batches:
@@ -147,6 +149,7 @@ def _gather_mixture(
             where=data[0],
             remedy="Name the classes in its dataset.json.",
         )
+    casing = _casing(recipe, legend, data[0])
     sets: list[TrainingSet] = []
     for folder, (pairs, masks) in zip(data, decoded, strict=True):
         sets.append(_training_set(recipe, folder, legend, pairs, masks, first=folder == data[0]))
@@ -160,12 +163,11 @@ def _gather_mixture(
     weights = torch.from_numpy(class_weights(labels, legend, balance)) if labels else None
     if weights is None:
         weights = torch.ones(len(legend))
-    facts = _class_facts(
-        recipe,
-        legend,
-        weights,
-        torch.from_numpy(cover_weights(sets, shares, balance)) if recipe.generator.cover else None,
-    )
+    of_cover: tuple[Tensor, Tensor] | tuple[()] = ()
+    if recipe.generator.tells_cover:
+        cover = cover_weights(sets, shares, balance)
+        of_cover = (torch.from_numpy(cover), torch.from_numpy(COVER.roads))
+    facts = ClassFacts(weights, torch.from_numpy(legend.roads), casing, *of_cover)
 
     def batches(plan: Plan, device: torch.device) -> Mixture:
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
@@ -204,7 +206,7 @@ def _training_set(
         return PairSet(pairs, labels, legend, masks, resolution, told)
     assert masks is not None
     if masks.legend.names != legend.names and not (
-        recipe.generator.cover and masks.legend.names == COVER.names
+        recipe.generator.tells_cover and masks.legend.names == COVER.names
     ):
         raise DataError(
             f"has masks of the classes {', '.join(masks.legend.names)}, which the model does not "
@@ -216,16 +218,24 @@ def _training_set(
     return MaskSet(masks, legend, resolution)
 
 
-def _class_facts(
-    recipe: Recipe, legend: Legend, weights: Tensor, cover: Tensor | None = None
-) -> ClassFacts:
-    casing = recipe.objective.casing
-    return ClassFacts(
-        weights,
-        torch.from_numpy(legend.roads),
-        None if casing is None else legend.names.index(casing),
-        cover,
-        None if cover is None else torch.from_numpy(COVER.roads),
+def _casing(recipe: Recipe, legend: Legend, data: Path) -> int | None:
+    """Return the number of the class of the roads' outlines, or None where none is asked for.
+
+    Raises:
+        UsageError: No class, or more than one, has the role or the name that is asked for.
+    """
+    asked = recipe.objective.casing
+    if asked is None:
+        return None
+    by_role = [n for n, entry in enumerate(legend.classes) if entry.role == asked == "casing"]
+    found = by_role or [n for n, name in enumerate(legend.names) if name == asked]
+    if len(found) == 1:
+        return found[0]
+    what = "the role of several classes" if found else "no class of the targets"
+    raise UsageError(
+        f"objective.casing is {asked!r}, which is {what}",
+        where=data,
+        remedy=f"Their classes are {', '.join(legend.names)}.",
     )
 
 
@@ -297,13 +307,6 @@ def _card(
             where=data[0],
             remedy="Name the classes in dataset.json, or choose --set generator.head=colour.",
         )
-    casing = recipe.objective.casing
-    if legend is not None and casing not in (None, *legend.names):
-        raise UsageError(
-            f"objective.casing is {casing!r}, which is no class of the targets",
-            where=data[0],
-            remedy=f"Their classes are {', '.join(legend.names)}.",
-        )
     if legend is None and recipe.validation.metric in {"mean_iou", "road_cldice"}:
         raise UsageError(
             f"validation.metric is {recipe.validation.metric}, but the targets have no legend",
@@ -311,22 +314,18 @@ def _card(
             remedy="Name the classes in dataset.json, or choose --set validation.metric=l1.",
         )
     return ModelCard(
-        generator=GeneratorSpec(
-            name=recipe.generator.name,
-            arguments={
-                "in_channels": channels[0],
-                "out_channels": channels[1],
-                **recipe.generator.arguments(recipe.data.size),
-                **_head(recipe, legend),
-            },
+        generator=recipe.generator.for_data(
+            in_channels=channels[0],
+            out_channels=channels[1],
+            size=recipe.data.size,
+            colours=None if legend is None else legend.colours.tolist(),
         ),
         direction=recipe.data.direction,
         bands=bands,
         resolution_m=resolution_m,
-        normalisation=f"mean over {min(count, recipe.statistics.pictures)} training "
-        "pictures after training",
+        normalisation=_normalisation(recipe.generator, recipe, count),
         legend=legend,
-        cover=COVER if recipe.generator.cover else None,
+        cover=COVER if recipe.generator.tells_cover else None,
         data=DataFacts(
             name=" + ".join(one.resolve().name for one in data),
             licence="; ".join(dict.fromkeys(f.licence for f in facts if f.licence)) or None,
@@ -335,11 +334,15 @@ def _card(
     )
 
 
-def _head(recipe: Recipe, legend: Legend | None) -> dict[str, Any]:
-    if recipe.generator.head == "colour" or legend is None:
-        return {}
-    cover = {"cover_classes": len(COVER)} if recipe.generator.cover else {}
-    return {"colours": legend.colours.tolist()} | cover
+def _normalisation(spec: NetworkSpec, recipe: Recipe, count: int) -> str:
+    match getattr(spec, "norm", "batch"):
+        case "none":
+            return "none"
+        case "instance":
+            return "each window's own (instance norm): windows of one scene will differ"
+        case _:
+            pictures = min(count, recipe.statistics.pictures)
+            return f"mean over {pictures} training pictures after training"
 
 
 def _resolution(

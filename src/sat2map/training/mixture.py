@@ -200,7 +200,7 @@ class Mixture:
         self._plan = plan
         self._sets = sets
         self._shares = shares
-        self._legends = (len(legend), len(COVER) if recipe.generator.cover else 0)
+        self._legends = (len(legend), len(COVER) if recipe.generator.tells_cover else 0)
         self._source_channels = source_channels
         self._device = device
 

