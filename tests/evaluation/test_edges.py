@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from sat2map.evaluation import edges
+from sat2map.legend import COVER, STREETS, Legend, LegendClass
 
 
 def grey(values) -> np.ndarray:
@@ -64,12 +65,22 @@ def test_f1_forgives_two_pixels():
     assert math.isnan(edges.f1(np.zeros_like(true), np.zeros_like(true)))
 
 
-def test_highway_is_within_twenty_in_every_channel():
+def test_a_colour_reaches_twenty_in_every_channel():
     picture = np.array(
         [[(240, 160, 30), (255, 180, 50), (247, 160, 33), (240, 181, 30), (219, 160, 30)]],
         np.uint8,
     )
-    assert edges.highway(picture).tolist() == [[True, True, True, False, False]]
+    assert edges.in_colour(picture, (240, 160, 30)).tolist() == [[True, True, True, False, False]]
+
+
+def test_the_most_colourful_road_stands_out_whatever_it_is_called():
+    assert edges.outstanding_road(STREETS) == (247, 160, 33)
+    assert edges.outstanding_road(COVER) is None  # its roads are grey
+    lake = LegendClass("lake", (0, 0, 255), "water")
+    grey, red = LegendClass("a", (90, 90, 90), "road"), LegendClass("b", (200, 140, 150), "road")
+    assert edges.outstanding_road(Legend((lake, grey, red))) == (200, 140, 150)
+    assert edges.outstanding_road(Legend((lake, grey))) is None
+    assert edges.outstanding_road(Legend((lake,))) is None
 
 
 def test_seam_ratio_by_hand():

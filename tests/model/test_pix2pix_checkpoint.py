@@ -227,7 +227,7 @@ def test_averages_that_old_instance_norm_saved_are_left_out(tmp_path: Path) -> N
     foreign = shuffle(ForeignResNet(6, 4, "old instance"))
     assert any(name.endswith("running_mean") for name in foreign.state_dict())
     ours, spec = read_checkpoint(saved(foreign.state_dict(), tmp_path / "net.pth"))
-    assert spec.arguments["norm"] == "instance"
+    assert spec.norm == "instance"
     source = pictures(1, 3, 32, 32)
     with torch.no_grad():  # that code predicts in training mode
         torch.testing.assert_close(ours(source), foreign(source), atol=1e-5, rtol=1e-4)

@@ -21,6 +21,8 @@ from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import BatchError, DataError, OutputError, TrainingError, UsageError
 from sat2map.legend import STREETS, Legend, LegendClass
 from sat2map.model.folder import load_model
+from sat2map.networks.resnet import ResNet
+from sat2map.networks.specs import ResNetSpec
 from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
 from sat2map.training import checkpoint as state
@@ -84,12 +86,6 @@ def interrupt(
         stop = stop_at(patch, step)
         with pytest.raises(InterruptedRunError):
             train(recipe, data, run, quiet=True, stop=stop)
-
-
-def test_a_casing_that_is_no_class_is_refused(data_set: Path, tmp_path: Path, small: Small) -> None:
-    recipe = small("objective.casing=kerb", "data.resize=none", recipe="streets")
-    with pytest.raises(UsageError, match=r"objective.casing is 'kerb'.*classes are land, building"):
-        train(recipe, data_set, tmp_path / "run", quiet=True)
 
 
 def test_a_run_leaves_what_it_promises(data: Path, tmp_path: Path, small: Small) -> None:
@@ -535,6 +531,26 @@ def test_every_kind_of_recipe_trains(data: Path, tmp_path: Path, small: Small, r
     line = table(tmp_path / "run" / "losses.csv")[-1]
     assert int(line["step"]) == 2
     assert (float(line["discriminator"]) == 0) == (recipe == "l1")
+
+
+@pytest.mark.parametrize(
+    ("norm", "statistics"),
+    [
+        ("instance", "each window's own (instance norm): windows of one scene will differ"),
+        ("instance_calibrated", "mean over 4 training pictures after training"),
+        ("none", "none"),
+    ],
+)
+def test_the_card_says_how_the_statistics_were_obtained(
+    data: Path, tmp_path: Path, small: Small, norm: str, statistics: str
+) -> None:
+    settings = ("generator.name=resnet", "generator.blocks=1", f"generator.norm={norm}")
+    train(small(*settings, "training.max_steps=1"), data, tmp_path / "run", quiet=True)
+    model = load_model(tmp_path / "run" / "model")
+    assert model.card.normalisation == statistics
+    assert isinstance(model.network, ResNet)
+    assert isinstance(model.card.generator, ResNetSpec)
+    assert (model.card.generator.blocks, model.card.generator.norm) == (1, norm)
 
 
 def test_bf16_and_reverse_train(data: Path, tmp_path: Path, small: Small) -> None:

@@ -205,7 +205,7 @@ def test_models_of_one_band_are_ordinary_models(
     photo: Path, tmp_path: Path, inputs: int, outputs: int
 ) -> None:
     channels = {"in_channels": inputs, "out_channels": outputs}
-    spec = GeneratorSpec(name="unet", arguments={**channels, "size": 16, "base_channels": 2})
+    spec = UNetSpec(**channels, size=16, base_channels=2)
     names = tuple(f"band_{i}" for i in range(inputs))
     card = ModelCard(generator=spec, bands=names, normalisation="none")
     model = Translator(Model(build_generator(spec), card, tmp_path), "cpu")

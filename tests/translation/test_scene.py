@@ -160,7 +160,7 @@ def test_an_array_and_a_scene_are_translated_alike(make_scene: MakeScene, tmp_pa
             return nn.functional.avg_pool2d(padded, 9, 1)
 
     pixels = noise(1100, 1900)
-    card = ModelCard(generator=GeneratorSpec(name="unet", arguments={}), normalisation="none")
+    card = ModelCard(generator=UNetSpec(), normalisation="none")
     translator = Translator(Model(Edges(8), card, Path("edges")), "cpu")
     translate_raster(make_scene(pixels), tmp_path / "map.tif", translator)
     with rasterio.open(tmp_path / "map.tif") as file:
@@ -520,7 +520,7 @@ def test_a_map_of_one_band_is_written_as_three_equal_ones(
             return source[:, :1]
 
     scene, pixels = make_scene(noise(20, 20)), noise(20, 20)
-    spec = GeneratorSpec(name="unet", arguments={"out_channels": 1})
+    spec = UNetSpec(out_channels=1)
     one = make_model(network=One(4))
     card = one.card.model_copy(update={"generator": spec})
     model = Translator(Model(One(4), card, Path("one")), "cpu")

@@ -1,4 +1,4 @@
-"""Figures of lines: edges, the highway's colour, and the seams of tiled pictures."""
+"""Figures of lines: edges, the roads that stand out, and the seams of tiled pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.legend import Colour, Legend
+
 EDGE_THRESHOLD = 16.0
 EDGE_TOLERANCE = 2
-HIGHWAY_COLOUR = (240, 160, 30)
-HIGHWAY_REACH = 20
+STANDS_OUT = 60
+"""By how much the channels of a road's colour differ, at least, if it stands out of a map."""
+COLOUR_REACH = 20
 
 
 def dilate(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
@@ -81,14 +84,25 @@ def harmonic_mean(a: float, b: float) -> float:
     return 0.0 if a + b == 0 else 2 * a * b / (a + b)
 
 
-def highway(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where a picture, uint8 [H,W,3], is highway orange, bool [H,W].
+def outstanding_road(legend: Legend) -> Colour | None:
+    """Return the most colourful colour of a legend's roads, or None where all are rather grey.
 
-    That is within 20 of (240,160,30) in every channel.
+    Main roads are drawn so: they are thin and rare, and haze loses them first.
     """
-    difference = np.abs(picture.astype(np.int16) - np.array(HIGHWAY_COLOUR, np.int16))
+    colours = [entry.colour for entry in legend.classes if entry.role == "road"]
+    most = max(colours, key=_colourfulness, default=None)
+    return most if most is not None and _colourfulness(most) >= STANDS_OUT else None
+
+
+def _colourfulness(colour: Colour) -> int:
+    return max(colour) - min(colour)
+
+
+def in_colour(picture: NDArray[np.uint8], colour: Colour) -> NDArray[np.bool_]:
+    """Return where a picture, uint8 [H,W,3], is within 20 of a colour in every channel."""
+    difference = np.abs(picture.astype(np.int16) - np.array(colour, np.int16))
     largest: NDArray[np.int16] = difference.max(axis=2)
-    return largest <= HIGHWAY_REACH
+    return largest <= COLOUR_REACH
 
 
 @dataclass(frozen=True)

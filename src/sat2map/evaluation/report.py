@@ -72,9 +72,9 @@ STRUCTURE = (
         "edge_density", "Edge density", "drawn edges for each true one; haze has none",
         "1 is right", 3, None,
     ),
-    Figure("highway_f1", "Highway F1", "highway orange that the other map has within 2 px"),
+    Figure("highway_f1", "Highway F1", "main roads' colour that the other map has within 2 px"),
     Figure(
-        "highway_ratio", "Highway ratio", "orange drawn for each orange pixel that is true",
+        "highway_ratio", "Highway ratio", "pixels of that colour for each one that is true",
         "1 is right", 3, None,
     ),
 )  # fmt: skip

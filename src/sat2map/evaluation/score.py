@@ -227,10 +227,12 @@ def score_picture(
     if legend.roads.any():
         network = roads.compare_roads(legend.roads[labels], truth.road)
         values |= {f"road_{name}": value for name, value in asdict(network).items()}
-    generated_orange, true_orange = edges.highway(generated), edges.highway(true)
-    values["highway_f1"] = edges.f1(generated_orange, true_orange)
-    if true_orange.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
-        values["highway_ratio"] = edges.edge_density(generated_orange, true_orange)
+    colour = edges.outstanding_road(legend)
+    if colour is not None:
+        drawn, there = edges.in_colour(generated, colour), edges.in_colour(true, colour)
+        values["highway_f1"] = edges.f1(drawn, there)
+        if there.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
+            values["highway_ratio"] = edges.edge_density(drawn, there)
     return PictureScore(name, _defined(values), exact, tolerant)
 
 
