@@ -152,7 +152,7 @@ def test_an_unknown_key_of_the_generator_is_told_with_those_of_its_network() -> 
     line = refused("pix2pix", "generator.skip=false")
     assert line.startswith("pix2pix: unknown key 'generator.skip'. [generator] has for unet: ")
     assert line.endswith(" name, head, base_channels, skips, norm, dropout, dropout_blocks.")
-    line = refused("streets", "generator.width=[4, 4]")
+    line = refused("compact", "generator.width=[4, 4]")
     assert line.endswith("[generator] has for compact: name, head, channels, blocks.")
 
 
@@ -212,7 +212,7 @@ def test_a_recipe_with_the_keys_of_all_networks_is_read(
 def test_another_network_than_that_of_the_base_has_its_own_keys(tmp_path: Path) -> None:
     path = write(tmp_path / "my.toml", 'base = "encoder_decoder"\n[generator]\nname = "compact"\n')
     assert load_recipe(path).generator == CompactSpec()
-    other = load_recipe("streets", ["generator.name=lite", "generator.widths=[8, 8, 8, 8]"])
+    other = load_recipe("compact", ["generator.name=lite", "generator.widths=[8, 8, 8, 8]"])
     assert other.generator == LiteSpec(head="legend", widths=[8, 8, 8, 8])
     resnet = load_recipe("l1", ["generator.name=resnet", "generator.norm=instance"]).generator
     assert isinstance(resnet, ResNetSpec)
@@ -268,7 +268,7 @@ def test_values_that_do_not_fit_together_are_refused() -> None:
     assert "decay_epochs is larger than" in refused("linear", "training.epochs=50")
     load_recipe("linear", ["training.epochs=50", "schedule.decay_epochs=50"])
     assert "need resize = none" in refused("pix2pix", "data.scales=[1.0, 2.0]")
-    assert "least and the most" in refused("streets", "data.scales=[2.0, 1.0]")
+    assert "least and the most" in refused("compact", "data.scales=[2.0, 1.0]")
     assert "needs data.scales" in refused("pix2pix", "generator.head=legend")
     assert "generator.head = legend" in refused("pix2pix", "objective.class_weight=1")
     assert "multiple of 16" in refused("streets", "data.size=250")

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from sat2map.legend import COVER
-from sat2map.model.card import ModelCard, model_folder, read_card
+from sat2map.model.card import ModelCard, model_folder, read_card, shipped_models
 from sat2map.networks.compact import Compact
 from sat2map.networks.lite import Lite
 from sat2map.networks.resnet import ResNet
@@ -119,8 +119,9 @@ def test_cards_of_the_first_versions_are_read() -> None:
     assert read("lite", {"cover_classes": 0}) == LiteSpec()
 
 
-def test_the_shipped_card_says_of_its_network_what_its_file_says() -> None:
-    folder = model_folder("streets")
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_card_says_of_its_network_what_its_file_says(name: str) -> None:
+    folder = model_folder(name)
     stored = json.loads((folder / "model.json").read_text())["generator"]
     assert read_card(folder).model_dump(mode="json")["generator"] == stored
     assert list(read_card(folder).generator.arguments()) == list(stored["arguments"])

@@ -18,7 +18,7 @@ LAND, HOUSE = LegendClass("ground", (200, 200, 200), "land"), LegendClass("house
 def of_casing(data: Path, small: Small, asked: str, *classes: LegendClass) -> int | None:
     """Return the class of casings that a run's losses know."""
     write_card(data, DataSetCard(legend=Legend((LAND, HOUSE, *classes))))
-    recipe = small(f"objective.casing={asked}", "data.resize=none", recipe="streets")
+    recipe = small(f"objective.casing={asked}", "data.resize=none", recipe="compact")
     facts = gather(recipe, [data], quiet=True).class_facts
     assert facts is not None
     return facts.casing
