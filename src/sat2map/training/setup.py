@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.model.folder import ModelCard, build_generator, load_model
-from sat2map.networks.lite import Lite, PretrainedWeightsError
+from sat2map.networks.lite import PretrainedWeightsError
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe
 from sat2map.training.distributed import with_common_statistics
@@ -111,10 +111,13 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     betas = (settings.beta1, settings.beta2)
     if settings.name == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=betas, fused=True)
-    encoder = set(network.encoder.parameters()) if isinstance(network, Lite) else set()
+    encoder: set[nn.Parameter] = set()
+    apart = settings.encoder_rate != 1 and recipe.generator.pretrainable
+    if apart and isinstance(network, PictureAndLogits):
+        encoder = set(network.generator.get_submodule("encoder").parameters())
     groups: list[dict[str, Any]] = []
-    for part, rate in ((False, 1.0), (True, settings.encoder_rate)):
-        own = [p for p in parameters if (p in encoder) == part]
+    for slow, rate in ((False, 1.0), (True, settings.encoder_rate)):
+        own = [p for p in parameters if (p in encoder) == slow]
         kernels = {"params": [p for p in own if p.ndim > 1], "weight_decay": settings.weight_decay}
         others = {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0}
         groups += [group | {"rate": rate} for group in (kernels, others) if group["params"]]
