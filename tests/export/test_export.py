@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,12 @@ FORMATS: tuple[Format, ...] = ("openvino", "onnx")
 
 
 @pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
-    """What is set to keep NNCF quiet is taken back: a caller's processes would inherit it."""
-    before = os.environ.get("NNCF_CI")
+def same_process() -> Iterator[None]:
+    """NNCF, which changes the process that it works in, works in another one."""
+    before = logging.getLoggerClass(), os.environ.get("NNCF_CI")
     yield
-    assert os.environ.get("NNCF_CI") == before
+    assert sys.modules.get("nncf") is None
+    assert before == (logging.getLoggerClass(), os.environ.get("NNCF_CI"))
 
 
 def answer(folder: Path, kind: Format, source: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -121,6 +121,18 @@ def test_the_folder_holds_no_pickle(saved: Path) -> None:
         assert "encoder.0.0.weight" in weights.keys()  # noqa: SIM118 - no mapping
 
 
+def test_loading_draws_no_random_numbers(model_folder: Path) -> None:
+    """They are the whole process's, and the weights are there."""
+    before = torch.random.get_rng_state()
+    network = load_model(model_folder).network
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = build_generator(read_card(model_folder).generator)  # as the fixture does
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name
+
+
 def test_the_card_for_programs(saved: Path) -> None:
     entries = json.loads((saved / "model.json").read_text())
     weights = (saved / "model.safetensors").read_bytes()

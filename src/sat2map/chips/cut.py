@@ -253,7 +253,8 @@ _cutters: list[Cutter] = []
 
 def _begin(plan: Plan, level: int) -> None:
     logging.getLogger("rasterio").setLevel(level)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's affair
+    # Ctrl-C is the first process's affair, and this one is ours.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: TID251
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _cutters.append(Cutter(plan).__enter__())
 

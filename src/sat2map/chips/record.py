@@ -18,6 +18,7 @@ from sat2map.chips.ground import Sheet
 from sat2map.errors import OutputError
 from sat2map.fetch.openstreetmap import CREDITS
 from sat2map.geo.grid import to_wgs84
+from sat2map.geo.silencing import SILENCING
 from sat2map.journal import Files, Journal, MadeOf, address_without_query, claim
 from sat2map.raster.mask import vector_files
 from sat2map.raster.sources import fingerprint, opening
@@ -154,9 +155,8 @@ def write_index(
         for outcome in outcomes
     ]
     footprints = [_footprint(sheets[o.chip.sheet], o.chip, size) for o in outcomes]
-    table = geopandas.GeoDataFrame(rows, geometry=footprints, crs="OGC:CRS84")
-    with whole_file(directory / INDEX) as aside:
-        table.to_parquet(aside)
+    with SILENCING, whole_file(directory / INDEX) as aside:
+        geopandas.GeoDataFrame(rows, geometry=footprints, crs="OGC:CRS84").to_parquet(aside)
 
 
 def _footprint(sheet: Sheet, chip: Chip, size: int) -> shapely.Polygon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,15 +113,16 @@ def _write(
     progress: Callable[[int, int], None] | None,
 ) -> Quantised | None:
     bands, int8 = len(card.bands), calibration is not None
-    graph: Any
+    plain = folder / "float32" if int8 else folder
+    plain.mkdir(exist_ok=True)
     if kind == "onnx":
-        graph = to_onnx(model.network, bands, for_int8=int8)
+        write_onnx(to_onnx(model.network, bands, for_int8=int8), card, plain)
     else:
-        graph = to_openvino(model.network, bands, for_int8=int8)
-    quantised = None
-    if calibration is not None:
-        graph, quantised = quantise(graph, card, calibration, progress)
-    (write_onnx if kind == "onnx" else write_openvino)(graph, card, folder)
+        write_openvino(to_openvino(model.network, bands, for_int8=int8), card, plain)
+    if calibration is None:
+        return None
+    quantised = quantise(plain, folder, kind, card, calibration, progress)
+    shutil.rmtree(plain)
     return quantised
 
 

@@ -4,19 +4,20 @@ Weights and activations become 8-bit numbers, with ranges measured on training p
 et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018), by NNCF. Where pairs are there to tell, layers that lose most are put
 back to float32 while the loss of PSNR passes the bound.
+
+NNCF changes the process that imports it (class and handlers of loggers, stdout) and reports its use
+to its makers unless the environment says otherwise, so it works in a process of its own.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,12 @@ from sat2map.errors import MissingExtraError
 from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
 from sat2map.evaluation.score import Summary, read_compared, score_pictures, summarise
+from sat2map.export.apart import call_apart
 from sat2map.geo.windows import mirrored
 from sat2map.model.calibration import find_calibration_set, spread
 from sat2map.model.card import ModelCard
 from sat2map.networks.values import round_picture, to_values
+from sat2map.runtimes.convert import write_onnx, write_openvino
 from sat2map.runtimes.interface import Runtime
 from sat2map.runtimes.onnx import OnnxRuntime
 from sat2map.runtimes.open import OpenModel
@@ -97,29 +100,76 @@ class Quantised:
 
 
 def quantise(
-    graph: Any,
+    source: Path,
+    target: Path,
+    kind: Literal["openvino", "onnx"],
     card: ModelCard,
     calibration: Calibration,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Any, Quantised]:
-    """Quantise a model.
+) -> Quantised:
+    """Quantise a model, in a process of its own.
 
     Layers are chosen by pairs of `train`, the figures are taken on those of `val`.
 
     Args:
-        graph: A model of OpenVINO or ONNX, with ordinary convolutions (`for_int8`).
+        source: The folder of an exported model with ordinary convolutions (`for_int8`).
+        target: Gets the quantised one.
+        kind: For which runtime.
         card: The card of the exported model.
         calibration: With what.
         progress: Called with (done, all) pictures that were translated for the figures.
 
     Returns:
-        The quantised model and what it cost.
+        What it cost.
 
     Raises:
         MissingExtraError: The extra `int8` is not installed.
         DataError: There is nothing to calibrate with.
+        ModelError: The process was killed.
     """
-    nncf = _nncf()
+    if find_spec("nncf") is None:
+        raise MissingExtraError("nncf", "int8")
+    cost: Quantised = call_apart(
+        _quantise_here,
+        *(source, target, kind, card, calibration),
+        progress=progress,
+        environment={"NNCF_CI": "1"},  # it reports nothing
+    )
+    return cost
+
+
+def _quantise_here(
+    source: Path,
+    target: Path,
+    kind: Literal["openvino", "onnx"],
+    card: ModelCard,
+    calibration: Calibration,
+    progress: Callable[[int, int], None],
+) -> Quantised:
+    if kind == "onnx":
+        import onnx
+
+        graph: Any = onnx.load(source / "model.onnx")
+    else:
+        import openvino
+
+        graph = openvino.Core().read_model(source / "model.xml")
+    smaller, cost = _quantised(graph, card, calibration, progress)
+    (write_onnx if kind == "onnx" else write_openvino)(smaller, card, target)
+    return cost
+
+
+def _quantised(
+    graph: Any,
+    card: ModelCard,
+    calibration: Calibration,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, Quantised]:
+    """Return a model of OpenVINO or ONNX quantised, and what it cost."""
+    import nncf
+
+    # Not by `nncf.set_log_level`, which also changes handlers.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     windows = _windows(card, calibration)
     settings = {
         "preset": nncf.QuantizationPreset.MIXED,
@@ -130,8 +180,7 @@ def quantise(
     # Without it sums overflow on a CPU without VNNI, and the answer depends on the machine.
     advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     calibrating = nncf.Dataset(windows, partial(_feed, graph))
-    with redirect_stdout(io.StringIO()):  # its progress bars, which belong to stderr
-        quantised = nncf.quantize(graph, calibrating, advanced_parameters=advanced, **settings)
+    quantised = nncf.quantize(graph, calibrating, advanced_parameters=advanced, **settings)
     deciding = [
         read_compared(pair, card.direction, calibration.size)[:2]
         for pair in _pairs(calibration, "train", DECIDING)
@@ -139,16 +188,15 @@ def quantise(
     if deciding:
         before, after = (_psnr(card, model, deciding)[0] for model in (graph, quantised))
         if before - after > calibration.drop:
-            with redirect_stdout(io.StringIO()):
-                quantised = nncf.quantize_with_accuracy_control(
-                    graph,
-                    calibrating,
-                    nncf.Dataset(deciding),
-                    partial(_psnr, card),
-                    max_drop=calibration.drop,
-                    advanced_quantization_parameters=advanced,
-                    **settings,
-                )
+            quantised = nncf.quantize_with_accuracy_control(
+                graph,
+                calibrating,
+                nncf.Dataset(deciding),
+                partial(_psnr, card),
+                max_drop=calibration.drop,
+                advanced_quantization_parameters=advanced,
+                **settings,
+            )
     pairs = _pairs(calibration, "val", calibration.pairs)
     metrics: dict[str, tuple[float, float]] = {}
     if pairs:
@@ -179,24 +227,6 @@ def _has_int8_weights(layer: Any) -> bool:
     while node.get_type_name() != "Constant":
         node = node.input_value(0).get_node()
     return node.get_element_type().to_string() in {"i8", "u8"}
-
-
-def _nncf() -> Any:
-    """Import NNCF, which otherwise reports its use to its makers and says much."""
-    told = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        import nncf
-    except ImportError as error:
-        raise MissingExtraError("nncf", "int8") from error
-    finally:
-        if told is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = told
-    # Not by `nncf.set_log_level`, which also changes handlers that others have put there.
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf
 
 
 def _windows(card: ModelCard, calibration: Calibration) -> list[NDArray[np.float32]]:

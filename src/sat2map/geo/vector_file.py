@@ -15,6 +15,7 @@ from shapely.errors import ShapelyError
 
 from sat2map.errors import DataError
 from sat2map.geo.grid import Bounds
+from sat2map.geo.silencing import SILENCING
 from sat2map.geo.vector_layer import (
     BROKEN,
     RawLayer,
@@ -260,10 +261,11 @@ def _arrow_shapes(column: Any, encoding: str) -> NDArray[np.object_]:
 
     kind = {"ARROW:extension:name": f"geoarrow.{encoding.lower()}"}
     field = pyarrow.field("shape", column.type, metadata=kind)
-    frame = geopandas.GeoDataFrame.from_arrow(
-        pyarrow.table([column], schema=pyarrow.schema([field]))
-    )
-    shapes: NDArray[np.object_] = np.asarray(frame.geometry.to_numpy(), object)
+    with SILENCING:
+        frame = geopandas.GeoDataFrame.from_arrow(
+            pyarrow.table([column], schema=pyarrow.schema([field]))
+        )
+        shapes: NDArray[np.object_] = np.asarray(frame.geometry.to_numpy(), object)
     return shapes
 
 

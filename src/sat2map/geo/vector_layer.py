@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import DataError, MissingExtraError
 from sat2map.geo.grid import Bounds
+from sat2map.geo.silencing import SILENCING
 
 Value = Any
 """What a property of a feature holds: None, bool, int, float or str."""
@@ -132,7 +133,8 @@ def place(
     if far.any():
         geometries = geometries.copy()
         valid = geometries[far]
-        wrong = ~shapely.is_valid(valid)
+        with SILENCING:
+            wrong = ~shapely.is_valid(valid)
         valid[wrong] = shapely.make_valid(valid[wrong])
         geometries[far] = shapely.clip_by_rect(valid, *wide)
     geometries = shapely.segmentize(geometries, LONGEST_M / metres_per_unit(source, near))

@@ -9,12 +9,15 @@ There is never a pickle in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sat2map.atomic import whole_folder
 from sat2map.errors import ModelError
@@ -119,7 +122,8 @@ def load_model(folder: str | Path) -> Model:
     check_files(folder)
     weights = _read_weights(folder / "model.safetensors")
     try:
-        network = build_generator(card.generator)
+        with _Undrawn():
+            network = build_generator(card.generator)
     except (ValueError, RuntimeError) as error:  # such as one that is larger than the memory
         raise ModelError(
             f"describes a network that cannot be built ({error})",
@@ -136,6 +140,27 @@ def load_model(folder: str | Path) -> Model:
             remedy="Restore both files from the same model.",
         ) from error
     return Model(network.eval(), card, folder)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within, in this thread, no initial weights are drawn: loaded ones take their place.
+
+    It spares the time, and the random state of torch, which is the whole process's.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **named)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

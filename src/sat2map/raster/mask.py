@@ -16,6 +16,7 @@ from rasterio.features import rasterize
 
 from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.geo.grid import Grid, project
+from sat2map.geo.silencing import SILENCING
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +78,13 @@ class Mask:
         shape = (grid.height, grid.width)
         if not len(found):
             return np.zeros(shape, np.bool_)
-        burnt = rasterize(
-            ((self._shapes[i], 1) for i in found),
-            out_shape=shape,
-            transform=grid.transform,
-            dtype="uint8",
-        )
+        with SILENCING:
+            burnt = rasterize(
+                ((self._shapes[i], 1) for i in found),
+                out_shape=shape,
+                transform=grid.transform,
+                dtype="uint8",
+            )
         return np.asarray(burnt, np.bool_)
 
 

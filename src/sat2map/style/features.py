@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import Bounds
+from sat2map.geo.silencing import SILENCING
 from sat2map.geo.vector_file import read_layers
 from sat2map.geo.vector_layer import RawLayer, metres_per_unit
 from sat2map.style.expressions import Value, View
@@ -288,7 +289,8 @@ _KINDS = {1: "LineString", 5: "LineString", 3: "Polygon", 6: "Polygon"}
 
 def _repaired(geometries: Geometries) -> tuple[Geometries, int]:
     """Return valid geometries, and how many were not; what cannot be mended becomes empty."""
-    wrong = ~shapely.is_valid(geometries)
+    with SILENCING:
+        wrong = ~shapely.is_valid(geometries)
     if not wrong.any():
         return geometries, 0
     mended = geometries.copy()

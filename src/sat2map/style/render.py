@@ -20,6 +20,7 @@ from PIL import Image
 
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Grid
+from sat2map.geo.silencing import SILENCING
 from sat2map.style.features import Features, Geometries, Vectors
 from sat2map.style.symbols import Brush, Palette, brushes
 
@@ -214,7 +215,8 @@ def _burn(shapes: list[tuple[dict[str, Any], int]], fine: NDArray[np.uint16]) ->
     from rasterio.features import rasterize
 
     if shapes:
-        rasterize(shapes, out=fine)
+        with SILENCING:
+            rasterize(shapes, out=fine)
 
 
 def _glaze(

@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon
 
+from sat2map.geo.silencing import SILENCING
 from sat2map.towns.buildings import houses
 from sat2map.towns.geometry import along_line, polygons, scatter, split
 from sat2map.towns.greens import lot_ground, pitch
@@ -217,7 +218,9 @@ def blob(middle: Floats, radius: float, rng: np.random.Generator) -> Polygon:
     round_ = np.column_stack([np.cos(turn), stretch * np.sin(turn)])
     spin = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     shape = Polygon(middle + (round_ * (radius * np.clip(size, 0.4, 2))[:, None]) @ spin)
-    return shape if shape.is_valid else shape.buffer(0)
+    with SILENCING:
+        valid = shape.is_valid
+    return shape if valid else shape.buffer(0)
 
 
 def inside(area: Polygon, rng: np.random.Generator) -> Floats:

@@ -50,7 +50,9 @@ def train(
     """Train a model.
 
     On a CPU, with the same number of threads, a run that is interrupted and resumed ends in
-    the same bits as one that was not.
+    the same bits as one that was not. Weights and dropout are drawn from torch's global random
+    state, which is left as it was: for results that can be repeated, train once at a time in a
+    process, and draw nothing beside it.
 
     Args:
         recipe: What to do.
@@ -79,7 +81,8 @@ def train(
     folders = [data] if isinstance(data, Path) else list(data)
     leads = fabric.is_global_zero
     finished = run / "model"
-    with one_voice(fabric), ExitStack() as stack:
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with one_voice(fabric), torch.random.fork_rng(devices), ExitStack() as stack:
         with main_first(fabric):
             if resume and (finished / "model.json").is_file():
                 if leads:
