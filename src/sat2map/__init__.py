@@ -2,6 +2,7 @@
 
 The public face, imported only when first used, so that `import sat2map` costs nothing:
 
+- `open_source(text)` finds out what a file, a folder, an address or a tree of tiles is;
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
 - `translate_raster(input, output, translator)` translates a georeferenced scene of any size;
 - `train(recipe, data, run)` trains a model;
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
+    from sat2map.raster.sources import Source as Source
+    from sat2map.raster.sources import open_source as open_source
     from sat2map.recipe import load_recipe as load_recipe
     from sat2map.training.loop import train as train
     from sat2map.translation.scene import translate_raster as translate_raster
@@ -27,22 +30,26 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SceneOptions": "sat2map.raster.options",
+    "Source": "sat2map.raster.sources",
     "Translator": "sat2map.translation.translator",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
+    "open_source": "sat2map.raster.sources",
     "train": "sat2map.training.loop",
     "translate_raster": "sat2map.translation.scene",
 }
 __all__ = [
     "SceneOptions",
+    "Source",
     "Translator",
     "__version__",
     "evaluate",
     "evaluate_masks",
     "load",
     "load_recipe",
+    "open_source",
     "train",
     "translate_raster",
 ]

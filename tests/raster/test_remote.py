@@ -20,6 +20,7 @@ from fixtures.scenes import MakeModel, MakeScene, smooth
 from sat2map.errors import DataError
 from sat2map.geo import gdal
 from sat2map.raster.options import SceneOptions
+from sat2map.raster.sources import open_source
 from sat2map.translation.info import scene_facts
 from sat2map.translation.scene import translate_raster
 
@@ -188,6 +189,7 @@ def test_a_signature_is_not_told_and_may_be_renewed(
             raise KeyboardInterrupt
 
     address = f"{server.address}/cog.tif?X-Amz-Signature="
+    assert "SECRET" not in repr(open_source(f"{address}SECRET"))
     with pytest.raises(KeyboardInterrupt):
         translate_raster(address + "1", target, make_model(), SMALL, interrupt)
     done.clear()

@@ -16,8 +16,7 @@ from sat2map.data.images import read_picture
 from sat2map.errors import DataError
 from sat2map.raster.options import Reading
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import names_scene
-from sat2map.translation.folder import kind_of
+from sat2map.raster.sources import open_source
 
 GREY = [ColorInterp.gray]
 
@@ -74,8 +73,7 @@ def test_rasters_in_one_file_are_named_and_taken(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Give one of the rasters in it: GPKG:.*:one, GPKG:.*:two"):
         seen(path)
     name = f"GPKG:{path}:two"
-    assert kind_of(name, Path("map.tif")) == "scene"
-    assert names_scene(name)
+    assert open_source(name).kind == "scene"
     assert np.array_equal(seen(name), smooth(40, 50))
 
 

@@ -13,8 +13,8 @@ from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import opening
-from sat2map.raster.tile_tree import find_trees
+from sat2map.raster.sources import open_source
+from sat2map.raster.tile_tree import find_levels
 from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
@@ -60,7 +60,7 @@ def test_the_scale_is_that_of_the_ground(tmp_path: Path) -> None:
 def test_the_finest_zoom_is_read_unless_another_is_named(tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
     cut_tiles(root, noise(64, 64), 6, 6, 8)
-    assert [tree.zoom for tree in find_trees(root)] == [5, 6]
+    assert [tree.zoom for tree in find_levels(root)] == [5, 6]
     for name, side in (
         (root, 64),
         (f"{root}/{{z}}/{{x}}/{{y}}.png", 64),
@@ -102,7 +102,7 @@ def test_tiles_that_touch_each_other_are_one_part(tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(64, 64), 8, 10, 10)
     cut_tiles(root, noise(32, 32), 8, 12, 12)  # touches the others at a corner
     cut_tiles(root, noise(32, 96), 8, 20, 3)
-    (tree,) = find_trees(root)
+    (tree,) = find_levels(root)
     parts = [sorted(map(tuple, part.tiles.tolist())) for part in tree.parts()]
     assert sorted(parts) == [
         [(10, 10), (10, 11), (11, 10), (11, 11), (12, 12)],
@@ -122,9 +122,9 @@ def test_tiles_that_cannot_be_used(tmp_path: Path) -> None:
         scene.read(0, 0, 32, 64)
     for pattern in (f"{tmp_path}/no/{{z}}/{{x}}/{{y}}.png", f"{root}/9/{{x}}/{{y}}.png"):
         with pytest.raises(DataError, match="there are no such tiles"):
-            find_trees(pattern)
+            find_levels(pattern)
     with pytest.raises(DataError, match="is not a pattern of tiles"):
-        find_trees(f"{root}/{{x}}.png")
+        find_levels(f"{root}/{{x}}.png")
 
 
 TILE_MAP = (
@@ -159,27 +159,27 @@ def test_rows_count_from_the_south_where_a_file_says_so(
     pixels = noise(96, 64)
     root = from_the_south(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
     (root / name).write_text(text)
-    (tree,) = find_trees(root)
+    (tree,) = find_levels(root)
     assert tree.from_south
     assert tree.first == (140_800, 86_016)
     with tree.open() as dataset:
         assert np.array_equal(dataset.read([1, 2, 3]).transpose(1, 2, 0), pixels)
     with pytest.raises(DataError, match=r"count from the south, but the pattern has \{y\}"):
-        find_trees(f"{root}/{{z}}/{{x}}/{{y}}.png")
+        find_levels(f"{root}/{{z}}/{{x}}/{{y}}.png")
 
 
 def test_rows_count_from_the_south_where_the_pattern_says_so(tmp_path: Path) -> None:
     pixels = noise(96, 64)
     root = from_the_south(tmp_path / "tiles", pixels, 18, 140_800, 86_016)
-    assert find_trees(root)[0].first == (140_800, 2**18 - 1 - 86_018)
+    assert find_levels(root)[0].first == (140_800, 2**18 - 1 - 86_018)
     for pattern in ("{z}/{x}/{-y}.png", "18/{x}/{-y}.png", "{z}/{x}/{-y}"):
-        (tree,) = find_trees(f"{root}/{pattern}")
+        (tree,) = find_levels(f"{root}/{pattern}")
         assert tree.first == (140_800, 86_016)
         with tree.open() as dataset:
             assert np.array_equal(dataset.read([1, 2, 3]).transpose(1, 2, 0), pixels)
     (root / "tiles.json").write_text('{"scheme": "xyz"}')
     with pytest.raises(DataError, match=r"count from the north, but the pattern has \{-y\}"):
-        find_trees(f"{root}/{{z}}/{{x}}/{{-y}}.png")
+        find_levels(f"{root}/{{z}}/{{x}}/{{-y}}.png")
 
 
 @pytest.mark.parametrize(
@@ -194,24 +194,24 @@ def test_tiles_of_another_projection_are_refused(tmp_path: Path, name: str, text
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
     (root / name).write_text(text)
     with pytest.raises(DataError, match="not mercator"):
-        find_trees(root)
+        find_levels(root)
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", '{"scheme": 7, "tiles": 3}'])
 def test_other_files_beside_tiles_say_nothing(tmp_path: Path, text: str) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
     (root / "metadata.json").write_text(text)
-    assert find_trees(root)[0].first == (3, 4)
+    assert find_levels(root)[0].first == (3, 4)
 
 
 def test_braces_in_a_name_do_not_make_it_a_pattern(tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "{town} {z}", noise(32, 32), 5, 3, 4)
-    assert find_trees(root)[0].first == (3, 4)
-    assert find_trees(f"{root}/{{z}}/{{x}}/{{y}}.png")[0].first == (3, 4)
-    assert find_trees(tmp_path / "{nothing}.tif") == []
+    assert find_levels(root)[0].first == (3, 4)
+    assert find_levels(f"{root}/{{z}}/{{x}}/{{y}}.png")[0].first == (3, 4)
+    assert find_levels(tmp_path / "{nothing}.tif") == []
 
 
 def test_an_address_of_tiles_is_not_one_raster() -> None:
     with pytest.raises(DataError, match="data imagery") as caught:
-        opening("https://example.com/{z}/{x}/{y}.png?key=SECRET")
+        open_source("https://example.com/{z}/{x}/{y}.png?key=SECRET")
     assert "SECRET" not in str(caught.value)

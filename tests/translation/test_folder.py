@@ -16,6 +16,7 @@ from fixtures.scenes import MakeScene, noise
 from sat2map.data.images import read_picture
 from sat2map.errors import BatchError, DataError, OutputError, StoppedError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.sources import Source
 from sat2map.translation import folder as batch
 from sat2map.translation import image as picture_module
 from sat2map.translation import translator as translator_module
@@ -142,6 +143,40 @@ def test_no_comparison_overwrites_a_map(translator: Translator, tmp_path: Path) 
     assert read_picture(tmp_path / "maps" / "a.compare.png").pixels.shape == (16, 8, 3)
 
 
+def test_a_file_is_opened_once_to_find_out_what_it_is(
+    make_scene: MakeScene,
+    translator: Translator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of the two threads that read a scene takes what was opened then."""
+    source = tmp_path / "photos"
+    save(source / "a.png", 8, 8)
+    make_scene(noise(30, 30)).rename(source / "b.tif")
+    opened: list[str] = []
+    real = rasterio.open
+
+    def noted(name: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(str(name)).parent == source:
+            opened.append(Path(str(name)).name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(rasterio, "open", noted)
+    translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert sorted(opened) == ["a.png", "b.tif", "b.tif"]
+
+
+def test_a_folder_that_is_called_like_a_scene_is_not_one(
+    translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "a.png", 8, 8)
+    save(source / "b.tif" / "c.png", 8, 8)
+    with pytest.raises(BatchError, match=r"b\.tif: there is no such file"):
+        translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert names(tmp_path / "maps") == ["a.png"]
+
+
 def test_a_picture_with_a_world_file_is_a_scene(translator: Translator, tmp_path: Path) -> None:
     photo = save(tmp_path / "photos" / "photo.jpg", 20, 30)
     photo.with_suffix(".jgw").write_text("2\n0\n0\n-2\n500001\n4999999\n")
@@ -214,7 +249,8 @@ def test_an_interrupted_folder_goes_on_where_it_was(
 
     def noted(real: Callable[..., Path]) -> Callable[..., Path]:
         def run(*arguments: Any, **named: Any) -> Path:
-            (file,) = (a for a in arguments if isinstance(a, Path) and a.parent == source)
+            paths = [a.where if isinstance(a, Source) else a for a in arguments]
+            (file,) = (p for p in paths if isinstance(p, Path) and p.parent == source)
             if file.name == stop_at:
                 raise KeyboardInterrupt
             made.append(file.name)

@@ -14,8 +14,8 @@ from fixtures.scenes import Identity, MakeModel, cut_tiles, noise, smooth, write
 from sat2map.errors import DataError, OutputError, StoppedError, UsageError
 from sat2map.legend import STREETS
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.tile_tree import find_trees
-from sat2map.translation.folder import kind_of, translate_path
+from sat2map.raster.sources import Source, open_source
+from sat2map.translation.folder import task_of, translate_path
 from sat2map.translation.tile_tree import translate_tiles
 
 SMALL = SceneOptions(window=64, overlap=16)
@@ -65,7 +65,7 @@ def test_a_tile_is_translated_with_its_neighbours(make_model: MakeModel, tmp_pat
     """Where tiles meet, the answer is that of the whole picture."""
     pixels = smooth(96, 96)
     root = cut_tiles(tmp_path / "tiles", pixels, 18, 100, 200)
-    translate_tiles(find_trees(root), tmp_path / "out", make_model(None, network=Blur(4)), SMALL)
+    translate_tiles(open_source(root), tmp_path / "out", make_model(None, network=Blur(4)), SMALL)
     inverse = {"x": 100, "y": 200}
     found = np.zeros_like(pixels)
     for name, tile in tiles_of(tmp_path / "out").items():
@@ -85,16 +85,16 @@ def test_a_box_chooses_tiles_and_leaves_them_their_neighbours(
         if int(path.stem) > 1 or int(path.parent.name) > 1:
             path.unlink()
     model = make_model(None, network=Blur(4))
-    translate_tiles(find_trees(root), tmp_path / "whole", model, SMALL)
+    translate_tiles(open_source(root), tmp_path / "whole", model, SMALL)
     options = replace(SMALL, reading=Reading(bbox=(10, 10, 20, 20)))
-    translate_tiles(find_trees(root), tmp_path / "part", model, options)
+    translate_tiles(open_source(root), tmp_path / "part", model, options)
     part = tiles_of(tmp_path / "part")
     assert list(part) == ["1/1/0.png"]
     assert np.array_equal(part["1/1/0.png"], tiles_of(tmp_path / "whole")["1/1/0.png"])
     options = replace(
         SMALL, mask=write_shapes(tmp_path / "a.gpkg", [shapely.box(-90, -60, 0, 0)], "EPSG:4326")
     )
-    translate_tiles(find_trees(root), tmp_path / "masked", model, options)
+    translate_tiles(open_source(root), tmp_path / "masked", model, options)
     ((name, tile),) = tiles_of(tmp_path / "masked").items()
     assert name == "1/0/1.png"
     assert tile.shape == (32, 32, 4)
@@ -107,7 +107,7 @@ def test_legend_colours_and_clear_pixels(make_model: MakeModel, tmp_path: Path) 
     clear[:, 32:] = 0
     root = cut_tiles(tmp_path / "tiles", np.dstack([smooth(32, 64), clear]), 9, 3, 4)
     options = replace(SMALL, legend_colours=True)
-    translate_tiles(find_trees(root), tmp_path / "out", make_model(None, legend=STREETS), options)
+    translate_tiles(open_source(root), tmp_path / "out", make_model(None, legend=STREETS), options)
     (path,) = (tmp_path / "out").rglob("*.png")
     tile = np.asarray(Image.open(path).convert("RGBA"))
     assert np.array_equal(tile[..., 3] > 0, clear[:, :32, 0] > 0)
@@ -130,9 +130,9 @@ def test_an_interrupt_is_resumed(make_model: MakeModel, tmp_path: Path) -> None:
     network = Interrupted(4)
     model = make_model(None, network=network)
     with pytest.raises(KeyboardInterrupt):
-        translate_tiles(find_trees(root), tmp_path / "out", model, SMALL)
+        translate_tiles(open_source(root), tmp_path / "out", model, SMALL)
     assert not (tmp_path / "out").exists()
-    translate_tiles(find_trees(root), tmp_path / "out", model, replace(SMALL, resume=True))
+    translate_tiles(open_source(root), tmp_path / "out", model, replace(SMALL, resume=True))
     assert len(network.seen) == 4, "the first part is not translated again"
     before, after = tiles_of(root), tiles_of(tmp_path / "out")
     assert before.keys() == after.keys()
@@ -149,10 +149,10 @@ def test_a_tree_stops_after_a_part_and_goes_on(make_model: MakeModel, tmp_path: 
         if done > 32 * 32:
             stop.set()
 
-    trees, target = find_trees(root), tmp_path / "out"
+    source, target = open_source(root), tmp_path / "out"
     with pytest.raises(StoppedError, match=r"out: stopped as asked; 1 of 2 parts are finished"):
-        translate_tiles(trees, target, make_model(None), SMALL, show, stop)
-    translate_tiles(trees, target, make_model(None), replace(SMALL, resume=True))
+        translate_tiles(source, target, make_model(None), SMALL, show, stop)
+    translate_tiles(source, target, make_model(None), replace(SMALL, resume=True))
     assert tiles_of(root).keys() == tiles_of(target).keys()
 
 
@@ -162,7 +162,7 @@ def test_a_notice_is_given_once_however_many_parts_it_is_true_of(
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
     cut_tiles(root, noise(32, 32, seed=1), 9, 30, 4)
     cut_tiles(root, noise(32, 32, seed=2), 9, 60, 4)
-    translate_tiles(find_trees(root), tmp_path / "out", make_model(None), SMALL)
+    translate_tiles(open_source(root), tmp_path / "out", make_model(None), SMALL)
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 1
     assert "does not say which ground resolutions it knows" in told[0]
@@ -170,7 +170,7 @@ def test_a_notice_is_given_once_however_many_parts_it_is_true_of(
 
 def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
-    trees, model, out = find_trees(root), make_model(None), tmp_path / "out"
+    source, model, out = open_source(root), make_model(None), tmp_path / "out"
     for options, line in (
         (SceneOptions(resolution="model"), "--resolution: does not apply"),
         (SceneOptions(compare=True), "--compare: has no room"),
@@ -179,24 +179,25 @@ def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:
         (SceneOptions(legend_colours=True), "has no legend"),
     ):
         with pytest.raises(UsageError, match=line):
-            translate_tiles(trees, out, model, options)
+            translate_tiles(source, out, model, options)
     with pytest.raises(UsageError, match="lies in the input"):
-        translate_tiles(trees, root / "maps", model, SMALL)
+        translate_tiles(source, root / "maps", model, SMALL)
     out.mkdir()
     (out / "notes.txt").touch()
     with pytest.raises(OutputError, match="exists already"):
-        translate_tiles(trees, out, model, SMALL)
+        translate_tiles(source, out, model, SMALL)
     empty = cut_tiles(tmp_path / "empty", np.zeros((32, 32, 4), np.uint8), 9, 3, 4)
     with pytest.raises(DataError, match="has no tile in which anything shows"):
-        translate_tiles(find_trees(empty), tmp_path / "none", model, SMALL)
+        translate_tiles(open_source(empty), tmp_path / "none", model, SMALL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "out", "tiles"]
 
 
 def test_what_a_call_means(tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
     Image.fromarray(noise(9, 9)).save(tmp_path / "photo.png")
+    Image.fromarray(noise(9, 9)).save(tmp_path / "photo.tif")
     pattern = f"{root}/{{z}}/{{x}}/{{y}}.png"
-    for source, target, kind in (
+    for name, target, task in (
         (root, "maps", "tiles"),
         (pattern, "maps", "tiles"),
         (pattern, "maps/{z}/{x}/{y}.png", "tiles"),
@@ -205,14 +206,12 @@ def test_what_a_call_means(tmp_path: Path) -> None:
         (tmp_path, "maps", "folder"),
         (tmp_path, "map.tif", "scene"),
         (tmp_path, "maps/{z}/{x}/{y}.png", "scene"),
-        ("https://example.com/ortho.tif", "map.tif", "scene"),
-        ("/vsicurl/https://example.com/photo.png", "map.tif", "scene"),
-        (tmp_path / "photo.png", "map.png", "picture"),
-        (tmp_path / "ortho.tif", "map.png", "scene"),
+        (tmp_path / "photo.png", "map.png", "image"),
+        (tmp_path / "photo.tif", "map.png", "scene"),
     ):
-        assert kind_of(str(source), Path(target)) == kind, (source, target)
-    (tmp_path / "photo.pgw").write_text("1\n0\n0\n-1\n500000.5\n4999999.5\n")
-    assert kind_of(str(tmp_path / "photo.png"), Path("map.png")) == "scene", "it has a world file"
+        assert task_of(open_source(name), Path(target)) == task, (name, target)
+    there = "https://example.com/ortho.tif"
+    assert task_of(Source("address", there, "ortho.tif"), Path("map.tif")) == "scene"
 
 
 def test_tiles_from_the_south_become_tiles_from_the_north(

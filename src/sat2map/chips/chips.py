@@ -22,7 +22,7 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from sat2map.chips.cut import Chip, Outcome, Plan, cut_all
-from sat2map.chips.ground import Place, Region, Sheet, open_sheets, regions_of
+from sat2map.chips.ground import Place, Region, Sheet, open_imagery, open_sheets, regions_of
 from sat2map.chips.record import (
     Record,
     credits_of,
@@ -186,9 +186,10 @@ def make_chips(
     """
     options = options or ChipOptions()
     style = read_style(options.style)
-    made = made_of(imagery, vectors, options.clouds, options.style, _settings(options))
+    sources = open_imagery(imagery)
+    made = made_of(sources, vectors, options.clouds, options.style, _settings(options))
     with recorded(directory, made) as record:
-        sheets = open_sheets(imagery, options.reading, options.resolution_m)
+        sheets = open_sheets(imagery, sources, options.reading, options.resolution_m)
         _refuse_small(sheets, options)
         regions = regions_of(sheets, options.size)
         read = _read_vectors(regions, vectors, style)
@@ -209,7 +210,7 @@ def make_chips(
         if not result.kept:
             raise _nothing_left(result, options)
         write_index(directory, result.kept, sheets, options.size)
-        licence = options.licence or credits_of(imagery, vectors)
+        licence = options.licence or credits_of(sheets, vectors)
         write_settings(directory, imagery, vectors, options.style, _settings(options))
         told = _told(read.values(), style)
         write_card(directory, DataSetCard(options.resolution_m, style.legend, licence, told=told))

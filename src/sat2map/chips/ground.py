@@ -21,6 +21,7 @@ from sat2map.journal import address_without_query
 from sat2map.raster.options import Reading
 from sat2map.raster.scale import ENLARGED, FAR, size_at
 from sat2map.raster.scene import Scene
+from sat2map.raster.sources import Source, open_source
 
 log = logging.getLogger(__name__)
 
@@ -39,23 +40,22 @@ class Sheet:
     """One file of imagery, seen at the ground resolution of the chips.
 
     Attributes:
-        source: A file, an address, a folder of adjoining files, or a tree of tiles.
+        source: A file, an address, a mosaic, or a tree of tiles.
+        shown: What messages and files call it.
         name: Its name in those of its chips; no other sheet has it.
         reading: Which bands and values, and which part.
         grid: The grid of its pixels at the chips' ground resolution.
         valid: A thinned look at where it has pixels, bool [h,w], or None where everywhere.
+        credit: Whose it is, where the file says so.
     """
 
-    source: str
+    source: Source
+    shown: str
     name: str
     reading: Reading
     grid: Grid
     valid: NDArray[np.bool_] | None
-
-    @property
-    def shown(self) -> str:
-        """What messages and files call it: an address without the keys in its query."""
-        return address_without_query(self.source)
+    credit: str | None = None
 
     def holds(self, place: Place, size: int) -> bool:
         """Return whether a chip has pixels everywhere, as far as the thinned look tells."""
@@ -72,33 +72,54 @@ class Sheet:
         return bool(self.valid[rows, columns].all())
 
 
-def open_sheets(sources: Sequence[str], reading: Reading, resolution_m: float) -> list[Sheet]:
+def open_imagery(names: Sequence[str]) -> list[Source]:
+    """Find out what names of imagery stand for: each is one scene.
+
+    Raises:
+        DataError: A file cannot be read.
+        UsageError: One is named twice.
+    """
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(
+                "is given twice",
+                where=address_without_query(name),
+                remedy="Name each --imagery once.",
+            )
+    sources: list[Source] = []
+    for name in names:
+        with open_source(name).as_scene() as source:  # closed: there may be thousands
+            sources.append(source)
+    return sources
+
+
+def open_sheets(
+    names: Sequence[str], sources: Sequence[Source], reading: Reading, resolution_m: float
+) -> list[Sheet]:
     """Look at imagery.
+
+    Args:
+        names: What it was called.
+        sources: What these names stand for.
+        reading: Which bands and values, and which part.
+        resolution_m: The chips', metres per pixel.
 
     Raises:
         DataError: A file cannot be read or has no georeference.
-        UsageError: It is far coarser than the resolution, or named twice.
+        UsageError: It is far coarser than the resolution.
     """
     sheets: list[Sheet] = []
-    for number, source in enumerate(sources, 1):
-        shown = address_without_query(source)
-        if source in sources[: number - 1]:
-            raise UsageError(
-                "is given twice",
-                where=shown,
-                remedy="Name each --imagery once.",
-            )
-        stem = PurePath(address_without_query(source)).stem
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)
+    for number, (given, source) in enumerate(zip(names, sources, strict=True), 1):
+        shown = address_without_query(given)
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in PurePath(shown).stem)
         taken = {sheet.name for sheet in sheets}
         if name in taken:
             name = next(n for n in (f"{name}-{i}" for i in count(number)) if n not in taken)
-        sheets.append(_open(source, name, reading, resolution_m))
+        sheets.append(_open(source, shown, name, reading, resolution_m))
     return sheets
 
 
-def _open(source: str, name: str, reading: Reading, resolution_m: float) -> Sheet:
-    shown = address_without_query(source)
+def _open(source: Source, shown: str, name: str, reading: Reading, resolution_m: float) -> Sheet:
     with Scene(source, 3, reading) as scene:
         if scene.grid.crs is None:
             raise DataError(
@@ -129,7 +150,10 @@ def _open(source: str, name: str, reading: Reading, resolution_m: float) -> Shee
         grid = scene.grid.resized(*size_at(scene.grid, ground, resolution_m))
         # The thinned look is at all of the file, of which only a part may be meant.
         looks = scene.masked and reading.bbox is None
-        return Sheet(source, name, reading, grid, scene.sample()[1] if looks else None)
+        valid = scene.sample()[1] if looks else None
+        tags = scene.dataset.tags()
+        credit = tags.get("ATTRIBUTION") or tags.get("TIFFTAG_COPYRIGHT")
+        return Sheet(source, shown, name, reading, grid, valid, credit)
 
 
 @dataclass(frozen=True)

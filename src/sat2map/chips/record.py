@@ -21,7 +21,7 @@ from sat2map.geo.grid import to_wgs84
 from sat2map.geo.silencing import SILENCING
 from sat2map.journal import Files, Journal, MadeOf, address_without_query, claim
 from sat2map.raster.mask import vector_files
-from sat2map.raster.sources import fingerprint, opening
+from sat2map.raster.sources import Source, open_file
 from sat2map.style.features import VectorFile
 from sat2map.style.spec import style_entries
 
@@ -167,7 +167,7 @@ def _footprint(sheet: Sheet, chip: Chip, size: int) -> shapely.Polygon:
 
 
 def made_of(
-    imagery: Sequence[str],
+    imagery: Sequence[Source],
     vectors: Sequence[VectorFile],
     clouds: Sequence[Path],
     style: str | Path,
@@ -183,16 +183,21 @@ def made_of(
         "style": style_fingerprint(style),
         "classes of the vectors": [file.feature_class for file in vectors],
     }
-    for what, sources in (("imagery", imagery), ("clouds", [str(path) for path in clouds])):
+    for what, sources in (("imagery", imagery), ("clouds", _looked_at(clouds))):
         for number, source in enumerate(sources, 1):
-            opened = opening(source)
-            with opened.open() as dataset:
-                known = fingerprint(opened, dataset)
-            for key, value in known.items():
+            for key, value in source.fingerprint().items():
                 told[f"{key.replace('input', what)}{_numbered(number, sources)}"] = value
     for number, file in enumerate(vectors, 1):
         told[f"vectors{_numbered(number, vectors)}"] = Files(vector_files(file.path))
     return told
+
+
+def _looked_at(files: Sequence[Path]) -> list[Source]:
+    sources: list[Source] = []
+    for file in files:
+        with open_file(file) as source:
+            sources.append(source)
+    return sources
 
 
 def style_fingerprint(style: str | Path) -> str:
@@ -205,15 +210,9 @@ def _numbered(number: int, every: Sequence[object]) -> str:
     return f" {number}" if len(every) > 1 else ""
 
 
-def credits_of(imagery: Sequence[str], vectors: Sequence[VectorFile]) -> str | None:
+def credits_of(sheets: Sequence[Sheet], vectors: Sequence[VectorFile]) -> str | None:
     """Return whose the data is, as far as the files say."""
-    pictures: dict[str, None] = {}
-    for source in imagery:
-        with opening(source).open() as dataset:
-            tags = dataset.tags()
-        told = tags.get("ATTRIBUTION") or tags.get("TIFFTAG_COPYRIGHT")
-        if told:
-            pictures[told] = None
+    pictures = dict.fromkeys(sheet.credit for sheet in sheets if sheet.credit)
     shapes = dict.fromkeys(told for file in vectors for told in _vector_credits(file.path))
     parts = [("Imagery: ", pictures), ("Vectors: ", shapes)]
     return ". ".join(word + "; ".join(told) for word, told in parts if told) or None

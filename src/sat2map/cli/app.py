@@ -317,7 +317,8 @@ def translate(
     """
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions, scene_reading, scene_resolution
-    from sat2map.translation.folder import kind_of, translate_path
+    from sat2map.raster.sources import open_source
+    from sat2map.translation.folder import task_of, translate_path
     from sat2map.translation.translator import load
 
     options = SceneOptions(
@@ -331,7 +332,8 @@ def translate(
         resume=resume,
         attribution=attribution,
     )
-    pixels = kind_of(source, target) in ("scene", "tiles")
+    opened = open_source(source)
+    pixels = task_of(opened, target) in ("scene", "tiles")
     translator = load(model, runtime=runtime, threads=threads)
     if style is not None:
         translator = translator.in_colours(_colours(style, translator.legend))
@@ -347,7 +349,7 @@ def translate(
 
         for path in translate_path(
             translator,
-            source,
+            opened,
             target,
             options,
             max_pixels=max_pixels,

@@ -133,16 +133,17 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
-    from sat2map.model.card import describe, model_folder, model_name, read_card, shipped_models
-    from sat2map.raster.sources import names_scene
+    from sat2map.model.card import describe, is_model, model_folder, model_name, read_card
 
-    if path not in shipped_models() and names_scene(path):
+    if not is_model(path):
         from sat2map.raster.options import scene_reading
+        from sat2map.raster.sources import open_source
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
         reading = scene_reading(bands, None, None, None, nodata, crs)
-        told = scene_facts(path, None if model is None else load(model), reading)
+        source = open_source(path)
+        told = scene_facts(source, None if model is None else load(model), reading)
         for notice in told["notices"]:
             logger.warning(notice)
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))

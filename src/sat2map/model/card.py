@@ -232,6 +232,12 @@ def shipped_models() -> list[str]:
     return sorted(card.parent.name for card in _MODELS.glob("*/model.json"))
 
 
+def is_model(name_or_folder: str | Path) -> bool:
+    """Return whether a name stands for a model: a shipped one, or a folder that holds one."""
+    folder = model_folder(name_or_folder)
+    return any((folder / name).is_file() for name in ("model.json", "model.safetensors"))
+
+
 def model_folder(name_or_folder: str | Path) -> Path:
     """Return the folder of a model: a shipped name first, otherwise a path."""
     if str(name_or_folder) in shipped_models():

@@ -34,7 +34,7 @@ from sat2map.raster.nodata import (
     words,
 )
 from sat2map.raster.options import STRETCH, Reading
-from sat2map.raster.sources import Source, opening
+from sat2map.raster.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,14 @@ class Scene:
     Use it in a `with` statement, and in one thread at a time.
 
     Args:
-        source: A file, an address, a folder of adjoining scenes, or a tree of tiles.
+        source: A file, an address, a folder of adjoining scenes, or a tree of tiles; or what
+            `open_source` found it to be.
         wanted: How many bands the model takes.
         reading: How to read.
         say: Called with each notice.
 
     Attributes:
-        opening: How it was opened.
+        source: What it is.
         dataset: What rasterio opened.
         bands: Numbers of the bands that are read, from 1.
         grid: The part's grid.
@@ -71,16 +72,16 @@ class Scene:
 
     def __init__(
         self,
-        source: Source,
+        source: str | Path | Source,
         wanted: int,
         reading: Reading | None = None,
         *,
         say: Callable[[str], object] = logger.warning,
     ) -> None:
         reading = reading or Reading()
-        self.opening = opening(source)
-        self._where = self.opening.where
-        self._sizes = sizes_of(self.opening.files)
+        self.source = open_source(source).as_scene()
+        self._where = self.source.where
+        self._sizes = sizes_of(self.source.files)
         self._say = say
         self._crs = None if reading.crs is None else named_crs(reading.crs)
         self.dataset: Any = self._open(say)
@@ -98,7 +99,7 @@ class Scene:
         return again
 
     def _open(self, say: Callable[[str], object] = logger.debug) -> Any:
-        dataset = self.opening.open()
+        dataset = self.source.open()
         with reading_from(self._where):
             return placed(dataset, self._crs, self._where, say)
 
@@ -201,7 +202,9 @@ class Scene:
             return True
 
         try:
-            found = find_collar(self.dataset, distinct, nodata, shown, few=self.opening.remote)
+            found = find_collar(
+                self.dataset, distinct, nodata, shown, few=self.source.kind == "address"
+            )
         except (RasterioError, CPLE_BaseError, OSError):
             return  # whoever reads on tries again, or says what is broken
         if found is None:

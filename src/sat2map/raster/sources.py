@@ -1,141 +1,226 @@
-"""What a name stands for: a file, an address, a folder of adjoining scenes, a tree of tiles."""
+"""What a name stands for: found out once, by `open_source`, and handed on as a `Source`.
+
+scene      a raster in a file, translated in windows: TIFF, VRT, JPEG 2000, one in a zip or in a
+           GeoPackage, an image with a world file
+image      a PNG, JPEG or WebP without coordinates, translated as a whole
+folder     files that are translated one by one, or together as one mosaic
+mosaic     the adjoining scenes of a folder, read as one
+tile tree  {z}/{x}/{y}.png, of which the finest zoom is read
+address    a raster elsewhere that GDAL reads: https://, /vsicurl/, s3://
+"""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sat2map.data.images import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
-from sat2map.errors import DataError
+from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import is_address, open_dataset
+from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
-from sat2map.raster.mosaic import mosaic_of
-from sat2map.raster.tile_tree import TileTree, find_trees, is_tile_pattern
+from sat2map.raster.georeference import grid_of
+from sat2map.raster.mosaic import mosaic_vrt
+from sat2map.raster.tile_tree import TileLevel, find_levels, is_tile_pattern
 
 SCENE_SUFFIXES = TIFF_SUFFIXES | {".vrt", ".jp2", ".j2k", ".img", ".bmp", ".gif", ".ecw", ".sid"}
 """What is a scene in a folder; a single file may be called anything."""
 
 _SUBDATASET = re.compile(r"[A-Z][A-Z0-9_]+:(.+)")
 
-Source = str | Path | TileTree
-"""A file, a folder, an address that GDAL reads, or some of a tree's tiles."""
+Kind = Literal["scene", "image", "folder", "mosaic", "tile tree", "address"]
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How a scene is opened.
+class Source:
+    """What a name stands for; `open_source` makes it.
+
+    To find that out, GDAL opens a raster once. The first call of `open` takes what was opened;
+    where none comes, leaving a `with` statement closes it. Other processes may be handed a
+    source: they open it anew.
 
     Attributes:
+        kind: What it is.
         where: What messages call it; of an address no more than may be told.
         name: What it is called in the map's tags.
-        open: Opens it with GDAL, as often as it is called.
-        files: The files that it consists of, as far as they are known.
+        opened_as: What GDAL is told to open; empty for a folder and a tile tree.
+        files: The files that it consists of, as far as they are known; of a tile tree those of
+            the finest zoom.
         folder: Where they are, if they are several.
-        remote: Whether it is at an address.
+        grid: The grid of all of its pixels; None of a folder, and of an image that GDAL cannot
+            open.
+        levels: The zooms of a tile tree, from coarse to fine.
     """
 
+    kind: Kind
     where: str | Path
     name: str
-    open: Callable[[], Any]
+    opened_as: str = field(default="", repr=False)  # a signed address holds a key
     files: tuple[Path, ...] = ()
     folder: Path | None = None
-    remote: bool = False
+    grid: Grid | None = None
+    levels: tuple[TileLevel, ...] = ()
+    _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    def open(self) -> Any:
+        """Open it with GDAL as one raster, once more with every call.
+
+        Raises:
+            DataError: It cannot be opened, or it is a folder of files that do not adjoin.
+        """
+        if self.levels:
+            return self.levels[-1].open()
+        if self.kind == "folder":
+            return self.as_scene().open()
+        with suppress(IndexError):
+            return self._opened.pop()
+        return open_dataset(self.opened_as, self.where)
+
+    def as_scene(self) -> Source:
+        """Return what is read where one scene is meant: of a folder the mosaic of its files.
+
+        Raises:
+            DataError: The files of a folder do not go together.
+        """
+        if self.kind != "folder":
+            return self
+        return _looked_at(
+            "mosaic", self.where, self.name, mosaic_vrt(self.files), self.files, self.folder
+        )
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Whether its pixels have coordinates."""
+        return self.grid is not None and self.grid.georeferenced
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what must be the same for a scene or an image to be the same."""
+        there = tuple(sorted({file for file in self.files if file.is_file()}))
+        known: list[Any] = []
+        if self.grid is not None:
+            crs = None if self.grid.crs is None else self.grid.crs.to_string()
+            place = map(float, tuple(self.grid.transform)[:6])
+            known = [self.grid.width, self.grid.height, *place, crs]
+        known.append(str(self.where) if self.kind == "address" else None)
+        return {
+            "input": Files(there, self.folder),
+            "shape or place of the input": known,
+        }
+
+    def close(self) -> None:
+        """Close what was opened to look at it, if nobody has taken it."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": []}
 
 
-def opening(source: Source) -> Opening:
+def open_source(text: str | Path | Source) -> Source:
     """Find out what a name stands for.
 
-    Of a tree with several zooms the finest is taken.
+    Args:
+        text: A file, a folder, an address, a tree of tiles, FOLDER or FOLDER/{z}/{x}/{y}.png,
+            in which the zoom may be a number, GDAL's name of a raster in a file, such as
+            GPKG:FILE:NAME; or what this function returned.
 
     Raises:
-        DataError: There is no such file, or a folder is no mosaic.
+        DataError: There is no such file or no such tiles, a folder has no images, or what is
+            there is not a raster.
+        UsageError: The name is empty.
     """
-    if isinstance(source, TileTree):
-        return Opening(source.root, source.name, source.open, source.files(), source.root)
-    if is_address(source):
-        address = str(source)
-        if is_tile_pattern(address) and address.startswith(("http://", "https://")):
-            raise DataError(
-                "is an address of many tiles, not of one raster",
-                where=address_without_query(address),
-                remedy="Fetch what you need of them first, with: sat2map data imagery --url.",
-            )
-        name = PurePosixPath(urlsplit(address).path).name or address
-        shown = address_without_query(address)
-        return Opening(shown, name, lambda: open_dataset(_for_gdal(address), shown), remote=True)
-    path = Path(source)
-    trees = find_trees(source)
-    if trees:
-        return opening(trees[-1])
-    if path.is_dir():
-        mosaic = mosaic_of(path, scenes_in(path))
-        return Opening(path, path.name, mosaic.open, mosaic.files, path)
-    held = _file_of_subdataset(source)
+    if isinstance(text, Source):
+        return text
+    if str(text) == "":
+        raise UsageError(
+            "has no name", where="source", remedy="Name a scene, a picture or a folder."
+        )
+    if is_address(text):
+        return _open_address(str(text))
+    levels = find_levels(text)
+    if levels:
+        return tile_tree(levels)
+    path = Path(text)
+    held = _file_of_subdataset(text)
     if held is not None:
-        return Opening(str(source), str(source), lambda: open_dataset(str(source), held), (held,))
-    if not path.is_file():
-        raise DataError("there is no such file", where=path, remedy="Check the name.")
-    name = _in_zip(path) if path.suffix.lower() == ".zip" else str(path)
-    return Opening(path, path.name, lambda: open_dataset(name, path), (path,))
-
-
-def files_of(opening: Opening, dataset: Any) -> list[Path]:
-    """Return what a scene consists of, as far as it is known.
-
-    Args:
-        opening: How it is opened.
-        dataset: It, open.
-    """
-    known = list(opening.files)
-    return known if opening.folder else [*known, *map(Path, dataset.files)]
-
-
-def fingerprint(opening: Opening, dataset: Any) -> dict[str, Any]:
-    """Return what must be the same for a scene to be the same.
-
-    Args:
-        opening: How it is opened.
-        dataset: It, open.
-    """
-    files = sorted({file for file in files_of(opening, dataset) if file.is_file()})
-    shape = [dataset.width, dataset.height, *map(float, tuple(dataset.transform)[:6])]
-    crs = None if dataset.crs is None else dataset.crs.to_string()
-    address = str(opening.where) if opening.remote else None
-    return {
-        "input": Files(tuple(files), opening.folder),
-        "shape or place of the input": [*shape, crs, address],
-    }
-
-
-def names_scene(source: str) -> bool:
-    """Return whether a name stands for a scene, and not for a model."""
-    path = Path(source)
-    if is_address(source) or is_tile_pattern(source) or path.is_file():
-        return True
-    if _file_of_subdataset(source) is not None:
-        return True
-    if not path.is_dir() or (path / "model.json").exists():
-        return False
-    return bool(find_trees(path) or list_pictures(path, SCENE_SUFFIXES | PICTURE_SUFFIXES))
-
-
-def scenes_in(folder: Path) -> list[Path]:
-    """Return the files of a folder that may be scenes, in natural order.
-
-    Raises:
-        DataError: There are none.
-    """
-    files = list_pictures(folder, SCENE_SUFFIXES | PICTURE_SUFFIXES)
+        return _looked_at("scene", str(text), str(text), str(text), (held,))
+    if not path.is_dir():
+        return open_file(path)
+    files = list_pictures(path, SCENE_SUFFIXES | PICTURE_SUFFIXES)
     if not files:
         raise DataError(
-            "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF files there."
+            "has no pictures", where=path, remedy="Put PNG, JPEG, WebP or TIFF files there."
         )
-    return files
+    return Source("folder", path, path.name, files=tuple(files), folder=path)
+
+
+def open_file(path: Path) -> Source:
+    """Find out what a single file is: a scene or an image.
+
+    An image that GDAL cannot open is one all the same: what is wrong with it, its reader says
+    better.
+
+    Raises:
+        DataError: There is no such file, or it is not a raster.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    opened_as = _in_zip(path) if path.suffix.lower() == ".zip" else str(path)
+    may_be_image = path.suffix.lower() in PICTURE_SUFFIXES - TIFF_SUFFIXES
+    try:
+        source = _looked_at("scene", path, path.name, opened_as)
+    except DataError:
+        if not may_be_image:
+            raise
+        return Source("image", path, path.name, str(path), (path,))
+    if may_be_image and not source.is_georeferenced:
+        return Source(
+            "image", path, path.name, str(path), (path,), None, source.grid, (), source._opened
+        )
+    return source
+
+
+def tile_tree(levels: list[TileLevel]) -> Source:
+    """Return a tile tree of some zooms, from coarse to fine, at least one."""
+    finest = levels[-1]
+    return Source(
+        "tile tree",
+        finest.root,
+        finest.root.name,
+        files=finest.files(),
+        folder=finest.root,
+        grid=finest.grid,
+        levels=tuple(levels),
+    )
+
+
+def _open_address(address: str) -> Source:
+    if is_tile_pattern(address) and address.startswith(("http://", "https://")):
+        raise DataError(
+            "is an address of many tiles, not of one raster",
+            where=address_without_query(address),
+            remedy="Fetch what you need of them first, with: sat2map data imagery --url.",
+        )
+    name = PurePosixPath(urlsplit(address).path).name or address
+    opened_as = f"/vsicurl/{address}" if address.startswith(("http://", "https://")) else address
+    return _looked_at("address", address_without_query(address), name, opened_as)
 
 
 def _file_of_subdataset(source: str | Path) -> Path | None:
@@ -181,5 +266,18 @@ def _in_zip(path: Path) -> str:
     return f"/vsizip/{{{path.absolute()}}}/{names[0]}"
 
 
-def _for_gdal(address: str) -> str:
-    return f"/vsicurl/{address}" if address.startswith(("http://", "https://")) else address
+def _looked_at(
+    kind: Kind,
+    where: str | Path,
+    name: str,
+    opened_as: str,
+    files: tuple[Path, ...] = (),
+    folder: Path | None = None,
+) -> Source:
+    """Open a raster to find out its grid and, unless they are known, its files."""
+    dataset = open_dataset(opened_as, where)
+    if not files:
+        named = dict.fromkeys([*([where] if isinstance(where, Path) else []), *dataset.files])
+        files = tuple(file for file in map(Path, named) if file.is_file())
+    grid = grid_of(dataset)
+    return Source(kind, where, name, opened_as, files, folder, grid, _opened=[dataset])

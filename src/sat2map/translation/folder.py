@@ -14,7 +14,6 @@ from sat2map.data.images import (
     MAX_PIXELS,
     OTHER_SUFFIXES,
     PICTURE_SUFFIXES,
-    TIFF_SUFFIXES,
     describe_left_out,
     other_files,
 )
@@ -26,13 +25,10 @@ from sat2map.errors import (
     StoppedError,
     UsageError,
 )
-from sat2map.geo.gdal import is_address, open_dataset
-from sat2map.journal import Files, Journal, MadeOf, as_json, claim, differing
-from sat2map.raster.georeference import grid_of
+from sat2map.journal import Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
-from sat2map.raster.sources import SCENE_SUFFIXES, fingerprint, opening, scenes_in
-from sat2map.raster.tile_tree import find_trees
+from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_file, open_source
 from sat2map.translation.image import (
     PictureOptions,
     compare_name,
@@ -48,46 +44,30 @@ OLDER = ".finished.jsonl"
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["scene", "tiles", "picture", "folder"]
+Task = Literal["scene", "tiles", "image", "folder"]
 
 
-def kind_of(source: str | Path, target: Path) -> Kind:
-    """Return what a call means: one scene, tiles into tiles, a picture, or a folder's files.
+def task_of(source: Source, target: Path) -> Task:
+    """Return what is to be done: one scene, tiles into tiles, an image, or a folder's files.
 
     A folder is one scene where the output's name is a raster's, as a mosaic of the files in
     it, and so is a tree of tiles.
-
-    Raises:
-        DataError: A pattern of tiles finds none.
     """
-    if str(source) == "":
-        raise UsageError(
-            "has no name", where="source", remedy="Name a scene, a picture or a folder."
-        )
-    if is_address(source):
-        return "scene"
-    raster = "{z}" not in str(target) and target.suffix.lower() in KINDS
-    if find_trees(source):
-        return "scene" if raster else "tiles"
-    path = Path(source)
-    if path.is_dir():
-        return "scene" if target.suffix.lower() in KINDS else "folder"
-    return "scene" if is_scene(path) else "picture"
-
-
-def is_scene(path: Path) -> bool:
-    """Return whether a file is translated in windows: all but pictures without coordinates."""
-    if path.suffix.lower() not in PICTURE_SUFFIXES - TIFF_SUFFIXES:
-        return True
-    try:
-        return _georeferenced(path)
-    except DataError:
-        return False  # what is wrong with a picture, its reader says better
+    match source.kind:
+        case "image":
+            return "image"
+        case "folder":
+            return "scene" if target.suffix.lower() in KINDS else "folder"
+        case "tile tree":
+            raster = "{z}" not in str(target) and target.suffix.lower() in KINDS
+            return "scene" if raster else "tiles"
+        case _:
+            return "scene"
 
 
 def translate_path(
     translator: Translator,
-    source: str | Path,
+    source: str | Path | Source,
     target: Path,
     options: SceneOptions | None = None,
     *,
@@ -102,7 +82,7 @@ def translate_path(
 
     Args:
         translator: The model.
-        source: What `translate_raster` takes, a picture (PNG, JPEG, WebP) or a folder.
+        source: What `translate_raster` takes, an image (PNG, JPEG, WebP) or a folder.
         target: The map's name, or a folder's.
         options: How.
         max_pixels: Refuse larger pictures; scenes may be of any size.
@@ -122,36 +102,40 @@ def translate_path(
     """
     options = options or SceneOptions()
     stop = stop or threading.Event()
-    kind = kind_of(source, target)
-    if kind == "scene":
-        return [translate_raster(source, target, translator, options, progress, stop)]
-    if kind == "tiles":
-        trees = find_trees(source)
-        return [translate_tiles(trees, target, translator, options, progress, stop)]
-    source = Path(source)
-    if kind == "folder":
-        return _translate_folder(translator, source, target, options, max_pixels, progress, stop)
+    with open_source(source) as opened:
+        task = task_of(opened, target)
+        if task == "scene":
+            return [translate_raster(opened, target, translator, options, progress, stop)]
+        if task == "tiles":
+            return [translate_tiles(opened, target, translator, options, progress, stop)]
+        if task == "folder":
+            return _translate_folder(
+                translator, opened, target, options, max_pixels, progress, stop
+            )
+    image = Path(opened.where)
     if options.reading != Reading() or options.resolution != "native" or options.mask is not None:
         raise UsageError(
             "is a picture, to which no option of scenes applies",
-            where=source,
+            where=image,
             remedy="Leave out --bands, --stretch, --range, --resolution, --bbox and --mask.",
         )
     pictures = _for_pictures(options, max_pixels)
-    return [translate_picture(translator, source, target, pictures, progress, stop)]
+    return [translate_picture(translator, image, target, pictures, progress, stop)]
 
 
 def _translate_folder(
     translator: Translator,
-    source: Path,
+    source: Source,
     target: Path,
     options: SceneOptions,
     max_pixels: int,
     progress: Callable[[int, int], None] | None,
     stop: threading.Event,
 ) -> list[Path]:
-    files = scenes_in(source)
-    if target.resolve() == source.resolve() or (target.exists() and not target.is_dir()):
+    files = source.files
+    if target.resolve() == Path(source.where).resolve() or (
+        target.exists() and not target.is_dir()
+    ):
         raise UsageError(
             "must be another folder than the input", where=target, remedy="Choose another name."
         )
@@ -166,7 +150,7 @@ def _translate_folder(
             journal.remove([OLDER])
         written: dict[Path, Path] = {}
         stems: dict[str, Path] = {}
-        failures = _left_out(source)
+        failures = _left_out(Path(source.where))
         for done, file in enumerate(files, 1):
             if stop.is_set():
                 raise StoppedError(
@@ -174,18 +158,18 @@ def _translate_folder(
                     where=target,
                 )
             try:
-                scene = is_scene(file)
-                output = target / f"{file.stem}{_suffix(file) if scene else '.png'}"
-                names = [output, compare_name(output)] if options.compare else [output]
-                _check_free(file, names, written, stems)
-                made = made_of(translator, _fingerprint(file, scene), options)
-                if not _is_finished(journal, output, made):
-                    _begin(journal, names)
-                    if scene:
-                        translate_raster(file, output, translator, options, stop=stop)
-                    else:
-                        translate_picture(translator, file, output, pictures, stop=stop)
-                    journal.finish(output.name, facts=as_json(made))
+                with open_file(file) as opened:
+                    output = target / f"{file.stem}{_suffix(opened)}"
+                    names = [output, compare_name(output)] if options.compare else [output]
+                    _check_free(file, names, written, stems)
+                    made = made_of(translator, opened.fingerprint(), options)
+                    if not _is_finished(journal, output, made):
+                        _begin(journal, names)
+                        if opened.kind == "scene":
+                            translate_raster(opened, output, translator, options, stop=stop)
+                        else:
+                            translate_picture(translator, file, output, pictures, stop=stop)
+                        journal.finish(output.name, facts=as_json(made))
                 stems[file.stem] = output
                 written |= dict.fromkeys(names, file)
             except (DataError, UsageError) as error:
@@ -212,14 +196,6 @@ def _left_out(source: Path) -> list[Sat2mapError]:
         )
         for path in images
     ]
-
-
-def _fingerprint(file: Path, scene: bool) -> dict[str, Any]:
-    if not scene:
-        return {"input": Files((file,))}
-    opened = opening(file)
-    with opened.open() as dataset:
-        return fingerprint(opened, dataset)
 
 
 def _is_finished(journal: Journal, output: Path, made_of: MadeOf) -> bool:
@@ -267,16 +243,9 @@ def _check_free(
             )
 
 
-def _suffix(file: Path) -> str:
-    """Return what the map of a raster is written as: a GeoTIFF where there are coordinates."""
-    return ".tif" if _georeferenced(file) else ".png"
-
-
-def _georeferenced(file: Path) -> bool:
-    if not file.is_file():
-        raise DataError("there is no such file", where=file, remedy="Check the name.")
-    with open_dataset(str(file), file) as dataset:
-        return grid_of(dataset).georeferenced
+def _suffix(source: Source) -> str:
+    """Return what the map of a file is written as: a GeoTIFF where there are coordinates."""
+    return ".tif" if source.is_georeferenced else ".png"
 
 
 def _for_pictures(options: SceneOptions, max_pixels: int) -> PictureOptions:

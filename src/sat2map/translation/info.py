@@ -6,27 +6,29 @@ import logging
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.geo.gdal import is_address, settings
+from sat2map.geo.gdal import settings
 from sat2map.geo.grid import bounds_wgs84, ground_resolution
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import choose_scale, knows
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import Source
-from sat2map.raster.tile_tree import TileTree, find_trees
+from sat2map.raster.sources import Source, open_source
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
 
 
 def scene_facts(
-    source: Source, translator: Translator | None = None, reading: Reading | None = None
+    source: str | Path | Source,
+    translator: Translator | None = None,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """Return what a scene is, as JSON's own types.
 
@@ -48,21 +50,22 @@ def scene_facts(
         DataError: The scene cannot be read.
         UsageError: `reading` does not fit it.
     """
+    source = open_source(source)
     bands = 3 if translator is None else len(translator.card.bands)
     notices: list[str] = []
     # Percentiles cost another look at all of it, and nothing is told of them.
     reading = replace(reading or Reading(), stretch=None, value_range=(0, 1))
     with (
-        settings(remote=is_address(source)),
+        settings(remote=source.kind == "address"),
         Scene(source, bands, reading, say=notices.append) as scene,
     ):
         known = (0.0, math.inf) if translator is None else translator.card.resolution_m
-        choose_scale(scene.grid, known, "native", scene.opening.where, notices.append)
+        choose_scale(scene.grid, known, "native", scene.source.where, notices.append)
         dataset = scene.dataset
         ground = ground_resolution(scene.grid)
         valid = scene.sample()[1]
         facts: dict[str, Any] = {
-            "name": scene.opening.name,
+            "name": scene.source.name,
             "driver": dataset.driver,
             "width": dataset.width,
             "height": dataset.height,
@@ -78,11 +81,10 @@ def scene_facts(
             "nodata_share": 1 - float(valid.mean()),
             "notices": notices,
         }
-        trees = [source] if isinstance(source, TileTree) else find_trees(source)
-        if trees:
-            facts["tiles"] = {str(tree.zoom): len(tree.tiles) for tree in trees}
-        elif scene.opening.folder is not None:
-            facts["driver"], facts["files"] = "mosaic", len(scene.opening.files)
+        if scene.source.kind == "tile tree":
+            facts["tiles"] = {str(level.zoom): len(level.tiles) for level in source.levels}
+        elif scene.source.kind == "mosaic":
+            facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
         if translator is not None:
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
             facts["estimated_seconds"] = _estimate(scene, valid, translator)
@@ -98,7 +100,7 @@ def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) ->
         translator: The model.
     """
     known = translator.card.resolution_m
-    scale = choose_scale(scene.grid, known, "native", scene.opening.where, logger.debug)
+    scale = choose_scale(scene.grid, known, "native", scene.source.where, logger.debug)
     multiple = translator.multiple
     window = math.ceil(WINDOW / multiple) * multiple
     rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)

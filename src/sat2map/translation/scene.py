@@ -27,7 +27,7 @@ from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import Scale, choose_scale
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import Source, files_of, fingerprint
+from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def translate_raster(
-    input: Source,
+    input: str | Path | Source,
     output: str | Path,
     translator: Translator,
     options: SceneOptions | None = None,
@@ -59,7 +59,8 @@ def translate_raster(
     Args:
         input: Any one raster that GDAL opens (GeoTIFF, COG, JPEG 2000, VRT), an address
             (https://, /vsicurl/), a folder of adjoining scenes, which is read as one mosaic, or
-            a tree of tiles, FOLDER or FOLDER/{z}/{x}/{y}.png, of which the finest is read.
+            a tree of tiles, FOLDER or FOLDER/{z}/{x}/{y}.png, of which the finest is read; or
+            what `open_source` found one of these to be.
         output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .pmtiles,
             .mbtiles and DIR/{z}/{x}/{y}.png a pyramid of tiles in the web's Mercator
             projection; .png and .jpg a picture with a world file.
@@ -84,7 +85,7 @@ def translate_raster(
 
 
 def translate_scene(
-    input: Source,
+    input: str | Path | Source,
     output: Path,
     translator: Translator,
     options: SceneOptions,
@@ -113,7 +114,7 @@ def translate_scene(
         stack.enter_context(settings())
         bands = len(translator.card.bands)
         scene = stack.enter_context(Scene(input, bands, options.reading, say=say))
-        source = scene.opening.where
+        source = scene.source.where
         _check_target(target.path, scene)
         scale = choose_scale(
             scene.grid, translator.card.resolution_m, options.resolution, source, say
@@ -139,7 +140,7 @@ def translate_scene(
         partial = stack.enter_context(
             partial_work(
                 target.path,
-                made_of(translator, fingerprint(scene.opening, scene.dataset), options),
+                made_of(translator, scene.source.fingerprint(), options),
                 resume=options.resume,
                 say=say_unfinished,
             )
@@ -162,8 +163,8 @@ def translate_scene(
                 write_raster(made, partial.folder, file, tags, stop)
             else:
                 about = About(
-                    name=Path(scene.opening.name).stem,
-                    description=f"{scene.opening.name} translated with the model {translator.name} "
+                    name=Path(scene.source.name).stem,
+                    description=f"{scene.source.name} translated with the model {translator.name} "
                     f"by sat2map {sat2map.__version__}",
                     attribution=options.attribution,
                     pyramid=pyramid,
@@ -175,11 +176,9 @@ def translate_scene(
 def _check_target(target: Path, scene: Scene) -> None:
     """Refuse a map that would overwrite what it is made of."""
     meant = target.resolve()
-    if meant.exists() and any(
-        meant.samefile(file) for file in files_of(scene.opening, scene.dataset) if file.exists()
-    ):
+    if meant.exists() and any(meant.samefile(file) for file in scene.source.files if file.exists()):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
-    folder = scene.opening.folder
+    folder = scene.source.folder
     if folder is not None and meant.is_relative_to(folder.resolve()):
         raise UsageError(
             f"lies in the input's folder {folder}, as if it were a part of it",
@@ -227,7 +226,7 @@ def _tags(
     """Return what a map says of its making."""
     ranges = scene.value_range
     parameters: dict[str, Any] = {
-        "source": scene.opening.name,
+        "source": scene.source.name,
         "bands": list(scene.bands),
         "value_range": None if ranges is None else [[float(f"{v:.6g}") for v in r] for r in ranges],
         "scene_m": None if scale.ground is None else [round(v, 6) for v in scale.ground],

@@ -20,8 +20,9 @@ from sat2map.legend import Legend
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, give_name, named
 from sat2map.raster.partial import partial_work
+from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode
-from sat2map.raster.tile_tree import TileTree
+from sat2map.raster.tile_tree import TileLevel
 from sat2map.translation.image import legend_of
 from sat2map.translation.scene import made_of, translate_scene
 from sat2map.translation.translator import Translator
@@ -34,7 +35,7 @@ in the whole."""
 
 
 def translate_tiles(
-    trees: list[TileTree],
+    source: Source,
     output: Path,
     translator: Translator,
     options: SceneOptions | None = None,
@@ -48,7 +49,7 @@ def translate_tiles(
     of the input do.
 
     Args:
-        trees: The zooms, as `find_trees` returns them.
+        source: A tile level.
         output: DIR or DIR/{z}/{x}/{y}.png, new or empty.
         translator: The model.
         options: How; with a `bbox`, the tiles that it touches.
@@ -67,26 +68,26 @@ def translate_tiles(
     options = options or SceneOptions()
     _check_options(options)
     target = named(output).path if "{z}" in str(output) else output
-    root = trees[0].root
+    levels, root = source.levels, source.levels[0].root
     if target.resolve().is_relative_to(root.resolve()):
         raise UsageError("lies in the input", where=target, remedy="Choose a place outside.")
     legend = legend_of(translator) if options.legend_colours else None
-    wanted = [_chosen(tree, options) for tree in trees]
+    wanted = [_chosen(level, options) for level in levels]
     if not any(len(tiles) for tiles in wanted):
         raise UsageError(
             f"no tile of {root} lies in it", where="--bbox", remedy="Give another, in degrees."
         )
-    check_room(Named(target, "folder"), trees[0].grid)
+    check_room(Named(target, "folder"), levels[0].grid)
     reading = replace(options.reading, bbox=None)
     each = replace(options, reading=reading, resume=True)
     parts = [
         (part, {(int(x), int(y)) for x, y in tiles})
-        for tree, tiles in zip(trees, wanted, strict=True)
-        for part in _near(tree, tiles).parts()
+        for level, tiles in zip(levels, wanted, strict=True)
+        for part in _near(level, tiles).parts()
     ]
     parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
     sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
-    files = tuple(file for tree in trees for file in tree.files())
+    files = tuple(file for level in levels for file in level.files())
     whole = made_of(translator, {"input": Files(files, root)}, options)
     said: set[str] = set()
 
@@ -96,7 +97,7 @@ def translate_tiles(
             said.add(notice)
             logger.warning(notice)
 
-    if trees[0].from_south:
+    if levels[0].from_south:
         logger.warning(
             f"{root}: its rows count from the south (TMS); those of {target} count from the north, "
             "as web maps have them."
@@ -116,7 +117,14 @@ def translate_tiles(
             some = partial.some
             try:
                 translate_scene(
-                    part, file, translator, each, show, stop, say=say, say_unfinished=logger.debug
+                    tile_tree([part]),
+                    file,
+                    translator,
+                    each,
+                    show,
+                    stop,
+                    say=say,
+                    say_unfinished=logger.debug,
                 )
                 some = _cut(file, part, tiles, made, legend) or some
                 file.unlink()
@@ -158,36 +166,36 @@ def _check_options(options: SceneOptions) -> None:
         )
 
 
-def _chosen(tree: TileTree, options: SceneOptions) -> NDArray[np.int64]:
+def _chosen(level: TileLevel, options: SceneOptions) -> NDArray[np.int64]:
     """Return the tiles that are to be translated, int64 [N,2]."""
     if options.reading.bbox is None:
-        return tree.tiles
+        return level.tiles
     try:
-        top, left, height, width = window_of(tree.grid, options.reading.bbox, tree.root)
+        top, left, height, width = window_of(level.grid, options.reading.bbox, level.root)
     except UsageError:  # another zoom may lie there
-        return tree.tiles[:0]
-    first = np.array(tree.first) + np.array([left, top]) // tree.side
-    last = np.array(tree.first) + np.array([left + width - 1, top + height - 1]) // tree.side
-    inside = (tree.tiles >= first) & (tree.tiles <= last)
-    tiles: NDArray[np.int64] = tree.tiles[inside.all(1)]
+        return level.tiles[:0]
+    first = np.array(level.first) + np.array([left, top]) // level.side
+    last = np.array(level.first) + np.array([left + width - 1, top + height - 1]) // level.side
+    inside = (level.tiles >= first) & (level.tiles <= last)
+    tiles: NDArray[np.int64] = level.tiles[inside.all(1)]
     return tiles
 
 
-def _near(tree: TileTree, tiles: NDArray[np.int64]) -> TileTree:
-    """Return a tree with those of the tiles too that lie around the chosen ones."""
-    if not len(tiles) or len(tiles) == len(tree.tiles):
-        return replace(tree, tiles=tiles)
-    reach = -(-CONTEXT // tree.side)
-    inside = (tree.tiles >= tiles.min(0) - reach) & (tree.tiles <= tiles.max(0) + reach)
-    return replace(tree, tiles=tree.tiles[inside.all(1)])
+def _near(level: TileLevel, tiles: NDArray[np.int64]) -> TileLevel:
+    """Return a level with those of the tiles too that lie around the chosen ones."""
+    if not len(tiles) or len(tiles) == len(level.tiles):
+        return replace(level, tiles=tiles)
+    reach = -(-CONTEXT // level.side)
+    inside = (level.tiles >= tiles.min(0) - reach) & (level.tiles <= tiles.max(0) + reach)
+    return replace(level, tiles=level.tiles[inside.all(1)])
 
 
-def _of(part: TileTree, tiles: set[tuple[int, int]]) -> bool:
+def _of(part: TileLevel, tiles: set[tuple[int, int]]) -> bool:
     return any((int(x), int(y)) in tiles for x, y in part.tiles)
 
 
 def _cut(
-    file: Path, part: TileTree, tiles: set[tuple[int, int]], folder: Path, legend: Legend | None
+    file: Path, part: TileLevel, tiles: set[tuple[int, int]], folder: Path, legend: Legend | None
 ) -> bool:
     """Cut the map of a part into tiles, and return whether anything shows in one of them."""
     some = False
