@@ -294,7 +294,7 @@ def test_the_discriminator_decides_at_every_size_that_is_allowed(strided: int) -
 
 @pytest.mark.parametrize("setting", ["epochs=5", "training.epochs", "training.=5", ".epochs=5", ""])
 def test_what_is_no_setting_is_refused(setting: str) -> None:
-    assert f"--set {setting}" in refused("pix2pix", setting)
+    assert f"`settings`: {setting}: " in refused("pix2pix", setting)
     assert "Write section.key=value." in refused("pix2pix", setting)
 
 

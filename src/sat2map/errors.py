@@ -1,7 +1,9 @@
 """Every error that a user can cause: what happened, where, and what to do.
 
-The command line prints the message as one line and ends with `exit_code`: 2 where the
-call was wrong (an option, a recipe), 1 where the data, a model or the machine was.
+A message names what the caller gave by the name of the parameter, in backticks: `overlap`, with a
+value `overlap=64`, and a recipe's key `data.size`. The command line turns these into its options.
+It prints the message as one line and ends with `exit_code`: 2 where the call was wrong (a
+parameter, a recipe), 1 where the data, a model or the machine was.
 """
 
 from __future__ import annotations
@@ -18,17 +20,31 @@ class Sat2mapError(Exception):
     Args:
         what: What is wrong, without a full stop at the end.
         remedy: What the user can do about it, a sentence.
-        where: The file, folder, option or key concerned.
+        where: The file, folder or address concerned.
+        parameter: The parameter of the call, or the recipe's key, whose value is wrong.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, remedy: str, where: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        remedy: str,
+        where: str | Path | None = None,
+        parameter: str | None = None,
+    ) -> None:
         self.what = what
         self.remedy = remedy
         self.where = None if where is None else str(where)
-        prefix = "" if where is None else f"{where}: "
-        super().__init__(" ".join(f"{prefix}{what}. {remedy}".split()))
+        self.parameter = parameter
+        super().__init__(" ".join(f"{self.headline}. {remedy}".split()))
+
+    @property
+    def headline(self) -> str:
+        """What is wrong, after the parameter and the place concerned; without the remedy."""
+        named = None if self.parameter is None else f"`{self.parameter}`"
+        return ": ".join(part for part in (named, self.where, self.what) if part is not None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it come whole from another process, whatever its constructor takes."""
@@ -42,7 +58,7 @@ def _again(kind: type[Sat2mapError], args: tuple[Any, ...], facts: dict[str, Any
 
 
 class UsageError(Sat2mapError):
-    """The call itself is wrong: an option, an argument, a recipe."""
+    """The call itself is wrong: a parameter, a recipe."""
 
     exit_code = 2
 
@@ -78,7 +94,7 @@ class BatchError(DataError):
         items = "item" if len(failures) == 1 else "items"
         super().__init__(
             f"{len(failures)} {items} could not be used, {done} done: "
-            + "; ".join(f"{failure.where}: {failure.what}" for failure in failures),
+            + "; ".join(failure.headline for failure in failures),
             remedy="Mend or remove what is named and run the command again.",
         )
 
@@ -111,7 +127,7 @@ class StoppedError(Sat2mapError):
         what: str,
         *,
         where: Path,
-        remedy: str = "Go on with the same command and --resume.",
+        remedy: str = "Do the same again with `resume=True`.",
     ) -> None:
         super().__init__(what, where=where, remedy=remedy)
 

@@ -440,7 +440,10 @@ def _apply(entries: dict[str, Any], setting: str) -> None:
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and section and key):
         raise UsageError(
-            "is not a setting", where=f"--set {setting}", remedy="Write section.key=value."
+            "is not a setting",
+            parameter="settings",
+            where=setting,
+            remedy="Write section.key=value.",
         )
     try:
         value: Any = tomllib.loads(f"value = {text.strip()}")["value"]
@@ -448,7 +451,9 @@ def _apply(entries: dict[str, Any], setting: str) -> None:
         value = text.strip()
     values = entries.setdefault(section, {})
     if not isinstance(values, dict):
-        raise UsageError(f"{section!r} is no section", where=f"--set {setting}", remedy=_sections())
+        raise UsageError(
+            f"{section!r} is no section", parameter="settings", where=setting, remedy=_sections()
+        )
     values[key] = value
 
 
@@ -462,7 +467,7 @@ def _explained(error: ValidationError, where: str) -> UsageError:
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict | BaseModel) else f", not {first['input']!r}"
     what = f"{key}: {message}{given}" if key else message
-    return UsageError(what, where=where, remedy="Correct the value in the recipe or in --set.")
+    return UsageError(what, where=where, remedy="Correct the value in the recipe or in `settings`.")
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> str:

@@ -425,8 +425,8 @@ def test_a_full_disk_is_one_line_and_what_is_done_is_kept(
         ("too coarse", UsageError, r"ortho\.tif: has 1 m per pixel, which is far too coarse"),
         ("twice", UsageError, r"ortho\.tif: is given twice"),
         ("nothing mapped", DataError, r"no chip is left of \d+ .*too little on the map"),
-        ("size", UsageError, r"--size: 8 is not possible"),
-        ("share", UsageError, r"--val: 1 is not possible"),
+        ("size", UsageError, r"`size`: 8 is not possible"),
+        ("share", UsageError, r"`validation`: 1 is not possible"),
     ],
 )
 def test_what_goes_wrong_is_one_line(

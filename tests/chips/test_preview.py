@@ -37,7 +37,7 @@ def test_a_known_shift_is_told_with_its_remedy(town: Scene, tmp_path: Path) -> N
     assert moved == pytest.approx((6, -4), abs=0.75)
     told = found.describe()
     assert re.search(r"lie [4-7]\.\d m east and [2-6]\.\d m south of the imagery", told)
-    remedy = re.search(r"--shift=(-?[\d.]+),(-?[\d.]+) corrects it", told)
+    remedy = re.search(r"`shift_m=(-?[\d.]+),(-?[\d.]+)` corrects it", told)
     assert remedy is not None
     # The shift that there was is undone.
     assert (float(remedy[1]), float(remedy[2])) == pytest.approx((0, 0), abs=2)
@@ -45,7 +45,7 @@ def test_a_known_shift_is_told_with_its_remedy(town: Scene, tmp_path: Path) -> N
 
 def test_the_page_shows_what_there_is(town: Scene, tmp_path: Path) -> None:
     chips = cut(town, tmp_path / "out")
-    page = write_preview(chips, estimate_offsets(chips))
+    page = write_preview(chips, [offset.describe() for offset in estimate_offsets(chips)])
     text = page.read_text(encoding="utf-8")
     assert page == tmp_path / "out" / "preview" / "index.html"
     sources = re.findall(r"(?:src=\"|url\(')([^\"']+)", text)

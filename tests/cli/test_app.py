@@ -554,7 +554,6 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
     photo = picture(tmp_path / "photo.png")
     for arguments, words in (
         (("evaluate", model, "--data", towns, "--size", "big"), "--size"),
-        (("import", photo, tmp_path / "o", "--direction", "up"), "--direction"),
         *(
             (("import", photo, tmp_path / "o", "--resolution", text), "--resolution")
             for text in ("fine", "1,2,3", "0", "2,1", "nan", "")
@@ -565,8 +564,8 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
             for more, words in (
                 (("--kind", "lunar"), "'lunar' is not a kind of town"),
                 (("--kind", "desert,lunar"), "'lunar' is not a kind of town"),
-                (("--kind", ""), "kind: names no kind"),
-                (("--resolution", 0.6), "resolution: is 0.6"),
+                (("--kind", ""), "--kind: names no kind"),
+                (("--resolution", 0.6), "--resolution: is 0.6"),
             )
         ),
         (
@@ -580,6 +579,8 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
         done = sat2map(*arguments)
         assert done.code == 2, arguments
         done.one_line_about(words)
+    done = sat2map("import", photo, tmp_path / "o", "--direction", "up")
+    assert done.code == 2 and "Invalid value for '--direction'" in done.err
 
 
 def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(

@@ -185,7 +185,7 @@ def test_unequal_sizes_cannot_be_cropped_natively(tmp_path: Path, cache: Path) -
     line = str(caught.value)
     assert f"{tmp_path / 'train' / '2.png'}: is 12 x 10 pixels with 6 channels in all, " in line
     assert "but 0.png is 12 x 8 with 6" in line
-    assert "--set data.resize=286" in caught.value.failures[0].remedy
+    assert "`data.resize=286`" in caught.value.failures[0].remedy
     assert not list((cache / "pairs").iterdir())
 
 

@@ -94,10 +94,10 @@ def test_validation_by_share_is_the_same_every_time() -> None:
 def test_validation_by_name() -> None:
     names = ["austin1", "austin2", "vienna1", "tyrol"]
     assert choose_validation(names, ["austin*", "tyrol"]) == {"austin1", "austin2", "tyrol"}
-    with pytest.raises(UsageError, match=r"validation: no image is called 'chicago\*'"):
+    with pytest.raises(UsageError, match=r"`validation`: no image is called 'chicago\*'"):
         choose_validation(names, ["austin*", "chicago*"])
     for share in (-0.1, 1.5, float("nan")):
-        with pytest.raises(UsageError, match=r"validation: .* is not a share"):
+        with pytest.raises(UsageError, match=r"`validation`: .* is not a share"):
             choose_validation(names, share)
 
 
@@ -226,5 +226,5 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:
 def test_a_resolution_that_makes_no_sense(tmp_path: Path) -> None:
     files = labelled(tmp_path / "in", 2)
     for metres in (0.0, -1.0, float("nan")):
-        with pytest.raises(UsageError, match=r"resolution_m: .* is not a ground resolution"):
+        with pytest.raises(UsageError, match=r"`resolution_m`: .* is not a ground resolution"):
             write_mask_set(files, tmp_path / "out", COVER, MAPPING, resolution_m=metres)

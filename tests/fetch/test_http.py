@@ -257,5 +257,5 @@ def test_other_addresses_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
-    with pytest.raises(UsageError, match=r"rate: .* questions per second are not possible"):
+    with pytest.raises(UsageError, match=r"`rate`: .* questions per second are not possible"):
         Client(rate=rate)

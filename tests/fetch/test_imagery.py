@@ -228,7 +228,7 @@ def test_tiles_of_unequal_size_are_refused(serve: Serve, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://h/{z}/{x}.png", r"--url: lacks \{y\}"),
+        ("http://h/{z}/{x}.png", r"`url`: lacks \{y\}"),
         ("http://h/{z}/{x}/{y}/{s}.png", r"has \{s\}, which is not known"),
         ("https://tile.openstreetmap.org/{z}/{x}/{y}.png", "terms of tile.openstreetmap.org"),
         ("ftp://h/{z}/{x}/{y}.png", "is not an address"),

@@ -156,7 +156,7 @@ def test_a_server_that_can_not_even_answer_for_a_street_ends_with_a_line(
     serve: Serve, tmp_path: Path
 ) -> None:
     server = serve(lambda path, body: answer(remark="runtime error: Query timed out"))
-    with pytest.raises(DataError, match=r"cannot answer even for 13\..*another server with --url"):
+    with pytest.raises(DataError, match=r"cannot answer even for 13\..*another server as `url`"):
         fetch(server, tmp_path / "osm.gpkg", (13.4, 52.5, 13.41, 52.51))
     assert list(tmp_path.iterdir()) == []
 
@@ -258,7 +258,7 @@ def test_boxes_across_the_antimeridian_are_asked_for_in_two(serve: Serve, tmp_pa
 
 @pytest.mark.parametrize("bbox", [(5, 45, 10, 50), (170, -20, -170, -10)])
 def test_a_country_is_refused_before_anybody_is_asked(tmp_path: Path, bbox: Any) -> None:
-    with pytest.raises(UsageError, match=r"--bbox: a box of .* is too large.*extract"):
+    with pytest.raises(UsageError, match=r"`bbox`: a box of .* is too large.*extract"):
         fetch_osm(bbox, tmp_path / "osm.gpkg", url="http://127.0.0.1:9")
 
 

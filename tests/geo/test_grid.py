@@ -130,7 +130,7 @@ def test_a_step_has_its_direction_across_the_antimeridian() -> None:
 
 def test_bounds_that_miss_say_where_the_scene_is() -> None:
     own = grid("EPSG:4326", Affine(0.01, 0, 10, 0, -0.01, 50))
-    with pytest.raises(UsageError, match=r"--bbox: .*outside of 0,0,1,1.*lies at 10\.0+,49\.0+,12"):
+    with pytest.raises(UsageError, match=r"`bbox`: .*outside of 0,0,1,1.*lies at 10\.0+,49\.0+,12"):
         window_of(own, (0, 0, 1, 1), WHERE)
     utm = grid("EPSG:32633", Affine(1, 0, 500_000, 0, -1, 5_000_000))
     with pytest.raises(UsageError, match="wholly outside"):

@@ -366,7 +366,7 @@ def test_a_model_folder_answers_as_the_foreign_network(norm: str, tmp_path: Path
         torch.testing.assert_close(model.network(source), foreign(source), atol=1e-5, rtol=1e-4)
     assert (model.card.resolution_m, model.card.direction) == ((1.8, 2.4), "reverse")
     assert "will differ" in model.card.normalisation
-    assert "--calibrate" in (tmp_path / "model" / "README.md").read_text()
+    assert "calibrate" in (tmp_path / "model" / "README.md").read_text()
     assert "latest_net_G.pth" in model.card.data.name
     assert (
         json.loads((tmp_path / "model" / "model.json").read_text())["generator"]["name"] == "unet"
@@ -494,7 +494,7 @@ def test_what_cannot_be_calibrated_with_is_named(tmp_path: Path) -> None:
 def test_wrong_calls(tmp_path: Path) -> None:
     path = saved(ForeignUNet(5, 4, "batch", bands=4).state_dict(), tmp_path / "net.pth")
     for resolution in [(0.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (1.0, float("inf"))]:
-        with pytest.raises(UsageError, match="--resolution"):
+        with pytest.raises(UsageError, match="`resolution_m`"):
             import_checkpoint(path, tmp_path / "model", resolution_m=resolution)
     import_checkpoint(path, tmp_path / "model")
     assert len(read_card(tmp_path / "model").bands) == 4

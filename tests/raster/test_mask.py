@@ -120,7 +120,7 @@ def test_files_that_are_no_mask(
         (scene, tmp_path / "broken.json", DataError, r"broken\.json: "),
         (scene, line, DataError, r"line\.gpkg: holds no polygons"),
         (scene, far, UsageError, r"far\.gpkg: the scene .*scene\.tif lies wholly outside"),
-        (nowhere, far, UsageError, "--mask: .*nowhere.tif has no coordinate reference system"),
+        (nowhere, far, UsageError, "`mask`: .*nowhere.tif has no coordinate reference system"),
     ):
         with pytest.raises(kind, match=words):
             translate_raster(source, tmp_path / "map.tif", make_model(), replace(SMALL, mask=area))

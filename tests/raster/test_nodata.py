@@ -11,7 +11,7 @@ from rasterio.shutil import copy as copy_raster
 
 from fixtures.scenes import MakeScene, noise, smooth
 from sat2map.errors import UsageError
-from sat2map.raster.options import Reading, scene_reading
+from sat2map.raster.options import Reading
 from sat2map.raster.scene import Scene
 
 
@@ -148,13 +148,10 @@ def test_not_a_number_takes_the_place_of_a_wrong_tag(make_scene: MakeScene) -> N
 def test_what_is_no_nodata(make_scene: MakeScene) -> None:
     path = make_scene(noise(20, 20))
     for wrong in ((-9999.0,), (0.5,)):
-        with pytest.raises(UsageError, match=r"nodata: .* is not a value that .*scene\.tif can"):
+        with pytest.raises(UsageError, match=r"`nodata`: .* is not a value that .*scene\.tif can"):
             read(path, nodata=wrong)
     with pytest.raises(UsageError, match="2 values are named, but 3 bands are read"):
         read(path, nodata=(0.0, 1.0))
     with pytest.raises(UsageError, match="nodata"):
         Reading(nodata=(float("nan"), 0.0))
-    assert scene_reading(None, None, None, None, "nan") == Reading(nodata=())
-    assert scene_reading(None, None, None, None, "0,-1.5") == Reading(nodata=(0.0, -1.5))
-    with pytest.raises(UsageError, match="'none' is not a value"):
-        scene_reading(None, None, None, None, "none")
+    assert Reading(nodata=(float("nan"),)) == Reading(nodata=())

@@ -78,12 +78,12 @@ def test_a_model_that_says_nothing_of_scale_gets_a_warning(
 
 @pytest.mark.parametrize(("resolution", "crs"), [(0.001, "EPSG:32633"), (0, "EPSG:32633")])
 def test_a_resolution_that_makes_no_sense(resolution: Resolution, crs: str) -> None:
-    with pytest.raises(UsageError, match=r"--resolution: .* is no resolution for a scene of 1 m"):
+    with pytest.raises(UsageError, match=r"`resolution`: .* is no resolution for a scene of 1 m"):
         choose_scale(scene(1, crs), (1, 1), resolution, WHERE)
 
 
 def test_metres_need_a_ground() -> None:
-    with pytest.raises(UsageError, match=r"--resolution: .* of scene\.tif is not known"):
+    with pytest.raises(UsageError, match=r"`resolution`: .* of scene\.tif is not known"):
         choose_scale(scene(1, None), (1, 1), 0.5, WHERE)
 
 

@@ -76,12 +76,12 @@ def test_a_model_of_four_bands_takes_four(make_scene: MakeScene) -> None:
 @pytest.mark.parametrize("bands", [(1, 2, 4), (0, 1, 2), (-1,)])
 def test_a_band_that_does_not_exist(make_scene: MakeScene, bands: tuple[int, ...]) -> None:
     path = make_scene(noise(8, 9))
-    with pytest.raises(UsageError, match=r"--bands: .*scene\.tif has no band -?\d; it has 3"):
+    with pytest.raises(UsageError, match=r"`bands`: .*scene\.tif has no band -?\d; it has 3"):
         everything(path, bands=bands)
 
 
 def test_too_few_bands_named(make_scene: MakeScene) -> None:
-    with pytest.raises(UsageError, match="--bands: 2 bands are named, but the model takes 3"):
+    with pytest.raises(UsageError, match="`bands`: 2 bands are named, but the model takes 3"):
         everything(make_scene(noise(8, 9)), bands=(1, 2))
 
 

@@ -97,9 +97,8 @@ def test_a_window_has_what_touches_it_and_no_more(tmp_path: Path, streets: Style
 
 def test_the_class_of_a_file_comes_before_everything(tmp_path: Path, streets: Style) -> None:
     frame().iloc[[0]].to_file(tmp_path / "a=b.geojson")
-    plain = VectorFile.parse(str(tmp_path / "a=b.geojson"))
-    classed = VectorFile.parse(f"{tmp_path / 'a=b.geojson'}=park")
-    assert plain.feature_class is None and classed.feature_class == "park"
+    plain = VectorFile(tmp_path / "a=b.geojson")
+    classed = VectorFile(plain.path, "park")
     assert open_vectors([classed], streets, UTM, BOUNDS).features.classes == ["park"]
     with pytest.raises(UsageError, match=r"no class 'parc'.*building, highway"):
         opened(plain.path, streets, "parc")

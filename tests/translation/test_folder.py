@@ -388,7 +388,7 @@ def test_a_legend_that_the_model_lacks_is_missed_once(
     translator: Translator, tmp_path: Path
 ) -> None:
     save(tmp_path / "photos" / "photo.png", 8, 8)
-    with pytest.raises(UsageError, match="--legend-colours: the model tiny has no legend"):
+    with pytest.raises(UsageError, match="`legend_colours`: the model tiny has no legend"):
         options = SceneOptions(legend_colours=True)
         translate_path(translator, tmp_path / "photos", tmp_path / "maps", options)
 

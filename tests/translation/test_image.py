@@ -165,7 +165,7 @@ def test_what_is_not_there(translator: Translator, tmp_path: Path) -> None:
 def test_max_pixels(translator: Translator, photo: Path, tmp_path: Path) -> None:
     options = replace(PLAIN, max_pixels=20 * 24)
     translate_picture(translator, photo, tmp_path / "map.png", options)
-    with pytest.raises(DataError, match=r"24 x 20 pixels are more than the 479.*--max-pixels"):
+    with pytest.raises(DataError, match=r"24 x 20 pixels are more than the 479.*`max_pixels`"):
         translate_picture(translator, photo, tmp_path / "b.png", replace(PLAIN, max_pixels=479))
     assert not (tmp_path / "b.png").exists()
 
@@ -228,5 +228,5 @@ def test_legend_colours_are_the_only_ones(model_folder: Path, photo: Path, tmp_p
     translate_picture(with_legend, photo, tmp_path / "map.png", options)
     found = {tuple(p) for p in read_picture(tmp_path / "map.png").pixels.reshape(-1, 3).tolist()}
     assert found <= {entry.colour for entry in STREETS.classes}
-    with pytest.raises(UsageError, match="--legend-colours: the model tiny has no legend"):
+    with pytest.raises(UsageError, match="`legend_colours`: the model tiny has no legend"):
         translate_picture(Translator(model, "cpu"), photo, tmp_path / "other.png", options)

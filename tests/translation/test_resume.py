@@ -156,7 +156,7 @@ def test_a_signal_leaves_no_map_and_the_work_goes_on(
     assert process.returncode == code
     if number != signal.SIGKILL:
         assert "map.tif: stopped as asked; " in told
-        assert "Go on with the same command and --resume." in told
+        assert "Do the same again with --resume." in told
         assert "Traceback" not in told
     assert left(tmp_path) == [".map.tif.partial", "scene.tif"]
     assert run(source, target, "--resume").returncode == 0

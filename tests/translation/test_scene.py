@@ -372,7 +372,7 @@ def test_legend_colours_are_the_only_ones_in_overviews_too(
         assert np.array_equal(np.asarray(image.convert("RGB")), STREETS.paint(labels))
     translate_raster(source, tmp_path / "many.tif", model, replace(options, legend_colours=False))
     assert target.stat().st_size < (tmp_path / "many.tif").stat().st_size / 2
-    with pytest.raises(UsageError, match="--legend-colours: the model identity has no legend"):
+    with pytest.raises(UsageError, match="`legend_colours`: the model identity has no legend"):
         translate_raster(source, target, make_model(), options)
 
 

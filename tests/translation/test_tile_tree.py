@@ -217,7 +217,7 @@ def test_where_no_tile_can_be(make_scene: MakeScene, make_model: MakeModel, tmp_
             OPTIONS,
         )
     source = make_scene(noise(20, 20))
-    with pytest.raises(UsageError, match="--compare"):
+    with pytest.raises(UsageError, match="`compare`"):
         translate_raster(
             source, tmp_path / "map.pmtiles", make_model(), replace(OPTIONS, compare=True)
         )

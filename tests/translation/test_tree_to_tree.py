@@ -172,10 +172,10 @@ def test_what_does_not_fit(make_model: MakeModel, tmp_path: Path) -> None:
     root = cut_tiles(tmp_path / "tiles", noise(32, 32), 9, 3, 4)
     source, model, out = open_source(root), make_model(None), tmp_path / "out"
     for options, line in (
-        (SceneOptions(resolution="model"), "--resolution: does not apply"),
-        (SceneOptions(compare=True), "--compare: has no room"),
-        (SceneOptions(reading=Reading(stretch=(2, 98))), "--stretch: would treat"),
-        (SceneOptions(reading=Reading(bbox=(0, 0, 1, 1))), "--bbox: no tile"),
+        (SceneOptions(resolution="model"), "`resolution`: does not apply"),
+        (SceneOptions(compare=True), "`compare`: has no room"),
+        (SceneOptions(reading=Reading(stretch=(2, 98))), "`stretch`: would treat"),
+        (SceneOptions(reading=Reading(bbox=(0, 0, 1, 1))), "`bbox`: no tile"),
         (SceneOptions(legend_colours=True), "has no legend"),
     ):
         with pytest.raises(UsageError, match=line):

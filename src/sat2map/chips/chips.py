@@ -97,19 +97,21 @@ class ChipOptions:
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
-            ("--resolution", self.resolution_m, 1e-3, 1e4),
-            ("--size", self.size, 16, 8192),
-            ("--val", self.validation, 0, 0.9),
-            ("--buffer", self.buffer_m or 0, 0, 1e6),
-            ("--random", self.random or 1, 1, 10_000_000),
-            ("--min-mapped", self.min_mapped, 0, 1),
-            ("--workers", self.workers, 1, 1024),
-            ("--shift", self.shift_m[0], -1e6, 1e6),
-            ("--shift", self.shift_m[1], -1e6, 1e6),
+            ("resolution_m", self.resolution_m, 1e-3, 1e4),
+            ("size", self.size, 16, 8192),
+            ("validation", self.validation, 0, 0.9),
+            ("buffer_m", self.buffer_m or 0, 0, 1e6),
+            ("random", self.random or 1, 1, 10_000_000),
+            ("min_mapped", self.min_mapped, 0, 1),
+            ("workers", self.workers, 1, 1024),
+            ("shift_m", self.shift_m[0], -1e6, 1e6),
+            ("shift_m", self.shift_m[1], -1e6, 1e6),
         ):
             if not low <= value <= high:
                 raise UsageError(
-                    f"{value:g} is not possible", where=name, remedy=f"Give {low:g} to {high:g}."
+                    f"{value:g} is not possible",
+                    parameter=name,
+                    remedy=f"Give {low:g} to {high:g}.",
                 )
 
     @property
@@ -281,7 +283,7 @@ def _nothing_left(result: Chips, options: ChipOptions) -> DataError:
         f"no chip is left of {len(result.outcomes)} ({result.describe()}; least mapped: "
         f"{options.min_mapped:.1%})",
         where=result.directory,
-        remedy="Check imagery and vectors, give a smaller --size or a lower --min-mapped.",
+        remedy="Check imagery and vectors, give a smaller `size` or a lower `min_mapped`.",
     )
 
 
@@ -294,7 +296,7 @@ def _refuse_small(sheets: Sequence[Sheet], options: ChipOptions) -> None:
         )
         if len(small) == len(sheets):
             raise UsageError(
-                told, where=sheet.shown, remedy="Give a smaller --size or a finer --resolution."
+                told, where=sheet.shown, remedy="Give a smaller `size` or a finer `resolution_m`."
             )
         log.warning(f"{sheet.shown}: {told}; it is left out.")
 
@@ -356,7 +358,7 @@ def _choose(
         if options.validation > 0 and split.validation.is_empty:
             log.warning(
                 f"{region.sheets[0].shown}: is too small for validation beside training, so all "
-                "chips are for training. Give more imagery, or a smaller --size."
+                "chips are for training. Give more imagery, or a smaller `size`."
             )
         if options.random is None:
             places = training(split.training)

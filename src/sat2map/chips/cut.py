@@ -241,7 +241,7 @@ def cut_all(
         raise DataError(
             "a process that cuts chips was killed, probably for want of memory",
             where=plan.directory,
-            remedy="Run the command again with fewer --workers; what is done is kept.",
+            remedy="Run the command again with fewer `workers`; what is done is kept.",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

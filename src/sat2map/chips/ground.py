@@ -84,7 +84,7 @@ def open_imagery(names: Sequence[str]) -> list[Source]:
             raise UsageError(
                 "is given twice",
                 where=address_without_query(name),
-                remedy="Name each --imagery once.",
+                remedy="Name each `imagery` once.",
             )
     sources: list[Source] = []
     for name in names:
@@ -140,7 +140,7 @@ def _open(source: Source, shown: str, name: str, reading: Reading, resolution_m:
             raise UsageError(
                 f"has {ground[0]:.3g} m per pixel, which is far too coarse for {resolution_m:g} m",
                 where=shown,
-                remedy="Give a coarser --resolution, or finer imagery.",
+                remedy="Give a coarser `resolution_m`, or finer imagery.",
             )
         if coarser > FAR:
             log.warning(

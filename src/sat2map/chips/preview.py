@@ -50,7 +50,7 @@ class SheetOffset:
         north_m: How far north.
         offset: The estimate in pixels, with its confidence.
         spread_m: Its median error by resampling, metres.
-        shift_m: What `--shift` would correct it, with the shift that there is already.
+        shift_m: The `shift_m` that would correct it, with the shift that there is already.
     """
 
     source: str
@@ -73,7 +73,7 @@ class SheetOffset:
             return f"{told}; too unsure to act on: look at the overlay"
         if np.hypot(self.east_m, self.north_m) <= max(2 * self.spread_m, 2 * self.pixel_m):
             return f"{told}; that is as good as nothing"
-        return f"{told}; --shift={self.shift_m[0]:g},{self.shift_m[1]:g} corrects it"
+        return f"{told}; `shift_m={self.shift_m[0]:g},{self.shift_m[1]:g}` corrects it"
 
     @property
     def pixel_m(self) -> float:
@@ -106,8 +106,12 @@ def estimate_offsets(chips: Chips) -> list[SheetOffset]:
     return found
 
 
-def write_preview(chips: Chips, offsets: Sequence[SheetOffset]) -> Path:
+def write_preview(chips: Chips, told: Sequence[str]) -> Path:
     """Write `preview/contact.png` and `preview/index.html` into the data set's folder.
+
+    Args:
+        chips: What was cut.
+        told: Lines about it for the page, such as where the vectors lie.
 
     Returns:
         The page.
@@ -126,11 +130,11 @@ def write_preview(chips: Chips, offsets: Sequence[SheetOffset]) -> Path:
             colour = np.broadcast_to(np.array(OUTLINE, np.uint8), drawn.shape)
             opaque = _outlines(drawn).astype(np.uint8) * np.uint8(255)
             write_picture(chips.directory / name, colour, opaque)
-        write_text(folder / "index.html", _page(chips, offsets, shown))
+        write_text(folder / "index.html", _page(chips, told, shown))
     return folder / "index.html"
 
 
-def _page(chips: Chips, offsets: Sequence[SheetOffset], shown: Sequence[Outcome]) -> str:
+def _page(chips: Chips, told: Sequence[str], shown: Sequence[Outcome]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     template = files("sat2map.chips").joinpath("preview.html.jinja")
@@ -141,7 +145,7 @@ def _page(chips: Chips, offsets: Sequence[SheetOffset], shown: Sequence[Outcome]
         resolution_m=chips.plan.painters[0].resolution_m,
         style=chips.style.name,
         counts=chips.counts(),
-        offsets=[offset.describe() for offset in offsets],
+        told=told,
         legend=chips.style.legend.classes,
         chips=[
             {

@@ -9,13 +9,15 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sat2map.cli import model as cli_model
+from sat2map.cli import parse
 from sat2map.cli.cache import cache_app
 from sat2map.cli.data import data_app
+from sat2map.cli.messages import OptionFormatter, say
 from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
     AsJson,
@@ -27,7 +29,6 @@ from sat2map.cli.options import (
     Seed,
     Settings,
     Threads,
-    side_of,
 )
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import Sat2mapError, UsageError
@@ -50,7 +51,9 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run the command line as a process of its own."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    notices = logging.StreamHandler()
+    notices.setFormatter(OptionFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[notices])
     silence_dependencies()
     allow_any_characters()
     run()
@@ -61,7 +64,7 @@ def run() -> None:
     try:
         app()
     except Sat2mapError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:  # the disk or a file under our hands; what a user did is caught
         where = f"{error.filename}: " if error.filename else ""
@@ -150,11 +153,13 @@ def evaluate(
             help="Class masks: show photos at this; their own, no finer than 0.75.",
         ),
     ] = None,
-    tolerance: Annotated[
+    tolerance_m: Annotated[
         float | None,
-        typer.Option(metavar="METRES", help="Class masks: how far a road may be off; 3."),
+        typer.Option(
+            "--tolerance", metavar="METRES", help="Class masks: how far a road may be off; 3."
+        ),
     ] = None,
-    as_published: AsPublished = False,
+    published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
     threads: Threads = None,
@@ -169,14 +174,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score a model on pairs or class masks, with intervals over the images."""
-    side = None if size is None else side_of(size)
-    shown = None if resolution is None else _shown(resolution)
-    if tolerance is not None and not 0 < tolerance < float("inf"):
-        raise UsageError(
-            f"{tolerance:g} m is not a tolerance",
-            where="--tolerance",
-            remedy="Give metres above 0, such as 3.",
-        )
+    side = None if size is None else parse.image_side(size)
+    shown = None if resolution is None else parse.shown_resolution(resolution)
     from sat2map.data.masks import is_mask_set
     from sat2map.evaluation.evaluate import evaluate as score
     from sat2map.evaluation.evaluate import evaluate_masks
@@ -184,21 +183,21 @@ def evaluate(
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
-    for_masks = resolution is not None or tolerance is not None
+    for_masks = resolution is not None or tolerance_m is not None
     both = is_mask_set(data, split) and (data / split / "target").is_dir()
     masks = for_masks if both else is_mask_set(data, split)
-    for option, given in (
-        ("--size", masks and size is not None),
-        ("--perceptual", masks and perceptual),
-        ("--report", masks and report is not None),
-        ("--resolution", not masks and resolution is not None),
-        ("--tolerance", not masks and tolerance is not None),
+    for parameter, given in (
+        ("size", masks and size is not None),
+        ("perceptual", masks and perceptual),
+        ("report", masks and report is not None),
+        ("resolution", not masks and resolution is not None),
+        ("tolerance_m", not masks and tolerance_m is not None),
     ):
         if given:
             kind = "class masks" if masks else "pairs"
             raise UsageError(
                 f"{data / split} has {kind}, for which there is no such option",
-                where=option,
+                parameter=parameter,
                 remedy="Leave it out.",
             )
     translator = load(model, runtime=runtime, threads=threads)
@@ -209,8 +208,8 @@ def evaluate(
                 data,
                 split=split,
                 resolution=shown,
-                tolerance_m=TOLERANCE_M if tolerance is None else tolerance,
-                published=as_published,
+                tolerance_m=TOLERANCE_M if tolerance_m is None else tolerance_m,
+                published=published,
                 seed=seed,
                 progress=progress.show,
             )
@@ -220,7 +219,7 @@ def evaluate(
                 data,
                 split=split,
                 size=256 if size is None else side,
-                published=as_published,
+                published=published,
                 seed=seed,
                 perceptual=perceptual,
                 report=report,
@@ -235,7 +234,7 @@ def evaluate(
             print(f"{name:32}{value:10.4f}")
         print(f"{'pictures':32}{result.summary.pictures:10}")
     for line in result.notices:
-        print(line, file=sys.stderr)
+        say(line)
     if result.report is not None:
         print(f"report: {result.report}", file=sys.stderr)
     result.raise_failures()
@@ -291,7 +290,7 @@ def translate(
     legend_colours: Annotated[
         bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
     ] = False,
-    as_published: AsPublished = False,
+    published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
     threads: Threads = None,
@@ -316,16 +315,16 @@ def translate(
     folder, scenes become OUTPUT/STEM.tif and pictures OUTPUT/STEM.png.
     """
     from sat2map.progress import Progress
-    from sat2map.raster.options import SceneOptions, scene_reading, scene_resolution
+    from sat2map.raster.options import SceneOptions
     from sat2map.raster.sources import open_source
     from sat2map.translation.folder import task_of, translate_path
     from sat2map.translation.translator import load
 
     options = SceneOptions(
-        reading=scene_reading(bands, stretch, value_range, bbox, nodata, crs),
-        resolution=scene_resolution(resolution),
+        reading=parse.scene_reading(bands, stretch, value_range, bbox, nodata, crs),
+        resolution=parse.map_resolution(resolution),
         legend_colours=legend_colours,
-        published=as_published,
+        published=published,
         seed=seed,
         compare=compare,
         mask=mask,
@@ -374,23 +373,6 @@ def demo(
     from sat2map.cli.demo import run_demo
 
     run_demo(directory, model=model, quiet=quiet)
-
-
-def _shown(text: str) -> float | Literal["native"]:
-    """Return at which ground resolution photos are shown, as `--resolution` says."""
-    if text == "native":
-        return "native"
-    try:
-        metres = float(text)
-    except ValueError:
-        metres = 0.0
-    if not 0 < metres < float("inf"):
-        raise UsageError(
-            f"{text!r} is not a ground resolution",
-            where="--resolution",
-            remedy="Give metres per pixel, such as 0.75, or native.",
-        )
-    return metres
 
 
 def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:

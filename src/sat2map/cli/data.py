@@ -5,7 +5,6 @@ As in `cli.py`, what a verb needs is imported when it is called.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from contextlib import suppress
@@ -14,6 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from sat2map.cli import parse
+from sat2map.cli.messages import say, with_options
 from sat2map.cli.options import Crs, Nodata, Quiet, Seed
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
@@ -44,26 +45,25 @@ def data_synthetic(
     resolution: Annotated[
         float, typer.Option(metavar="M", help="Metres per pixel: 0.25, 0.5, 1 or 2.")
     ] = 1.0,
-    scene: Annotated[
-        int | None, typer.Option(metavar="SIDE", help="Write one georeferenced scene.")
+    side: Annotated[
+        int | None, typer.Option("--scene", metavar="SIDE", help="Write one georeferenced scene.")
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Draw procedural towns: photos, their maps and what the photos show of land cover."""
-    if pairs is None and scene is None:
+    if pairs is None and side is None:
         raise UsageError(
             "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
         )
     from sat2map.progress import Progress
-    from sat2map.towns import KINDS, write_pairs, write_scene
+    from sat2map.towns import write_pairs, write_scene
 
-    named = [word for text in kind or ["temperate"] for word in text.replace(",", " ").split()]
-    kinds = KINDS if "mixed" in named else tuple(dict.fromkeys(named))
-    if scene is not None and len(kinds) > 1:
+    kinds = parse.town_kinds(kind or ["temperate"])
+    if side is not None and len(kinds) > 1:
         raise UsageError(
             f"names {len(kinds)} kinds, but a scene is one town",
-            where="--kind",
+            parameter="kind",
             remedy="Name one of them.",
         )
     if pairs is not None:
@@ -72,10 +72,10 @@ def data_synthetic(
                 directory, pairs, size=size, seed=seed, kinds=kinds, resolution=resolution,
                 progress=progress.show,
             )  # fmt: skip
-    if scene is not None:
+    if side is not None:
         with Progress("drawing the scene", quiet=quiet) as progress:
             write_scene(
-                directory, scene, seed=seed, kind="".join(kinds), resolution=resolution,
+                directory, side, seed=seed, kind="".join(kinds), resolution=resolution,
                 progress=progress.show,
             )  # fmt: skip
     print(directory)
@@ -114,7 +114,9 @@ def data_osm(
     from sat2map.progress import Progress
 
     with Progress("asking OpenStreetMap", quiet=quiet) as progress:
-        counts = fetch_osm(_box(bbox), target, url=url, refresh=refresh, progress=progress.show)
+        counts = fetch_osm(
+            parse.bounding_box(bbox), target, url=url, refresh=refresh, progress=progress.show
+        )
     found = ", ".join(f"{count} {layer}" for layer, count in counts.items())
     print(f"{found}; {CREDITS['ATTRIBUTION']}, {CREDITS['LICENCE']}", file=sys.stderr)
     print(target)
@@ -149,7 +151,7 @@ def data_imagery(
     with Progress("fetching tiles", quiet=quiet) as progress:
         fetch_imagery(
             url,
-            _box(bbox),
+            parse.bounding_box(bbox),
             zoom,
             target,
             attribution=attribution,
@@ -172,14 +174,18 @@ def data_chips(
         typer.Option(metavar="FILE[=CLASS]", help="What the map shows; repeatable."),
     ],
     style: Annotated[str, typer.Option(help="A shipped style's name, or a file.")] = "streets",
-    resolution: Annotated[
-        float, typer.Option(metavar="METRES", help="On the ground, per pixel.")
+    resolution_m: Annotated[
+        float, typer.Option("--resolution", metavar="METRES", help="On the ground, per pixel.")
     ] = 1.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a chip.")] = 256,
-    val: Annotated[float, typer.Option(metavar="SHARE", help="Of the chips to validate.")] = 0.1,
-    buffer: Annotated[
+    validation: Annotated[
+        float, typer.Option("--val", metavar="SHARE", help="Of the chips to validate.")
+    ] = 0.1,
+    buffer_m: Annotated[
         float | None,
-        typer.Option(metavar="METRES", help="Between training and validation; 1/8 chip."),
+        typer.Option(
+            "--buffer", metavar="METRES", help="Between training and validation; 1/8 chip."
+        ),
     ] = None,
     random: Annotated[
         int | None, typer.Option(metavar="N", help="Training chips at N random places.")
@@ -191,8 +197,9 @@ def data_chips(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Raster, above 0 where clouds are; repeatable."),
     ] = None,
-    shift: Annotated[
-        str, typer.Option(metavar="DX,DY", help="Move the vectors east and north, metres.")
+    shift_m: Annotated[
+        str,
+        typer.Option("--shift", metavar="DX,DY", help="Move the vectors east and north, metres."),
     ] = "0,0",
     bbox: Annotated[
         str | None, typer.Option(metavar="W,S,E,N", help="Only this part, degrees (WGS 84).")
@@ -227,34 +234,32 @@ def data_chips(
     from sat2map.chips.chips import ChipOptions, make_chips
     from sat2map.chips.preview import estimate_offsets, write_preview
     from sat2map.progress import Progress
-    from sat2map.raster.options import scene_reading
-    from sat2map.style.features import VectorFile
 
     options = ChipOptions(
         style=style,
-        resolution_m=resolution,
+        resolution_m=resolution_m,
         size=size,
-        validation=val,
-        buffer_m=buffer,
+        validation=validation,
+        buffer_m=buffer_m,
         random=random,
         min_mapped=min_mapped,
         clouds=tuple(clouds or ()),
-        shift_m=_shift(shift),
-        reading=scene_reading(bands, stretch, value_range, bbox, nodata, crs),
+        shift_m=parse.shift(shift_m),
+        reading=parse.scene_reading(bands, stretch, value_range, bbox, nodata, crs),
         seed=seed,
         licence=licence,
         workers=workers or os.cpu_count() or 1,
     )
-    files = [VectorFile.parse(text) for text in vectors]
+    files = [parse.vector_file(text) for text in vectors]
     with stop_on_signals() as stop, Progress("cutting chips", quiet=quiet) as progress:
         chips = make_chips(imagery, files, directory, options, progress=progress.show, stop=stop)
-    print(chips.describe(), file=sys.stderr)
-    offsets = estimate_offsets(chips)
-    for offset in offsets:
-        print(offset.describe(), file=sys.stderr)
+    say(chips.describe())
+    told = [with_options(offset.describe()) for offset in estimate_offsets(chips)]
+    for line in told:
+        say(line)
     print(directory)
     if preview:
-        print(write_preview(chips, offsets))
+        print(write_preview(chips, told))
 
 
 @data_app.command("masks")
@@ -273,14 +278,18 @@ def data_masks(
             metavar="FILE", help="JSON of value: class; without it the values are listed."
         ),
     ] = None,
-    resolution: Annotated[
+    resolution_m: Annotated[
         float | None,
-        typer.Option(metavar="METRES", help="On the ground, per pixel; else GeoTIFFs'."),
+        typer.Option(
+            "--resolution", metavar="METRES", help="On the ground, per pixel; else GeoTIFFs'."
+        ),
     ] = None,
-    val: Annotated[
+    validation: Annotated[
         str,
         typer.Option(
-            metavar="SHARE|NAME,NAME", help="What validates: a share, or names with * and ?."
+            "--val",
+            metavar="SHARE|NAME,NAME",
+            help="What validates: a share, or names with * and ?.",
         ),
     ] = "0.1",
     legend: Annotated[
@@ -297,18 +306,11 @@ def data_masks(
     from sat2map.legend import LEGENDS
     from sat2map.progress import Progress
 
-    if resolution is not None and not 0 < resolution < float("inf"):
-        raise UsageError(
-            f"{resolution:g} is not a ground resolution",
-            where="--resolution",
-            remedy="Give metres per pixel, such as 0.5.",
-        )
-    validation = _validation(val)
     chosen = LEGENDS[legend]
     meant = None if mapping is None else read_mapping(mapping, chosen)
     files = find_labelled(images, classes)
-    if meant is not None and resolution is None:
-        resolution = _own_resolution([file.source for file in files])
+    if meant is not None and resolution_m is None:
+        resolution_m = _own_resolution([file.source for file in files])
     with Progress("checking masks", quiet=quiet) as progress:
         if meant is None:
             found = count_values(files, progress.show)
@@ -318,9 +320,9 @@ def data_masks(
                 out,
                 chosen,
                 meant,
-                resolution_m=resolution,
+                resolution_m=resolution_m,
                 licence=licence,
-                validation=validation,
+                validation=parse.validation(validation),
                 progress=progress.show,
             )
     if meant is None:
@@ -329,21 +331,21 @@ def data_masks(
             print(f"{one.value:5}  {one.share:6.1%}  {one.masks:5}")
         raise UsageError(
             "what these values mean is not known",
-            where="--mapping",
+            parameter="mapping",
             remedy='Name a JSON file such as {"0": "unknown", "1": "building", "2": "not road", '
             f'"3": ["land", "vegetation"]}}; the classes are {", ".join(chosen.names)}.',
         )
     for line in made.describe():
-        print(line, file=sys.stderr)
-    if resolution is None:
+        say(line)
+    if resolution_m is None:
         print(
             "Say how large a pixel is with --resolution: a model must know its scale.",
             file=sys.stderr,
         )
     else:
-        print(f"{resolution:.3g} m per pixel", file=sys.stderr)
+        print(f"{resolution_m:.3g} m per pixel", file=sys.stderr)
     for line in made.notices():
-        print(line, file=sys.stderr)
+        say(line)
     print(out)
 
 
@@ -374,37 +376,3 @@ def _own_resolution(photos: list[Path]) -> float | None:
             remedy="Make a data set of the photos of each ground resolution.",
         )
     return float(f"{(told[finest] * told[coarsest]) ** 0.5:.4g}")
-
-
-def _validation(text: str) -> float | list[str]:
-    try:
-        share = float(text)
-    except ValueError:
-        return [part.strip() for part in text.split(",")]
-    if not 0 <= share <= 1:
-        raise UsageError(
-            f"{text} is not a share", where="--val", remedy="Give 0 to 1, such as 0.1."
-        )
-    return share
-
-
-def _shift(text: str) -> tuple[float, float]:
-    try:
-        east, north = map(float, text.split(","))
-    except ValueError:
-        east = north = math.nan
-    if not (math.isfinite(east) and math.isfinite(north)):
-        raise UsageError(
-            f"{text!r} is no shift",
-            where="--shift",
-            remedy="Give metres east and north, such as --shift=2.5,-1.",
-        )
-    return east, north
-
-
-def _box(text: str) -> tuple[float, float, float, float]:
-    from sat2map.raster.options import scene_reading
-
-    box = scene_reading(None, None, None, text).bbox
-    assert box is not None
-    return box

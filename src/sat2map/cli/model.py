@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sat2map.cli.options import AsJson, Crs, Nodata, Quiet, side_of
+from sat2map.cli import parse
+from sat2map.cli.messages import with_options
+from sat2map.cli.options import AsJson, Crs, Nodata, Quiet
 from sat2map.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -21,13 +23,18 @@ logger = logging.getLogger(__name__)
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Generator of pytorch-CycleGAN-and-pix2pix.")],
     out: Annotated[Path, typer.Argument(help="Model folder to write.")],
-    resolution: Annotated[
+    resolution_m: Annotated[
         str | None,
         typer.Option(
-            metavar="M[,M]", help="Ground resolution it was trained at, metres per pixel."
+            "--resolution",
+            metavar="M[,M]",
+            help="Ground resolution it was trained at, metres per pixel.",
         ),
     ] = None,
-    direction: Annotated[str, typer.Option(metavar="forward|reverse")] = "forward",
+    direction: Annotated[
+        Literal["forward", "reverse"],
+        typer.Option(help="reverse: source and target of its training the other way round."),
+    ] = "forward",
     calibrate: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Pictures to fix the normalisation statistics with."),
@@ -35,12 +42,6 @@ def import_(
     quiet: Quiet = False,
 ) -> None:
     """Make a model folder of somebody else's checkpoint."""
-    if direction not in {"forward", "reverse"}:
-        raise UsageError(
-            f"{direction!r} is no direction",
-            where="--direction",
-            remedy="Give forward or reverse.",
-        )
     from sat2map.model.pix2pix_checkpoint import import_checkpoint
     from sat2map.progress import Progress
 
@@ -48,8 +49,8 @@ def import_(
         import_checkpoint(
             checkpoint,
             out,
-            resolution_m=_resolution(resolution),
-            direction="reverse" if direction == "reverse" else "forward",
+            resolution_m=None if resolution_m is None else parse.trained_resolution(resolution_m),
+            direction=direction,
             calibrate=calibrate,
             progress=progress.show,
         )
@@ -59,7 +60,7 @@ def import_(
 def export(
     model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    kind: Annotated[
+    for_runtime: Annotated[
         Literal["onnx", "openvino", "deepness"],
         typer.Option("--format", help="For which runtime, or for QGIS's plug-in Deepness."),
     ],
@@ -83,16 +84,16 @@ def export(
     if int8 != (calibrate is not None):
         raise UsageError(
             "--int8 and --calibrate go together",
-            where="--int8" if int8 else "--calibrate",
+            parameter="int8" if int8 else "calibrate",
             remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
         )
     from sat2map.model.card import model_folder
 
     folder = model_folder(model)
-    if kind == "deepness":
+    if for_runtime == "deepness":
         if int8:
             raise UsageError(
-                "Deepness gets float32", where="--int8", remedy="Leave it out, or export onnx."
+                "Deepness gets float32", parameter="int8", remedy="Leave it out, or export onnx."
             )
         from sat2map.export.deepness import export_for_deepness
 
@@ -102,9 +103,11 @@ def export(
         from sat2map.export.int8 import Calibration
         from sat2map.progress import Progress
 
-        calibration = None if calibrate is None else Calibration(calibrate, size=side_of(size))
+        calibration = (
+            None if calibrate is None else Calibration(calibrate, size=parse.image_side(size))
+        )
         with Progress("comparing", quiet=quiet) as progress:
-            done = export_model(folder, out, kind, calibration, progress.show)
+            done = export_model(folder, out, for_runtime, calibration, progress.show)
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
         return
@@ -136,14 +139,14 @@ def info(
     from sat2map.model.card import describe, is_model, model_folder, model_name, read_card
 
     if not is_model(path):
-        from sat2map.raster.options import scene_reading
         from sat2map.raster.sources import open_source
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
-        reading = scene_reading(bands, None, None, None, nodata, crs)
+        reading = parse.scene_reading(bands, None, None, None, nodata, crs)
         source = open_source(path)
         told = scene_facts(source, None if model is None else load(model), reading)
+        told["notices"] = [with_options(notice) for notice in told["notices"]]
         for notice in told["notices"]:
             logger.warning(notice)
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
@@ -162,21 +165,5 @@ def info(
         facts: dict[str, Any] = card.model_dump(mode="json")
         print(json.dumps({"name": model_name(folder), "parameters": parameters} | facts, indent=2))
     else:
-        print(describe(model_name(folder), card))
+        print(with_options(describe(model_name(folder), card)))
         print("exported" if parameters is None else f"{parameters:,} parameters")
-
-
-def _resolution(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in {1, 2} or not 0 < values[0] <= values[-1] < float("inf"):
-        raise UsageError(
-            f"{text!r} is no ground resolution",
-            where="--resolution",
-            remedy="Give metres per pixel, such as 0.9, or the finest and coarsest, 0.5,2.",
-        )
-    return values[0], values[-1]

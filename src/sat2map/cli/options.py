@@ -1,12 +1,14 @@
-"""Options that several verbs of the command line share."""
+"""Options that several verbs of the command line share.
+
+An option whose value goes to the library is called there as the parameter of the verb's function is
+called here: messages name parameters, and `messages.py` finds their options by these names.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
 import typer
-
-from sat2map.errors import UsageError
 
 Settings = Annotated[
     list[str] | None,
@@ -42,18 +44,3 @@ Crs = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def side_of(text: str) -> int | None:
-    """Return the side in pixels that `--size` says, None for native.
-
-    Raises:
-        UsageError: It says something else.
-    """
-    if text == "native":
-        return None
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise UsageError(
-        f"{text!r} is no size", where="--size", remedy="Give pixels, such as 256, or native."
-    )

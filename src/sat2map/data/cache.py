@@ -136,8 +136,7 @@ def decode_pairs(
         raise DataError(
             f"has pairs of {width} x {height} pixels, too small to crop {crop} out of them",
             where=directory / split,
-            remedy=f"Enlarge them with --set data.resize={crop}, or crop less with "
-            "--set data.size=128.",
+            remedy=f"Enlarge them with `data.resize={crop}`, or crop less with `data.size=128`.",
         )
     low, high = facts["native_sides"]
     key = hashlib.sha256(json.dumps([place, state]).encode()).hexdigest()
@@ -229,6 +228,6 @@ def _differs(
         f"is {shape[1]} x {shape[0]} pixels with {shape[2]} channels in all, but "
         f"{first.source.name} is {expected[1]} x {expected[0]} with {expected[2]}",
         where=pair.source,
-        remedy="Give all pairs the same bands and one size, or have them resized with --set "
-        "data.resize=286.",
+        remedy="Give all pairs the same bands and one size, or have them resized with "
+        "`data.resize=286`.",
     )

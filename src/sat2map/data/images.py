@@ -221,7 +221,7 @@ def _too_large(path: Path, width: int, height: int, max_pixels: int) -> DataErro
     return DataError(
         f"{width} x {height} pixels are more than the {max_pixels:,} that are decoded at once",
         where=path,
-        remedy="Cut it into parts, or allow more with --max-pixels.",
+        remedy="Cut it into parts, or allow more by `max_pixels`.",
     )
 
 

@@ -128,7 +128,7 @@ def decode_masks(
         raise DataError(
             f"is {sizes[small][1]} x {sizes[small][0]} pixels, too small to crop {crop} out of it",
             where=files[small].source,
-            remedy="Remove it, or crop less with --set data.size=128.",
+            remedy="Remove it, or crop less with `data.size=128`.",
         )
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
     pixels = np.memmap(entry / "pixels.bin", np.uint8, mode="c")

@@ -165,7 +165,9 @@ def choose_validation(names: Sequence[str], chosen: float | Sequence[str]) -> se
     if isinstance(chosen, float):
         if not 0 <= chosen <= 1:
             raise UsageError(
-                f"{chosen:g} is not a share", where="validation", remedy="Give 0 to 1, such as 0.1."
+                f"{chosen:g} is not a share",
+                parameter="validation",
+                remedy="Give 0 to 1, such as 0.1.",
             )
         count = round(chosen * len(names))
         if 0 < chosen < 1 and len(names) > 1:  # some of both, if at all possible
@@ -177,7 +179,7 @@ def choose_validation(names: Sequence[str], chosen: float | Sequence[str]) -> se
         if not found:
             raise UsageError(
                 f"no image is called {pattern!r}",
-                where="validation",
+                parameter="validation",
                 remedy=f"Give a share such as 0.1, or patterns of names such as {names[0]!r}.",
             )
         matching |= found
@@ -222,7 +224,7 @@ def write_mask_set(
     if resolution_m is not None and not 0 < resolution_m < math.inf:
         raise UsageError(
             f"{resolution_m:g} is not a ground resolution",
-            where="resolution_m",
+            parameter="resolution_m",
             remedy="Give metres per pixel, such as 0.5.",
         )
     known = mapping.may_be(legend).any(axis=1)

@@ -119,7 +119,7 @@ def evaluate(
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(
             f"{size} pixels a side are not possible",
-            where="size",
+            parameter="size",
             remedy=f"Give 1 to {LARGEST_SIZE}, or None for the files as they are.",
         )
     if report is not None:
@@ -224,7 +224,7 @@ def evaluate_masks(
     if not 0 < tolerance_m < math.inf:
         raise UsageError(
             f"{tolerance_m:g} m is not a tolerance",
-            where="tolerance_m",
+            parameter="tolerance_m",
             remedy="Give metres above 0, such as 3.",
         )
     mapping = card.classes

@@ -122,7 +122,7 @@ def shown_resolution(resolution_m: float, chosen: float | Literal["native"] | No
     if not resolution_m / 16 <= chosen < math.inf:
         raise UsageError(
             f"{chosen:g} m per pixel is not a resolution for images of {resolution_m:g} m",
-            where="resolution",
+            parameter="resolution",
             remedy="Give native, or metres per pixel such as 0.75.",
         )
     return chosen

@@ -324,7 +324,7 @@ def named(error: Sat2mapError, path: Path) -> Sat2mapError:
     """Return the error with a file as its place where it names none."""
     if error.where is not None:
         return error
-    return DataError(error.what, where=path, remedy=error.remedy)
+    return DataError(error.what, where=path, remedy=error.remedy, parameter=error.parameter)
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float]:

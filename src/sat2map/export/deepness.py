@@ -116,7 +116,7 @@ def export_for_deepness(folder: Path, out: Path, side: int | None = None) -> Exp
     if side < 1 or side % multiple:
         raise UsageError(
             f"tiles of {side} pixels do not fit the network",
-            where="--tile",
+            parameter="tile",
             remedy=f"Give a multiple of {multiple}.",
         )
     segmentor = Segmentor(model.network, card.legend).eval()

@@ -195,7 +195,7 @@ class Client:
         if rate is not None and not rate > 0:
             raise UsageError(
                 f"{rate:g} questions per second are not possible",
-                where="rate",
+                parameter="rate",
                 remedy="Give a number above 0.",
             )
         self._interval = 0.0 if rate is None else 1 / rate

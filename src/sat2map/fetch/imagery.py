@@ -81,14 +81,14 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
     west, south, east, north = bbox
     if not 0 <= zoom <= 24:
         raise UsageError(
-            f"{zoom} is no zoom level", where="--zoom", remedy="Give 0 to 24; 18 is about 0.6 m."
+            f"{zoom} is no zoom level", parameter="zoom", remedy="Give 0 to 24; 18 is about 0.6 m."
         )
     turn = 360 * math.floor((west + 180) / 360)  # 190 degrees east are 170 west
     west, east = west - turn, east - turn
     if west >= east or east > 180:
         raise UsageError(
             "crosses the antimeridian, which one file in EPSG:3857 cannot",
-            where="--bbox",
+            parameter="bbox",
             remedy="Fetch the two parts by themselves.",
         )
     count = 1 << zoom
@@ -102,8 +102,8 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
     if tiles.columns * tiles.rows > MOST_TILES:
         raise UsageError(
             f"{tiles.columns} x {tiles.rows} tiles are more than {MOST_TILES:,}",
-            where="--bbox",
-            remedy="Choose a smaller box or a lower --zoom, or ask the service for a file.",
+            parameter="bbox",
+            remedy="Choose a smaller box or a lower `zoom`, or ask the service for a file.",
         )
     return tiles
 
@@ -200,13 +200,13 @@ def _check(url: str) -> None:
     if lacking or unknown:
         told = f"lacks {lacking[0]}" if lacking else f"has {min(unknown)}, which is not known"
         raise UsageError(
-            told, where="--url", remedy="Give an address such as https://.../{z}/{x}/{y}.png."
+            told, parameter="url", remedy="Give an address such as https://.../{z}/{x}/{y}.png."
         )
     host = urllib.parse.urlsplit(url).hostname or ""
     if host.endswith(REFUSED):
         raise UsageError(
             f"the terms of {host} forbid to download its tiles in bulk, and they are a map",
-            where="--url",
+            parameter="url",
             remedy="Use a service of imagery whose terms permit it.",
         )
 

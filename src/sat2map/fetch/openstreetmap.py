@@ -128,7 +128,7 @@ def fetch_osm(
         if not counts:
             raise DataError(
                 "OpenStreetMap has nothing there that a map would show",
-                where="--bbox",
+                parameter="bbox",
                 remedy="Give west,south,east,north in degrees (WGS 84), in this order.",
             )
     if broken:
@@ -189,9 +189,9 @@ def _parts(bbox: Bounds) -> list[Bounds]:
     if (east - west) * (north - south) > LARGEST_SQUARE_DEGREES:
         raise UsageError(
             f"a box of {east - west:.3g} x {north - south:.3g} degrees is too large to ask for",
-            where="--bbox",
+            parameter="bbox",
             remedy="Download an extract (.osm.pbf), for example of https://download.geofabrik.de, "
-            "and give it to --vectors.",
+            "and give it as `vectors`.",
         )
     columns = math.ceil((east - west) / PART_DEGREES)
     rows = math.ceil((north - south) / PART_DEGREES)
@@ -210,7 +210,7 @@ def _quarters(part: Bounds, url: str) -> list[Bounds]:
         raise DataError(
             "the server cannot answer even for {:.4f},{:.4f},{:.4f},{:.4f}".format(*part),
             where=_shown(url),
-            remedy="Try again later, or another server with --url.",
+            remedy="Try again later, or another server as `url`.",
         )
     x, y = (west + east) / 2, (south + north) / 2
     return [(x, y, east, north), (west, y, x, north), (x, south, east, y), (west, south, x, y)]

@@ -306,7 +306,7 @@ def _unpack(archive: Path, directory: Path, name: str, url: str) -> None:
         raise DataError(
             f"the archive is broken ({error})",
             where=url,
-            remedy="Download it again; if that does not help, try a mirror with --base-url.",
+            remedy="Download it again; if that does not help, try a mirror as `base_url`.",
         ) from error
     if not (directory / "train").is_dir() or not list_pictures(directory / "train"):
         raise DataError(

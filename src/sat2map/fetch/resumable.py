@@ -71,7 +71,7 @@ def fetch(
             raise DataError(
                 f"the server answers {refused.status} {phrase(refused.status)}",
                 where=url,
-                remedy="Try again later, or give a mirror with --base-url.",
+                remedy="Try again later, or give a mirror as `base_url`.",
             )
 
 

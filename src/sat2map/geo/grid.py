@@ -134,6 +134,34 @@ def bounds_wgs84(grid: Grid) -> Bounds | None:
     return west, south, east, north
 
 
+def check_bbox(bounds: Bounds) -> None:
+    """Refuse what is not a box in degrees (WGS 84); west above east crosses the antimeridian.
+
+    Raises:
+        UsageError: It is none; its parameter is called `bbox`.
+    """
+    west, south, east, north = bounds
+    told = f"{west:g},{south:g},{east:g},{north:g}"
+    finite = all(map(math.isfinite, bounds))
+    if (
+        not finite
+        or max(abs(west), abs(east)) > 360
+        or west == east
+        or not (-90 <= south < north <= 90)
+    ):
+        raise UsageError(
+            f"{told} is not a bounding box",
+            parameter="bbox",
+            remedy="Give west,south,east,north in degrees (WGS 84), such as 13.3,52.4,13.5,52.6.",
+        )
+    if 0 < west - east < 180:  # across the antimeridian it would be the far side
+        raise UsageError(
+            f"{told} has its west {west - east:g} degrees east of its east",
+            parameter="bbox",
+            remedy="Give west,south,east,north; across the antimeridian as 179,-17,-179,-16.",
+        )
+
+
 def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, int, int]:
     """Return the pixels that bounds in degrees touch, as (row, column, height, width).
 
@@ -147,7 +175,7 @@ def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, 
     """
     if grid.crs is None:
         raise UsageError(
-            "has no coordinate reference system, so no part of it can be found by --bbox",
+            "has no coordinate reference system, so no part of it can be found by `bbox`",
             where=where,
             remedy="Say which it is, such as `crs=EPSG:32633`.",
         )
@@ -172,7 +200,7 @@ def window_of(grid: Grid, bounds: Bounds, where: str | Path) -> tuple[int, int, 
         lies = "" if own is None else " It lies at {:.6f},{:.6f},{:.6f},{:.6f}.".format(*own)
         raise UsageError(
             "the scene {} lies wholly outside of {:g},{:g},{:g},{:g}".format(where, *bounds),
-            where="--bbox",
+            parameter="bbox",
             remedy=f"Give west,south,east,north in degrees (WGS 84).{lies}",
         )
     return top, left, bottom - top, right - left

@@ -262,7 +262,7 @@ def describe(name: str, card: ModelCard) -> str:
     lines = [
         f"# {name}",
         "",
-        "A sat2map model. Use it with `sat2map translate INPUT OUTPUT --model` and this folder.",
+        "A sat2map model: the `model` of `sat2map translate`, and of `sat2map.load` in Python.",
         "",
         "| | |",
         "|---|---|",

@@ -315,7 +315,7 @@ def import_checkpoint(
     if resolution_m is not None and not 0 < resolution_m[0] <= resolution_m[1] < float("inf"):
         raise UsageError(
             f"{resolution_m[0]} to {resolution_m[1]} is not a ground resolution",
-            where="--resolution",
+            parameter="resolution_m",
             remedy="Give metres per pixel, the finest and the coarsest, such as 0.5 and 2.",
         )
     generator, spec = read_checkpoint(checkpoint)
@@ -334,7 +334,9 @@ def import_checkpoint(
     else:
         statistics = "each tile's own (instance norm)"
     if calibrate is None:
-        statistics += ": tiles of one scene will differ; import again with --calibrate DIR"
+        statistics += (
+            ": tiles of one scene will differ; import it again with pictures to calibrate by"
+        )
         log.warning("%s: statistics are %s", checkpoint, statistics)
     count_bands = spec.in_channels
     colours = ("red", "green", "blue")

@@ -43,7 +43,7 @@ def named_crs(text: str) -> CRS:
     except ProjError as error:
         raise UsageError(
             f"{text!r} is not a coordinate reference system",
-            where="crs",
+            parameter="crs",
             remedy="Give its code, such as EPSG:32633.",
         ) from error
 

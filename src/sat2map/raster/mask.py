@@ -50,7 +50,7 @@ class Mask:
         if grid.crs is None:
             raise UsageError(
                 f"{where} has no coordinate reference system, so nothing can be found in it",
-                where="--mask",
+                parameter="mask",
                 remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
             )
         shapes, crs = _polygons(path)

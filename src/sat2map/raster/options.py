@@ -1,4 +1,4 @@
-"""How a scene is read, translated and written; and the same as words on a command line."""
+"""How a scene is read, translated and written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sat2map.errors import UsageError
-from sat2map.geo.grid import Bounds
+from sat2map.geo.grid import Bounds, check_bbox
 from sat2map.geo.windows import OVERLAP, WINDOW
 
 Resolution = Literal["native", "model"] | float
@@ -50,23 +50,22 @@ class Reading:
             if limits is not None and not (
                 lowest <= limits[0] < limits[1] <= highest and all(map(math.isfinite, limits))
             ):
+                within = f" of {lowest} to {highest}" if highest < math.inf else ""
                 raise UsageError(
-                    f"{limits} is not a range", where=name, remedy="Give a low and a high number."
+                    f"{limits[0]:g},{limits[1]:g} is not a range",
+                    parameter=name,
+                    remedy=f"Give a number{within} and a higher one.",
                 )
         if self.nodata and all(map(math.isnan, self.nodata)):
             object.__setattr__(self, "nodata", ())
         if self.nodata is not None and not all(map(math.isfinite, self.nodata)):
             raise UsageError(
                 f"{self.nodata} are not values",
-                where="nodata",
+                parameter="nodata",
                 remedy="Give numbers, or nan alone; infinity is no value anyway.",
             )
-        if self.bbox is not None and not all(map(math.isfinite, self.bbox)):
-            raise UsageError(
-                f"{self.bbox} is not a bounding box",
-                where="bbox",
-                remedy="Give west, south, east and north in degrees (WGS 84).",
-            )
+        if self.bbox is not None:
+            check_bbox(self.bbox)
 
 
 @dataclass(frozen=True)
@@ -103,120 +102,19 @@ class SceneOptions:
     def __post_init__(self) -> None:
         if self.window < 2:
             raise UsageError(
-                f"{self.window} pixels are not a window", where="window", remedy="Give 2 or more."
+                f"{self.window} pixels are not a window",
+                parameter="window",
+                remedy="Give 2 or more.",
             )
         if not 0 <= self.overlap <= self.window // 2:
             raise UsageError(
                 f"windows of {self.window} pixels cannot share {self.overlap}",
-                where="overlap",
+                parameter="overlap",
                 remedy=f"Give 0 to {self.window // 2}, half of the window.",
             )
         if not isinstance(self.resolution, str) and not 0 < self.resolution < math.inf:
             raise UsageError(
                 f"{self.resolution} is not a resolution",
-                where="resolution",
+                parameter="resolution",
                 remedy="Give native, model, or metres per pixel above 0.",
             )
-
-
-def scene_reading(
-    bands: str | None,
-    stretch: str | None,
-    value_range: str | None,
-    bbox: str | None,
-    nodata: str | None = None,
-    crs: str | None = None,
-) -> Reading:
-    """Return a `Reading` of the options that say how a scene is read.
-
-    Raises:
-        UsageError: One of them is not what it should be.
-    """
-    return Reading(
-        None if bands is None else _bands(bands),
-        None if stretch is None else _pair("--stretch", stretch, "2,98", 0, 100),
-        None if value_range is None else _pair("--range", value_range, "0,3000"),
-        None if bbox is None else _bbox(bbox),
-        None if nodata is None else _nodata(nodata),
-        crs,
-    )
-
-
-def scene_resolution(text: str) -> Resolution:
-    """Return what `--resolution` says.
-
-    Raises:
-        UsageError: It is neither native, nor model, nor a number above 0.
-    """
-    if text in ("native", "model"):
-        return "native" if text == "native" else "model"
-    metres = _numbers(text, 1)
-    if metres is None or metres[0] <= 0:
-        raise UsageError(
-            f"{text!r} is no resolution",
-            where="--resolution",
-            remedy="Give native, model, or metres per pixel, such as 0.5.",
-        )
-    return metres[0]
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} names no bands",
-            where="--bands",
-            remedy="Give numbers from 1, such as 3,2,1.",
-        ) from error
-
-
-def _nodata(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"{text!r} is not a value",
-            where="--nodata",
-            remedy="Give a number for all bands, such as 0, one for each, such as 0,0,0, or nan.",
-        ) from error
-
-
-def _pair(
-    where: str, text: str, example: str, lowest: float = -math.inf, highest: float = math.inf
-) -> tuple[float, float]:
-    pair = _numbers(text, 2)
-    if pair is None or not lowest <= pair[0] < pair[1] <= highest:
-        raise UsageError(
-            f"{text!r} is no range", where=where, remedy=f"Give low and high, such as {example}."
-        )
-    return pair[0], pair[1]
-
-
-def _bbox(text: str) -> Bounds:
-    numbers = _numbers(text, 4)
-    if numbers is not None:
-        west, south, east, north = numbers
-        in_degrees = max(abs(west), abs(east)) <= 360 and -90 <= south < north <= 90
-        if in_degrees and 0 < west - east < 180:  # across the antimeridian it would be the far side
-            raise UsageError(
-                f"{text!r} has its west {west - east:g} degrees east of its east",
-                where="--bbox",
-                remedy="Give west,south,east,north; across the antimeridian as 179,-17,-179,-16.",
-            )
-        if in_degrees and west != east:
-            return west, south, east, north
-    raise UsageError(
-        f"{text!r} is no bounding box",
-        where="--bbox",
-        remedy="Give west,south,east,north in degrees (WGS 84), such as 13.3,52.4,13.5,52.6.",
-    )
-
-
-def _numbers(text: str, count: int) -> list[float] | None:
-    """Return so many finite numbers, or None where the text is something else."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None

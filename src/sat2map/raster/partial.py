@@ -77,7 +77,7 @@ class Partial:
             raise UsageError(
                 f"was begun with another {' and another '.join(changed)}, so it cannot be resumed",
                 where=target,
-                remedy="Give the same as before, or leave out --resume to begin anew.",
+                remedy="Give the same as before, or leave out `resume` to begin anew.",
             )
         self.rows, self.some = self._journal.finished().get(ROWS, (0, False))
 
@@ -144,8 +144,8 @@ def partial_work(
                 journal.remove_folder(_OWN)
             elif not isinstance(error, StoppedError):
                 say(
-                    f"{target}: what is finished is kept in {folder.name}; go on with the same "
-                    "command and --resume."
+                    f"{target}: what is finished is kept in {folder.name}; do the same again "
+                    "with `resume=True` to go on."
                 )
             raise
         journal.remove_folder(_OWN)

@@ -87,13 +87,13 @@ def choose_scale(
     if ground is None:
         raise UsageError(
             f"the ground resolution of {where} is not known",
-            where="--resolution",
+            parameter="resolution",
             remedy="Give native, or georeference the scene first.",
         )
     if not resolution > 0 or min(ground) > FINEST * resolution:
         raise UsageError(
             f"{resolution:g} m per pixel is no resolution for a scene of {ground[0]:.3g} m",
-            where="--resolution",
+            parameter="resolution",
             remedy=f"Give at least {min(ground) / FINEST:.2g}.",
         )
     return Scale(ground, seen_m, seen, size_at(grid, ground, resolution))

@@ -174,7 +174,7 @@ class Scene:
         if len(given) not in {0, 1, len(self.bands)}:
             raise UsageError(
                 f"{len(given)} values are named, but {len(self.bands)} bands are read",
-                where="nodata",
+                parameter="nodata",
                 remedy="Give one value for all of them, or one for each.",
             )
         values = given * len(self.bands) if len(given) == 1 else given
@@ -183,7 +183,7 @@ class Scene:
             if not fits(value, kind):
                 raise UsageError(
                     f"{value:g} is not a value that {self._where} can hold, whose type is {kind}",
-                    where="nodata",
+                    parameter="nodata",
                     remedy="Look with another program what stands where nothing is.",
                 )
             found[band] = value
@@ -242,13 +242,13 @@ class Scene:
                 raise UsageError(
                     f"{self._where} has no band {missing[0] if missing else 'of no name'}; it has "
                     f"{count}",
-                    where="--bands",
+                    parameter="bands",
                     remedy="Give numbers from 1, such as 3,2,1.",
                 )
             if len(chosen) not in {1, wanted}:
                 raise UsageError(
                     f"{len(chosen)} bands are named, but the model takes {wanted}",
-                    where="--bands",
+                    parameter="bands",
                     remedy=f"Name {wanted}, in the model's order.",
                 )
             return list(chosen) * (wanted // len(chosen))
@@ -265,7 +265,7 @@ class Scene:
                 names = ", ".join(map(str, usable[:wanted]))
                 self._say(
                     f"{self._where}: does not say which of its {len(usable)} bands are which "
-                    f"colours; bands {names} are taken. Choose others with --bands."
+                    f"colours; bands {names} are taken. Choose others by `bands`."
                 )
             return usable[:wanted]
         if wanted == 3:

@@ -150,7 +150,7 @@ def open_source(text: str | Path | Source) -> Source:
         return text
     if str(text) == "":
         raise UsageError(
-            "has no name", where="source", remedy="Name a scene, a picture or a folder."
+            "has no name", parameter="source", remedy="Name a scene, a picture or a folder."
         )
     if is_address(text):
         return _open_address(str(text))

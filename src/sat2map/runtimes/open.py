@@ -61,7 +61,7 @@ class OpenModel:
             raise UsageError(
                 "is an exported model, which cannot be predicted with as published",
                 where=self.folder,
-                remedy="Leave out --as-published, or give the model folder that it came from.",
+                remedy="Leave out `published`, or give the model folder that it came from.",
             )
         return _on_torch(self.folder, self.runtime.device, None)
 
@@ -96,7 +96,7 @@ def open_model(
         )
     if threads is not None and threads < 1:
         raise UsageError(
-            f"{threads} threads cannot work", where="threads", remedy="Give 1 or more."
+            f"{threads} threads cannot work", parameter="threads", remedy="Give 1 or more."
         )
     card = read_card(folder)
     check_card(card, folder / "model.json")
@@ -106,7 +106,7 @@ def open_model(
     if device is not None and str(device) != "cpu":
         raise UsageError(
             f"{chosen} runs models on the CPU, not on {device}",
-            where="runtime",
+            parameter="runtime",
             remedy="Choose torch, or the device cpu.",
         )
     if chosen == "onnx" and find_spec("onnxruntime") is None:

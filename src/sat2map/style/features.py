@@ -45,14 +45,6 @@ class VectorFile:
     path: Path
     feature_class: str | None = None
 
-    @staticmethod
-    def parse(text: str) -> VectorFile:
-        """Read `FILE` or `FILE=CLASS`; a file whose own name has a = is taken as it is."""
-        path, equals, name = text.rpartition("=")
-        if not equals or Path(text).exists():
-            return VectorFile(Path(text))
-        return VectorFile(Path(path), name)
-
 
 @dataclass(frozen=True)
 class Sort:

@@ -261,7 +261,7 @@ def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UsageError(
             f"is {value}, which is not possible",
-            where=name,
+            parameter=name,
             remedy=f"Choose a whole number from {low} to {high}.",
         )
 
@@ -271,14 +271,14 @@ def _check(resolution: float, kinds: Sequence[str]) -> None:
         *most, last = (f"{value:g}" for value in RESOLUTIONS_M)
         raise UsageError(
             f"is {resolution:g}, which is not possible",
-            where="resolution",
+            parameter="resolution",
             remedy=f"Choose {', '.join(most)} or {last} (metres per pixel).",
         )
     strange = [kind for kind in kinds if kind not in KINDS]
     if strange or not kinds:
         raise UsageError(
             f"{strange[0]!r} is not a kind of town" if strange else "names no kind of town",
-            where="kind",
+            parameter="kind",
             remedy=f"Choose from {', '.join(KINDS)}, or mixed for all of them.",
         )
 

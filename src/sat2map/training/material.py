@@ -305,13 +305,13 @@ def _card(
         raise UsageError(
             "generator.head is legend, but the targets have no legend",
             where=data[0],
-            remedy="Name the classes in dataset.json, or choose --set generator.head=colour.",
+            remedy="Name the classes in dataset.json, or choose `generator.head=colour`.",
         )
     if legend is None and recipe.validation.metric in {"mean_iou", "road_cldice"}:
         raise UsageError(
             f"validation.metric is {recipe.validation.metric}, but the targets have no legend",
             where=data[0],
-            remedy="Name the classes in dataset.json, or choose --set validation.metric=l1.",
+            remedy="Name the classes in dataset.json, or choose `validation.metric=l1`.",
         )
     return ModelCard(
         generator=recipe.generator.for_data(

@@ -42,14 +42,14 @@ def claim_run(
         "sat2map train",
         _made_of(data),
         earlier=_of_older_versions,
-        remedy="Choose a new or empty folder with --out.",
+        remedy="Choose a new or empty folder as `out`.",
     ) as journal:
         if not journal.is_new:
             if not resume:
                 raise UsageError(
                     "is not empty",
                     where=run,
-                    remedy="Go on with its run by --resume, or choose another folder with --out.",
+                    remedy="Go on with its run by `resume=True`, or choose another `out`.",
                 )
             _check_recipe(run / RECIPE, recipe)
         if journal.changed:

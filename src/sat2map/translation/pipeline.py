@@ -91,7 +91,7 @@ class ScenePipeline:
                 raise UsageError(
                     f"{grid.width} x {grid.height} pixels are too many to be predicted as "
                     "published, which takes the whole scene at once",
-                    remedy="Predict deterministically, or give a --bbox.",
+                    remedy="Predict deterministically, or give a `bbox`.",
                 )
             window, overlap = seen, 0
         window = math.ceil(window / multiple) * multiple

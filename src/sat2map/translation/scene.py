@@ -155,7 +155,7 @@ def translate_scene(
             raise EmptySceneError(
                 "has no valid pixel, only nodata",
                 where=source,
-                remedy="Give another scene, --bbox or --mask.",
+                remedy="Give another scene, `bbox` or `mask`.",
             )
         tags = _tags(translator, scene, scale, options)
         for file, made in zip(layouts, strips, strict=True):
@@ -191,7 +191,7 @@ def _compared(target: Named) -> Named:
     if target.tiled:
         raise UsageError(
             "has no room for a second picture",
-            where="--compare",
+            parameter="compare",
             remedy="Leave it out, or write a .tif, .png or .jpg.",
         )
     return Named(compare_name(target.path), target.kind)

@@ -75,7 +75,7 @@ def translate_tiles(
     wanted = [_chosen(level, options) for level in levels]
     if not any(len(tiles) for tiles in wanted):
         raise UsageError(
-            f"no tile of {root} lies in it", where="--bbox", remedy="Give another, in degrees."
+            f"no tile of {root} lies in it", parameter="bbox", remedy="Give another, in degrees."
         )
     check_room(Named(target, "folder"), levels[0].grid)
     reading = replace(options.reading, bbox=None)
@@ -149,20 +149,20 @@ def _check_options(options: SceneOptions) -> None:
     if options.resolution != "native":
         raise UsageError(
             "does not apply to tiles that become tiles",
-            where="--resolution",
+            parameter="resolution",
             remedy="Leave it out, or write a .tif or .pmtiles.",
         )
     if options.compare:
         raise UsageError(
             "has no room for a second picture",
-            where="--compare",
+            parameter="compare",
             remedy="Leave it out, or write a .tif, .png or .jpg.",
         )
     if options.reading.stretch is not None:
         raise UsageError(
             "would treat parts of a tree that do not touch each other unlike",
-            where="--stretch",
-            remedy="Give --range.",
+            parameter="stretch",
+            remedy="Give `value_range`.",
         )
 
 

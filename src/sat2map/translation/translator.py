@@ -155,13 +155,13 @@ class Translator:
         if not isinstance(source, np.ndarray):
             raise UsageError(
                 f"is a {type(source).__name__}, not an array of numpy",
-                where="source",
+                parameter="source",
                 remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
             )
         if output not in ("picture", "classes", "cover", "probabilities"):
             raise UsageError(
                 f"{output!r} is not an output",
-                where="output",
+                parameter="output",
                 remedy="Choose picture, classes, cover or probabilities.",
             )
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
@@ -386,7 +386,7 @@ def load(
     if runtime not in ("auto", "torch", "openvino", "onnx"):
         raise UsageError(
             f"{runtime!r} is no runtime",
-            where="runtime",
+            parameter="runtime",
             remedy="Choose auto, torch, openvino or onnx.",
         )
     chosen = None if runtime == "auto" else runtime
