@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.evaluation.score import score_picture
 from sat2map.export import export as module
+from sat2map.export.deepness import export_for_deepness
 from sat2map.export.export import Format, export_model
 from sat2map.export.int8 import Calibration, count_layers
 from sat2map.legend import STREETS
@@ -196,6 +197,19 @@ def test_calls_that_do_not_fit(model_folder: Path, data_set: Path, tmp_path: Pat
     export_model(model_folder, tmp_path / "exported", "onnx")
     with pytest.raises(ModelError, match=r"safetensors.*missing"):
         export_model(tmp_path / "exported", tmp_path / "again", "onnx")
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "deepness"])
+def test_a_folder_of_others_is_left_as_it_is(
+    model_folder: Path, tmp_path: Path, put_foreign: Callable[..., Callable[..., None]], kind: Any
+) -> None:
+    check = put_foreign(tmp_path / "mine", "model.xml", "model.onnx", "deepness.onnx")
+    with pytest.raises(OutputError, match="mine: exists already"):
+        if kind == "deepness":
+            export_for_deepness(model_folder, tmp_path / "mine")
+        else:
+            export_model(model_folder, tmp_path / "mine", kind)
+    check(alone=True)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,16 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_place_of_the_file_is_told_before_the_first_question(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "ortho.tif").mkdir()
+    server = serve(lambda path, body: pytest.fail("it was asked"))
+    with pytest.raises(OutputError, match=r"ortho\.tif: is a folder, and a file is to be written"):
+        fetch(server, tmp_path / "ortho.tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["ortho.tif"]
+
+
 def test_tiles_of_unequal_size_are_refused(serve: Serve, tmp_path: Path) -> None:
     tiles = tiles_of(BOX, ZOOM)
     odd = f"/{tiles.left + 1}/{tiles.top}.png"

@@ -262,6 +262,16 @@ def test_a_country_is_refused_before_anybody_is_asked(tmp_path: Path, bbox: Any)
         fetch_osm(bbox, tmp_path / "osm.gpkg", url="http://127.0.0.1:9")
 
 
+def test_a_folder_in_place_of_the_file_is_told_before_the_first_question(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "osm.gpkg").mkdir()
+    server = serve(lambda path, body: pytest.fail("it was asked"))
+    with pytest.raises(OutputError, match=r"osm\.gpkg: is a folder, and a file is to be written"):
+        fetch(server, tmp_path / "osm.gpkg")
+    assert [path.name for path in tmp_path.iterdir()] == ["osm.gpkg"]
+
+
 def test_other_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"osm\.shp: is no GeoPackage"):
         fetch_osm(BOX, tmp_path / "osm.shp")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, ModelError, OutputError, UsageError
+from sat2map.model import pix2pix_checkpoint
 from sat2map.model.folder import load_model, read_card
 from sat2map.model.pix2pix_checkpoint import import_checkpoint, read_checkpoint
 from sat2map.networks.normalisation import as_published
@@ -500,3 +501,16 @@ def test_wrong_calls(tmp_path: Path) -> None:
     assert len(read_card(tmp_path / "model").bands) == 4
     with pytest.raises(OutputError, match="exists already"):
         import_checkpoint(path, tmp_path / "model")
+
+
+def test_a_folder_of_others_is_told_before_the_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_foreign: Callable[..., Callable[..., None]],
+) -> None:
+    path = saved(ForeignUNet(5, 4, "batch").state_dict(), tmp_path / "net.pth")
+    check = put_foreign(tmp_path / "model", "model.json")
+    monkeypatch.setattr(pix2pix_checkpoint, "read_checkpoint", lambda _: pytest.fail("it was read"))
+    with pytest.raises(OutputError, match="model: exists already"):
+        import_checkpoint(path, tmp_path / "model")
+    check(alone=True)

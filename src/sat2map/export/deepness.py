@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import check_folder_name, whole_folder
 from sat2map.errors import MissingExtraError, ModelError, UsageError
 from sat2map.export.export import TOLERANCE, Export
 from sat2map.legend import Legend
@@ -103,6 +103,7 @@ def export_for_deepness(folder: Path, out: Path, side: int | None = None) -> Exp
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnx and onnxruntime", "onnx") from error
+    check_folder_name(out)
     model = load_model(folder)
     card = model.card
     if card.legend is None:

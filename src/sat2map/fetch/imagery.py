@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import whole_file
+from sat2map.atomic import check_file_name, whole_file
 from sat2map.data.images import TIFF_SUFFIXES, Picture, read_picture
 from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
@@ -147,6 +147,7 @@ def fetch_imagery(
     """
     if target.suffix.lower() not in TIFF_SUFFIXES:
         raise UsageError("is no GeoTIFF", where=target, remedy="End the name in .tif.")
+    check_file_name(target)
     _check(url)
     tiles = tiles_of(bbox, zoom)
     service = _Service(url, refresh, Client(rate=4) if client is None else client)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sat2map.atomic import check_folder_name
 from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
 from sat2map.model.calibration import find_calibration_set
@@ -318,6 +319,7 @@ def import_checkpoint(
             parameter="resolution_m",
             remedy="Give metres per pixel, the finest and the coarsest, such as 0.5 and 2.",
         )
+    check_folder_name(out)
     generator, spec = read_checkpoint(checkpoint)
     if calibrate is not None:
         generator, spec = _with_fixed_statistics(generator, spec)

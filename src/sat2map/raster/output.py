@@ -228,8 +228,10 @@ def whole_map(path: Path, grid: Grid, *, masked: bool, tags: Mapping[str, str]) 
         tags: What it says of its making.
 
     Raises:
-        OutputError: The place is not writable or the disk is full.
+        OutputError: There is a folder of that name, the place is not writable, or the disk is
+            full.
     """
+    check_file_name(path)
     with partial_work(path, {}, resume=False) as partial:
         strips = Strips(partial.strips, "map", Layout(grid, masked))
         try:
