@@ -59,6 +59,8 @@ SYNOPSIS = {
     "--vectors FILE": "--vectors shapes.geojson",
     "--mapping FILE": "--mapping mapping.json",
     "--classes DIR": "--classes CLASSES",
+    "EPSG:CODE": "EPSG:32633",
+    "--report DIR": "--report REPORT",
     "CLASS": "building",
     "DX,DY": "1,0",
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
@@ -502,7 +504,7 @@ class Shell:
                     self._provide(option(arguments, "--model"), "model")
                 directory = "demo" if not rest or rest[0].startswith("-") else rest[0]
                 produced = [f"{directory}/index.html"]
-            case ["--version"] | ["--help"] | []:
+            case ["--version"] | ["--help"] | ["cache", *_] | []:
                 pass
             case _:
                 pytest.fail(f"how is this run at reduced size? sat2map {shlex.join(arguments)}")

@@ -69,7 +69,7 @@ def test_it_holds_all_that_the_package_has_and_nothing_else(wheel: Path) -> None
     assert {
         "sat2map/py.typed",
         "sat2map/recipes/pix2pix.toml",
-        "sat2map/demo.html.jinja",
+        "sat2map/cli/demo.html.jinja",
         "sat2map/evaluation/report.html.jinja",
     } <= mine
     others = {name.partition("/")[0] for name in names - mine}

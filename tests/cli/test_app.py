@@ -495,7 +495,7 @@ def masks(tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
     classes = {"0": "not road", "1": "road", "2": "water"}
-    card = {"legend": "cover", "resolution_m": 0.5, "classes": classes}
+    card = {"legend": "cover", "resolution_m": 0.25, "classes": classes}
     (tmp_path / "masks" / "dataset.json").write_text(json.dumps(card))
     return tmp_path / "masks"
 
@@ -510,9 +510,9 @@ def test_class_masks_are_scored(sat2map: Sat2map, masks: Path) -> None:
     done = sat2map("evaluate", "streets", "--data", masks, *more, "-q")
     assert done.code == 0, done.err
     told = json.loads(done.out)
-    assert (told["protocol"]["shown_m"], told["protocol"]["tolerance_m"]) == (0.5, 2)
+    assert (told["protocol"]["shown_m"], told["protocol"]["tolerance_m"]) == (0.25, 2)
     assert set(told["class_iou"]) == {"road", "water"}
-    assert "shown at 0.5 m per pixel; the model knows" in done.err
+    assert "shown at 0.25 m per pixel; the model knows" in done.err
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(masks / "val" / "classes" / "b.png")
     done = sat2map("evaluate", "streets", "--data", masks, "-q")
     assert done.code == 1

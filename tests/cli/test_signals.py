@@ -26,6 +26,15 @@ def test_the_first_signal_asks_and_tells_the_exit_code(number: signal.Signals) -
 
 
 def test_the_second_signal_acts_at_once() -> None:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _signal_twice()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _signal_twice() -> None:
     with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.wait(10)

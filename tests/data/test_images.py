@@ -167,7 +167,7 @@ def test_the_bound_on_pixels_can_be_set(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_picture(path, rgb())
     assert read_picture(path, max_pixels=48).pixels.shape == (6, 8, 3)
-    refused(path, "8 x 6 pixels are more than the 47.*--max-pixels", max_pixels=47)
+    refused(path, "8 x 6 pixels are more than the 47.*`max_pixels`", max_pixels=47)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

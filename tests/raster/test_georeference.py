@@ -119,5 +119,5 @@ def test_the_coordinate_reference_system_is_told(
     box = (corner[0] - 1e-4, corner[1] - 1e-4, corner[0] + 1e-4, corner[1] + 1e-4)
     with Scene(path, 3, Reading(crs="EPSG:32633", bbox=box)) as part:
         assert part.grid.height < 60
-    with pytest.raises(UsageError, match="crs: 'EPSG:nothing' is not"):
+    with pytest.raises(UsageError, match="`crs`: 'EPSG:nothing' is not"):
         Scene(path, 3, Reading(crs="EPSG:nothing"))

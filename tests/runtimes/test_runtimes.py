@@ -197,7 +197,7 @@ def test_files_of_another_model_are_refused(model_folder: Path) -> None:
 def test_damaged_files_are_named(runtime: RuntimeName, name: str, model_folder: Path) -> None:
     file = carry(model_folder, runtime) / name
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ModelError, match=f"{runtime}.*cannot be read.*Export the model again"):
+    with pytest.raises(ModelError, match=f"{runtime}.*is damaged.*Restore both files"):
         load(model_folder, "cpu", runtime=runtime).translate(photo(16, 16))
 
 

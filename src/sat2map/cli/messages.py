@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, get_args
 
 _NAMED = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)?)(=[^`]*)?`")
 
@@ -23,7 +23,9 @@ def option_of(name: str) -> str | None:
     from sat2map.recipe import Recipe
 
     field = Recipe.model_fields.get(section)
-    known = {} if field is None else getattr(field.annotation, "model_fields", {})
+    annotation = None if field is None else field.annotation
+    kinds = (annotation, *get_args(annotation))  # a section may be one of several specs
+    known = {known for kind in kinds for known in getattr(kind, "model_fields", {})}
     return f"--set {name}" if key in known else None
 
 

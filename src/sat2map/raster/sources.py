@@ -216,7 +216,7 @@ def _open_address(address: str) -> Source:
         raise DataError(
             "is an address of many tiles, not of one raster",
             where=address_without_query(address),
-            remedy="Fetch what you need of them first, with: sat2map data imagery --url.",
+            remedy="Fetch what you need of them first, with `sat2map data imagery`.",
         )
     name = PurePosixPath(urlsplit(address).path).name or address
     opened_as = f"/vsicurl/{address}" if address.startswith(("http://", "https://")) else address

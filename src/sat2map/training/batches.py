@@ -196,6 +196,6 @@ def class_weights_of(counts: NDArray[np.float64], balance: float) -> NDArray[np.
         counts: How often, float [K].
         balance: As for `class_weights`.
     """
-    shares = np.maximum(counts / counts.sum(), 1e-6)
+    shares = np.maximum(counts / max(counts.sum(), 1), 1e-6)
     weights = np.clip((np.median(shares) / shares) ** balance, 0.7, 2.5)
     return np.asarray(weights, np.float32)
