@@ -28,6 +28,8 @@ from sat2map.training.updates import LOSSES, Adversaries, follow, update
 
 Small = Callable[..., Recipe]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+LOOKS = pytest.mark.filterwarnings("ignore::UserWarning")
+"""Compiled, torch looks for gradients that are not there, and warns of it from wherever it is."""
 STILL = ("generator.dropout=0.0", "optimiser.learning_rate=2e-4")
 """Dropout draws other numbers on other paths."""
 
@@ -144,8 +146,6 @@ def test_without_cuda_fast_is_pix2pix(small: Small, monkeypatch: pytest.MonkeyPa
     assert not setup.accelerated(views).training.cuda_graphs
 
 
-# What torch.compile brings along warns of itself when it is imported.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("steps", "fast"),
     [
@@ -207,7 +207,7 @@ def test_recorded_steps_follow_the_plain_ones_where_cuda_is_played(
 
 
 @CUDA
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@LOOKS
 @pytest.mark.parametrize(
     "fast",
     [
@@ -248,7 +248,7 @@ def test_the_data_lie_on_the_device_as_bytes(data: Path, small: Small) -> None:
 
 
 @CUDA
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@LOOKS
 def test_fast_trains_and_resumes(
     data: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
