@@ -6,10 +6,10 @@ its mask says so, or it has the nodata value in all bands.
 
 The virtual raster is written here and not left to GDAL's tile index driver (GTI). Tried with
 GDAL 3.10 on the same scenes, GTI gives the same pixels for masks, alpha, palettes and coarser
-scenes, but it takes the nodata value band by band, so that a white roof is a hole in a photo
-whose nodata value is 255; it hides pixels where infrared is called alpha; and it lays its grid
-through the corner of all scenes, so that a scene half a pixel off moves the others. For these
-each scene would be wrapped in a virtual raster all the same.
+scenes, but it takes the nodata value band by band, so that where white is nodata a red roof shows
+the scene below it in one band; and it hides pixels where infrared is called alpha. So each such
+scene would be wrapped in a virtual raster all the same, beside an index file that must lie
+somewhere.
 """
 
 from __future__ import annotations

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sat2map.errors import UsageError
-from sat2map.geo.gdal import open_dataset
 from sat2map.geo.grid import Grid, ground_resolution
-from sat2map.raster.georeference import grid_of
 from sat2map.raster.options import Resolution
+from sat2map.raster.sources import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +104,8 @@ def file_resolution(path: Path) -> float | None:
     Raises:
         DataError: It is not a raster that GDAL knows.
     """
-    with open_dataset(str(path), path) as dataset:
-        grid = grid_of(dataset)
-    ground = ground_resolution(grid)
+    with open_file(path) as source:
+        ground = None if source.grid is None else ground_resolution(source.grid)
     return None if ground is None else math.sqrt(ground[0] * ground[1])
 
 

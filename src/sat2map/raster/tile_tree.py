@@ -1,11 +1,11 @@
 """Trees of web map tiles, {z}/{x}/{y}.png: found on disk, and read as one raster.
 
 Tiles are decoded here and not by GDAL's WMS driver. Tried with GDAL 3.10 on the same tiles, the
-driver gives the same pixels for PNG, palettes and alpha, and leaves out missing tiles, but JPEG
-tiles come out otherwise (by up to 101 of 255, since it decodes their colours more coarsely); 16
-bits and 1 bit per pixel are taken for 8 in silence; a photo's EXIF orientation and the
-transparent colour of a PNG are lost; a broken tile, or one of another size, is not named; means
-of squares are rounded otherwise; and all tiles must have one suffix.
+driver gives the same pixels for PNG, palettes and alpha, and missing tiles are transparent. But
+JPEG tiles come out otherwise, noise by up to 101 of 255; 16 bits and 1 bit per pixel are taken for
+8 in silence; a photo's EXIF orientation and the transparent colour of a PNG are lost; a broken
+tile, or one of another size, is not named; means of squares are rounded otherwise; and all tiles
+must have one suffix.
 """
 
 from __future__ import annotations
