@@ -1,12 +1,15 @@
 """What every verb of the command line makes, as hashes: the same before and after a change?
 
-    python benchmarks/outputs.py OUT.json [--keep FOLDER] [--compare OLD.json] [--only PATTERN ...]
+    python benchmarks/outputs.py OUT.json [--keep FOLDER] [--compare OLD.json]
+        [--only PATTERN ...] [--model FOLDER]
 
 Runs `python -m sat2map` (and nothing else of sat2map) on a small town that is drawn here, and
 takes the SHA-256 of the decoded pixels and values of each output: not of files, so that another
 compressor or another order of keys is no difference. `--keep` keeps texts and small arrays, so
 that `--compare` of a later run says by how much an output differs. `--only` runs some outputs,
-such as "translate *"; the others are left out of the comparison.
+such as "translate *"; the others are left out of the comparison. `--model` takes another model
+than the shipped `streets`: give both runs the same folder where the shipped one has changed
+between them, for example `OTHER/src/sat2map/models/streets`.
 
 Compare runs of one machine and of the same versions of torch, OpenVINO and GDAL; another
 processor rounds differently. `PYTHONPATH=OTHER/src` runs another checkout. Takes some three
@@ -83,7 +86,6 @@ U_NET = (
     "data.size=64 data.resize=72 generator.base_channels=8 discriminator.base_channels=8 "
     "discriminator.strided_layers=2"
 )
-COMPACT = "data.size=64 generator.channels=[8,16,24] generator.blocks=[1,1,1,1,1] training.batch=2"
 SHORT = (
     "training.max_steps=3 training.log_steps=1 training.grid_epochs=1 validation.epochs=1 "
     "validation.pictures=2 statistics.pictures=4 statistics.validation_pictures=2"
@@ -102,9 +104,11 @@ class Bench:
 
     Attributes:
         inputs: What is given to sat2map.
+        model: The model where none is named: a shipped one, or a folder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self.model = model
         self.inputs = Inputs(Path("in"))
         self.environment = os.environ | {
             "SAT2MAP_CACHE": str(Path("cache").absolute()),
@@ -171,12 +175,11 @@ class Bench:
         return self.train("pix2pix", U_NET)
 
     @functools.cached_property
-    def streets(self) -> Path:
-        """A run of `streets`."""
-        settings = "objective.road_cldice_weight=0.3 training.checkpoint_steps=1"
-        return self.train("streets", f"{COMPACT} {settings}")
+    def compact(self) -> Path:
+        """A run of a compact generator that answers in classes."""
+        return self.train(self.inputs.recipe, "training.checkpoint_steps=1")
 
-    def train(self, recipe: str, settings: str, *more: object) -> Path:
+    def train(self, recipe: str | Path, settings: str, *more: object) -> Path:
         """Train three steps, and return the folder of the run."""
         run = self.new() / "run"
         chosen = [word for setting in f"{SHORT} {settings}".split() for word in ("--set", setting)]
@@ -186,7 +189,8 @@ class Bench:
 
     def translate(self, source: object, target: Path, *options: object, status: int = 0) -> Values:
         """Translate, and return all that is in the folder of `new` that the target lies in."""
-        self.run("translate -q --threads 1", source, target, *options, status=status)
+        model = () if "--model" in str(options) else ("--model", self.model)
+        self.run("translate -q --threads 1", source, target, *model, *options, status=status)
         return decode(Path(target.parts[0]))
 
 
@@ -198,7 +202,7 @@ def translated(bench: Bench, source: str, target: str, options: str) -> Values:
 def interrupted(bench: Bench) -> Values:
     """Stop a translation once it has begun, and go on with it: no pixel tells when."""
     source, target = bench.inputs.scene, bench.new() / "map.tif"
-    options = "--runtime torch"
+    options = f"--runtime torch --model {bench.model}"
     began = subprocess.Popen(
         bench.command("translate --threads 1", source, target, options),
         env=bench.environment,
@@ -231,10 +235,10 @@ def resumed_folder(bench: Bench) -> Values:
 def resumed_training(bench: Bench) -> Values:
     """Train again from the last step but one, in a copy of a finished run."""
     run = bench.new() / "run"
-    shutil.copytree(bench.streets, run)
+    shutil.copytree(bench.compact, run)
     shutil.rmtree(run / "model")
     sorted((run / "checkpoints").iterdir())[-1].unlink()
-    recipe = shutil.copy(run / "recipe.toml", run.parent / "streets.toml")
+    recipe = shutil.copy(run / "recipe.toml", run.parent / "resolved.toml")
     bench.run("train -q --resume --recipe", recipe, "--data", bench.inputs.pairs, "--out", run)
     return decode(run)
 
@@ -247,7 +251,7 @@ def synthetic(bench: Bench, options: str) -> Values:
 
 def demo(bench: Bench) -> Values:
     folder = bench.new() / "demo"
-    bench.run("demo -q", folder)
+    bench.run("demo -q", folder, "--model", bench.model)
     return {name: value for name, value in decode(folder).items() if not name.startswith("scene/")}
 
 
@@ -266,13 +270,13 @@ def evaluated(bench: Bench, model: object, options: str) -> Values:
 
 def info(bench: Bench) -> Values:
     values: Values = {
-        "streets": bench.run("info streets"),
+        "model": bench.run("info", bench.model),
         "unet": tidy_json(bench.run("info --json", bench.unet)),
         "onnx": tidy_json(bench.run("info --json", bench.onnx)),
         "alpha": bench.run("info", bench.inputs.alpha),
     }
     for name in ("deep", "scenes", "tree"):
-        told = bench.run("info --json --model streets", getattr(bench.inputs, name))
+        told = bench.run("info --json", getattr(bench.inputs, name), "--model", bench.model)
         values[name] = tidy_json(told)
     return values
 
@@ -333,10 +337,10 @@ OUTPUTS: dict[str, Callable[[Bench], Values]] = {
         bench.inputs.broken, bench.new() / "maps", status=1
     ),
     "translate a scene at an address": lambda bench: from_server(
-        bench, "translate -q --threads 1 ADDRESS/small.tif", "map.tif"
+        bench, f"translate -q --threads 1 ADDRESS/small.tif --model {bench.model}", "map.tif"
     ),
     "train pix2pix": lambda bench: decode(bench.pix2pix),
-    "train streets": lambda bench: decode(bench.streets),
+    "train compact": lambda bench: decode(bench.compact),
     "train with --resume": resumed_training,
     "train from a model": lambda bench: decode(
         bench.train("pix2pix", U_NET, "--init", bench.pix2pix / "model", "--freeze-encoder")
@@ -346,19 +350,19 @@ OUTPUTS: dict[str, Callable[[Bench], Values]] = {
     "train least squares and others": lambda bench: decode(
         bench.train("least_squares", f"{U_NET} {OTHERS}")
     ),
-    "evaluate streets": lambda bench: evaluated(bench, "streets", "--size native --split train"),
+    "evaluate": lambda bench: evaluated(bench, bench.model, "--size native --split train"),
     "evaluate as published": lambda bench: evaluated(
         bench, bench.unet, "--size 128 --as-published --seed 2"
     ),
     "export to ONNX": lambda bench: exported(bench, bench.unet, "--format onnx"),
     "export to OpenVINO": lambda bench: exported(
-        bench, bench.streets / "model", "--format openvino"
+        bench, bench.compact / "model", "--format openvino"
     ),
     "export to int8": lambda bench: exported(
         bench, bench.unet, "--format openvino --int8 --size 128 --calibrate", bench.inputs.pairs
     ),
     "export to Deepness": lambda bench: exported(
-        bench, bench.streets / "model", "--format deepness --tile 256"
+        bench, bench.compact / "model", "--format deepness --tile 256"
     ),
     "import": imported,
     "info": info,
@@ -437,9 +441,12 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="the JSON file to write")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep texts and small arrays")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="an earlier run")
+    parser.add_argument("--model", default="streets", help="streets unless said otherwise")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN")
     arguments = parser.parse_args()
     out = arguments.out.absolute()
+    folder = Path(arguments.model)
+    model = str(folder.absolute()) if folder.is_dir() else arguments.model
     keep = arguments.keep.absolute() if arguments.keep else None
     chosen = [n for n in OUTPUTS if any(fnmatch.fnmatch(n, p) for p in arguments.only)]
     old: dict[str, Any] = {"kept": None, "outputs": {}}
@@ -460,7 +467,7 @@ def main() -> int:
     with TemporaryDirectory() as place, chdir(place):
         where = [sys.executable, "-c", "import sat2map; print(sat2map.__file__)"]
         print(subprocess.run(where, check=True, capture_output=True, text=True).stdout, end="")
-        bench = Bench()
+        bench = Bench(model)
         for name in chosen:
             values: Values = {}
             start = time.perf_counter()
