@@ -19,9 +19,9 @@ from sat2map.recipe import Recipe
 from sat2map.training import setup
 from sat2map.training.batches import Batches
 from sat2map.training.cuda_graph import WARM_UP, RecordedStep, can_record, set_learning_rate
+from sat2map.training.data_sets import load_data_sets
 from sat2map.training.distributed import launch
 from sat2map.training.loop import InterruptedRunError, train
-from sat2map.training.material import gather
 from sat2map.training.monitor import Monitor
 from sat2map.training.schedule import Plan
 from sat2map.training.updates import LOSSES, Adversaries, follow, update
@@ -41,7 +41,7 @@ class Run:
         self.recipe = recipe
         self.fabric: Fabric = launch(recipe)
         torch.manual_seed(0)
-        material = gather(recipe, [data], quiet=True)
+        material = load_data_sets(recipe, [data], quiet=True)
         self.plan = Plan(recipe, material.count)
         made = material.batches(self.plan, self.fabric.device)
         assert isinstance(made, Batches)

@@ -13,10 +13,10 @@ from sat2map.errors import DataError, UsageError
 from sat2map.legend import COVER, STREETS, map_to_cover_may_be
 from sat2map.model.folder import load_model
 from sat2map.recipe import Recipe, load_recipe
-from sat2map.training import mixture
+from sat2map.training import training_sets
 from sat2map.training.batches import Batch
+from sat2map.training.data_sets import load_data_sets
 from sat2map.training.loop import train
-from sat2map.training.material import gather
 from sat2map.training.mixture import Mixture
 from sat2map.training.schedule import Plan
 
@@ -88,7 +88,7 @@ def masks(tmp_path: Path) -> Path:
 
 
 def batches(recipe: Recipe, *data: Path) -> Callable[[int], Batch]:
-    material = gather(recipe, data, quiet=True)
+    material = load_data_sets(recipe, data, quiet=True)
     made = material.batches(Plan(recipe, material.count), torch.device("cpu"))
     assert isinstance(made, Mixture)
     return made.at
@@ -183,7 +183,7 @@ def test_a_model_learns_from_masks_alone(tmp_path: Path, masks: Path) -> None:
         "objective.cover_dice_weight=0.0",
         "validation.metric=l1",
     ]
-    material = gather(recipe(*alone), [masks], quiet=True)
+    material = load_data_sets(recipe(*alone), [masks], quiet=True)
     assert material.card.legend == COVER
     model = load_model(train(recipe(*alone), [masks], tmp_path / "run", quiet=True))
     lines = (tmp_path / "run" / "losses.csv").read_text().splitlines()
@@ -194,12 +194,12 @@ def test_a_model_learns_from_masks_alone(tmp_path: Path, masks: Path) -> None:
 
 def test_sets_that_do_not_fit_are_refused(tmp_path: Path, maps: Path, masks: Path) -> None:
     with pytest.raises(UsageError, match="2 numbers, but there are 1"):
-        gather(recipe("data.shares=[1, 1]"), [maps], quiet=True)
+        load_data_sets(recipe("data.shares=[1, 1]"), [maps], quiet=True)
     other = json.loads((masks / "dataset.json").read_text())
     del other["resolution_m"]
     (masks / "dataset.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="ground resolution") as refused:
-        gather(recipe(), [maps, masks], quiet=True)
+        load_data_sets(recipe(), [maps, masks], quiet=True)
     assert refused.value.where == str(masks)
     other |= {
         "resolution_m": 0.5,
@@ -207,7 +207,7 @@ def test_sets_that_do_not_fit_are_refused(tmp_path: Path, maps: Path, masks: Pat
     }
     (masks / "dataset.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="classes field, road"):
-        gather(recipe(), [maps, masks], quiet=True)
+        load_data_sets(recipe(), [maps, masks], quiet=True)
 
 
 def test_maps_that_tell_of_some_classes_leave_the_others_open(maps: Path) -> None:
@@ -231,8 +231,8 @@ def test_maps_that_tell_of_some_classes_leave_the_others_open(maps: Path) -> Non
 
 def test_what_a_map_leaves_open_follows_from_how_the_photo_looks() -> None:
     photo = torch.tensor([[[150, 140, 130], [90, 130, 80], [30, 31, 30]]], dtype=torch.uint8)
-    assert mixture._look(photo).tolist() == [[0, 1, 2]]
-    plain, green, dark = mixture._by_look(map_to_cover_may_be(STREETS), STREETS)
+    assert training_sets._look(photo).tolist() == [[0, 1, 2]]
+    plain, green, dark = training_sets._by_look(map_to_cover_may_be(STREETS), STREETS)
     land, road, park = (STREETS.names.index(name) for name in ("land", "road", "park"))
     told = {
         look: [

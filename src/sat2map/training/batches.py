@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sat2map.data.cache import DecodedPairs
-from sat2map.legend import Legend
 from sat2map.recipe import Recipe
 from sat2map.training.augment import (
     Ground,
@@ -22,8 +21,6 @@ from sat2map.training.augment import (
     weather,
 )
 from sat2map.training.schedule import Plan
-
-LABELS_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -167,35 +164,3 @@ class Batches:
         if self._recipe.training.channels_last:
             return pictures.contiguous(memory_format=torch.channels_last)
         return pictures.contiguous()
-
-
-def class_weights(
-    labels: Sequence[NDArray[np.uint8]], legend: Legend, balance: float
-) -> NDArray[np.float32]:
-    """Return the weight of each class in the loss, float32 [K], from 0.7 to 2.5.
-
-    It is (share of the median class / its own share) to the power of `balance`.
-
-    Args:
-        labels: Class numbers, uint8 [N,H,W] each; a sample of them is looked at.
-        legend: The classes.
-        balance: 0 weighs all pixels alike, 1 all classes.
-    """
-    counts = np.zeros(len(legend))
-    for part in labels:
-        step = max(1, len(part) // LABELS_LOOKED_AT)
-        sample = part[::step, ::4, ::4]
-        counts += np.bincount(sample.ravel(), minlength=len(legend)) * step
-    return class_weights_of(counts, balance)
-
-
-def class_weights_of(counts: NDArray[np.float64], balance: float) -> NDArray[np.float32]:
-    """Return the weight of each class by how often it occurs, float32 [K], from 0.7 to 2.5.
-
-    Args:
-        counts: How often, float [K].
-        balance: As for `class_weights`.
-    """
-    shares = np.maximum(counts / max(counts.sum(), 1), 1e-6)
-    weights = np.clip((np.median(shares) / shares) ** balance, 0.7, 2.5)
-    return np.asarray(weights, np.float32)

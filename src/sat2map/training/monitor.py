@@ -55,6 +55,10 @@ class Monitor:
         """Say that a step is done."""
         self._progress.show(step, self._steps)
 
+    def say(self, line: str) -> None:
+        """Show a line to people."""
+        self._progress.say(line)
+
     def losses(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """Write the mean losses of the steps since the last call."""
         now = time.monotonic()
@@ -76,8 +80,11 @@ class Monitor:
         Args:
             step: How many steps are done.
             epoch: The epoch that names the file.
-            rows: For each picture its three views, uint8 [H,W,3], all of one size.
+            rows: For each picture its three views, uint8 [H,W,3], all of one size; without
+                any there is no grid.
         """
+        if not rows:
+            return
         picture = np.vstack([np.hstack(row) for row in rows])
         write_picture(self._run / "grids" / f"epoch-{epoch:04d}.png", picture)
         self._writer.add_image("pictures", picture, step, dataformats="HWC")

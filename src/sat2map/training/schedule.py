@@ -54,6 +54,11 @@ class Plan:
         """Whether `done` steps end every so manyth epoch, or the run."""
         return done % (self.steps_per_epoch * every) == 0 or done == self.steps
 
+    def saves(self, done: int) -> bool:
+        """Whether there is a checkpoint after `done` steps: at ends of epochs, or more often."""
+        every = self.recipe.training.checkpoint_steps
+        return self.ends_epoch(done) or (every is not None and done % every == 0)
+
     def batch(self, step: int) -> torch.Tensor:
         """Return which pairs a step learns from, int64 [batch]; a new order each epoch.
 

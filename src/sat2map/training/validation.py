@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sat2map.data.images import resize_square
-from sat2map.data.pairs import PairFile, read_pair
+from sat2map.data.masks import is_mask_set
+from sat2map.data.pairs import PairFile, find_pairs, read_pair
 from sat2map.errors import Sat2mapError
 from sat2map.evaluation.score import Summary, score_pictures, summarise
 from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import as_published, reestimate
 from sat2map.networks.values import from_picture, to_pixels
-from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
 
@@ -43,34 +43,76 @@ def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn
     return network.eval()
 
 
-def validate(
-    network: nn.Module,
-    card: ModelCard,
-    pairs: list[PairFile],
-    recipe: Recipe,
-    device: torch.device,
-    progress: Progress,
-) -> Summary:
-    """Score the deterministic prediction at the scale of training.
+class Validator:
+    """Scores what a run makes on the split `val` of its first data set, and shows what it draws.
 
-    That is whole pictures resized to the training size, or the files as they are where
-    training crops native pixels, unless the recipe names a size. Pairs that cannot be read
-    are named and left out.
+    Args:
+        recipe: Says at what size, and on how many pairs.
+        data: The data set. Without the split, or without maps in it, nothing is scored.
+        card: That of the model.
+
+    Raises:
+        DataError: The split cannot be used.
     """
-    size = recipe.validation.size
-    if size is None and recipe.data.resize is not None:
-        size = recipe.data.size
-    scores = score_pictures(
-        Translator(Model(network, card, Path()), device).translate,
-        spread(pairs, recipe.validation.pictures),
-        size=size,
-        direction=recipe.data.direction,
-        legend=card.legend,
-    )
-    for failure in scores.failures:
-        progress.say(f"left out of the validation: {failure}")
-    protocol = scores.protocol | {"split": "val", "prediction": "deterministic"}
-    return summarise(scores.scores, card.legend, protocol)
+
+    def __init__(self, recipe: Recipe, data: Path, card: ModelCard) -> None:
+        self._recipe = recipe
+        self._card = card
+        has_maps = not is_mask_set(data, "train") or (data / "train" / "target").is_dir()
+        self._pairs: list[PairFile] = []
+        if has_maps and (data / "val").is_dir():
+            self._pairs = find_pairs(data, "val")
+        self._shown = self._pairs
+        if has_maps and not self._pairs:
+            self._shown = find_pairs(data, "train")
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to score."""
+        return bool(self._pairs)
+
+    def score(self, network: nn.Module, device: torch.device) -> tuple[Summary, list[Sat2mapError]]:
+        """Score the deterministic prediction at the scale of training.
+
+        That is whole images resized to the training size, or the files as they are where
+        training crops native pixels, unless the recipe names a size.
+
+        Returns:
+            The figures, and what says why pairs were left out.
+        """
+        size = self._recipe.validation.size
+        if size is None and self._recipe.data.resize is not None:
+            size = self._recipe.data.size
+        scores = score_pictures(
+            Translator(Model(network, self._card, Path()), device).translate,
+            spread(self._pairs, self._recipe.validation.pictures),
+            size=size,
+            direction=self._recipe.data.direction,
+            legend=self._card.legend,
+        )
+        protocol = scores.protocol | {"split": "val", "prediction": "deterministic"}
+        return summarise(scores.scores, self._card.legend, protocol), scores.failures
+
+    def grid(self, network: nn.Module, device: torch.device) -> list[tuple[Pixels, ...]]:
+        """Return source, generated and target of a few pairs, uint8 [size,size,3] each.
+
+        Whole images resized, or their middle where training crops native pixels. Predicted
+        with the images' own statistics but without dropout, which draws no random numbers and
+        so leaves the run as it is. A set without maps has none.
+        """
+        rows: list[tuple[Pixels, ...]] = []
+        published = as_published(network)
+        with torch.inference_mode():
+            for pair in spread(self._shown, GRID_ROWS):
+                try:
+                    source, target = (
+                        _at_training_scale(side, self._recipe)
+                        for side in read_pair(pair, self._recipe.data.direction)
+                    )
+                except Sat2mapError:
+                    continue  # validation names it
+                generated = to_pixels(published(from_picture(source, device)))[0].cpu().numpy()
+                rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
+        return rows
 
 
 def improves(metric: str, scores: Mapping[str, float], best: float | None) -> bool:
@@ -87,31 +129,6 @@ def improves(metric: str, scores: Mapping[str, float], best: float | None) -> bo
     if best is None or math.isnan(best):
         return True
     return score < best if metric in LOWER_IS_BETTER else score > best
-
-
-def grid(
-    generator: nn.Module, pairs: list[PairFile], recipe: Recipe, device: torch.device
-) -> list[tuple[Pixels, ...]]:
-    """Return source, generated and target of a few pairs, uint8 [size,size,3] each.
-
-    Whole pictures resized, or their middle where training crops native pixels. Predicted
-    with the pictures' own statistics but without dropout, which draws no random numbers and
-    so leaves the run as it is.
-    """
-    rows: list[tuple[Pixels, ...]] = []
-    published = as_published(generator)
-    with torch.inference_mode():
-        for pair in spread(pairs, GRID_ROWS):
-            try:
-                source, target = (
-                    _at_training_scale(side, recipe)
-                    for side in read_pair(pair, recipe.data.direction)
-                )
-            except Sat2mapError:
-                continue  # validation names it
-            generated = to_pixels(published(from_picture(source, device)))[0].cpu().numpy()
-            rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
-    return rows
 
 
 def spread(items: Sequence[Item], count: int) -> Sequence[Item]:

@@ -1,11 +1,10 @@
-"""What a run learns from: its data sets, decoded, and what is known of the model beforehand."""
+"""What a run learns from: its data sets, decoded, and what follows from them for the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,36 +17,24 @@ from sat2map.data.pairs import read_card as read_data_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
-from sat2map.model.folder import DataFacts, ModelCard
-from sat2map.networks.specs import NetworkSpec
+from sat2map.model.folder import ModelCard
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
-from sat2map.training.batches import Batch, Batches, class_weights
-from sat2map.training.mixture import MaskSet, Mixture, PairSet, TrainingSet, cover_weights
+from sat2map.training.batches import Batches
+from sat2map.training.class_weights import class_weights, cover_weights
+from sat2map.training.draft_card import draft_card, resolution_seen
+from sat2map.training.mixture import Mixture
 from sat2map.training.schedule import Plan
+from sat2map.training.training_sets import MaskSet, PairSet, TrainingSet
 from sat2map.training.updates import ClassFacts
 
 
-class Source(Protocol):
-    """Makes the batches of a run; `Batches` or `Mixture`."""
-
-    follows_windows: bool
-
-    def at(self, step: int) -> Batch:
-        """Return the batch of a step."""
-
-    def spread(
-        self, pictures: int, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[Tensor]:
-        """Yield sources as training sees them."""
-
-
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a run learns from.
 
     Attributes:
-        card: What is known of the model before it is trained.
+        card: The card of the model before it is trained.
         count: How many images there are for training.
         batches: Makes the batches by a plan, on a device.
         class_facts: What the losses of classes must know, on the CPU, or None.
@@ -59,13 +46,13 @@ class Material:
     class_facts: ClassFacts | None
 
 
-def gather(
+def load_data_sets(
     recipe: Recipe,
     data: Sequence[Path],
     *,
     quiet: bool = False,
     heed: Callable[[], None] = lambda: None,
-) -> Material:
+) -> TrainingData:
     """Decode the data sets of a run, or map what was decoded before.
 
     Args:
@@ -80,14 +67,14 @@ def gather(
         OutputError: The cache cannot be written.
     """
     if recipe.data.resolutions_m is not None:
-        return _gather_mixture(recipe, data, quiet, heed)
+        return _load_mixture(recipe, data, quiet, heed)
     with Progress("decoding", quiet=quiet) as progress:
         sets = _decode(recipe, data, _with(heed, progress))
     legend = _legend(recipe, read_data_card(data[0]).legend, sets[0])
     told = [read_data_card(one).resolution_m for one in data]
     count = sum(len(part) for part in sets)
     channels = (sets[0].source_channels, sets[0].target_channels)
-    card = _card(recipe, data, count, channels, legend, _resolution(recipe, told, sets))
+    card = draft_card(recipe, data, count, channels, legend, resolution_seen(recipe, told, sets))
     labels, facts = None, None
     if recipe.generator.head == "legend" and legend is not None:
         casing = _casing(recipe, legend, data[0])
@@ -100,7 +87,7 @@ def gather(
     def batches(plan: Plan, device: torch.device) -> Batches:
         return Batches(recipe, plan, sets, labels, classes, device)
 
-    return Material(card, count, batches, facts)
+    return TrainingData(card, count, batches, facts)
 
 
 def _with(heed: Callable[[], None], progress: Progress) -> Callable[[int, int], None]:
@@ -111,9 +98,9 @@ def _with(heed: Callable[[], None], progress: Progress) -> Callable[[int, int], 
     return show
 
 
-def _gather_mixture(
+def _load_mixture(
     recipe: Recipe, data: Sequence[Path], quiet: bool, heed: Callable[[], None]
-) -> Material:
+) -> TrainingData:
     assert recipe.data.resolutions_m is not None
     shares = recipe.data.shares or [1.0] * len(data)
     if len(shares) != len(data):
@@ -155,7 +142,7 @@ def _gather_mixture(
         sets.append(_training_set(recipe, folder, legend, pairs, masks, first=folder == data[0]))
     count = sum(len(one) for one in sets)
     finest, coarsest = recipe.data.resolutions_m
-    card = _card(recipe, data, count, channels[0], legend, (finest, coarsest))
+    card = draft_card(recipe, data, count, channels[0], legend, (finest, coarsest))
     order = sorted(range(len(sets)), key=lambda i: (not sets[i].paired, not sets[i].complete))
     sets, shares = [sets[i] for i in order], [shares[i] for i in order]
     labels = [one.classes for one in sets if isinstance(one, PairSet)]
@@ -172,7 +159,7 @@ def _gather_mixture(
     def batches(plan: Plan, device: torch.device) -> Mixture:
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
 
-    return Material(card, count, batches, facts)
+    return TrainingData(card, count, batches, facts)
 
 
 def _channels(pairs: DecodedPairs | None, masks: DecodedMasks | None) -> tuple[int, int]:
@@ -276,93 +263,6 @@ def _decode(
                 remedy="Have them resized with data.resize, or scaled with data.scales.",
             )
     return sets
-
-
-def _card(
-    recipe: Recipe,
-    data: Sequence[Path],
-    count: int,
-    channels: tuple[int, int],
-    legend: Legend | None,
-    resolution_m: tuple[float, float] | None,
-) -> ModelCard:
-    """Return what is known of the model before it is trained.
-
-    Args:
-        recipe: The recipe.
-        data: The data sets.
-        count: How many images they have for training.
-        channels: How many bands sources and targets have.
-        legend: The classes of the targets, or None.
-        resolution_m: Finest and coarsest ground resolution that training sees, if known.
-    """
-    facts = [read_data_card(one) for one in data]
-    if channels[0] == 3:
-        bands: tuple[str, ...] = ("red", "green", "blue")
-    else:
-        bands = tuple(f"band_{i + 1}" for i in range(channels[0]))
-    if legend is None and recipe.generator.head == "legend":
-        raise UsageError(
-            "generator.head is legend, but the targets have no legend",
-            where=data[0],
-            remedy="Name the classes in dataset.json, or choose `generator.head=colour`.",
-        )
-    if legend is None and recipe.validation.metric in {"mean_iou", "road_cldice"}:
-        raise UsageError(
-            f"validation.metric is {recipe.validation.metric}, but the targets have no legend",
-            where=data[0],
-            remedy="Name the classes in dataset.json, or choose `validation.metric=l1`.",
-        )
-    return ModelCard(
-        generator=recipe.generator.for_data(
-            in_channels=channels[0],
-            out_channels=channels[1],
-            size=recipe.data.size,
-            colours=None if legend is None else legend.colours.tolist(),
-        ),
-        direction=recipe.data.direction,
-        bands=bands,
-        resolution_m=resolution_m,
-        normalisation=_normalisation(recipe.generator, recipe, count),
-        legend=legend,
-        cover=COVER if recipe.generator.tells_cover else None,
-        data=DataFacts(
-            name=" + ".join(one.resolve().name for one in data),
-            licence="; ".join(dict.fromkeys(f.licence for f in facts if f.licence)) or None,
-            pairs=count,
-        ),
-    )
-
-
-def _normalisation(spec: NetworkSpec, recipe: Recipe, count: int) -> str:
-    match getattr(spec, "norm", "batch"):
-        case "none":
-            return "none"
-        case "instance":
-            return "each window's own (instance norm): windows of one scene will differ"
-        case _:
-            pictures = min(count, recipe.statistics.pictures)
-            return f"mean over {pictures} training pictures after training"
-
-
-def _resolution(
-    recipe: Recipe, told: Sequence[float | None], sets: Sequence[DecodedPairs]
-) -> tuple[float, float] | None:
-    """Return the finest and coarsest ground resolution that training sees."""
-    ends: list[float] = []
-    for said, pairs in zip(told, sets, strict=True):
-        resolution = said if len(told) > 1 and said else recipe.data.resolution_m or said
-        if resolution is None:
-            return None
-        if recipe.data.resize is not None:
-            shrunk = [side / recipe.data.resize for side in pairs.native_sides]
-        elif recipe.data.scales is not None:
-            most = min(pairs.pixels.shape[1:3]) / recipe.data.size
-            shrunk = [min(scale, most) for scale in recipe.data.scales]
-        else:
-            shrunk = [1.0]
-        ends += [resolution * by for by in shrunk]
-    return min(ends), max(ends)
 
 
 def _legend(recipe: Recipe, known: Legend | None, pairs: DecodedPairs) -> Legend | None:

@@ -9,7 +9,7 @@ from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import UsageError
 from sat2map.legend import Legend, LegendClass
 from sat2map.recipe import Recipe
-from sat2map.training.material import gather
+from sat2map.training.data_sets import load_data_sets
 
 Small = Callable[..., Recipe]
 LAND, HOUSE = LegendClass("ground", (200, 200, 200), "land"), LegendClass("house", (30, 60, 90))
@@ -19,7 +19,7 @@ def of_casing(data: Path, small: Small, asked: str, *classes: LegendClass) -> in
     """Return the class of casings that a run's losses know."""
     write_card(data, DataSetCard(legend=Legend((LAND, HOUSE, *classes))))
     recipe = small(f"objective.casing={asked}", "data.resize=none", recipe="compact")
-    facts = gather(recipe, [data], quiet=True).class_facts
+    facts = load_data_sets(recipe, [data], quiet=True).class_facts
     assert facts is not None
     return facts.casing
 

@@ -1,0 +1,197 @@
+"""What is known of each image of a data set: its bands, and which classes its pixels may be.
+
+What a set does not tell is unknown, and no loss asks for it:
+
+    set            photo   map   classes of the map        land cover
+    pairs            x      x    the map's, by colour      what map and photo let it be
+    pairs + masks    x      x    the map's, by colour      the mask's
+    pairs that tell  x      x    the map's; where it       what map and photo let it be
+    of some classes              shows land, also those
+                                 it does not tell of
+    masks            x           where they have that      where they have the legend `cover`
+                                 legend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sat2map.data.cache import DecodedPairs
+from sat2map.data.mask_cache import DecodedMasks
+from sat2map.legend import COVER, Legend, cover_of, map_to_cover_may_be
+
+LAND, VEGETATION = COVER.names.index("land"), COVER.names.index("vegetation")
+DARK = 210
+"""Sum of red, green and blue below which colours tell little."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of one image in one legend.
+
+    Attributes:
+        numbers: uint8 [H,W].
+        may_be: For each number 1 for the classes that its pixels may be, float32 [256,K]. All of
+            them where nothing is known.
+    """
+
+    numbers: Tensor
+    may_be: Tensor
+
+
+class TrainingSet(Protocol):
+    """A set that can be mixed with others."""
+
+    paired: bool
+    """Whether there is a map to each photo."""
+    complete: bool
+    """Whether the maps tell of all their classes."""
+    resolution_m: float
+    """Ground resolution of the images."""
+
+    def __len__(self) -> int: ...
+
+    def bands(self, number: int) -> Tensor:
+        """Return the bands of an image and of its map, if any, uint8 [H,W,C]."""
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+
+
+class PairSet:
+    """Photos with maps, and with class masks of the land cover where there are any.
+
+    Args:
+        pairs: The photos and the maps.
+        classes: The classes of the maps, uint8 [N,H,W].
+        legend: The maps' legend.
+        masks: Masks of the same images, or None.
+        resolution_m: Ground resolution of the images.
+        told: The classes that the maps tell of, or None for all.
+    """
+
+    paired = True
+
+    def __init__(
+        self,
+        pairs: DecodedPairs,
+        classes: NDArray[np.uint8],
+        legend: Legend,
+        masks: DecodedMasks | None,
+        resolution_m: float,
+        told: Sequence[str] | None = None,
+    ) -> None:
+        self.resolution_m = resolution_m
+        self.complete = told is None or set(told) >= {
+            entry.name for entry in legend.classes if entry.role not in ("land", "other", "casing")
+        }
+        self._pairs = torch.from_numpy(pairs.pixels)
+        self.classes = classes
+        self._classes = torch.from_numpy(classes)
+        may_be = np.eye(len(legend), dtype=np.bool_)
+        if told is not None and not self.complete:
+            untold = np.array([name not in told for name in legend.names])
+            may_be[np.ix_(untold & (cover_of(legend) == LAND), untold)] = True
+        self._drawn = _table(may_be)
+        self._masks = masks
+        self._looks = masks is None and pairs.source_channels >= 3 and len(legend) <= 255 // 3
+        if masks is not None:
+            self._cover = _table(masks.mapping.may_be(COVER))
+        else:
+            cover = (may_be.astype(int) @ map_to_cover_may_be(legend)) > 0
+            self._cover = _table(np.concatenate(_by_look(cover, legend)) if self._looks else cover)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def bands(self, number: int) -> Tensor:
+        """Return photo and map, uint8 [H,W,C]."""
+        return self._pairs[number]
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+        drawn = self._classes[number]
+        if self._masks is not None:
+            seen = torch.from_numpy(self._masks.values(number))
+        elif self._looks:
+            seen = drawn + len(self._drawn[0]) * _look(self._pairs[number, :, :, :3])
+        else:
+            seen = drawn
+        return Labels(drawn, self._drawn), Labels(seen, self._cover)
+
+
+class MaskSet:
+    """Photos with class masks, in the legend of the maps or in that of the land cover.
+
+    Args:
+        masks: The photos and the masks.
+        legend: The legend of the maps.
+        resolution_m: Ground resolution of the images.
+    """
+
+    paired = False
+    complete = False
+
+    def __init__(self, masks: DecodedMasks, legend: Legend, resolution_m: float) -> None:
+        self.resolution_m = resolution_m
+        self._masks = masks
+        self._of_map = masks.legend.names == legend.names
+        self._table = _table(masks.mapping.may_be(masks.legend))
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def bands(self, number: int) -> Tensor:
+        """Return a photo, uint8 [H,W,C]."""
+        return torch.from_numpy(self._masks.source(number))
+
+    def labels(self, number: int) -> tuple[Labels | None, Labels | None]:
+        """Return what is known of the map's classes and of the land cover."""
+        known = Labels(torch.from_numpy(self._masks.values(number)), self._table)
+        return (known, None) if self._of_map else (None, known)
+
+
+def _look(photo: Tensor) -> Tensor:
+    """Return how each pixel looks: 0 neither green nor dark, 1 green, 2 dark, uint8 [H,W].
+
+    Args:
+        photo: Red, green and blue, uint8 [H,W,3].
+    """
+    red, green, blue = photo.to(torch.int16).unbind(2)
+    total = red + green + blue
+    is_green = (2 * green - red - blue) * 16 > total
+    return torch.where(is_green, 1, torch.where(total < DARK, 2, 0)).to(torch.uint8)
+
+
+def _by_look(cover: NDArray[np.bool_], legend: Legend) -> list[NDArray[np.bool_]]:
+    """Return which land cover a map's classes may be where the photo is plain, green or dark.
+
+    A map alone would leave vegetation open nearly everywhere, and a network that answers it
+    everywhere would be right: one did, and lost the roads (records/2026-11-28_streets). So what
+    is not green is vegetation only in a park, or where it is too dark to tell, and what is green
+    in a park is no bare land.
+
+    Args:
+        cover: What follows from the map alone, bool [K,5].
+        legend: The map's classes.
+    """
+    role = np.array([entry.role for entry in legend.classes])
+    plain, green, dark = cover.copy(), cover.copy(), cover.copy()
+    plain[role != "vegetation", VEGETATION] = False
+    dark[role == "road", VEGETATION] = False
+    green[role == "vegetation", LAND] = False
+    return [plain, green, dark]
+
+
+def _table(may_be: NDArray[np.bool_]) -> Tensor:
+    """Return a table of 256 rows, where a row that names no class names all of them."""
+    table = np.ones((256, may_be.shape[1]), np.float32)
+    table[: len(may_be)] = np.where(may_be.any(1, keepdims=True), may_be, True)
+    return torch.from_numpy(table)
