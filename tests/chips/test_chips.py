@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -376,6 +379,41 @@ def test_several_processes_make_the_same(make_ground: Any, tmp_path: Path) -> No
             path.read_bytes()
             == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
         )
+
+
+KILLED = """
+import os, signal, sys
+from multiprocessing import active_children
+from pathlib import Path
+from sat2map.chips.chips import ChipOptions, make_chips
+from sat2map.style.features import VectorFile
+
+def kill(done, total):
+    if done > 16:
+        print(len(active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    imagery, vectors, out = sys.argv[1:]
+    options = ChipOptions(size=32, min_mapped=0, workers=2)
+    make_chips([imagery], [VectorFile(Path(vectors))], Path(out), options, progress=kill)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_no_process_behind_and_the_work_goes_on(
+    make_ground: Any, tmp_path: Path
+) -> None:
+    ground, out = make_ground(320, 320), tmp_path / "out"
+    (tmp_path / "killed.py").write_text(KILLED)
+    program = [sys.executable, tmp_path / "killed.py", ground.imagery, ground.vectors, out]
+    # Its output ends when nobody holds it any more, and the workers hold it.
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert ended.stdout == "2\n"
+    chips = make(ground, out)
+    fresh = make(ground, tmp_path / "fresh")
+    assert chips.outcomes == fresh.outcomes
 
 
 @pytest.mark.slow

@@ -232,9 +232,12 @@ def cut_all(
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
             if stop.is_set():
-                return
-        while waiting and not stop.is_set():
-            yield from waiting.popleft().result()
+                break
+        while waiting:
+            future = waiting.popleft()
+            if stop.is_set() and future.cancel():
+                continue  # of those that are being cut, it is told what became of them
+            yield from future.result()
     except BrokenProcessPool as error:
         if stop.is_set():  # whoever asked this process ended the others
             return
@@ -253,10 +256,19 @@ _cutters: list[Cutter] = []
 
 def _begin(plan: Plan, level: int) -> None:
     logging.getLogger("rasterio").setLevel(level)
+    threading.Thread(target=_end_with_parent, name="sat2map-parent", daemon=True).start()
     # Ctrl-C is the first process's affair, and this one is ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: TID251
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     _cutters.append(Cutter(plan).__enter__())
+
+
+def _end_with_parent() -> None:
+    """End this worker once the first process is gone, which a kill does not let it tell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _cut(chips: Sequence[Chip]) -> list[Outcome]:
