@@ -33,6 +33,7 @@ from sat2map.data.pairs import (
     refuse_class_numbers,
 )
 from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.journal import Files, as_json
 from sat2map.user_cache import cache_folder, making, mark_used
 
 FORMAT = 1
@@ -122,7 +123,7 @@ def decode_pairs(
     refuse_class_numbers(pairs, direction, read_card(directory).legend)
     place = f"{directory}|{split}|{resize}|{direction}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
-    state = _state(pairs)
+    state = state_of(FORMAT, directory, (f for pair in pairs for f in (pair.source, pair.target)))
     if _read_state(entry) != state:
         with making(entry):
             if _read_state(entry) != state:  # another process has not made it meanwhile
@@ -144,17 +145,13 @@ def decode_pairs(
     return DecodedPairs(pixels, facts["source_channels"], (low, high), names, key)
 
 
-def _state(pairs: list[PairFile]) -> list[object]:
-    """Return what changes when a file, or the format of the cache, does."""
-    state: list[object] = [FORMAT]
-    for path in (path for pair in pairs for path in dict.fromkeys((pair.source, pair.target))):
-        try:
-            facts = path.stat()
-        except OSError:  # a dangling link, which decoding names
-            state.append([str(path), None])
-        else:
-            state.append([str(path), facts.st_size, facts.st_mtime_ns])
-    return state
+def state_of(version: int, directory: Path, files: Iterable[Path]) -> dict[str, object]:
+    """Return what changes when a file of a data set, or the format of the cache, does.
+
+    Sizes and times tell of it: to read all contents would take as long as to decode them.
+    """
+    paths = tuple(dict.fromkeys(files))
+    return as_json({"version": version, "files": Files(paths, directory, limit=0)})
 
 
 def _read_state(entry: Path) -> object:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import whole_folder
-from sat2map.data.cache import in_order
+from sat2map.data.cache import in_order, state_of
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import BatchError, DataError, Sat2mapError
@@ -105,7 +105,7 @@ def decode_masks(
     files = find_masks(directory, split)
     place = f"{directory}|{split}"
     entry = cache_folder() / "masks" / hashlib.sha256(place.encode()).hexdigest()[:20]
-    state = _state(files)
+    state = state_of(FORMAT, directory, (f for file in files for f in (file.source, file.classes)))
     facts = _read_facts(entry)
     if facts is None or facts["state"] != state:
         with making(entry):
@@ -145,19 +145,6 @@ def decode_masks(
         float(known),
         hashlib.sha256(json.dumps([place, state]).encode()).hexdigest(),
     )
-
-
-def _state(files: list[MaskFile]) -> list[object]:
-    """Return what changes when a file, or the format of the cache, does."""
-    state: list[object] = [FORMAT]
-    for path in (path for file in files for path in (file.source, file.classes)):
-        try:
-            facts = path.stat()
-        except OSError:  # a dangling link, which decoding names
-            state.append([str(path), None])
-        else:
-            state.append([str(path), facts.st_size, facts.st_mtime_ns])
-    return state
 
 
 def _read_facts(entry: Path) -> dict[str, Any] | None:

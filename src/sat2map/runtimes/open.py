@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sat2map.atomic import whole_folder
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_card
 from sat2map.runtimes.interface import Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used
@@ -193,34 +194,35 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
     torch = _torch_runtime()
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     kept = cache_folder() / "converted" / f"{key}-{runtime}"
-    stamp = json.dumps(_stamp(folder, runtime))
-    if _stamp_of(kept) != stamp:
+    made_of = _made_of(folder, runtime)
+    if not _is_made_of(kept, made_of):
         with making(kept):
-            if _stamp_of(kept) != stamp:  # another process has not made it meanwhile
+            if not _is_made_of(kept, made_of):  # another process has not made it meanwhile
                 with whole_folder(kept, replace=True) as aside:
                     torch.convert_model(folder, runtime, aside)
-                    (aside / "stamp.json").write_text(stamp, encoding="utf-8")
+                    told = json.dumps(as_json(made_of))
+                    (aside / "stamp.json").write_text(told, encoding="utf-8")
     mark_used(kept)
     return kept / CARRIED[runtime]
 
 
-def _stamp_of(kept: Path) -> str | None:
-    """Return what a kept model was made of; None where there is none."""
+def _is_made_of(kept: Path, made_of: MadeOf) -> bool:
+    """Return whether a converted model is there and made of the same."""
     try:
-        return (kept / "stamp.json").read_text(encoding="utf-8")
-    except OSError:
-        return None
+        before = json.loads((kept / "stamp.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(before, dict) and not differing(before, made_of)
 
 
-def _stamp(folder: Path, runtime: RuntimeName) -> dict[str, object]:
+def _made_of(folder: Path, runtime: RuntimeName) -> dict[str, object]:
     """Return what a converted model is made of: as long as it is the same, so is the model."""
     import sat2map
 
-    files = [folder / name for name in (WEIGHTS, "model.json")]
-    stats = [file.stat() for file in files if file.is_file()]  # what is missing, loading names
+    files = tuple(folder / name for name in (WEIGHTS, "model.json"))  # loading names a missing one
     made_with = ("torch", "onnxruntime" if runtime == "onnx" else "openvino")
     return {
-        "files": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
+        "model": Files(files),
         "versions": [sat2map.__version__, *map(version, made_with)],
     }
 
