@@ -258,16 +258,20 @@ class Training(_Section):
 
 
 class Validation(_Section):
-    """Scoring on the split `val`, with the deterministic mode of prediction."""
+    """Scoring on the split `val`, with the deterministic mode of prediction.
+
+    Of the first data set maps are scored, or class masks where it has nothing else; of further
+    ones class masks.
+    """
 
     epochs: int = Field(5, ge=1, description="epochs between two validations")
-    pictures: int = Field(100, ge=1, description="at most so many pairs")
+    pictures: int = Field(100, ge=1, description="at most so many pairs, or masks of each data set")
     size: int | None = Field(
         None, ge=16, description="side that pairs are resized to; none takes that of training"
     )
     metric: Literal[
         "l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou", "road_cldice", "edge_f1"
-    ] = Field("l1", description="what `best` is chosen by")
+    ] = Field("l1", description="what `best` is chosen by; of class masks mean_iou or road_cldice")
 
 
 class Statistics(_Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.images import in_bands, three_bands
-from sat2map.data.masks import find_masks, read_mask_card
 from sat2map.data.pairs import (
     Direction,
     PairFile,
@@ -21,20 +19,13 @@ from sat2map.data.pairs import (
     read_pair,
     refuse_class_numbers,
 )
-from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
+from sat2map.errors import BatchError, Sat2mapError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
-from sat2map.evaluation.masks import (
-    TOLERANCE_M,
-    MaskProtocol,
-    asked_legend,
-    mask_notices,
-    score_masks,
-    shown_resolution,
-)
+from sat2map.evaluation.masks import TOLERANCE_M, mask_notices, open_mask_split
 from sat2map.evaluation.report import claimed_for_report, write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
-from sat2map.legend import COVER, Legend
+from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
 from sat2map.translation.translator import Translator
 
@@ -207,47 +198,26 @@ def evaluate_masks(
             not fit.
     """
     data = Path(data)
-    card = read_mask_card(data)
-    files = find_masks(data, split)
+    masks = open_mask_split(
+        data, split, translator.legend, resolution=resolution, tolerance_m=tolerance_m
+    )
     if translator.card.direction == "reverse" or translator.legend is None:
         raise UsageError(
             "the model has no classes to compare with masks",
             where=translator.name,
             remedy="Use a model with a legend that translates photos into maps.",
         )
-    if card.resolution_m is None:
-        raise DataError(
-            "does not say the ground resolution",
-            where=data / "dataset.json",
-            remedy='Give it "resolution_m", in metres per pixel.',
-        )
-    if not 0 < tolerance_m < math.inf:
-        raise UsageError(
-            f"{tolerance_m:g} m is not a tolerance",
-            parameter="tolerance_m",
-            remedy="Give metres above 0, such as 3.",
-        )
-    mapping = card.classes
-    assert card.legend is not None and mapping is not None
-    legend, may_be = asked_legend(card.legend, mapping, translator.legend)
-    output: Literal["cover", "classes"] = "cover" if legend.names == COVER.names else "classes"
-    shown_m = shown_resolution(card.resolution_m, resolution)
+    output = masks.protocol.output
 
     def predict(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return translator.translate(source, published=published, seed=seed, output=output)
 
-    scores = score_masks(
-        predict,
-        files,
-        MaskProtocol(legend, may_be, card.resolution_m, shown_m, tolerance_m),
-        check=lambda values, file: mapping.check(values, file.classes),
-        progress=progress,
-    )
+    scores = masks.score(predict, progress=progress)
     if not scores.scores:
         scores.raise_failures()
     mode: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
     mode["prediction"] = _prediction(published, seed)
-    summary = summarise(scores.scores, legend, scores.protocol | mode)
+    summary = summarise(scores.scores, masks.protocol.legend, scores.protocol | mode)
     notices = mask_notices(scores.protocol, translator.card.resolution_m)
     return Evaluation(summary, scores.failures, notices=notices)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.data.mask_mapping import MaskMapping
-from sat2map.data.masks import MaskFile, read_mask
-from sat2map.errors import Sat2mapError, UsageError
+from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
+from sat2map.errors import DataError, Sat2mapError, UsageError
 from sat2map.evaluation.classes import Agreement
 from sat2map.evaluation.edges import harmonic_mean
 from sat2map.evaluation.roads import skeleton
@@ -61,6 +62,11 @@ class MaskProtocol:
     tolerance_m: float = TOLERANCE_M
 
     @property
+    def output(self) -> Literal["cover", "classes"]:
+        """What a translator is asked for, to be compared with the masks."""
+        return "cover" if self.legend.names == COVER.names else "classes"
+
+    @property
     def tolerance(self) -> float:
         """The tolerance in pixels as shown."""
         return max(LEAST_TOLERANCE, self.tolerance_m / self.shown_m)
@@ -78,6 +84,86 @@ class MaskProtocol:
             "not_asked": list(not_asked),
             "legend": self.legend.to_json(),
         }
+
+
+@dataclass(frozen=True)
+class MaskSplit:
+    """A split of a data set of class masks, ready to be scored.
+
+    Attributes:
+        files: Photos and masks.
+        mapping: What the values of the masks stand for.
+        protocol: How they are scored.
+    """
+
+    files: Sequence[MaskFile]
+    mapping: MaskMapping
+    protocol: MaskProtocol
+
+    def score(
+        self,
+        predict: Callable[[Pixels], NDArray[np.uint8]],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        """Let a model label the photos and compare the answers with the masks.
+
+        Args:
+            predict: uint8 [H,W,C] to numbers of the protocol's legend, uint8 [H,W].
+            progress: Called with (done, all) images.
+        """
+        return score_masks(
+            predict,
+            self.files,
+            self.protocol,
+            check=lambda values, file: self.mapping.check(values, file.classes),
+            progress=progress,
+        )
+
+
+def open_mask_split(
+    data: Path,
+    split: str,
+    own: Legend | None,
+    *,
+    resolution_m: float | None = None,
+    resolution: float | Literal["native"] | None = None,
+    tolerance_m: float = TOLERANCE_M,
+) -> MaskSplit:
+    """Find the masks of a split, and say how a model is scored on them.
+
+    Args:
+        data: The data set.
+        split: Which split.
+        own: The legend of the model's map.
+        resolution_m: Ground resolution of the files where `dataset.json` is silent.
+        resolution: As for `shown_resolution`.
+        tolerance_m: How far a road may lie beside the true one.
+
+    Raises:
+        DataError: There is no such split, or `dataset.json` does not say what the masks mean or
+            how large a pixel is.
+        UsageError: A number does not fit.
+    """
+    card, files = read_mask_card(data), find_masks(data, split)
+    known_m = card.resolution_m or resolution_m
+    if known_m is None:
+        raise DataError(
+            "does not say the ground resolution",
+            where=data / "dataset.json",
+            remedy='Give it "resolution_m", in metres per pixel.',
+        )
+    if not 0 < tolerance_m < math.inf:
+        raise UsageError(
+            f"{tolerance_m:g} m is not a tolerance",
+            parameter="tolerance_m",
+            remedy="Give metres above 0, such as 3.",
+        )
+    assert card.legend is not None and card.classes is not None
+    legend, may_be = asked_legend(card.legend, card.classes, own)
+    shown_m = shown_resolution(known_m, resolution)
+    protocol = MaskProtocol(legend, may_be, known_m, shown_m, tolerance_m)
+    return MaskSplit(files, card.classes, protocol)
 
 
 def asked_legend(

@@ -46,7 +46,7 @@ def train(
     Args:
         recipe: What to do.
         data: The data set, with the split `train` and, for validation, `val`; or several, of
-            which the first tells the legend and is validated on.
+            which the first tells the legend, and what is best by its `val`.
         run: Gets `recipe.toml`, `losses.csv`, `validation.csv`, `tensorboard/`, `grids/`,
             `checkpoints/`, `best/` and, when the run is finished, `model/`.
         resume: Go on from the newest checkpoint, or begin where there is none.

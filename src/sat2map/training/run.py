@@ -127,13 +127,15 @@ class Run:
             return
         samples = self.batches.spread(self.recipe.statistics.validation_pictures)
         network = with_fresh_statistics(self.model, samples)
-        summary, failures = self.validator.score(network, self.fabric.device)
-        for failure in failures:
+        validation = self.validator.score(network, self.fabric.device)
+        for failure in validation.failures:
             monitor.say(f"left out of the validation: {failure}")
-        scores = {name: figure.mean for name, figure in summary.metrics.items()}
+        scores, summary = validation.scores, validation.summary
         monitor.validation(self.state.step, self.epoch, scores)
-        monitor.say(f"epoch {self.epoch}, step {self.state.step}: {_in_words(scores)}")
+        monitor.say(f"epoch {self.epoch}, step {self.state.step}: {validation}")
         metric = self.recipe.validation.metric
+        if summary is None:
+            return
         if improves(metric, scores, self.state.best):
             self.state.best = scores[metric]
             best = self.card.model_copy(update={"metrics": {"validation": summary.to_json()}})
@@ -163,10 +165,12 @@ class Run:
                 samples = self.batches.spread(self.recipe.statistics.pictures, progress.show)
                 network = with_fresh_statistics(self.model, samples)
                 if self.validator:
-                    summary, failures = self.validator.score(network, self.fabric.device)
-                    for failure in failures:
+                    validation = self.validator.score(network, self.fabric.device)
+                    for failure in validation.failures:
                         progress.say(f"left out of the validation: {failure}")
-                    card = card.model_copy(update={"metrics": {"validation": summary.to_json()}})
+                    if validation.summary is not None:
+                        metrics = {"validation": validation.summary.to_json()}
+                        card = card.model_copy(update={"metrics": metrics})
             save_model(folder, network, card)
         self.fabric.barrier()
         return folder
@@ -199,7 +203,10 @@ def prepare(
     torch.manual_seed(recipe.training.seed)
     with main_first(fabric):
         learned = load_data_sets(recipe, data, quiet=quiet, heed=heed)
-    validator = Validator(recipe, data[0], learned.card)
+    validator = Validator(recipe, data, learned.card)
+    if fabric.is_global_zero:
+        for notice in validator.notices:
+            log.warning(notice)
     plan = Plan(recipe, learned.count, fabric.world_size, fabric.global_rank)
     if plan.processes > 1 and plan.pairs < plan.processes * recipe.training.batch:
         raise DataError(
@@ -269,8 +276,3 @@ def _learn(
         windows(state.step),
     )
     return lambda step, rate: recorded(windows(step), rate)
-
-
-def _in_words(scores: dict[str, float]) -> str:
-    shown = ("l1", "psnr", "ssim", "mean_iou", "road_cldice", "edge_density")
-    return ", ".join(f"{name} {scores[name]:.3f}" for name in shown if name in scores)

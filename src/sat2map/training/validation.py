@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from sat2map.data.images import resize_square
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
-from sat2map.errors import Sat2mapError
+from sat2map.errors import Sat2mapError, UsageError
+from sat2map.evaluation.masks import MaskSplit, open_mask_split
 from sat2map.evaluation.score import Summary, score_pictures, summarise
 from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import as_published, reestimate
@@ -26,6 +28,9 @@ from sat2map.translation.translator import Translator
 
 GRID_ROWS = 6
 LOWER_IS_BETTER = frozenset({"l1", "rmse"})
+SHOWN = ("l1", "psnr", "ssim", "mean_iou", "road_cldice", "edge_density")
+OF_MASKS = ("mean_iou", "road_cldice")
+"""The metrics that class masks tell."""
 
 Pixels = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -43,53 +48,137 @@ def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn
     return network.eval()
 
 
-class Validator:
-    """Scores what a run makes on the split `val` of its first data set, and shows what it draws.
+@dataclass(frozen=True)
+class Validation:
+    """What a validation gave.
 
-    Args:
-        recipe: Says at what size, and on how many pairs.
-        data: The data set. Without the split, or without maps in it, nothing is scored.
-        card: That of the model.
-
-    Raises:
-        DataError: The split cannot be used.
+    Attributes:
+        summary: The figures on the first data set, or None where it has no split `val`.
+        away: Those on the class masks of further sets, by the name of the set.
+        failures: What says why images were left out.
     """
 
-    def __init__(self, recipe: Recipe, data: Path, card: ModelCard) -> None:
+    summary: Summary | None
+    away: dict[str, Summary]
+    failures: list[Sat2mapError]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The means of all figures; those away are called SET_METRIC."""
+        parts = [("", self.summary)] if self.summary is not None else []
+        parts += [(f"{name}_", summary) for name, summary in self.away.items()]
+        return {
+            f"{before}{metric}": figure.mean
+            for before, summary in parts
+            for metric, figure in summary.metrics.items()
+        }
+
+    def __str__(self) -> str:
+        """Return a few scores of the first data set, and one of each other, for people."""
+        scores = self.scores
+        shown = [name for name in SHOWN if name in scores]
+        for name, summary in self.away.items():
+            shown.append(
+                f"{name}_{'road_cldice' if 'road_cldice' in summary.metrics else 'mean_iou'}"
+            )
+        return ", ".join(f"{name} {scores[name]:.3f}" for name in shown if name in scores)
+
+
+class Validator:
+    """Scores what a run makes on the split `val` of its data sets, and shows what it draws.
+
+    On the first set that is how well maps are drawn, or, where it has class masks only, how well
+    these are met; by one of its figures the best model is chosen. On further sets that have class
+    masks it is how well these are met, so that one sees how a model does away from home.
+
+    Args:
+        recipe: Says at what size, and on how many images of each set.
+        data: The data sets. What has no split `val` is not scored.
+        card: That of the model.
+
+    Attributes:
+        notices: Why the masks of further sets are not scored.
+
+    Raises:
+        DataError: The split of the first set cannot be used.
+        UsageError: Its masks do not tell the metric that the best model is to be chosen by.
+    """
+
+    def __init__(self, recipe: Recipe, data: Sequence[Path], card: ModelCard) -> None:
         self._recipe = recipe
         self._card = card
-        has_maps = not is_mask_set(data, "train") or (data / "train" / "target").is_dir()
         self._pairs: list[PairFile] = []
-        if has_maps and (data / "val").is_dir():
-            self._pairs = find_pairs(data, "val")
-        self._shown = self._pairs
-        if has_maps and not self._pairs:
-            self._shown = find_pairs(data, "train")
+        self._masks: MaskSplit | None = None
+        self._shown: list[PairFile] = []
+        home = data[0]
+        validated = (home / "val").is_dir()
+        if is_mask_set(home, "train") and not (home / "train" / "target").is_dir():
+            if validated:
+                self._masks = self._open(home, recipe.data.resolution_m)
+                _check_metric(recipe.validation.metric, home)
+        else:
+            self._pairs = find_pairs(home, "val") if validated else []
+            self._shown = self._pairs or find_pairs(home, "train")
+        self._away: dict[str, MaskSplit] = {}
+        self.notices: list[str] = []
+        tells_classes = card.legend is not None and card.direction == "forward"
+        for number, folder in enumerate(data[1:], 2):
+            if not (tells_classes and is_mask_set(folder, "val")):
+                continue
+            name = folder.resolve().name
+            try:
+                masks = self._open(folder)
+            except Sat2mapError as error:
+                self.notices.append(f"{folder}: its class masks are not scored, since: {error}")
+            else:
+                self._away[f"{name}_{number}" if name in self._away else name] = masks
+
+    def _open(self, data: Path, resolution_m: float | None = None) -> MaskSplit:
+        """Return the masks of a set, shown at its own resolution as far as the model knows that."""
+        masks = open_mask_split(data, "val", self._card.legend, resolution_m=resolution_m)
+        if self._card.resolution_m is not None:
+            finest, coarsest = self._card.resolution_m
+            shown_m = min(max(masks.protocol.shown_m, finest), coarsest)
+            masks = replace(masks, protocol=replace(masks.protocol, shown_m=shown_m))
+        return replace(masks, files=spread(masks.files, self._recipe.validation.pictures))
 
     def __bool__(self) -> bool:
         """Whether there is anything to score."""
-        return bool(self._pairs)
+        return bool(self._pairs or self._masks or self._away)
 
-    def score(self, network: nn.Module, device: torch.device) -> tuple[Summary, list[Sat2mapError]]:
-        """Score the deterministic prediction at the scale of training.
+    def score(self, network: nn.Module, device: torch.device) -> Validation:
+        """Score the deterministic prediction.
 
-        That is whole images resized to the training size, or the files as they are where
-        training crops native pixels, unless the recipe names a size.
-
-        Returns:
-            The figures, and what says why pairs were left out.
+        Maps are compared at the scale of training: whole images resized to the training size, or
+        the files as they are where training crops native pixels, unless the recipe names a size.
+        Class masks are compared at their own resolution, no finer than 0.75 m, as far as the
+        model knows that.
         """
+        translator = Translator(Model(network, self._card, Path()), device)
+        summary: Summary | None = None
+        failures: list[Sat2mapError] = []
+        if self._masks is not None:
+            summary, failures = _score_masks(translator, self._masks)
+        elif self._pairs:
+            summary, failures = self._score_pairs(translator)
+        away = {}
+        for name, masks in self._away.items():
+            away[name], more = _score_masks(translator, masks)
+            failures = [*failures, *more]
+        return Validation(summary, away, failures)
+
+    def _score_pairs(self, translator: Translator) -> tuple[Summary, list[Sat2mapError]]:
         size = self._recipe.validation.size
         if size is None and self._recipe.data.resize is not None:
             size = self._recipe.data.size
         scores = score_pictures(
-            Translator(Model(network, self._card, Path()), device).translate,
+            translator.translate,
             spread(self._pairs, self._recipe.validation.pictures),
             size=size,
             direction=self._recipe.data.direction,
             legend=self._card.legend,
         )
-        protocol = scores.protocol | {"split": "val", "prediction": "deterministic"}
+        protocol = scores.protocol | _PROTOCOL
         return summarise(scores.scores, self._card.legend, protocol), scores.failures
 
     def grid(self, network: nn.Module, device: torch.device) -> list[tuple[Pixels, ...]]:
@@ -113,6 +202,29 @@ class Validator:
                 generated = to_pixels(published(from_picture(source, device)))[0].cpu().numpy()
                 rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
         return rows
+
+
+_PROTOCOL = {"split": "val", "prediction": "deterministic"}
+
+
+def _score_masks(translator: Translator, masks: MaskSplit) -> tuple[Summary, list[Sat2mapError]]:
+    output = masks.protocol.output
+
+    def predict(source: Pixels) -> Pixels:
+        return translator.translate(source, output=output)
+
+    scores = masks.score(predict)
+    protocol = scores.protocol | _PROTOCOL | {"output": output}
+    return summarise(scores.scores, masks.protocol.legend, protocol), scores.failures
+
+
+def _check_metric(metric: str, data: Path) -> None:
+    if metric not in OF_MASKS:
+        raise UsageError(
+            f"validation.metric is {metric}, which class masks do not tell",
+            where=data,
+            remedy=f"Choose `validation.metric` = {' or '.join(OF_MASKS)}.",
+        )
 
 
 def improves(metric: str, scores: Mapping[str, float], best: float | None) -> bool:
