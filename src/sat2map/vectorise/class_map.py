@@ -1,0 +1,272 @@
+"""A class map of any size, read window by window: class numbers, and how sure they are.
+
+A class map is a raster of one band. What its values mean says its tag `SAT2MAP_LEGEND`, which
+`sat2map translate --classes` writes, or a legend that is given: a JSON list of {name, colour, role}
+as in `legend.json`, whose entries may have a `value` where the raster's values are not 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from sat2map.errors import DataError, UsageError
+from sat2map.geo.gdal import reading_from
+from sat2map.geo.grid import Grid, ground_resolution
+from sat2map.legend import LEGENDS, Legend
+from sat2map.raster.georeference import grid_of, placed
+from sat2map.raster.sources import Source, open_source
+
+LEGEND_TAG = "SAT2MAP_LEGEND"
+"""The tag of a class map that holds its legend, JSON as `Legend.to_json` gives it."""
+
+NOTHING = 255
+"""Stands in arrays of class numbers where there is no map."""
+
+_VALUES = 1 << 16
+_REMEDY = (
+    "Give a legend, a JSON list of the classes in the order of their numbers, such as "
+    '[{"name": "land", "colour": [244, 241, 234], "role": "land"}].'
+)
+
+
+class ClassMap:
+    """A class map that is open; `open_class_map` makes it.
+
+    Attributes:
+        where: What messages call it.
+        grid: Its pixels on the ground.
+        legend: What its numbers mean.
+        metres: Metres on the ground from pixel to pixel, (along a row, along a column).
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        grid: Grid,
+        where: str | Path,
+        legend: Legend,
+        values: tuple[int, ...],
+        confidence: Any = None,
+        road_probability: Any = None,
+    ) -> None:
+        metres = ground_resolution(grid)
+        if metres is None:
+            raise DataError(
+                "does not say where on the ground it lies, so nothing can be measured",
+                where=where,
+                remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
+                "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
+            )
+        self.where, self.grid, self.legend, self.metres = where, grid, legend, metres
+        self._dataset, self._confidence, self._roads = dataset, confidence, road_probability
+        self._numbers = np.full(_VALUES, NOTHING, np.uint8)
+        self._numbers[list(values)] = np.arange(len(values))
+        self._known = np.zeros(_VALUES, np.bool_)
+        self._known[list(values)] = True
+
+    def read(self, row: int, column: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return class numbers, uint8 [height,width]; `NOTHING` outside and where there is no map.
+
+        Raises:
+            DataError: It cannot be read, or has a value that the legend lacks.
+        """
+        found = np.full((height, width), NOTHING, np.uint8)
+        inside = _inside(self.grid, row, column, height, width)
+        if inside is None:
+            return found
+        window, rows, columns = inside
+        with reading_from(self.where):
+            values = self._dataset.read(1, window=window)
+            valid = self._dataset.read_masks(1, window=window) != 0
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values)
+        whole = np.where(valid, values, 0).astype(np.int64)
+        valid_values = whole[valid]
+        wrong = (valid_values < 0) | (valid_values >= _VALUES)
+        wrong |= ~self._known[np.clip(valid_values, 0, _VALUES - 1)]
+        if wrong.any():
+            unknown = sorted({int(value) for value in np.unique(valid_values[wrong])})
+            raise DataError(
+                f"has the value {unknown[0]}, which its legend of {len(self.legend)} classes lacks",
+                where=self.where,
+                remedy="Give a legend that has it, or make it the raster's nodata value.",
+            )
+        found[rows, columns] = np.where(valid, self._numbers[whole], NOTHING)
+        return found
+
+    @property
+    def knows_confidence(self) -> bool:
+        """Whether there is a raster of confidence beside it."""
+        return self._confidence is not None
+
+    def read_confidence(
+        self, row: int, column: int, height: int, width: int
+    ) -> NDArray[np.float32] | None:
+        """Return how sure each pixel is, float32 [height,width], 0 to 1; nan where unknown."""
+        if self._confidence is None:
+            return None
+        found = np.full((height, width), np.nan, np.float32)
+        inside = _inside(self.grid, row, column, height, width)
+        if inside is not None:
+            window, rows, columns = inside
+            with reading_from(self._confidence.name):
+                values = self._confidence.read(1, window=window)
+                valid = self._confidence.read_masks(1, window=window) != 0
+            top = 255.0 if values.dtype == np.uint8 else 1.0
+            found[rows, columns] = np.where(valid, values / top, np.nan)
+        return found
+
+    def read_roads(self, row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
+        """Return the probability of a road, float32 [height,width], 0 to 1; 0 outside.
+
+        It comes from the raster of probabilities where there is one. Of a class map alone it is 1
+        where the class is a road.
+        """
+        if self._roads is None:
+            numbers = self.read(row, column, height, width)
+            is_road = np.zeros(256, np.float32)
+            is_road[: len(self.legend)] = self.legend.roads
+            return is_road[numbers]
+        found = np.zeros((height, width), np.float32)
+        inside = _inside(self.grid, row, column, height, width)
+        if inside is not None:
+            window, rows, columns = inside
+            with reading_from(self._roads.name):
+                values = self._roads.read(1, window=window)
+            top = 255.0 if values.dtype == np.uint8 else 1.0
+            found[rows, columns] = np.nan_to_num(values / top)
+        return found
+
+
+def _inside(
+    grid: Grid, row: int, column: int, height: int, width: int
+) -> tuple[Window, slice, slice] | None:
+    """Return the part of a window that lies in the scene, and where it lies in the window."""
+    top, left = max(row, 0), max(column, 0)
+    bottom, right = min(row + height, grid.height), min(column + width, grid.width)
+    if top >= bottom or left >= right:
+        return None
+    window = Window(left, top, right - left, bottom - top)
+    return window, slice(top - row, bottom - row), slice(left - column, right - column)
+
+
+@contextmanager
+def open_class_map(
+    source: str | Path | Source,
+    *,
+    legend: str | Path | Legend | None = None,
+    confidence: str | Path | None = None,
+    road_probability: str | Path | None = None,
+) -> Iterator[ClassMap]:
+    """Open a class map.
+
+    Args:
+        source: A raster of one band of whole numbers.
+        legend: What its numbers mean: a legend, "cover", "map", or a JSON file. None takes what
+            the raster's tag says.
+        confidence: A raster on the same grid, float 0 to 1 or uint8 0 to 255.
+        road_probability: Likewise, the probability of a road.
+
+    Raises:
+        DataError: It is not a class map, says no legend, or lies nowhere.
+        UsageError: The rasters do not go together.
+    """
+    opened = open_source(source)
+    dataset = placed(opened.open(), None, opened.where, lambda _: None)
+    beside: list[Any] = []
+    try:
+        check_is_class_map(dataset, opened.where)
+        known, values = _legend_of(dataset, legend, opened.where)
+        grid = grid_of(dataset)
+        for name, path in (("confidence", confidence), ("road_probability", road_probability)):
+            beside.append(None if path is None else open_source(path).open())
+            if beside[-1] is not None and beside[-1].shape != dataset.shape:
+                raise UsageError(
+                    f"{path} has other pixels than {opened.where}",
+                    parameter=name,
+                    remedy="Give the raster that was written beside the class map.",
+                )
+        yield ClassMap(dataset, grid, opened.where, known, values, *beside)
+    finally:
+        for file in (dataset, *beside):
+            if file is not None:
+                file.close()
+
+
+def check_is_class_map(dataset: Any, where: str | Path) -> None:
+    """Refuse a raster that is not one of class numbers.
+
+    Raises:
+        DataError: It has several bands, or values that are not whole numbers.
+    """
+    if dataset.count != 1 or np.dtype(dataset.dtypes[0]).kind not in "ui":
+        raise DataError(
+            f"is not a class map: it has {dataset.count} band{'s' * (dataset.count != 1)} of "
+            f"{dataset.dtypes[0]}",
+            where=where,
+            remedy="Give a raster of one band of class numbers, as `sat2map translate` writes it.",
+        )
+
+
+def _legend_of(
+    dataset: Any, given: str | Path | Legend | None, where: str | Path
+) -> tuple[Legend, tuple[int, ...]]:
+    """Return the legend of a class map, and the values of the classes in its order."""
+    if isinstance(given, Legend):
+        return given, tuple(range(len(given)))
+    if given is not None:
+        if str(given) in LEGENDS:
+            known = LEGENDS[str(given)]
+            return known, tuple(range(len(known)))
+        return read_legend(Path(given))
+    text = dataset.tags().get(LEGEND_TAG)
+    if text is None:
+        raise DataError("does not say what its values mean", where=where, remedy=_REMEDY)
+    try:
+        known = Legend.from_json(json.loads(text))
+    except (ValueError, DataError) as error:
+        raise DataError(
+            f"has a tag {LEGEND_TAG} that is not a legend", where=where, remedy=_REMEDY
+        ) from error
+    return known, tuple(range(len(known)))
+
+
+def read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
+    """Read a legend and the values of its classes from a JSON file.
+
+    An entry may have a `value`; without one it is its place in the list.
+
+    Raises:
+        DataError: It cannot be read, or is not a legend.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        legend = Legend.from_json(entries)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot be read ({getattr(error, 'strerror', None) or error})",
+            where=path,
+            remedy=_REMEDY,
+        ) from error
+    except DataError as error:
+        raise DataError(error.what, where=path, remedy=error.remedy) from error
+    values = tuple(
+        entry.get("value", place) if isinstance(entry, Mapping) else place
+        for place, entry in enumerate(entries)
+    )
+    whole = all(type(value) is int and 0 <= value < _VALUES for value in values)
+    if not whole or len(set(values)) < len(values):
+        raise DataError(
+            "has a class whose value is not a whole number of its own",
+            where=path,
+            remedy=f"Give each class another value, 0 to {_VALUES - 1}, or none.",
+        )
+    return legend, values
