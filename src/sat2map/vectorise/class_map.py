@@ -124,6 +124,11 @@ class ClassMap:
             found[rows, columns] = np.where(valid, values / top, np.nan)
         return found
 
+    @property
+    def knows_roads(self) -> bool:
+        """Whether there is a raster of the probability of a road beside it."""
+        return self._roads is not None
+
     def read_roads(self, row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
         """Return the probability of a road, float32 [height,width], 0 to 1; 0 outside.
 

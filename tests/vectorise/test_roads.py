@@ -1,0 +1,273 @@
+"""Roads of drawn masks: what is a road, where it meets another, and that windows do not matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from skimage import morphology
+
+from sat2map.geo.grid import Grid
+from sat2map.legend import COVER
+from sat2map.vectorise.centre_lines import Reaches, fill_holes, thin
+from sat2map.vectorise.network import RoadLine, RoadNode
+from sat2map.vectorise.roads import trace_roads
+
+LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
+
+
+class ArrayScene:
+    """A class map in memory, of which parts are read as of a `ClassMap`."""
+
+    legend = COVER
+    metres = (1.0, 1.0)
+
+    def __init__(
+        self,
+        classes: NDArray[np.uint8],
+        confidence: NDArray[np.float32] | None = None,
+        roads: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.grid = Grid(*classes.shape, Affine.identity(), None)
+        self._classes, self._confidence, self._roads = classes, confidence, roads
+        self.knows_confidence = confidence is not None
+        self.knows_roads = roads is not None
+
+    def _part(self, values: Any, row: int, column: int, height: int, width: int) -> Any:
+        assert 0 <= row < row + height <= self.grid.height
+        assert 0 <= column < column + width <= self.grid.width
+        return values[row : row + height, column : column + width]
+
+    def read(self, *part: int) -> NDArray[np.uint8]:
+        return self._part(self._classes, *part)
+
+    def read_confidence(self, *part: int) -> NDArray[np.float32] | None:
+        return None if self._confidence is None else self._part(self._confidence, *part)
+
+    def read_roads(self, *part: int) -> NDArray[np.float32]:
+        return self._part(self._roads, *part)
+
+
+def drawn(side: int, *lines: list[tuple[float, float]], width: int = 7) -> NDArray[np.uint8]:
+    """Return a class map with roads along lines of (x, y), with round ends."""
+    image = Image.new("L", (side, side), LAND)
+    draw = ImageDraw.Draw(image)
+    for line in lines:
+        draw.line(line, fill=ROAD, width=width, joint="curve")
+        for x, y in (line[0], line[-1]):
+            r = width // 2
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=ROAD)
+    return np.array(image)
+
+
+def found(
+    classes: NDArray[np.uint8], window: int = 1024, **more: NDArray[np.float32]
+) -> tuple[list[RoadNode], list[RoadLine]]:
+    with trace_roads(ArrayScene(classes, **more), window=window) as network:
+        roads, nodes = list(network.lines), list(network.nodes)
+    check(nodes, roads)
+    return nodes, roads
+
+
+def check(nodes: list[RoadNode], roads: list[RoadLine]) -> None:
+    """Assert what holds for every network."""
+    degree = dict.fromkeys(range(len(nodes)), 0)
+    assert [node.node for node in nodes] == list(degree)
+    for road in roads:
+        assert len(road.points) >= 2
+        for number, point in ((road.u, road.points[0]), (road.v, road.points[-1])):
+            assert (nodes[number].column, nodes[number].row) == tuple(point)
+            degree[number] += 1
+        assert shapely.LineString(road.points).length > 0
+    assert [node.degree for node in nodes] == list(degree.values())
+    assert all(node.degree for node in nodes)
+
+
+def same(
+    one: tuple[list[RoadNode], list[RoadLine]], two: tuple[list[RoadNode], list[RoadLine]]
+) -> None:
+    assert one[0] == two[0]
+    assert len(one[1]) == len(two[1])
+    for a, b in zip(one[1], two[1], strict=True):
+        assert a.points.tobytes() == b.points.tobytes()
+        assert (a.u, a.v, a.number, a.width_m, a.confidence) == (
+            b.u,
+            b.v,
+            b.number,
+            b.width_m,
+            b.confidence,
+        )
+
+
+def spiral(side: int) -> NDArray[np.uint8]:
+    turn = np.linspace(0, 8 * np.pi, 600)
+    radius = turn / turn[-1] * (side / 2 - 8)
+    points = np.column_stack([np.cos(turn), np.sin(turn)]) * radius[:, None] + side / 2
+    return drawn(side, [tuple(point) for point in points.tolist()], width=5)
+
+
+def random_town(side: int, seed: int) -> NDArray[np.uint8]:
+    """Return crooked roads with specks, holes, wide areas and rough edges."""
+    rng = np.random.default_rng(seed)
+    lines = [[tuple(point) for point in rng.uniform(0, side, (4, 2)).tolist()] for _ in range(8)]
+    classes = drawn(side, *lines, width=int(rng.integers(2, 10)))
+    top, left = rng.integers(0, side - 90, 2)
+    classes[top : top + 80, left : left + 90] = ROAD
+    noise = rng.random(classes.shape)
+    classes[noise < 0.02] = VEGETATION
+    classes[noise > 0.99] = ROAD
+    return classes
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_thinning_is_that_of_scikit_image(seed: int) -> None:
+    mask = random_town(200, seed) == ROAD
+    for passes in (1, 3, 20):
+        np.testing.assert_array_equal(thin(mask, passes), morphology.thin(mask, passes))
+
+
+def test_small_holes_are_filled_and_islands_stay() -> None:
+    mask = np.ones((40, 60), np.bool_)
+    mask[5:8, 5:8] = False  # 9 pixels
+    mask[5:12, 20:27] = False  # 49 pixels
+    mask[20, 5:30] = False  # 25 pixels, but long
+    mask[0, 50] = False  # at the border: it goes on
+    filled = fill_holes(mask, Reaches(hole_area=30, hole_side=12, passes=3))
+    mask[5:8, 5:8] = True
+    np.testing.assert_array_equal(filled, mask)
+
+
+def test_a_cross_is_four_roads_and_a_node() -> None:
+    nodes, roads = found(drawn(201, [(20, 100), (180, 100)], [(100, 20), (100, 180)]))
+    assert sorted(node.degree for node in nodes) == [1, 1, 1, 1, 4]
+    middle = max(nodes, key=lambda node: node.degree)
+    assert np.hypot(middle.column - 100.5, middle.row - 100.5) < 1.5
+    for road in roads:
+        assert shapely.LineString(road.points).length == pytest.approx(80, abs=5)
+        assert len(road.points) <= 4
+        assert road.width_m == pytest.approx(7, abs=0.6)
+        assert road.number == ROAD
+        assert road.confidence is None
+
+
+def test_a_slanted_crossing_is_one_node() -> None:
+    nodes, _ = found(drawn(240, [(20, 80), (220, 160)], [(20, 160), (220, 80)], width=9))
+    assert sorted(node.degree for node in nodes) == [1, 1, 1, 1, 4]
+
+
+def test_parallel_roads_stay_two() -> None:
+    """Roads of 5 m whose middles are 8 m apart."""
+    nodes, roads = found(drawn(200, [(20, 100), (180, 100)], [(20, 108), (180, 108)], width=5))
+    assert len(roads) == 2
+    assert len(nodes) == 4
+    assert sorted(round(float(road.points[:, 1].mean())) for road in roads) == [100, 108]
+
+
+def test_a_roundabout_stays_a_ring() -> None:
+    turn = np.linspace(0, 2 * np.pi, 60)
+    ring = [(120 + 14 * np.cos(t), 120 + 14 * np.sin(t)) for t in turn.tolist()]
+    arms = [[(120, 106), (120, 10)], [(120, 134), (120, 230)], [(134, 120), (230, 120)]]
+    nodes, roads = found(drawn(240, ring, *arms, width=7))
+    assert sorted(node.degree for node in nodes) == [1, 1, 1, 3, 3, 3]
+    lengths = sorted(shapely.LineString(road.points).length for road in roads)
+    assert sum(lengths[:3]) == pytest.approx(2 * np.pi * 14, rel=0.08)
+
+
+def test_a_car_park_is_no_ladder() -> None:
+    """Road, a lot of 60 x 50 with parked cars in rows beside it."""
+    classes = drawn(240, [(0, 60), (239, 60)], width=8)
+    classes[64:120, 90:160] = ROAD
+    for row in range(70, 116, 8):
+        for column in range(94, 156, 6):
+            classes[row : row + 4, column : column + 2] = LAND
+    nodes, roads = found(classes)
+    assert len(roads) <= 3, [road.points for road in roads]
+    assert sum(node.degree == 1 for node in nodes) <= 3
+
+
+def test_a_closed_road_has_one_node() -> None:
+    turn = np.linspace(0, 2 * np.pi, 90)
+    rings = [[(100 + r * np.cos(t), 100 + r * np.sin(t)) for t in turn.tolist()] for r in (80, 40)]
+    nodes, roads = found(drawn(200, *rings, width=6))
+    assert [node.degree for node in nodes] == [2, 2]
+    assert [road.u == road.v for road in roads] == [True, True]
+    outer, inner = sorted((shapely.Polygon(road.points) for road in roads), key=lambda p: -p.area)
+    assert outer.contains(inner)
+    assert outer.area == pytest.approx(np.pi * 80**2, rel=0.03)
+
+
+def test_a_spiral_is_one_road() -> None:
+    nodes, roads = found(spiral(400), window=64)
+    assert len(nodes) == 2
+    assert len(roads) == 1
+
+
+def test_a_diagonal_of_single_pixels_is_one_road() -> None:
+    classes = np.zeros((80, 80), np.uint8)
+    np.fill_diagonal(classes[10:70, 10:70], ROAD)
+    _, (road,) = found(classes)
+    assert len(road.points) == 2
+    assert shapely.LineString(road.points).length == pytest.approx(59 * 2**0.5)
+
+
+def test_a_checkerboard_is_no_network() -> None:
+    """It is an area, whose holes are filled."""
+    rows, columns = np.indices((96, 96))
+    _, roads = found(((rows + columns) % 2 * ROAD).astype(np.uint8))
+    assert len(roads) <= 4
+
+
+def test_a_rough_edge_gives_no_spurs() -> None:
+    classes = drawn(300, [(20, 150), (280, 150)], width=9)
+    rng = np.random.default_rng(4)
+    for column in range(30, 270, 7):
+        edge = 146 if rng.random() < 0.5 else 154
+        classes[edge - 2 : edge + 3, column : column + 3] = rng.choice([ROAD, LAND])
+    _, roads = found(classes)
+    assert len(roads) == 1
+
+
+def test_roads_end_at_the_border_of_the_scene() -> None:
+    _, (road,) = found(drawn(100, [(-20, 40), (120, 70)]))
+    assert min(road.points[0][0], road.points[-1][0]) == 0.5
+    assert max(road.points[0][0], road.points[-1][0]) == 99.5
+
+
+@pytest.mark.parametrize("classes", [LAND, ROAD, 255])
+def test_a_scene_of_one_class_has_no_roads(classes: int) -> None:
+    for shape in ((1, 1), (1, 50), (300, 200)):
+        nodes, roads = found(np.full(shape, classes, np.uint8), window=128)
+        assert nodes == []
+        assert roads == []
+
+
+def test_confidence_is_the_mean_along_the_road() -> None:
+    classes = drawn(100, [(10, 50), (90, 50)])
+    sure = np.full((100, 100), 0.4, np.float32)
+    _, (road,) = found(classes, confidence=sure)
+    assert road.confidence == pytest.approx(0.4)
+    _, (road,) = found(classes, confidence=sure, roads=sure * 2)
+    assert road.confidence == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_do_not_matter(seed: int) -> None:
+    classes = random_town(330, seed)
+    sure = np.random.default_rng(seed).random(classes.shape, np.float32)
+    whole = found(classes, 1024, confidence=sure)
+    assert len(whole[1]) > 5
+    for window in (90, 256):
+        same(whole, found(classes, window, confidence=sure))
+
+
+@pytest.mark.parametrize("window", [50, 256])
+def test_windows_do_not_matter_to_rings_and_spirals(window: int) -> None:
+    turn = np.linspace(0, 2 * np.pi, 90)
+    ring = drawn(200, [(100 + 80 * np.cos(t), 100 + 80 * np.sin(t)) for t in turn.tolist()])
+    for classes in (ring, spiral(300)):
+        same(found(classes, 1024), found(classes, window))
