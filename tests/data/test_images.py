@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -140,18 +142,113 @@ def test_a_png_named_jpg_is_read_by_its_content(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "a.jpg").pixels, rgb())
 
 
-def test_depths_other_than_8_bits_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(GREY.astype(np.uint16) * 256).save(tmp_path / "grey16.png")
-    refused(tmp_path / "grey16.png", "more than 8 bits per channel.*gdal_translate")
-    row = b"\0" + bytes(4 * 6)
+def test_sixteen_bits_and_one_bit_are_shown_as_other_programs_do(tmp_path: Path) -> None:
+    wide = GREY.astype(np.uint16) * 257
+    Image.fromarray(wide).save(tmp_path / "grey16.png")
+    right = np.repeat(GREY[..., None], 3, 2)
+    assert np.array_equal(read_picture(tmp_path / "grey16.png").pixels, right)
+    colours = rgb()[:2, :4].astype(np.uint16) * 257
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    (tmp_path / "rgb16.png").write_bytes(png(4, 2, 16, 2, rows))
+    assert np.array_equal(read_picture(tmp_path / "rgb16.png").pixels, rgb()[:2, :4])
+    Image.fromarray(GREY > 99).save(tmp_path / "bit.png")
+    right = np.repeat(np.where(GREY > 99, 255, 0)[..., None], 3, 2)
+    assert np.array_equal(read_picture(tmp_path / "bit.png").pixels, right)
+    for kind, values in (("u2", wide), ("u1", (GREY > 99).astype(np.uint8))):
+        path = tiff(
+            tmp_path / f"{kind}.tif", values[None], **({"nbits": 1} if kind == "u1" else {})
+        )
+        shown = np.repeat(GREY[..., None], 3, 2) if kind == "u2" else right
+        assert np.array_equal(read_picture(path).pixels, shown)
+
+
+def test_sixteen_bits_that_would_be_nearly_black_are_refused(tmp_path: Path) -> None:
+    """What a sensor of 12 bits measured is no image, and no map comes of it."""
+    dim = GREY.astype(np.uint16) * 11
+    assert dim.max() < 4096
+    Image.fromarray(dim).save(tmp_path / "grey16.png")
+    refused(tmp_path / "grey16.png", "16 bits per channel .* nearly black.*gdal_translate")
+    refused(tiff(tmp_path / "grey16.tif", dim[None]), "16 bits per channel .* nearly black")
+    row = b"\0" + bytes([1, 0] * 12)
     (tmp_path / "rgb16.png").write_bytes(png(4, 2, 16, 2, row * 2))
-    with Image.open(tmp_path / "rgb16.png") as image:
-        assert image.mode == "RGB"  # Pillow would halve it without a word
-    refused(tmp_path / "rgb16.png", "more than 8 bits per channel")
-    (tmp_path / "rgba16.jpg").write_bytes(png(4, 2, 16, 6, (b"\0" + bytes(4 * 8)) * 2))
-    refused(tmp_path / "rgba16.jpg", "more than 8 bits per channel")
-    Image.new("1", (8, 8)).save(tmp_path / "bit.png")
-    refused(tmp_path / "bit.png", "1 bit per pixel")
+    refused(tmp_path / "rgb16.png", "nearly black")
+
+
+def swapped() -> bytes:
+    """A profile of a screen whose green and blue are exchanged, so that sRGB differs much."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    green, blue = profile.index(b"gXYZ"), profile.index(b"bXYZ")
+    profile[green : green + 4], profile[blue : blue + 4] = b"bXYZ", b"gXYZ"
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.avif", "a.tif"])
+def test_colours_of_another_profile_become_those_of_srgb(tmp_path: Path, name: str) -> None:
+    smooth = np.full((32, 32, 3), (200, 120, 60), np.uint8)
+    Image.fromarray(smooth).save(tmp_path / name, icc_profile=swapped(), quality=100)
+    read = read_picture(tmp_path / name).pixels.astype(int)
+    assert np.abs(read - (200, 60, 120)).max() <= 3
+
+
+def test_a_profile_of_srgb_and_one_that_is_broken_change_nothing(tmp_path: Path) -> None:
+    plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, profile in enumerate((plain, b"no profile", swapped()[:200])):
+        Image.fromarray(rgb()).save(tmp_path / f"{number}.png", icc_profile=profile)
+        assert np.array_equal(read_picture(tmp_path / f"{number}.png").pixels, rgb())
+
+
+def test_grey_and_transparency_with_a_profile(tmp_path: Path) -> None:
+    """A profile of colours holds for grey too, which stays grey, and leaves alpha alone."""
+    Image.fromarray(GREY).save(tmp_path / "grey.png", icc_profile=swapped())
+    right = np.repeat(GREY[..., None], 3, 2).astype(int)
+    assert np.abs(read_picture(tmp_path / "grey.png").pixels - right).max() <= 2
+    clear = np.dstack([rgb(), np.full(rgb().shape[:2], 77, np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png", icc_profile=swapped())
+    read = read_picture(tmp_path / "clear.png")
+    assert (read.alpha == 77).all()
+    assert np.abs(read.pixels.astype(int) - rgb()[..., [0, 2, 1]]).max() <= 3
+
+
+def test_avif_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (200, 120, 60)).save(tmp_path / "a.avif", quality=100)
+    read = read_picture(tmp_path / "a.avif").pixels
+    assert read.shape == (10, 20, 3)
+    assert np.abs(read.astype(int) - (200, 120, 60)).max() <= 2
+
+
+HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heic_is_named_where_nothing_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(HEIC)
+    refused(tmp_path / name, "is a HEIC image, which is not read.*pip install pillow-heif")
+    (tmp_path / name).write_bytes(b"\xff\x0a" + bytes(40))
+    refused(tmp_path / name, "is a JPEG XL image, which is not read")
+
+
+def test_heic_is_read_where_pillow_heif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opened:
+        size = (rgb().shape[1], rgb().shape[0])
+
+        def to_pillow(self) -> Image.Image:
+            return Image.fromarray(rgb())
+
+    opened: list[Path] = []
+
+    def open_heif(path: Path) -> Opened:
+        opened.append(path)
+        return Opened()
+
+    stand_in = SimpleNamespace(open_heif=open_heif)
+    monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)  # type: ignore[arg-type]
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    assert np.array_equal(read_picture(tmp_path / "a.heic").pixels, rgb())
+    assert opened == [tmp_path / "a.heic"]
+    refused(tmp_path / "a.heic", "are more than the 1 ", max_pixels=1)
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(
@@ -173,12 +270,12 @@ def test_the_bound_on_pixels_can_be_set(tmp_path: Path, suffix: str) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     for suffix in (".jpg", ".png", ".webp"):
         (tmp_path / f"text{suffix}").write_text("This is not a picture.")
-        refused(tmp_path / f"text{suffix}", "is not a PNG, JPEG or WebP picture")
+        refused(tmp_path / f"text{suffix}", "is not a PNG, JPEG, WebP or AVIF picture")
         (tmp_path / f"empty{suffix}").touch()
-        refused(tmp_path / f"empty{suffix}", "is not a PNG, JPEG or WebP picture")
+        refused(tmp_path / f"empty{suffix}", "is not a PNG, JPEG, WebP or AVIF picture")
     # Formats that only hide behind such a suffix are not opened at all.
     Image.fromarray(rgb()).save(tmp_path / "deep.png", format="TIFF")
-    refused(tmp_path / "deep.png", "is not a PNG, JPEG or WebP picture")
+    refused(tmp_path / "deep.png", "is not a PNG, JPEG, WebP or AVIF picture")
     refused(tmp_path / "none.png", "there is no such file")
     (tmp_path / "folder.png").mkdir()
     refused(tmp_path / "folder.png", "there is no such file")
@@ -257,10 +354,9 @@ def test_a_palette_tiff_becomes_rgb(tmp_path: Path) -> None:
 
 def test_tiffs_that_cannot_be_used(tmp_path: Path) -> None:
     ones = np.ones((3, 64, 64))
-    for kind in ("uint16", "int16", "float32"):
+    for kind in ("int16", "uint32", "float32"):
         path = tiff(tmp_path / f"{kind}.tif", ones.astype(kind))
         refused(path, f"has the type {kind}, not 8 bits per channel.*gdal_translate")
-    refused(tiff(tmp_path / "n4.tif", ones[:1].astype(np.uint8), nbits=4), "has 4 bits per channel")
     (tmp_path / "text.tif").write_text("This is not a picture.")
     refused(tmp_path / "text.tif", "cannot be decoded .*broken or not a TIFF")
     whole = tiff(tmp_path / "whole.tif", np.resize(rgb(), (3, 64, 64)), compress="deflate")

@@ -155,3 +155,13 @@ def test_what_is_no_nodata(make_scene: MakeScene) -> None:
     with pytest.raises(UsageError, match="nodata"):
         Reading(nodata=(float("nan"), 0.0))
     assert Reading(nodata=(float("nan"),)) == Reading(nodata=())
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_infinite_nodata_is_itself_alone(make_scene: MakeScene, value: float) -> None:
+    values = smooth(40, 40).astype(np.float32)
+    values[:5] = value
+    with Scene(make_scene(values, nodata=value), 3) as scene:
+        valid = scene.read(0, 0, 40, 40)[1]
+    assert not valid[:5].any()
+    assert valid[5:].all()

@@ -150,10 +150,12 @@ def test_few_bits_fill_the_range(make_scene: MakeScene) -> None:
     assert pixels.max() == 255
 
 
-def test_one_bit_is_refused_as_in_a_picture(make_scene: MakeScene) -> None:
-    path = make_scene(noise(9, 9, 1) % 2, colours=[GREY], nbits=1)
-    with pytest.raises(DataError, match=r"scene\.tif: has 1 bit per pixel, black and white only"):
-        everything(path)
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_one_bit_is_black_and_white(make_scene: MakeScene, photometric: str) -> None:
+    bits = noise(9, 9, 1) % 2
+    path = make_scene(bits, colours=[GREY], nbits=1, photometric=photometric)
+    white = bits[..., 0] == (photometric == "minisblack")
+    assert np.array_equal(everything(path)[0][..., 1], np.where(white, 255, 0))
 
 
 def test_complex_numbers_are_refused(make_scene: MakeScene) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 from rasterio.enums import ColorInterp
 
-from fixtures.scenes import UTM, MakeScene, smooth
-from sat2map.data.images import read_picture
+from fixtures.scenes import UTM, MakeScene, noise, smooth
+from sat2map.data.images import in_bands, read_picture
 from sat2map.errors import DataError
 from sat2map.raster.options import Reading
 from sat2map.raster.scene import Scene
@@ -44,6 +45,49 @@ def test_inks_are_shown_as_colours(make_scene: MakeScene) -> None:
     inks = np.dstack([255 - colours, np.zeros((40, 40), np.uint8)])
     path = make_scene(inks, photometric="cmyk")
     assert np.abs(seen(path).astype(int) - colours).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "scene.jpg"])
+def test_colours_of_another_profile_are_those_of_srgb(tmp_path: Path, name: str) -> None:
+    """As other programs show them, whether the file has a place or not."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    green, blue = profile.index(b"gXYZ"), profile.index(b"bXYZ")
+    profile[green : green + 4], profile[blue : blue + 4] = b"bXYZ", b"gXYZ"
+    image = Image.new("RGB", (40, 40), (200, 120, 60))
+    image.save(tmp_path / name, icc_profile=bytes(profile), quality=100)
+    (tmp_path / "scene.wld").write_text("1\n0\n0\n-1\n500000.5\n4999999.5\n")
+    assert open_source(tmp_path / name).kind == "scene"
+    assert np.abs(seen(tmp_path / name).astype(int) - (200, 60, 120)).max() <= 3
+    if name == "scene.tif":
+        chosen = seen(tmp_path / name, bands=(1, 2, 3))
+        assert (chosen == (200, 120, 60)).all(), "who names bands wants their values"
+
+
+def test_a_model_of_one_band_sees_the_luma(make_scene: MakeScene) -> None:
+    """As of a PNG: of colours by name and of a palette, not one band or a palette's numbers."""
+    colours = smooth(40, 40)
+    right = in_bands(colours, 1)
+    with Scene(make_scene(colours), 1, say=pytest.fail) as scene:
+        assert np.array_equal(scene.read(0, 0, 40, 40)[0], right)
+    numbers = (colours[..., :1] // 8).astype(np.uint8)
+    table = np.random.default_rng(0).integers(0, 256, (256, 3))
+    path = make_scene(numbers, photometric="palette")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {i: tuple(c) for i, c in enumerate(table.tolist())})
+    with Scene(path, 1, say=pytest.fail) as scene:
+        painted = table.astype(np.uint8)[numbers[..., 0]]
+        assert np.array_equal(scene.read(0, 0, 40, 40)[0], in_bands(painted, 1))
+
+
+def test_means_of_a_palette_are_means_of_its_colours(make_scene: MakeScene) -> None:
+    numbers = (noise(40, 40, 1) % 2).astype(np.uint8)
+    path = make_scene(numbers, photometric="palette")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (200, 100, 50)})
+    painted = np.where(numbers == 1, np.array([200, 100, 50], np.uint8), np.uint8(0))
+    with Scene(make_scene(painted, "right.tif"), 3) as right, Scene(path, 3) as scene:
+        means, expected = (s.read(0, 0, 10, 10, 4)[0].astype(int) for s in (scene, right))
+        assert np.abs(means - expected).max() <= 1  # halves are rounded otherwise
 
 
 @pytest.mark.parametrize(

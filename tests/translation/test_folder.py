@@ -78,7 +78,7 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(
     save(source / "1.png", 8, 8)
     (source / "2.jpg").write_text("no picture")
     save(source / "3.png", 8, 8)
-    Image.new("I;16", (8, 8)).save(source / "4.png")
+    Image.new("I;16", (8, 8), 2000).save(source / "4.png")
     (source / "5.tif").write_text("no raster")
     make_scene(np.zeros((9, 9, 3), np.uint8), nodata=0).rename(source / "6.tif")
     make_scene(noise(9, 9)).rename(source / "7.tif")
@@ -87,8 +87,8 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(
     assert names(tmp_path / "maps") == ["1.png", "3.png", "7.tif"]
     line = str(caught.value)
     assert line.startswith("4 items could not be used, 3 done: ")
-    assert f"{source / '2.jpg'}: is not a PNG, JPEG or WebP picture" in line
-    assert f"{source / '4.png'}: has more than 8 bits per channel" in line
+    assert f"{source / '2.jpg'}: is not a PNG, JPEG, WebP or AVIF picture" in line
+    assert f"{source / '4.png'}: has 16 bits per channel" in line
     assert f"{source / '5.tif'}: cannot be read" in line
     assert f"{source / '6.tif'}: has no valid pixel" in line
     assert len(line.splitlines()) == 1
@@ -100,9 +100,9 @@ def test_nothing_of_a_folder_is_left_out_in_silence(
     source = tmp_path / "photos"
     save(source / "1.png", 8, 8)
     Image.fromarray(noise(8, 8)).save(source / "2.bmp")
-    for name in ("3.heic", "notes.txt", "1.png.aux.xml", ".hidden"):
+    for name in ("3.svg", "notes.txt", "1.png.aux.xml", ".hidden"):
         (source / name).touch()
-    with pytest.raises(BatchError, match=r"1 item .* 2 done: .*3\.heic: HEIC is not read"):
+    with pytest.raises(BatchError, match=r"1 item .* 2 done: .*3\.svg: SVG is not read"):
         translate_path(translator, source, tmp_path / "maps", SMALL)
     assert names(tmp_path / "maps") == ["1.png", "2.png"]
     assert f"{source}: 1 file is left out, as no images that are read here (.txt)." in caplog.text

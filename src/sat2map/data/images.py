@@ -1,12 +1,15 @@
 """Pictures on disk: reading them as uint8 arrays, and writing them whole.
 
-PNG, JPEG and WebP go through Pillow; TIFF through GDAL, which knows several bands, and so does a
-WebP past Pillow's guard. What is not an 8-bit picture is refused with a line that says what to do,
-never silently wrapped.
+PNG, JPEG, WebP and AVIF go through Pillow, HEIC through pillow_heif where that is installed; TIFF
+through GDAL, which knows several bands, and so does a WebP past Pillow's guard. Colours come out as
+other programs show them: those of another colour profile as sRGB, 16 bits and 1 bit per channel as
+8. What else is not an 8-bit picture is refused with a line that says what to do, never silently
+wrapped.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +20,19 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sat2map.atomic import whole_file
-from sat2map.data.pillow import opened_image
+from sat2map.data.colour_profile import ColourProfile, read_profile
+from sat2map.data.pillow import open_heic, opened_image, special_kind
 from sat2map.errors import DataError, UsageError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+READ_SUFFIXES = PICTURE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif"}
+"""What is read; the first are written as well."""
+
 OTHER_SUFFIXES = frozenset(
     {
-        *(".avif", ".bmp", ".ecw", ".gif", ".heic", ".heif", ".img", ".j2k", ".jfif", ".jp2"),
-        *(".jxl", ".nc", ".npy", ".npz", ".pbm", ".pgm", ".pnm", ".ppm", ".sid", ".svg", ".tga"),
-        ".vrt",
+        *(".bmp", ".ecw", ".gif", ".img", ".j2k", ".jp2", ".jxl", ".nc", ".npy", ".npz", ".pbm"),
+        *(".pgm", ".pnm", ".ppm", ".sid", ".svg", ".tga", ".vrt"),
     }
 )
 """What is an image too, but not read in data sets."""
@@ -40,6 +46,9 @@ SIDECAR_SUFFIXES = frozenset(
 """What belongs to an image beside it."""
 
 MAX_PIXELS = 500_000_000
+
+NEARLY_BLACK = 16
+"""Below this, of 255, stays an image of 16 bits that holds the 12 bits of a sensor."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,18 @@ class Picture:
 
 
 def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a PNG, JPEG, WebP or TIFF picture.
+    """Decode a PNG, JPEG, WebP, AVIF, HEIC or TIFF picture.
 
-    Grey and palette pictures become RGB, and the EXIF orientation is applied.
+    Grey and palette pictures become RGB, the EXIF orientation is applied, and so is a colour
+    profile (ICC). Of 16 bits the whole range becomes 0 to 255, and so do the two values of 1 bit.
 
     Args:
         path: The file.
         max_pixels: Refuse larger pictures before they are decoded.
 
     Raises:
-        DataError: The file is missing, broken, too large, or not an 8-bit picture.
+        DataError: The file is missing, broken, too large, or its values are no colours: floats,
+            or 16 bits of which only the lowest are used.
     """
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
@@ -160,7 +171,7 @@ def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack([resize(pixels[..., band]) for band in range(pixels.shape[2])], axis=2)
 
 
-def list_pictures(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> list[Path]:
+def list_pictures(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
     """Return the pictures directly inside a folder in natural order (2 before 10).
 
     What is a picture is told by its suffix.
@@ -180,7 +191,7 @@ def list_pictures(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) ->
     return sorted(found, key=natural_order)
 
 
-def other_files(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> list[Path]:
+def other_files(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
     """Return the files of a folder that `list_pictures` leaves out, but what belongs to images.
 
     Hidden files and folders are no such files.
@@ -227,17 +238,19 @@ def _too_large(path: Path, width: int, height: int, max_pixels: int) -> DataErro
 
 def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
     try:
+        special = special_kind(path)
+        if special is not None:
+            return _read_special(path, special, max_pixels)
         try:
-            with opened_image(path, ("PNG", "JPEG", "WEBP")) as image:
+            with opened_image(path, ("PNG", "JPEG", "WEBP", "AVIF")) as image:
                 if image.width * image.height > max_pixels:
                     raise _too_large(path, image.width, image.height, max_pixels)
-                _refuse_depth(path, image)
-                return _decoded(image)
+                return _decoded(path, image)
         except Image.DecompressionBombError:  # Pillow's guard, of a WebP
             turn = _webp_exif(path).get(ExifTags.Base.Orientation, 1)
     except UnidentifiedImageError as error:
         raise DataError(
-            "is not a PNG, JPEG or WebP picture",
+            "is not a PNG, JPEG, WebP or AVIF picture",
             where=path,
             remedy="The file is broken or something else: restore or remove it.",
         ) from error
@@ -253,14 +266,76 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
     return Picture(_turned(picture.pixels, turn), alpha)
 
 
-def _decoded(image: Image.Image) -> Picture:
+def _read_special(path: Path, kind: str, max_pixels: int) -> Picture:
+    """Read what Pillow alone does not."""
+    try:
+        if kind != "HEIC":
+            raise ImportError
+        opened = open_heic(path)
+    except ImportError as error:
+        raise _not_read(path, kind) from error
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise _too_large(path, width, height, max_pixels)
+    return _decoded(path, opened.to_pillow())  # upright already, and its EXIF says so
+
+
+def refuse_special(path: Path) -> None:
+    """Name what a file is that no reader knows, where it is an image of a kind that is not read.
+
+    Raises:
+        DataError: It is one.
+    """
+    try:
+        kind = special_kind(path)
+    except OSError:
+        return  # whoever tries to read it says so
+    if kind is not None:
+        raise _not_read(path, kind)
+
+
+def _not_read(path: Path, kind: str) -> DataError:
+    more = ", or install pillow_heif with: pip install pillow-heif" if kind == "HEIC" else ""
+    return DataError(
+        f"is a {kind} image, which is not read",
+        where=path,
+        remedy=f"Save it as PNG or JPEG{more}.",
+    )
+
+
+def _decoded(path: Path, image: Image.Image) -> Picture:
     image.load()
+    profile = read_profile(image.info.get("icc_profile"))
+    sixteen = image.mode.startswith("I")
     upright = ImageOps.exif_transpose(image)
     alpha = None
-    if upright.has_transparency_data:
+    if sixteen:  # grey: of colours Pillow takes the upper 8 bits by itself
+        values, clear = np.asarray(upright), upright.info.get("transparency")
+        if isinstance(clear, int):
+            alpha = np.where(values == clear, 0, 255).astype(np.uint8)
+        upright = Image.fromarray(in_8_bits(values, 16))
+    elif upright.has_transparency_data:
+        grey = upright.mode == "LA"
         upright = upright.convert("RGBA")
         alpha = np.asarray(upright.getchannel("A"))
+        if grey:  # so that a profile of grey fits
+            upright = upright.convert("L")
+    if _has_16_bits(path):
+        _refuse_nearly_black(path, np.asarray(upright.convert("RGB")))
+    if profile is not None:
+        fits = {"RGB": True, "L": upright.mode in ("1", "L"), "CMYK": upright.mode == "CMYK"}[
+            profile.mode
+        ]
+        if fits:
+            upright = profile.image(upright.convert(profile.mode))
     return Picture(np.asarray(upright.convert("RGB")), alpha)
+
+
+def in_8_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Return values of so many bits, 0 to 2**bits - 1, as uint8, 0 to 255, of the same shape."""
+    scaled = np.rint(np.asarray(values, np.float32) * np.float32(255 / (2**bits - 1)))
+    found: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return found
 
 
 def _webp_exif(path: Path) -> Image.Exif:
@@ -284,21 +359,19 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.exif_transpose(image))
 
 
-def _refuse_depth(path: Path, image: Image.Image) -> None:
-    if image.mode == "1":
-        raise DataError(
-            "has 1 bit per pixel, black and white only",
-            where=path,
-            remedy="Give an 8-bit grey or colour picture.",
-        )
-    # Pillow opens 16-bit grey as I;16 and quietly halves 16-bit colour, so the PNG's own
-    # header is asked: the 25th byte of the file is the bit depth.
+def _has_16_bits(path: Path) -> bool:
+    """Return whether a file is a PNG of 16 bits per channel, as the 25th byte of it says."""
     with path.open("rb") as file:
         header = file.read(25)
-    sixteen = header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
-    if sixteen or image.mode.startswith(("I", "F")):
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 25 and header[24] == 16
+
+
+def _refuse_nearly_black(path: Path, pixels: NDArray[np.uint8]) -> None:
+    brightest = int(pixels.max(initial=0))
+    if 0 < brightest < NEARLY_BLACK:
         raise DataError(
-            "has more than 8 bits per channel",
+            f"has 16 bits per channel and uses the lowest {brightest + 1} of 256 parts of them, so "
+            "it would be nearly black",
             where=path,
             remedy="Stretch it to 8 bits first, for example with: gdal_translate -ot Byte -scale.",
         )
@@ -324,7 +397,7 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
         with rasterio.open(path, driver=driver) as raster:
             if raster.width * raster.height > max_pixels:
                 raise _too_large(path, raster.width, raster.height, max_pixels)
-            if any(kind != "uint8" for kind in raster.dtypes):
+            if any(kind not in ("uint8", "uint16") for kind in raster.dtypes):
                 raise DataError(
                     f"has the type {raster.dtypes[0]}, not 8 bits per channel",
                     where=path,
@@ -332,34 +405,44 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
                     "gdal_translate -ot Byte -scale.",
                 )
             kinds = raster.colorinterp
-            if kinds[0] == ColorInterp.palette:
+            if kinds[0] == ColorInterp.palette and raster.dtypes[0] == "uint8":
                 colours = read_palette(raster)
                 painted = colours[raster.read(1)]
                 opaque = bool((colours[..., 3] == 255).all())
                 return Picture(
                     np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
                 )
-            bits = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
-            if bits != "8":
-                raise DataError(
-                    f"has {bits} bits per channel, not 8",
-                    where=path,
-                    remedy="Stretch it to 8 bits first, for example with: "
-                    "gdal_translate -ot Byte -co NBITS=8 -scale.",
-                )
+            structure = raster.tags(ns="IMAGE_STRUCTURE")
             bands = [i for i, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
-            pixels = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
-            if raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+            whole = 16 if "uint16" in raster.dtypes else 8
+            bits = int(raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", whole))
+            values = np.ascontiguousarray(raster.read(bands).transpose(1, 2, 0))
+            pixels = values if bits == 8 else in_8_bits(values, bits)
+            if bits == 16:
+                _refuse_nearly_black(path, pixels)
+            if structure.get("MINISWHITE") == "YES":
                 pixels = 255 - pixels
+            profile = profile_of(raster)
             alpha = None
             if ColorInterp.alpha in kinds:
-                alpha = raster.read(kinds.index(ColorInterp.alpha) + 1)
+                alpha = in_8_bits(raster.read(kinds.index(ColorInterp.alpha) + 1), bits)
     except RasterioError as error:
         raise DataError(
             f"cannot be decoded ({str(error).splitlines()[0]})",
             where=path,
             remedy=f"The file is broken or not a {kind}: restore or remove it.",
         ) from error
+    if profile is not None and profile.mode == {1: "L", 3: "RGB"}.get(pixels.shape[2]):
+        pixels = profile.pixels(pixels)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     return Picture(pixels, alpha)
+
+
+def profile_of(raster: Any) -> ColourProfile | None:
+    """Return the colour profile of what rasterio opened, or None where none changes anything."""
+    text = raster.tags(ns="COLOR_PROFILE").get("SOURCE_ICC_PROFILE", "")
+    try:
+        return read_profile(base64.b64decode(text))
+    except ValueError:
+        return None

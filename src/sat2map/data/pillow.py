@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import (  # each plugin enters its format into `Image.OPEN`
+    AvifImagePlugin,  # noqa: F401
     Image,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
@@ -22,6 +24,11 @@ from PIL import (  # each plugin enters its format into `Image.OPEN`
 )
 from PIL.ImageFile import ImageFile
 
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+"""What files of phones say they are, beside the general mif1 and msf1."""
+
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+
 
 @contextmanager
 def opened_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile]:
@@ -29,7 +36,7 @@ def opened_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile]:
 
     Args:
         path: The file, whatever its suffix.
-        formats: Some of "PNG", "JPEG", "WEBP" and "TIFF".
+        formats: Some of "PNG", "JPEG", "WEBP", "AVIF" and "TIFF".
 
     Raises:
         UnidentifiedImageError: It is of none of the formats.
@@ -49,3 +56,37 @@ def opened_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile]:
                 yield image
                 return
     raise UnidentifiedImageError(f"none of {', '.join(formats)}")
+
+
+def special_kind(path: Path) -> str | None:
+    """Return what an image is that Pillow alone does not read, "HEIC" or "JPEG XL", or None.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(JPEG_XL):
+        return "JPEG XL"
+    if start[4:8] != b"ftyp":
+        return None
+    size = min(int.from_bytes(start[:4], "big"), len(start))
+    brands = {start[at : at + 4] for at in (8, *range(16, size, 4))}
+    return "HEIC" if brands & HEIC_BRANDS else None
+
+
+def open_heic(path: Path) -> Any:
+    """Open a HEIC by its content with pillow_heif, which is not among our dependencies.
+
+    Its plug-in for Pillow would change the whole process, so it is not registered.
+
+    Returns:
+        What has a `size`, and `to_pillow()`, which decodes it.
+
+    Raises:
+        ImportError: pillow_heif is not installed.
+        OSError: It cannot be read.
+    """
+    import pillow_heif
+
+    return pillow_heif.open_heif(path)

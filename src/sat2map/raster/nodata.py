@@ -58,7 +58,8 @@ def is_nodata(values: Values, nodata: Nodata, levels: int = 0) -> NDArray[np.boo
         if values.dtype.kind == "f":
             with np.errstate(all="ignore"):
                 far = np.abs(band - np.array(value).astype(band.dtype))
-                same = (far <= ROUNDED * abs(value)) | (np.isnan(band) & np.isnan(value))
+                near = np.isfinite(value) & (far <= ROUNDED * abs(value))
+                same = near | (band == value) | (np.isnan(band) & np.isnan(value))
             empty &= same
         elif levels:
             limits = np.iinfo(values.dtype)

@@ -18,7 +18,8 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from sat2map.data.images import read_palette
+from sat2map.data.colour_profile import ColourProfile
+from sat2map.data.images import in_bands, profile_of, read_palette
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
 from sat2map.geo.grid import window_of
@@ -116,17 +117,12 @@ class Scene:
 
     def _prepare(self, wanted: int, reading: Reading) -> None:
         dataset = self.dataset
-        if _bits(dataset, 1) == 1 and _is_black_and_white(dataset):
-            raise DataError(
-                "has 1 bit per pixel, black and white only",
-                where=self._where,
-                remedy="Give an 8-bit grey or colour picture.",
-            )
         if any("complex" in kind for kind in dataset.dtypes):
             raise DataError(
                 "holds complex numbers", where=self._where, remedy="Give amplitudes instead."
             )
         whole = grid_of(dataset, self._crs)
+        self._wanted = wanted
         self._palette = _palette(dataset) if reading.bands is None else None
         self._alpha = self._find_alpha(reading.bands or ())
         self.bands = self._choose(wanted, reading.bands)
@@ -163,6 +159,7 @@ class Scene:
             self._top, self._left = top, left
             self.grid = whole.part(top, left, height, width)
         self.value_range = self._find_range(reading)
+        self._profile = self._find_profile(reading)
         if self._palette is None:
             self._notice_collar()
 
@@ -252,11 +249,11 @@ class Scene:
                     remedy=f"Name {wanted}, in the model's order.",
                 )
             return list(chosen) * (wanted // len(chosen))
-        if self._palette is not None and wanted == 3:
+        if self._palette is not None and wanted in (1, 3):
             return [1]
         self._palette = None
-        if wanted == 3 and all(kind in kinds for kind in _COLOURS):
-            return [kinds.index(kind) + 1 for kind in _COLOURS]
+        if wanted in (1, 3) and all(kind in kinds for kind in _COLOURS):
+            return [kinds.index(kind) + 1 for kind in _COLOURS]  # of which grey is the luma
         usable = [band for band in range(1, count + 1) if band != self._alpha]
         if not usable:
             raise DataError("has only an alpha band", where=self._where, remedy="Give a photo.")
@@ -315,6 +312,23 @@ class Scene:
             found = found[:, ::-1]
         ranges = dict(zip(sorted(set(self.bands)), found, strict=True))
         return np.array([ranges[band] for band in self.bands])
+
+    def _find_profile(self, reading: Reading) -> ColourProfile | None:
+        """Return the colour profile of values that are shown as they are, if there is one."""
+        shown = reading.bands is None and reading.stretch is None and reading.value_range is None
+        if not shown or any(kind != "uint8" for kind in self.dataset.dtypes):
+            return None
+        profile = profile_of(self.dataset)
+        if profile is None:
+            return None
+        grey = len(set(self.bands)) == 1 and self._palette is None
+        if profile.mode != ("L" if grey else "RGB") or (not grey and len(self.bands) != 3):
+            self._say(
+                f"{self._where}: has a colour profile ({profile.mode}) that is not one of its "
+                "bands as they are read, so it is left out; colours may differ somewhat."
+            )
+            return None
+        return profile
 
     def sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Look at a thousand pixels from a thousand rows of all of the file.
@@ -375,25 +389,35 @@ class Scene:
                 self._where,
                 self._sizes,
             )
-        if self._palette is not None:
-            painted = self._palette[values[0]]
-            return np.ascontiguousarray(painted[..., :3]), valid & (painted[..., 3] > 0)
-        order = np.unique(self.bands, return_inverse=True)[1]
-        values = values[order].transpose(1, 2, 0)
+        pixels = self._in_colours(values, valid)
+        if self._profile is not None:
+            pixels = self._profile.pixels(pixels)
+        return in_bands(pixels, self._wanted), valid
+
+    def _in_colours(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Return what was read, [B,h,w], each band once, as uint8 [h,w,C]."""
+        if self._palette is None:
+            order = np.unique(self.bands, return_inverse=True)[1]
+            values = values[order]
+        values = values.transpose(1, 2, 0)
         if self.value_range is None:
-            return np.ascontiguousarray(values), valid
+            return np.ascontiguousarray(values)
         low, high = self.value_range.T.astype(np.float32)
         scaled = np.where(valid[..., None], values, values.dtype.type(0)).astype(np.float32)
         span = high - low
         span[np.abs(span) < 1e-20] = 1e-20
         scaled = (scaled - low) * (np.float32(255) / span)
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8), valid
+        pixels: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return pixels
 
     def _values(
         self, window: Window, shape: tuple[int, int], factor: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return what is in a window, [B,h,w], each band once, and where it has values."""
-        if self._own_means:
+        """Return what is in a window, [B,h,w], each band once, and where it has values.
+
+        Colour numbers come as their colours, of which there are means.
+        """
+        if self._own_means or self._palette is not None:
             return self._exact_values(window, factor)
         mean = Resampling.average if factor > 1 else Resampling.nearest
         distinct = sorted(set(self.bands))
@@ -403,7 +427,7 @@ class Scene:
                 bands,
                 window=window,
                 out_shape=(len(bands), *shape),
-                resampling=Resampling.nearest if self._palette is not None else mean,
+                resampling=mean,
             )
             return values
 
@@ -441,9 +465,10 @@ class Scene:
         rows = slice(window.row_off - top, window.row_off - top + window.height)
         columns = slice(window.col_off - left, window.col_off - left + window.width)
         values, valid = values[:, rows, columns], valid[rows, columns]
-        if factor == 1 or self._palette is not None:
-            return values[:, ::factor, ::factor], valid[::factor, ::factor]
-        return thinned(values, valid, factor)
+        if self._palette is not None:
+            painted = self._palette[values[0]]
+            values, valid = painted[..., :3].transpose(2, 0, 1), valid & (painted[..., 3] > 0)
+        return (values, valid) if factor == 1 else thinned(values, valid, factor)
 
     def _has_values(
         self, values: NDArray[Any], bands: list[int], read: Callable[[list[int]], NDArray[Any]]
@@ -471,12 +496,6 @@ def _in_place(path: Path, band: re.Match[str], number: str) -> str:
 def _bits(dataset: Any, band: int) -> int:
     """Return how many bits of each value are used, as far as the file says."""
     return int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", "8"))
-
-
-def _is_black_and_white(dataset: Any) -> bool:
-    if dataset.colorinterp[0] != ColorInterp.palette:
-        return True
-    return {dataset.colormap(1)[number][:3] for number in (0, 1)} == {(0, 0, 0), (255, 255, 255)}
 
 
 def _limits(kind: np.dtype[Any]) -> tuple[float, float]:

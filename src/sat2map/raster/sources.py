@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sat2map.data.images import PICTURE_SUFFIXES, TIFF_SUFFIXES, list_pictures
+from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_pictures, refuse_special
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
@@ -163,7 +163,7 @@ def open_source(text: str | Path | Source) -> Source:
         return _looked_at("scene", str(text), str(text), str(text), (held,))
     if not path.is_dir():
         return open_file(path)
-    files = list_pictures(path, SCENE_SUFFIXES | PICTURE_SUFFIXES)
+    files = list_pictures(path, SCENE_SUFFIXES | READ_SUFFIXES)
     if not files:
         raise DataError(
             "has no pictures", where=path, remedy="Put PNG, JPEG, WebP or TIFF files there."
@@ -183,11 +183,12 @@ def open_file(path: Path) -> Source:
     if not path.is_file():
         raise DataError("there is no such file", where=path, remedy="Check the name.")
     opened_as = _in_zip(path) if path.suffix.lower() == ".zip" else str(path)
-    may_be_image = path.suffix.lower() in PICTURE_SUFFIXES - TIFF_SUFFIXES
+    may_be_image = path.suffix.lower() in READ_SUFFIXES - TIFF_SUFFIXES
     try:
         source = _looked_at("scene", path, path.name, opened_as)
     except DataError:
         if not may_be_image:
+            refuse_special(path)
             raise
         return Source("image", path, path.name, str(path), (path,))
     if may_be_image and not source.is_georeferenced:
@@ -248,7 +249,7 @@ def _in_zip(path: Path) -> str:
             names = [
                 name
                 for name in archive.namelist()
-                if PurePosixPath(name).suffix.lower() in SCENE_SUFFIXES | PICTURE_SUFFIXES
+                if PurePosixPath(name).suffix.lower() in SCENE_SUFFIXES | READ_SUFFIXES
                 and not name.startswith("__MACOSX/")
             ]
     except (zipfile.BadZipFile, OSError) as error:

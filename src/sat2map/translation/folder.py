@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sat2map.data.images import (
     MAX_PIXELS,
     OTHER_SUFFIXES,
-    PICTURE_SUFFIXES,
+    READ_SUFFIXES,
     describe_left_out,
     other_files,
 )
@@ -183,7 +183,7 @@ def _translate_folder(
 
 def _left_out(source: Path) -> list[Sat2mapError]:
     """Say which files of a folder are no images, and return an error for images not read."""
-    others = other_files(source, SCENE_SUFFIXES | PICTURE_SUFFIXES)
+    others = other_files(source, SCENE_SUFFIXES | READ_SUFFIXES)
     images = [path for path in others if path.suffix.lower() in OTHER_SUFFIXES]
     others = [path for path in others if path not in images]
     if others:
