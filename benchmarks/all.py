@@ -5,7 +5,7 @@ Translation on a CPU: every runtime and precision beside a plain eager PyTorch l
 The network is the published U-Net of pix2pix, with fresh weights whose normalisation
 statistics are those of noise. The plain loop is what the common implementations do: one tile
 after the other, eagerly, on the same threads. Beside it stands `streets`, the model that comes
-with the package, from array to picture. All run in turn, in one process; the ratio is taken
+with the package, from array to image. All run in turn, in one process; the ratio is taken
 repeat by repeat.
 
 The training step is that of `training_step.py`.
@@ -59,8 +59,8 @@ def make_models(folder: Path) -> None:
     card = ModelCard(generator=spec, normalisation="of noise", resolution_m=(1, 1))
     save_model(folder / "model", network.eval(), card)
     (folder / "noise").mkdir()
-    for i, picture in enumerate(noise):
-        Image.fromarray(picture).save(folder / "noise" / f"{i}.png")
+    for i, image in enumerate(noise):
+        Image.fromarray(image).save(folder / "noise" / f"{i}.png")
     export_model(folder / "model", folder / "float32", "openvino")
     export_model(folder / "model", folder / "int8", "openvino", Calibration(folder / "noise"))
     export_model(folder / "model", folder / "onnx", "onnx")
@@ -149,7 +149,7 @@ def start_up(folder: Path, repeats: int) -> dict[str, dict[str, dict[str, float]
 
 
 def peak_memory(folder: Path, model: str, runtime: str, side: int) -> float:
-    """Return the peak memory in MiB of a process that translates one picture."""
+    """Return the peak memory in MiB of a process that translates one image."""
     code = (
         "import pathlib, re, numpy, sat2map\n"
         f"model = sat2map.load({str(folder / model)!r}, 'cpu', runtime={runtime!r})\n"
@@ -202,7 +202,7 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         competitors: dict[str, Callable[[], object]] = {"plain loop": lambda s=source: run(s)}  # type: ignore[misc]
         for name, translator in translators.items():
             competitors[name] = lambda t=translator, s=source: t._runtime.run(s)  # type: ignore[misc]
-        competitors["streets, to the picture"] = lambda s=source: [*map(shipped.translate, s)]  # type: ignore[misc]
+        competitors["streets, to the image"] = lambda s=source: [*map(shipped.translate, s)]  # type: ignore[misc]
         rows[f"{batch} x {side}"] = measure(competitors, arguments.repeats)
     if arguments.scene is not None:
         scenes: dict[str, Callable[[], object]] = {
@@ -260,7 +260,7 @@ def table(result: dict[str, Any]) -> str:
             r = figures["ratio"]
             if name != "plain loop":
                 lines.append(f"  {name:24}{r['min']:7.2f} /{r['median']:6.2f} /{r['max']:6.2f}")
-    lines += ["", "training step, times the plain loop's pictures per second at batch 1"]
+    lines += ["", "training step, times the plain loop's images per second at batch 1"]
     for row in result["training"]:
         r = row["speedup"]
         name = f"batch {row['batch']}"

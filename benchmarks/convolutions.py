@@ -129,7 +129,7 @@ def main() -> None:
     ):
         fastest = product(repeats)
         print(f"\nbatch {batch}, {memory}; a matrix product: {fastest:.0f} GFLOP/s")
-        print("layer   GFLOP/s forward, input, weights    ms per picture and step")
+        print("layer   GFLOP/s forward, input, weights    ms per image and step")
         total = bound = 0.0
         for layer in layers():
             module, side = layer.module, layer.side

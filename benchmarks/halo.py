@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sat2map
-from sat2map.data.images import list_pictures, read_picture
+from sat2map.data.images import list_images, read_image
 from sat2map.translation.translator import Translator
 
 CORE = 64
@@ -39,12 +39,12 @@ def main() -> None:
     arguments = parser.parse_args()
     model = sat2map.load(arguments.model, "cpu")
     halos = range(0, arguments.most + 1, max(16, model.multiple))
-    files = [file for folder in arguments.images for file in list_pictures(folder)]
+    files = [file for folder in arguments.images for file in list_images(folder)]
     random = np.random.default_rng(0)
     differing = np.zeros(len(halos), np.int64)
     each = -(-arguments.windows // len(files))
     for file in files:
-        image = read_picture(file).pixels
+        image = read_image(file).pixels
         height, width = (side // model.multiple * model.multiple for side in image.shape[:2])
         image, most = image[:height, :width], arguments.most
         if min(height, width) < CORE + 2 * most:

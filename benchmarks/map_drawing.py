@@ -76,7 +76,7 @@ def main() -> None:
         times = []
         for row, column in rng.integers(0, side - size, (arguments.chips, 2)).tolist():
             began = time.perf_counter()
-            _ = painter.draw(whole.part(row, column, size, size)).picture
+            _ = painter.draw(whole.part(row, column, size, size)).image
             times.append(time.perf_counter() - began)
         low, middle, high = np.percentile(times, (5, 50, 95)) * 1e3
         print(f"{size} pixels: {1e3 / middle:.0f} chips per second and process; {middle:.1f} ms "

@@ -70,8 +70,8 @@ def compare(ours: Path, theirs: Path) -> str:
             window = Window(0, top, one.width, min(512, one.height - top))
             values = other.read(window=window)
             known = (values != NODATA).all(0)
-            picture = np.clip(np.rint((values + 1) * 127.5), 0, 255)
-            apart += np.abs(picture - one.read(window=window))[:, known].sum() / 3
+            image = np.clip(np.rint((values + 1) * 127.5), 0, 255)
+            apart += np.abs(image - one.read(window=window))[:, known].sum() / 3
             without += int((~known).sum())
             total += known.size
     return f"{without:,} pixels without a value; apart {apart / (total - without):.2f} of 255"

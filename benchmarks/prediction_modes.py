@@ -1,10 +1,10 @@
-"""What the normalisation statistics do to a trained generator's pictures.
+"""What the normalisation statistics do to a trained generator's images.
 
 Takes the newest checkpoint of a run and scores its generator on the validation pairs
 
 - with the running averages that training at batch 1 left behind,
-- with statistics re-estimated on training pictures, as `RUN/model` has them,
-- as published: statistics of each picture itself, dropout on.
+- with statistics re-estimated on training images, as `RUN/model` has them,
+- as published: statistics of each image itself, dropout on.
 
     python benchmarks/prediction_modes.py RUN DATA [--json FILE]
 """

@@ -199,15 +199,15 @@ def overhead(source: Path, network: str, repeats: int) -> str:
             for side in (file.height, file.width)
         ]
     windows = [(row.span.size, column.span.size) for row in axes[0] for column in axes[1]]
-    picture = np.random.default_rng(0).integers(0, 256, (*windows[0], 3), dtype=np.uint8)
-    model.predict(picture)
+    image = np.random.default_rng(0).integers(0, 256, (*windows[0], 3), dtype=np.uint8)
+    model.predict(image)
     ratios: list[tuple[float, float]] = []
     alone: list[float] = []
     final: list[float] = []
     for _ in range(repeats):
         wall, processor = time.perf_counter(), time.process_time()
         for height, width in windows:
-            model.predict(np.resize(picture, (height, width, 3)))
+            model.predict(np.resize(image, (height, width, 3)))
         alone.append(time.perf_counter() - wall)
         network_cost = time.process_time() - processor
         wall, processor = time.perf_counter(), time.process_time()

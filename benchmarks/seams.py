@@ -28,14 +28,14 @@ from sat2map.translation.translator import Translator, load
 WINDOWS = ((1024, 256), (512, 256), (512, 128), (512, 64))
 NAIVE = 256
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
-def naive(translator: Translator, picture: Picture) -> Picture:
+def naive(translator: Translator, image: Pixels) -> Pixels:
     """Return what a plain loop over tiles makes: no overlap, statistics of each tile."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     rows, columns = (-(-side // NAIVE) * NAIVE for side in (height, width))
-    padded = np.pad(picture, ((0, rows - height), (0, columns - width), (0, 0)))
+    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)))
     result = np.zeros_like(padded)
     for top in range(0, rows, NAIVE):
         for left in range(0, columns, NAIVE):
@@ -44,10 +44,10 @@ def naive(translator: Translator, picture: Picture) -> Picture:
     return result[:height, :width]
 
 
-def read(path: Path) -> Picture:
-    """Return a raster as a picture."""
+def read(path: Path) -> Pixels:
+    """Return a raster as an image."""
     with rasterio.open(path) as file:
-        pixels: Picture = np.ascontiguousarray(file.read((1, 2, 3)).transpose(1, 2, 0))
+        pixels: Pixels = np.ascontiguousarray(file.read((1, 2, 3)).transpose(1, 2, 0))
         return pixels
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("scene", type=Path)
     parser.add_argument("--pictures", type=Path, help="write the maps here, to be looked at")
     arguments = parser.parse_args()
-    translator, maps = load(arguments.model), dict[str, Picture]()
+    translator, maps = load(arguments.model), dict[str, Pixels]()
     with TemporaryDirectory() as folder:
         target = Path(folder) / "map.tif"
         for window, overlap in WINDOWS:
@@ -76,15 +76,15 @@ def main() -> None:
     print(f"plain loop over tiles of {NAIVE}:  {seam_range(maps['naive'], NAIVE)}")
     first = maps["1024-256"].astype(float)
     print("mean difference from windows of 1024, overlap 256, of 255")
-    for name, picture in list(maps.items())[1:]:
-        if picture.shape == first.shape:
-            difference = np.abs(first - picture)
+    for name, image in list(maps.items())[1:]:
+        if image.shape == first.shape:
+            difference = np.abs(first - image)
             most = np.percentile(difference, 99)
             print(f"{name:10} {difference.mean():6.3f}  (99th percentile {most:.0f})")
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
-        for name, picture in maps.items():
-            Image.fromarray(picture).save(arguments.pictures / f"{name}.png")
+        for name, image in maps.items():
+            Image.fromarray(image).save(arguments.pictures / f"{name}.png")
 
 
 if __name__ == "__main__":

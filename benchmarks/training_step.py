@@ -10,7 +10,7 @@ of the processor's time, which other work on the machine disturbs less.
 
 On CUDA, `--goals` times the recipe `fast` as it trains, crops and all, and prints beside the
 plain loop what the project aims at on one H200: the published schedule of 219,200 steps in at
-most 10 minutes, ten times the plain loop, 1,500 pictures per second at batch 16.
+most 10 minutes, ten times the plain loop, 1,500 images per second at batch 16.
 
     python benchmarks/training_step.py --goals [--json]
 """
@@ -48,7 +48,7 @@ Take = Callable[[], object]
 
 
 def plain_loop(device: torch.device) -> Take:
-    """Return a step of the plain eager loop at batch 1, on random pictures."""
+    """Return a step of the plain eager loop at batch 1, on random images."""
     generator, discriminator = UNet().to(device), PatchGAN().to(device)
     g_optimiser = torch.optim.Adam(generator.parameters(), 2e-4, (0.5, 0.999))
     d_optimiser = torch.optim.Adam(discriminator.parameters(), 2e-4, (0.5, 0.999))
@@ -75,12 +75,12 @@ def plain_loop(device: torch.device) -> Take:
 
 
 def our_loop(recipe: Recipe) -> Take:
-    """Return a step of sat2map's loop for a recipe, on random pictures."""
+    """Return a step of sat2map's loop for a recipe, on random images."""
     fabric = launch(recipe)
     players = setup.set_up(fabric, recipe, UNet(), PatchGAN())
-    pictures = torch.rand(2, recipe.training.batch, 3, 256, 256) * 2 - 1
+    images = torch.rand(2, recipe.training.batch, 3, 256, 256) * 2 - 1
     memory = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
-    source, target = (side.to(fabric.device, memory_format=memory) for side in pictures)
+    source, target = (side.to(fabric.device, memory_format=memory) for side in images)
     return lambda: update(fabric, players, recipe.objective, Batch(source, target))
 
 
@@ -122,7 +122,7 @@ def timed(take: Take, steps: int) -> tuple[float, float]:
 
 
 def compare(batch: int, repeats: int, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what `race` does for the recipe `pix2pix`, on random pictures."""
+    """Return what `race` does for the recipe `pix2pix`, on random images."""
     recipe = load_recipe("pix2pix", [f"training.batch={batch}", *settings])
     return race(our_loop(recipe), batch, repeats)
 
@@ -137,7 +137,7 @@ def race(ours: Take, batch: int, repeats: int) -> dict[str, Any]:
     """Time a loop and the plain one in turn.
 
     Returns:
-        Minimum, median and maximum of steps per second, and of the ratios of pictures per
+        Minimum, median and maximum of steps per second, and of the ratios of images per
         second by the clock and of the processor's time.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -193,7 +193,7 @@ def report(rows: list[dict[str, Any]], goals: bool, as_json: bool) -> None:
         print(json.dumps(facts, indent=2))
         return
     print(f"{machine}, torch {torch.__version__}; minimum / median / maximum")
-    print("pictures per second, times those of the plain loop at batch 1:")
+    print("images per second, times those of the plain loop at batch 1:")
     print("batch   by the clock          of the processor's time")
     for row in rows:
         by_clock, worked = in_words(row["speedup"]), in_words(row["processor_speedup"])
@@ -201,11 +201,11 @@ def report(rows: list[dict[str, Any]], goals: bool, as_json: bool) -> None:
     if goals:
         one, sixteen = rows
         minutes = PUBLISHED_STEPS / one["steps_per_second"]["median"] / 60
-        pictures = 16 * sixteen["steps_per_second"]["median"]
+        images = 16 * sixteen["steps_per_second"]["median"]
         print(f"steps per second at batch 1: {in_words(one['steps_per_second'], 1)}")
         print(f"published schedule, goal 10 minutes: {minutes:.1f} minutes")
         print(f"times the plain loop, goal 10: {one['speedup']['median']:.1f}")
-        print(f"pictures per second at batch 16, goal 1500: {pictures:.0f}")
+        print(f"images per second at batch 16, goal 1500: {images:.0f}")
     print(f"peak memory of this process, both loops: {peak:.0f} MiB")
 
 

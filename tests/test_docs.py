@@ -165,14 +165,14 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
         ModelCard(generator=spec, normalisation="never estimated", legend=STREETS),
     )
     torch.save(foreign_unet(), folder / "checkpoint.pth")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     random = np.random.default_rng(0)
-    for name in ("picture.png", "pictures/a.jpg", "pictures/b.png"):
+    for name in ("image.png", "images/a.jpg", "images/b.png"):
         pixels = random.integers(0, 255, (40, 50, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
     facts = {"height": 40, "width": 50, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     where = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
-    with rasterio.open(folder / "picture.tif", "w", transform=where, **facts) as file:
+    with rasterio.open(folder / "image.tif", "w", transform=where, **facts) as file:
         file.write(random.integers(0, 255, (3, 40, 50), np.uint8))
     provide_scenes(folder)
     provide_ground(folder)
@@ -276,15 +276,15 @@ def foreign_unet() -> dict[str, torch.Tensor]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An HTTP server with an archive for each published data set."""
     folder = tmp_path_factory.mktemp("server")
-    picture = io.BytesIO()
-    Image.fromarray(np.full((40, 80, 3), 128, np.uint8)).save(picture, "png")
+    image = io.BytesIO()
+    Image.fromarray(np.full((40, 80, 3), 128, np.uint8)).save(image, "png")
     for name in DATA_SETS:
         with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as archive:
             for split in ("train", "val"):
                 for number in (1, 2):
                     member = tarfile.TarInfo(f"{name}/{split}/{number}.png")
-                    member.size = len(picture.getvalue())
-                    archive.addfile(member, io.BytesIO(picture.getvalue()))
+                    member.size = len(image.getvalue())
+                    archive.addfile(member, io.BytesIO(image.getvalue()))
 
     (folder / "tile.png").write_bytes(tile_of_noise())
 
@@ -325,8 +325,8 @@ def tile_of_noise() -> bytes:
 class MeanColour(nn.Module):
     """Stands in for Inception, whose weights would be fetched."""
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return pictures.float().mean(dim=(2, 3)) / 255
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean(dim=(2, 3)) / 255
 
 
 class MeanDifference(nn.Module):
@@ -471,8 +471,8 @@ class Shell:
                 if source.startswith("https://"):  # no test asks the world
                     arguments[1] = source = Path(source).name
                 root = source.partition("/{z}")[0]
-                kind = {"scenes": "scenes", "aerial_tiles": "tiles"}.get(root, "pictures")
-                self._provide(root, f"picture{suffix}" if root == source and suffix else kind)
+                kind = {"scenes": "scenes", "aerial_tiles": "tiles"}.get(root, "images")
+                self._provide(root, f"image{suffix}" if root == source and suffix else kind)
                 if "--mask" in arguments:
                     self._provide(option(arguments, "--mask"), "area.geojson")
                 if "--model" in arguments:
@@ -484,7 +484,7 @@ class Shell:
                 self._provide(checkpoint, "checkpoint.pth")
                 if "--calibrate" in arguments:
                     folder = option(arguments, "--calibrate")
-                    self._provide(folder, "pictures" if folder == "photos" else "set")
+                    self._provide(folder, "images" if folder == "photos" else "set")
                 shutil.rmtree(out, ignore_errors=True)  # of an earlier line
                 produced = [f"{out}/model.json"]
             case ["export", model, out, *_]:
@@ -496,7 +496,7 @@ class Shell:
                 produced = [f"{out}/deepness.onnx" if deepness else f"{out}/model.json"]
             case ["info", described, *_]:
                 if described not in shipped_models():
-                    self._provide(described, "picture.tif" if ".tif" in described else "model")
+                    self._provide(described, "image.tif" if ".tif" in described else "model")
                 if "--model" in arguments:
                     self._provide(option(arguments, "--model"), "model")
             case ["demo", *rest]:
@@ -528,8 +528,8 @@ class Shell:
     def python(self, block: Block) -> None:
         """Run a Python block; what its recipes train is made small."""
         for name, kind in (
-            ("photo.png", "picture.png"),
-            ("ortho.tif", "picture.tif"),
+            ("photo.png", "image.png"),
+            ("ortho.tif", "image.tif"),
             ("towns", "set"),
             ("maps", "set"),
             ("runs/first/model", "model"),

@@ -22,7 +22,7 @@ from sat2map.cli.app import app
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import read_card
 from sat2map.evaluation.perceptual import Perceptual
-from sat2map.evaluation.score import score_picture, summarise
+from sat2map.evaluation.score import score_image, summarise
 from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import COVER, STREETS
 from sat2map.model.folder import DataFacts, ModelCard
@@ -210,13 +210,13 @@ def test_the_metrics_page_has_every_figure() -> None:
     page = text(DOCS / "reference" / "metrics.md")
     labels = np.zeros((32, 32), np.uint8)
     labels[:, 10:14], labels[20:24] = STREETS.names.index("road"), STREETS.names.index("highway")
-    picture = STREETS.paint(labels)
-    picture[labels == STREETS.names.index("highway")] = (240, 160, 30)
-    score = score_picture("town", picture, picture, picture, STREETS)
+    image = STREETS.paint(labels)
+    image[labels == STREETS.names.index("highway")] = (240, 160, 30)
+    score = score_image("town", image, image, image, STREETS)
     names = set(summarise([score], STREETS).metrics)
     assert {"road_cldice", "highway_ratio", "iou_road", "iou_2px_road"} <= names
     plain = {re.sub(r"_(road|land|highway)$", "_CLASS", n) if "iou_" in n else n for n in names}
-    plain |= set(Perceptual.__dataclass_fields__) - {"pictures"}
+    plain |= set(Perceptual.__dataclass_fields__) - {"images"}
     rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == plain
 
@@ -302,13 +302,13 @@ def test_the_guide_names_every_published_set() -> None:
         assert f"sat2map data download {name} {name}" in page
 
 
-def test_the_pictures_of_the_readme_are_small() -> None:
+def test_the_images_of_the_readme_are_small() -> None:
     names = re.findall(r"^!\[.*\]\((.*)\)$", text(ROOT / "README.md"), re.MULTILINE)
     assert names
     for name in names:
         assert (ROOT / name).stat().st_size < 600_000
-        with Image.open(ROOT / name) as picture:
-            assert picture.width <= 1600
+        with Image.open(ROOT / name) as image:
+            assert image.width <= 1600
 
 
 def test_the_changelog_and_the_citation_have_this_version() -> None:

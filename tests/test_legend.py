@@ -43,19 +43,19 @@ def test_the_house_legend() -> None:
 def test_what_is_painted_is_labelled_alike(colours: list[Any], seed: int) -> None:
     legend = Legend(tuple(LegendClass(str(i), colour) for i, colour in enumerate(colours)))
     labels = np.random.default_rng(seed).integers(0, len(colours), (5, 7))
-    picture = legend.paint(labels)
-    assert (picture.shape, picture.dtype) == ((5, 7, 3), np.uint8)
-    again = legend.label(picture)
+    image = legend.paint(labels)
+    assert (image.shape, image.dtype) == ((5, 7, 3), np.uint8)
+    again = legend.label(image)
     assert (again.shape, again.dtype) == ((5, 7), np.uint8)
     assert np.array_equal(again, labels)
 
 
 def test_each_pixel_gets_the_class_that_looks_nearest() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    distances = ((lab(picture)[:, :, None] - lab(STREETS.colours)) ** 2).sum(-1)
-    assert np.array_equal(STREETS.label(picture), distances.argmin(-1))
-    in_rgb = ((picture[:, :, None].astype(int) - STREETS.colours) ** 2).sum(-1).argmin(-1)
-    assert not np.array_equal(STREETS.label(picture), in_rgb)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    distances = ((lab(image)[:, :, None] - lab(STREETS.colours)) ** 2).sum(-1)
+    assert np.array_equal(STREETS.label(image), distances.argmin(-1))
+    in_rgb = ((image[:, :, None].astype(int) - STREETS.colours) ** 2).sum(-1).argmin(-1)
+    assert not np.array_equal(STREETS.label(image), in_rgb)
 
 
 def test_lab_against_known_values() -> None:

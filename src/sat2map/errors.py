@@ -74,7 +74,7 @@ class MissingExtraError(UsageError):
 
 
 class DataError(Sat2mapError):
-    """A picture, a pair or a data set that cannot be used."""
+    """An image, a pair or a data set that cannot be used."""
 
 
 class EmptySceneError(DataError):

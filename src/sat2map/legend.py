@@ -106,14 +106,14 @@ class Legend:
         """Which classes are roads, bool [K]."""
         return np.array([entry.road for entry in self.classes], np.bool_)
 
-    def label(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the class numbers, uint8 [H,W], of a picture, uint8 [H,W,3].
+    def label(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the class numbers, uint8 [H,W], of an image, uint8 [H,W,3].
 
         Each pixel gets the class whose colour is nearest in CIE Lab.
         """
         # Each distinct colour is converted once. A table over all colours finds and spreads
         # them faster than sorting the pixels does.
-        packed = picture.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+        packed = image.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
         seen = np.zeros(1 << 24, np.bool_)
         seen[packed] = True
         values = np.flatnonzero(seen)
@@ -125,7 +125,7 @@ class Legend:
         return labels
 
     def paint(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """Return the picture, uint8 [H,W,3], of class numbers [H,W]."""
+        """Return the image, uint8 [H,W,3], of class numbers [H,W]."""
         painted: NDArray[np.uint8] = np.take(self.colours, labels, axis=0)  # faster than [labels]
         return painted
 

@@ -47,11 +47,11 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """How pictures become training pairs.
+    """How images become training pairs.
 
-    Protocol: with `resize`, pictures are resized to `resize` pixels a side and `size` is
+    Protocol: with `resize`, images are resized to `resize` pixels a side and `size` is
     cropped out of that (286 -> 256 as published); without it, `size` is cropped out of the
-    pictures' own pixels, at their own scale or, with `scales`, at a random one.
+    images' own pixels, at their own scale or, with `scales`, at a random one.
     """
 
     size: int = Field(256, ge=16, description="side of the crops in pixels")
@@ -254,7 +254,7 @@ class Training(_Section):
     )
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
     log_steps: int = Field(50, ge=1, description="steps between two lines of losses")
-    grid_epochs: int = Field(5, ge=1, description="epochs between two grids of pictures")
+    grid_epochs: int = Field(5, ge=1, description="epochs between two grids of images")
 
 
 class Validation(_Section):
@@ -275,7 +275,7 @@ class Validation(_Section):
 
 
 class Statistics(_Section):
-    """Re-estimation of the normalisation statistics on training pictures."""
+    """Re-estimation of the normalisation statistics on training images."""
 
     pictures: int = Field(1000, ge=1, description="after training")
     validation_pictures: int = Field(50, ge=1, description="at each validation")

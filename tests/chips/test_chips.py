@@ -78,8 +78,8 @@ def test_chips_are_a_data_set_whose_pixels_are_those_of_the_ground(
     assert (west - ORIGIN[0], ORIGIN[1] - north) == pytest.approx((64, 32), abs=0.01)
     assert (east - ORIGIN[0], ORIGIN[1] - south) == pytest.approx((96, 64), abs=0.01)
     assert 0 < table["mapped"][0] < 0.2
-    with Image.open(tmp_path / "out" / "split.png") as picture:
-        assert picture.width >= 200
+    with Image.open(tmp_path / "out" / "split.png") as image:
+        assert image.width >= 200
 
 
 def grounds_of(out: Path, crs: Any = UTM) -> tuple[Any, Any]:

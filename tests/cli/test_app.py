@@ -56,7 +56,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
-def picture(path: Path, height: int = 20, width: int = 30) -> Path:
+def image(path: Path, height: int = 20, width: int = 30) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
@@ -112,8 +112,8 @@ def test_from_towns_to_figures(sat2map: Sat2map, tmp_path: Path) -> None:
     assert facts["resolution_m"] == [1.6, 1.6]
 
 
-def test_translate_a_picture_and_a_folder(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
-    photo = picture(tmp_path / "photo.jpg")
+def test_translate_an_image_and_a_folder(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
+    photo = image(tmp_path / "photo.jpg")
     out = tmp_path / "out" / "map.png"
     done = sat2map("translate", photo, out, "--model", model, "--compare")
     assert (done.code, done.out.strip()) == (0, str(out))
@@ -121,7 +121,7 @@ def test_translate_a_picture_and_a_folder(sat2map: Sat2map, tmp_path: Path, mode
         assert (result.size, both.size) == ((30, 20), (60, 20))
     folder = tmp_path / "photos"
     folder.mkdir()
-    picture(folder / "a.png"), picture(folder / "b.webp", 1, 1)
+    image(folder / "a.png"), image(folder / "b.webp", 1, 1)
     many = sat2map("translate", folder, tmp_path / "maps", "--model", model)
     assert many.code == 0
     assert tree(tmp_path / "maps") == {"a.png", "b.png"}
@@ -168,13 +168,13 @@ def test_translate_a_scene(
         *("--bbox", "13.4085,52.5191,13.4088,52.5193", "-q"),
     )
     assert part.code == 0, part.err
-    with Image.open(tmp_path / "part.png") as image:
-        assert 0 < image.width < 50
-        assert 0 < image.height <= 40
+    with Image.open(tmp_path / "part.png") as part:
+        assert 0 < part.width < 50
+        assert 0 < part.height <= 40
     assert (tmp_path / "part.pgw").exists()
     folder = tmp_path / "many"
     folder.mkdir()
-    scene(folder / "a.tif"), picture(folder / "b.jpg")
+    scene(folder / "a.tif"), image(folder / "b.jpg")
     many = sat2map("translate", folder, tmp_path / "maps", "--model", model)
     assert many.code == 0
     assert tree(tmp_path / "maps") == {"a.tif", "b.png"}
@@ -232,7 +232,7 @@ def test_import_a_foreign_checkpoint(sat2map: Sat2map, tmp_path: Path) -> None:
     facts = json.loads(sat2map("info", tmp_path / "mine", "--json").out)
     assert facts["direction"] == "reverse"
     assert facts["resolution_m"] == [0.9, 0.9]
-    photo = picture(tmp_path / "photo.png", 37, 21)
+    photo = image(tmp_path / "photo.png", 37, 21)
     assert sat2map("translate", photo, tmp_path / "m.png", "--model", tmp_path / "mine").code == 0
 
 
@@ -271,10 +271,10 @@ def test_a_truncated_jpeg_and_a_text_named_jpg_in_a_folder_leave_the_good_ones_d
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    picture(folder / "good.jpg", 64, 64)
-    cut = picture(folder / "cut.jpg", 64, 64)
+    image(folder / "good.jpg", 64, 64)
+    cut = image(folder / "cut.jpg", 64, 64)
     cut.write_bytes(cut.read_bytes()[:500])
-    (folder / "text.jpg").write_text("not a picture")
+    (folder / "text.jpg").write_text("not an image")
     done = sat2map("translate", folder, tmp_path / "maps", "--model", model)
     assert done.code == 1
     done.one_line_about("cut.jpg", "text.jpg", "1 done")
@@ -290,15 +290,15 @@ def test_bad_pairs_are_named_and_the_good_ones_scored(
     if bad == "unequal":
         for side, width in (("source", 32), ("target", 31)):
             (data / "val" / side).mkdir()
-            picture(data / "val" / side / "good.png", 32, 32)
-            picture(data / "val" / side / "bad.png", 32, width)
+            image(data / "val" / side / "good.png", 32, 32)
+            image(data / "val" / side / "bad.png", 32, width)
     else:
-        picture(data / "val" / "good.png", 32, 64)
-        path = picture(data / "val" / "bad.png", 32, 63 if bad == "odd" else 64)
+        image(data / "val" / "good.png", 32, 64)
+        path = image(data / "val" / "bad.png", 32, 63 if bad == "odd" else 64)
         if bad == "cut":
             path.write_bytes(path.read_bytes()[:300])
         if bad == "text":
-            path.write_text("not a picture")
+            path.write_text("not an image")
     done = sat2map("evaluate", model, "--data", data, "--size", "native", "--json", "-q")
     assert done.code == 1
     done.one_line_about("bad.png", "1 done")
@@ -312,8 +312,8 @@ def test_bad_pairs_are_named_and_the_good_ones_scored(
 def test_training_names_every_bad_pair(sat2map: Sat2map, tmp_path: Path, towns: Path) -> None:
     data = tmp_path / "data"
     (data / "train").mkdir(parents=True)
-    picture(data / "train" / "odd.png", 32, 63)
-    (data / "train" / "text.jpg").write_text("not a picture")
+    image(data / "train" / "odd.png", 32, 63)
+    (data / "train" / "text.jpg").write_text("not an image")
     done = sat2map("train", "--recipe", "pix2pix", "--data", data, "--out", tmp_path / "run")
     assert done.code == 1
     done.one_line_about("odd.png", "text.jpg")
@@ -326,14 +326,14 @@ def test_an_empty_folder_and_one_without_train(
     (tmp_path / "empty").mkdir()
     done = sat2map("translate", tmp_path / "empty", tmp_path / "out", "--model", model)
     assert done.code == 1
-    done.one_line_about("empty", "no pictures")
+    done.one_line_about("empty", "no images")
     done = sat2map("train", "--recipe", "pix2pix", "--data", tmp_path / "empty", "--out", "run")
     assert done.code == 1
     done.one_line_about("empty", "'train'", "DIR/train/")
     (tmp_path / "empty" / "train").mkdir()
     done = sat2map("train", "--recipe", "pix2pix", "--data", tmp_path / "empty", "--out", "run")
     assert done.code == 1
-    done.one_line_about("no pictures")
+    done.one_line_about("no images")
 
 
 def png(path: Path, depth: int, colour: int, width: int, height: int, data: bytes) -> Path:
@@ -351,7 +351,7 @@ def png(path: Path, depth: int, colour: int, width: int, height: int, data: byte
 
 
 @pytest.mark.parametrize(("depth", "colour", "row"), [(16, 0, 8), (16, 2, 24)])
-def test_pictures_that_would_be_nearly_black(
+def test_images_that_would_be_nearly_black(
     sat2map: Sat2map, tmp_path: Path, model: Path, depth: int, colour: int, row: int
 ) -> None:
     path = png(tmp_path / "deep.png", depth, colour, 4, 4, (b"\0" + b"\1" * row) * 4)
@@ -368,7 +368,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     done = sat2map("translate", path, tmp_path / "map.png", "--model", model)
     assert done.code == 1
     done.one_line_about("bomb.png", "500,000,000", "--max-pixels")
-    small = picture(tmp_path / "small.png")
+    small = image(tmp_path / "small.png")
     done = sat2map("translate", small, tmp_path / "m.png", "--model", model, "--max-pixels", 599)
     assert done.code == 1
     done.one_line_about("small.png", "599")
@@ -381,7 +381,7 @@ def test_an_output_folder_that_cannot_be_written(
     towns: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    photo = picture(tmp_path / "photo.png")
+    photo = image(tmp_path / "photo.png")
 
     def refuse(self: Path, *arguments: Any, **options: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
@@ -405,7 +405,7 @@ def test_an_output_folder_that_cannot_be_written(
 def test_a_full_disk_leaves_nothing_half_written(
     sat2map: Sat2map, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photo, out = picture(tmp_path / "photo.png"), tmp_path / "out"
+    photo, out = image(tmp_path / "photo.png"), tmp_path / "out"
 
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -443,7 +443,7 @@ def test_an_unknown_recipe_names_the_shipped_ones(sat2map: Sat2map, towns: Path)
 
 
 def test_a_damaged_model_folder(sat2map: Sat2map, tmp_path: Path, model: Path) -> None:
-    photo, out = picture(tmp_path / "photo.png"), tmp_path / "map.png"
+    photo, out = image(tmp_path / "photo.png"), tmp_path / "map.png"
     weights = (model / "model.safetensors").read_bytes()
     for damage, words in (
         (lambda: (model / "model.safetensors").write_bytes(weights[:-100]), "safetensors"),
@@ -548,7 +548,7 @@ def test_a_set_with_maps_and_class_masks_is_scored_on_either(sat2map: Sat2map, m
 
 
 def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns: Path) -> None:
-    photo = picture(tmp_path / "photo.png")
+    photo = image(tmp_path / "photo.png")
     for arguments, words in (
         (("evaluate", model, "--data", towns, "--size", "big"), "--size"),
         *(
@@ -583,7 +583,7 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
 def test_the_shipped_model_is_the_one_by_default_and_paints_in_other_styles(
     sat2map: Sat2map, tmp_path: Path
 ) -> None:
-    photo = picture(tmp_path / "photo.png", 64)
+    photo = image(tmp_path / "photo.png", 64)
     (tmp_path / "night.json").write_text('{"land": "#101010"}')
     pixels = {}
     for name, style in (

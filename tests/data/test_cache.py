@@ -22,7 +22,7 @@ from sat2map.user_cache import cache_folder
 Array = NDArray[np.uint8]
 
 
-def picture(height: int, width: int, seed: int = 0, bands: int = 3) -> Array:
+def image(height: int, width: int, seed: int = 0, bands: int = 3) -> Array:
     return np.random.default_rng(seed).integers(0, 256, (height, width, bands), dtype=np.uint8)
 
 
@@ -51,7 +51,7 @@ def decode(directory: Path, **options: Any) -> DecodedPairs:
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[Array]:
     """Three side-by-side pairs of 8 x 12 pixels in tmp_path/train."""
-    return [save(tmp_path / "train" / f"{n}.png", picture(8, 24, n)) for n in (1, 2, 10)]
+    return [save(tmp_path / "train" / f"{n}.png", image(8, 24, n)) for n in (1, 2, 10)]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_few_decoded_pairs_are_held_however_slow_the_disk(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     for number in range(30):
-        save(tmp_path / "train" / f"{number}.png", picture(8, 24, number))
+        save(tmp_path / "train" / f"{number}.png", image(8, 24, number))
     ahead: list[int] = []
     decode(tmp_path, progress=lambda done, _: (sleep(0.01), ahead.append(len(reads) - done)))
     assert len(ahead) == 30 and max(ahead) <= 2 * 2
@@ -131,7 +131,7 @@ def test_a_changed_file_is_decoded_anew(
         save(file, pairs[1])
         os.utime(file, ns=(1, 1))
     elif change == "more":
-        pairs.append(save(tmp_path / "train" / "11.png", picture(8, 24, 11)))
+        pairs.append(save(tmp_path / "train" / "11.png", image(8, 24, 11)))
     elif change == "fewer":
         file.unlink()
         del pairs[1]
@@ -145,7 +145,7 @@ def test_a_changed_file_is_decoded_anew(
 def test_direction_resize_and_split_are_kept_apart(
     tmp_path: Path, pairs: list[Array], reads: list[str]
 ) -> None:
-    save(tmp_path / "val" / "1.png", picture(8, 24, 5))
+    save(tmp_path / "val" / "1.png", image(8, 24, 5))
     forward, reverse = decode(tmp_path), decode(tmp_path, direction="reverse")
     small = decode(tmp_path, resize=6)
     val = decode_pairs(tmp_path, "val", resize=None, crop=4)
@@ -169,9 +169,9 @@ def test_resizing_is_pillows_bicubic(tmp_path: Path, pairs: list[Array]) -> None
     assert decoded.native_sides == (8, 8)
 
 
-def test_pictures_of_several_sizes_are_resized_to_one(tmp_path: Path) -> None:
+def test_images_of_several_sizes_are_resized_to_one(tmp_path: Path) -> None:
     for i, (height, width) in enumerate(((8, 12), (20, 16), (10, 10))):
-        save(tmp_path / "train" / f"{i}.png", picture(height, 2 * width))
+        save(tmp_path / "train" / f"{i}.png", image(height, 2 * width))
     decoded = decode(tmp_path, resize=6)
     assert decoded.pixels.shape == (3, 6, 6, 6)
     assert decoded.native_sides == (8, 20)
@@ -179,7 +179,7 @@ def test_pictures_of_several_sizes_are_resized_to_one(tmp_path: Path) -> None:
 
 def test_unequal_sizes_cannot_be_cropped_natively(tmp_path: Path, cache: Path) -> None:
     for i, height in enumerate((8, 8, 10, 12)):
-        save(tmp_path / "train" / f"{i}.png", picture(height, 24))
+        save(tmp_path / "train" / f"{i}.png", image(height, 24))
     with pytest.raises(BatchError, match="2 items could not be used, 2 done") as caught:
         decode(tmp_path)
     line = str(caught.value)
@@ -190,9 +190,9 @@ def test_unequal_sizes_cannot_be_cropped_natively(tmp_path: Path, cache: Path) -
 
 
 def test_broken_files_are_all_named_and_nothing_is_kept(tmp_path: Path, cache: Path) -> None:
-    save(tmp_path / "train" / "2.png", picture(8, 24))
-    (tmp_path / "train" / "1.png").write_text("This is not a picture.")
-    save(tmp_path / "train" / "3.png", picture(8, 25))
+    save(tmp_path / "train" / "2.png", image(8, 24))
+    (tmp_path / "train" / "1.png").write_text("This is not an image.")
+    save(tmp_path / "train" / "3.png", image(8, 25))
     (tmp_path / "train" / "4.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(BatchError) as caught:
         decode(tmp_path)
@@ -205,7 +205,7 @@ def test_a_file_that_breaks_later_does_not_bring_back_what_was_decoded(
     tmp_path: Path, pairs: list[Array]
 ) -> None:
     decode(tmp_path)
-    (tmp_path / "train" / "2.png").write_text("This is not a picture.")
+    (tmp_path / "train" / "2.png").write_text("This is not an image.")
     for _ in range(2):
         with pytest.raises(BatchError, match=r"2\.png"):
             decode(tmp_path)
@@ -213,8 +213,8 @@ def test_a_file_that_breaks_later_does_not_bring_back_what_was_decoded(
 
 def test_sources_of_more_bands(tmp_path: Path) -> None:
     split = tmp_path / "train"
-    sources = [save_tiff(split / "source" / f"{i}.tif", picture(8, 8, i, 5)) for i in (1, 2)]
-    targets = [save(split / "target" / f"{i}.png", picture(8, 8, i + 2)) for i in (1, 2)]
+    sources = [save_tiff(split / "source" / f"{i}.tif", image(8, 8, i, 5)) for i in (1, 2)]
+    targets = [save(split / "target" / f"{i}.png", image(8, 8, i + 2)) for i in (1, 2)]
     decoded = decode(tmp_path)
     assert (decoded.source_channels, decoded.target_channels) == (5, 3)
     assert np.array_equal(decoded.pixels[..., :5], sources)
@@ -226,15 +226,15 @@ def test_sources_of_more_bands(tmp_path: Path) -> None:
 
 def test_bands_that_differ_from_pair_to_pair(tmp_path: Path) -> None:
     split = tmp_path / "train"
-    save_tiff(split / "source" / "1.tif", picture(8, 8, 1, 5))
-    save(split / "source" / "2.png", picture(8, 8, 2))
+    save_tiff(split / "source" / "1.tif", image(8, 8, 1, 5))
+    save(split / "source" / "2.png", image(8, 8, 2))
     for i in (1, 2):
-        save(split / "target" / f"{i}.png", picture(8, 8))
+        save(split / "target" / f"{i}.png", image(8, 8))
     with pytest.raises(BatchError, match=r"2\.png: is 8 x 8 pixels with 6 channels .* with 8"):
         decode(tmp_path)
 
 
-def test_pictures_smaller_than_the_crop(tmp_path: Path, pairs: list[Array]) -> None:
+def test_images_smaller_than_the_crop(tmp_path: Path, pairs: list[Array]) -> None:
     assert len(decode(tmp_path, crop=8)) == 3
     with pytest.raises(DataError, match=r"train: has pairs of 12 x 8 .*data\.resize=9"):
         decode(tmp_path, crop=9)

@@ -33,7 +33,7 @@ def test_targets_are_labelled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.array_equal(label_targets(pairs, STREETS), classes)
 
 
-def test_other_pictures_or_another_legend_are_labelled_anew(tmp_path: Path) -> None:
+def test_other_images_or_another_legend_are_labelled_anew(tmp_path: Path) -> None:
     pairs, _ = decoded(tmp_path)
     label_targets(pairs, STREETS)
     pairs, classes = decoded(tmp_path, seed=1)

@@ -53,7 +53,7 @@ def test_side_by_side(tmp_path: Path) -> None:
     assert np.array_equal(target, both[:, :4])
 
 
-def test_two_pictures_of_one_name_are_not_two_pairs(tmp_path: Path) -> None:
+def test_two_images_of_one_name_are_not_two_pairs(tmp_path: Path) -> None:
     for name in ("1.png", "2.png", "1.jpg"):
         save(tmp_path / "train" / name)
     refused(tmp_path, r"train/1\.(png|jpg): stands beside 1\.(png|jpg), which has the same name")
@@ -83,11 +83,11 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     refused(tmp_path, r"has no folder 'train'\. A data set is DIR/train/ with side-by-side")
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "notes.txt").touch()
-    refused(tmp_path, "train: has no pictures")
+    refused(tmp_path, "train: has no images")
     (tmp_path / "train" / "target").mkdir()
     refused(tmp_path, "train/source: there is no such folder")
     (tmp_path / "train" / "source").mkdir()
-    refused(tmp_path, "train: has no pictures")
+    refused(tmp_path, "train: has no images")
 
 
 @pytest.mark.parametrize(("has", "lacks"), [("source", "target"), ("target", "source")])
@@ -128,7 +128,7 @@ def test_an_odd_width(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = save(tmp_path / "train" / "1.jpg", 64, 128).read_bytes()
     (tmp_path / "train" / "1.jpg").write_bytes(whole[:600])
-    (tmp_path / "train" / "2.jpg").write_text("This is not a picture.")
+    (tmp_path / "train" / "2.jpg").write_text("This is not an image.")
     for pair in find_pairs(tmp_path, "train"):
         with pytest.raises(DataError, match=rf"{pair.stem}\.jpg: ") as caught:
             read_pair(pair)

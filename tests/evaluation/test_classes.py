@@ -22,18 +22,18 @@ FACADES = [
 
 def label_map(colours, seed: int, side: int = 128) -> np.ndarray:
     random = np.random.default_rng(seed)
-    picture = Image.new("RGB", (side, side), colours[0])
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), colours[0])
+    draw = ImageDraw.Draw(image)
     for colour in [*colours, *colours]:
         x, y, width, height = (int(v) for v in random.integers(10, side // 3, 4))
         x, y = x * 2, y * 2
         draw.rectangle((x, y, x + width, y + height), fill=colour)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
-def as_jpeg(picture: np.ndarray) -> np.ndarray:
+def as_jpeg(image: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    Image.fromarray(image).save(buffer, "JPEG", quality=85)
     return np.asarray(Image.open(buffer))
 
 
@@ -164,7 +164,7 @@ def test_procedural_towns_are_maps_of_the_house_and_their_photos_are_none():
     assert find_legend(photos) is None
 
 
-def test_no_pictures_one_colour_and_more_bands_have_no_legend():
+def test_no_images_one_colour_and_more_bands_have_no_legend():
     assert find_legend([]) is None
     assert find_legend([np.full((64, 64, 3), 90, np.uint8)]) is None
     assert find_legend([np.zeros((64, 64, 4), np.uint8)]) is None

@@ -39,11 +39,11 @@ def test_a_step_is_an_edge_of_two_pixels():
 
 
 def test_the_channels_are_averaged():
-    picture = step(10, height=0)
-    picture[:, 10:, 0] += 13  # a mean of 4.33, times 4 is 17.3
-    assert edges.edges(picture).any()
-    picture[:, 10:, 0] -= 1  # a mean of 4
-    assert not edges.edges(picture).any()
+    image = step(10, height=0)
+    image[:, 10:, 0] += 13  # a mean of 4.33, times 4 is 17.3
+    assert edges.edges(image).any()
+    image[:, 10:, 0] -= 1  # a mean of 4
+    assert not edges.edges(image).any()
 
 
 def test_edge_density_is_generated_over_true():
@@ -66,11 +66,11 @@ def test_f1_forgives_two_pixels():
 
 
 def test_a_colour_reaches_twenty_in_every_channel():
-    picture = np.array(
+    image = np.array(
         [[(240, 160, 30), (255, 180, 50), (247, 160, 33), (240, 181, 30), (219, 160, 30)]],
         np.uint8,
     )
-    assert edges.in_colour(picture, (240, 160, 30)).tolist() == [[True, True, True, False, False]]
+    assert edges.in_colour(image, (240, 160, 30)).tolist() == [[True, True, True, False, False]]
 
 
 def test_the_most_colourful_road_stands_out_whatever_it_is_called():
@@ -96,9 +96,9 @@ def test_seam_ratio_by_hand():
 
 def test_seams_stand_out_of_their_own_range():
     random = np.random.default_rng(0)
-    picture = grey(random.integers(0, 60, (128, 128)))
-    assert edges.seam_range(picture, 32).seamless
-    tiled = picture.copy()
+    image = grey(random.integers(0, 60, (128, 128)))
+    assert edges.seam_range(image, 32).seamless
+    tiled = image.copy()
     tiled[:32, :32] += 30
     tiled[32:64, 32:64] += 40
     tiled[64:96, :32] += 50
@@ -129,20 +129,18 @@ def test_an_axis_that_one_tile_covers_is_left_out():
 
 
 def test_a_strong_line_of_the_map_is_no_seam():
-    picture = np.full((120, 120), 200)
-    picture[:, 61] = 0  # a street that lies 3 pixels beside a border
-    assert edges.seam_range(grey(picture), 32).seamless
+    image = np.full((120, 120), 200)
+    image[:, 61] = 0  # a street that lies 3 pixels beside a border
+    assert edges.seam_range(grey(image), 32).seamless
 
 
 @given(st.integers(0, 2**20), st.integers(2, 9))
 def test_the_range_is_that_of_all_shifted_grids(seed, tile):
-    picture = np.random.default_rng(seed).integers(0, 256, (20, 25, 3), np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (20, 25, 3), np.uint8)
     ratios = sorted(
-        edges.seam_range(picture, tile, offset=(y, x)).ratio
-        for y in range(tile)
-        for x in range(tile)
+        edges.seam_range(image, tile, offset=(y, x)).ratio for y in range(tile) for x in range(tile)
     )
-    found = edges.seam_range(picture, tile)
+    found = edges.seam_range(image, tile)
     assert found.low in ratios
     assert found.high in ratios
     inside = [found.low <= ratio <= found.high for ratio in ratios]

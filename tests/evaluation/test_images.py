@@ -10,7 +10,7 @@ from sat2map.evaluation import images as image
 
 
 @pytest.fixture
-def pictures():
+def images():
     random = np.random.default_rng(0)
     true = random.integers(0, 256, (40, 30, 3), np.uint8)
     generated = np.clip(true + random.normal(0, 12, true.shape), 0, 255).astype(np.uint8)
@@ -38,8 +38,8 @@ def test_a_difference_of_more_than_a_byte_half_does_not_wrap():
     assert image.psnr(black, white) == 0
 
 
-def test_as_scikit_image_has_it(pictures):
-    generated, true = pictures
+def test_as_scikit_image_has_it(images):
+    generated, true = images
     assert image.psnr(generated, true) == pytest.approx(
         peak_signal_noise_ratio(true, generated, data_range=255)
     )
@@ -50,8 +50,8 @@ def test_as_scikit_image_has_it(pictures):
     assert expected < 0.999
 
 
-def test_equal_pictures_can_be_averaged(pictures):
-    _, true = pictures
+def test_equal_images_can_be_averaged(images):
+    _, true = images
     assert image.psnr(true, true) == 100
     assert image.ssim(true, true) == pytest.approx(1)
 
@@ -60,8 +60,8 @@ def test_too_small_for_the_window_is_undefined():
     assert math.isnan(image.ssim(np.zeros((6, 9, 3), np.uint8), np.zeros((6, 9, 3), np.uint8)))
 
 
-def test_several_bands(pictures):
-    generated, true = (np.concatenate([p, p[..., :1]], axis=2) for p in pictures)
+def test_several_bands(images):
+    generated, true = (np.concatenate([p, p[..., :1]], axis=2) for p in images)
     assert generated.shape[2] == 4
     assert image.l1(generated, true) > 0
     assert image.ssim(generated, true) < 1

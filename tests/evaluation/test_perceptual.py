@@ -19,10 +19,10 @@ class MeanColour(nn.Module):
 
     runs = 0
 
-    def forward(self, pictures):
-        assert pictures.dtype == torch.uint8
+    def forward(self, images):
+        assert images.dtype == torch.uint8
         MeanColour.runs += 1
-        return pictures.float().mean(dim=(2, 3)) / 255
+        return images.float().mean(dim=(2, 3)) / 255
 
 
 class MeanDifference(nn.Module):
@@ -34,7 +34,7 @@ class MeanDifference(nn.Module):
 
 
 @pytest.fixture
-def pictures():
+def images():
     random = np.random.default_rng(0)
 
     def some(count: int, low: int, high: int) -> list[np.ndarray]:
@@ -44,83 +44,83 @@ def pictures():
     return list(zip(some(12, 0, 120), some(12, 60, 230), strict=True))
 
 
-def features(pictures):
-    return [np.array([side[i].mean(axis=(0, 1)) / 255 for side in pictures]) for i in (0, 1)]
+def features(images):
+    return [np.array([side[i].mean(axis=(0, 1)) / 255 for side in images]) for i in (0, 1)]
 
 
-def test_fid_is_the_frechet_distance_of_the_features(pictures):
-    generated, true = features(pictures)
+def test_fid_is_the_frechet_distance_of_the_features(images):
+    generated, true = features(images)
     a, b = np.cov(generated.T), np.cov(true.T)
     shift = generated.mean(axis=0) - true.mean(axis=0)
     expected = shift @ shift + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert perceptual.fid(pictures, features=MeanColour()) == pytest.approx(expected, rel=1e-4)
+    assert perceptual.fid(images, features=MeanColour()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_kid_is_the_unbiased_kernel_distance_of_the_features(pictures):
-    generated, true = features(pictures)
+def test_kid_is_the_unbiased_kernel_distance_of_the_features(images):
+    generated, true = features(images)
 
     def kernel(x, y):
         return (x @ y.T / 3 + 1) ** 3
 
-    n = len(pictures)
+    n = len(images)
     within = sum((kernel(x, x).sum() - np.trace(kernel(x, x))) / (n * (n - 1))
                  for x in (generated, true))  # fmt: skip
     expected = within - 2 * kernel(generated, true).mean()
-    found = perceptual.kid(pictures, features=MeanColour())
+    found = perceptual.kid(images, features=MeanColour())
     assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_lpips_is_the_mean_over_pairs(pictures):
-    expected = np.mean([np.abs(a / 127.5 - b / 127.5).mean() for a, b in pictures])
-    found = perceptual.lpips(pictures, distance=MeanDifference())
+def test_lpips_is_the_mean_over_pairs(images):
+    expected = np.mean([np.abs(a / 127.5 - b / 127.5).mean() for a, b in images])
+    found = perceptual.lpips(images, distance=MeanDifference())
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_pass_gives_the_same_and_runs_the_features_once_a_picture(pictures):
+def test_one_pass_gives_the_same_and_runs_the_features_once_an_image(images):
     MeanColour.runs = 0
-    found = perceptual.measure(iter(pictures), features=MeanColour(), distance=MeanDifference())
-    assert MeanColour.runs <= 2 * len(pictures) + 1  # and once to count the features
-    assert found.fid == pytest.approx(perceptual.fid(pictures, features=MeanColour()))
-    assert found.kid == pytest.approx(perceptual.kid(pictures, features=MeanColour()))
-    assert found.lpips == pytest.approx(perceptual.lpips(pictures, distance=MeanDifference()))
-    assert found.pictures == 12
+    found = perceptual.measure(iter(images), features=MeanColour(), distance=MeanDifference())
+    assert MeanColour.runs <= 2 * len(images) + 1  # and once to count the features
+    assert found.fid == pytest.approx(perceptual.fid(images, features=MeanColour()))
+    assert found.kid == pytest.approx(perceptual.kid(images, features=MeanColour()))
+    assert found.lpips == pytest.approx(perceptual.lpips(images, distance=MeanDifference()))
+    assert found.images == 12
 
 
-def test_equal_sets_are_near_zero(pictures):
-    same = [(true, true) for _, true in pictures]
+def test_equal_sets_are_near_zero(images):
+    same = [(true, true) for _, true in images]
     found = perceptual.measure(same, features=MeanColour(), distance=MeanDifference())
     assert found.fid == pytest.approx(0, abs=1e-6)
     assert found.lpips == 0
 
 
-def test_the_callers_random_numbers_are_left_alone(pictures):
+def test_the_callers_random_numbers_are_left_alone(images):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    perceptual.measure(pictures, features=MeanColour(), distance=MeanDifference())
+    perceptual.measure(images, features=MeanColour(), distance=MeanDifference())
     assert torch.rand(1) == expected
 
 
-def test_too_few_pictures_and_other_bands(pictures):
-    with pytest.raises(DataError, match="at least 2 pictures, not 1"):
-        perceptual.fid(pictures[:1], features=MeanColour())
-    with pytest.raises(DataError, match="at least 1 pictures"):
+def test_too_few_images_and_other_bands(images):
+    with pytest.raises(DataError, match="at least 2 images, not 1"):
+        perceptual.fid(images[:1], features=MeanColour())
+    with pytest.raises(DataError, match="at least 1 images"):
         perceptual.lpips([], distance=MeanDifference())
     with pytest.raises(DataError, match="three bands"):
         perceptual.lpips([(np.zeros((8, 8, 4), np.uint8),) * 2], distance=MeanDifference())
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="the extra is installed")
-def test_without_the_extra_it_is_named(pictures):
+def test_without_the_extra_it_is_named(images):
     with pytest.raises(MissingExtraError, match=r"torchvision.*sat2map\[perceptual\]"):
-        perceptual.lpips(pictures)
+        perceptual.lpips(images)
 
 
 @pytest.mark.skipif(find_spec("torch_fidelity") is not None, reason="the extra is installed")
-def test_without_the_inception_package_it_is_named(pictures):
+def test_without_the_inception_package_it_is_named(images):
     for figure in (perceptual.fid, perceptual.kid, perceptual.measure):
         with pytest.raises(MissingExtraError, match=r"torch-fidelity.*sat2map\[perceptual\]"):
-            figure(pictures)
+            figure(images)
 
 
 def test_what_is_missing_is_said_before_anything_is_scored(data_set, model_folder, monkeypatch):
@@ -133,10 +133,10 @@ def test_what_is_missing_is_said_before_anything_is_scored(data_set, model_folde
     assert not calls
 
 
-def test_without_torchmetrics_it_is_named(pictures, monkeypatch):
+def test_without_torchmetrics_it_is_named(images, monkeypatch):
     monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"torchmetrics.*sat2map\[perceptual\]"):
-        perceptual.fid(pictures, features=MeanColour())
+        perceptual.fid(images, features=MeanColour())
 
 
 def test_weights_that_cannot_be_fetched_are_named():

@@ -21,7 +21,7 @@ from sat2map.evaluation.examples import (
     paint_error,
 )
 from sat2map.evaluation.report import write_report
-from sat2map.evaluation.score import PictureScore, score_pictures, summarise
+from sat2map.evaluation.score import ImageScore, score_images, summarise
 from sat2map.legend import STREETS
 
 CARD = {
@@ -66,14 +66,14 @@ def evaluated(tmp_path):
     (tmp_path / "val").mkdir()
     truth = {}
     for number in range(9):
-        picture = Image.new("RGB", (64, 64), STREETS.classes[0].colour)
-        draw = ImageDraw.Draw(picture)
+        image = Image.new("RGB", (64, 64), STREETS.classes[0].colour)
+        draw = ImageDraw.Draw(image)
         draw.rectangle((5, 40, 30, 60), fill=STREETS.classes[4].colour)
         for at in range(8 + number, 64, 20):
             draw.line((at, 0, at, 64), fill=STREETS.classes[2].colour, width=4)
         source = np.full((64, 64, 3), 10 * number, np.uint8)
-        truth[10 * number] = np.asarray(picture.filter(ImageFilter.GaussianBlur(number / 4)))
-        Image.fromarray(np.hstack([source, np.asarray(picture)])).save(
+        truth[10 * number] = np.asarray(image.filter(ImageFilter.GaussianBlur(number / 4)))
+        Image.fromarray(np.hstack([source, np.asarray(image)])).save(
             tmp_path / "val" / f"town {number}.png"
         )
     pairs = find_pairs(tmp_path, "val")
@@ -81,7 +81,7 @@ def evaluated(tmp_path):
     def translate(source):
         return truth[int(source[0, 0, 0])]
 
-    return translate, pairs, score_pictures(translate, pairs, size=None, legend=STREETS)
+    return translate, pairs, score_images(translate, pairs, size=None, legend=STREETS)
 
 
 def write(folder, evaluated, **changes):
@@ -105,8 +105,8 @@ def test_the_page_holds_all_it_shows(tmp_path, evaluated):
     assert all(link.startswith("data:image/") for link in page.links)
     assert not re.search(r"https?://", text)
     for link in page.links:
-        picture = Image.open(io.BytesIO(base64.b64decode(link.split(",")[1])))
-        assert picture.size == (64, 64)
+        image = Image.open(io.BytesIO(base64.b64decode(link.split(",")[1])))
+        assert image.size == (64, 64)
 
 
 def test_the_page_shows_the_figures_with_their_intervals(tmp_path, evaluated):
@@ -117,7 +117,7 @@ def test_the_page_shows_the_figures_with_their_intervals(tmp_path, evaluated):
         interval = summary.metrics[name]
         assert f"{interval.mean:.{digits}f}" in words
         assert f"{interval.low:.{digits}f} – {interval.high:.{digits}f}" in words
-    for text in ("9 pictures", "Road clDice", "water", "town 8", "Best", "Median", "Worst"):
+    for text in ("9 images", "Road clDice", "water", "town 8", "Best", "Median", "Worst"):
         assert text in words
 
 
@@ -141,7 +141,7 @@ def test_what_failed_is_named(tmp_path, evaluated):
 
 def test_without_a_legend_the_page_has_no_classes(tmp_path, evaluated):
     translate, pairs, _ = evaluated
-    result = score_pictures(translate, pairs[:1], size=None)
+    result = score_images(translate, pairs[:1], size=None)
     path = write(
         tmp_path / "report",
         (translate, pairs, result),
@@ -149,7 +149,7 @@ def test_without_a_legend_the_page_has_no_classes(tmp_path, evaluated):
         model_card={},
     )
     words = " ".join(Page(path.read_text(encoding="utf-8")).words)
-    assert "1 picture compared" in words
+    assert "1 image compared" in words
     assert "Road" not in words
     assert "PSNR" in words
 
@@ -200,8 +200,8 @@ def test_the_report_of_an_older_version_gives_way(tmp_path, evaluated):
         write(tmp_path / "report", evaluated)
 
 
-def scored(**values: float) -> list[PictureScore]:
-    return [PictureScore(name, {"l1": value}) for name, value in values.items()]
+def scored(**values: float) -> list[ImageScore]:
+    return [ImageScore(name, {"l1": value}) for name, value in values.items()]
 
 
 def test_examples_are_the_best_the_median_and_the_worst():
@@ -215,10 +215,10 @@ def test_examples_are_the_best_the_median_and_the_worst():
 
 def test_examples_are_by_road_cldice_where_there_is_one():
     scores = [
-        PictureScore("lake", {"l1": 0.0}),
-        PictureScore("hidden", {"l1": 1.0, "road_cldice": 0.1}),
-        PictureScore("found", {"l1": 9.0, "road_cldice": 0.9}),
-        PictureScore("half", {"l1": 5.0, "road_cldice": 0.5}),
+        ImageScore("lake", {"l1": 0.0}),
+        ImageScore("hidden", {"l1": 1.0, "road_cldice": 0.1}),
+        ImageScore("found", {"l1": 9.0, "road_cldice": 0.9}),
+        ImageScore("half", {"l1": 5.0, "road_cldice": 0.5}),
     ]
     chosen = [(place, score.name) for place, score in choose_examples(scores, 1)]
     assert chosen == [("best", "found"), ("median", "half"), ("worst", "hidden")]
@@ -251,9 +251,9 @@ def test_the_colour_map_gets_evenly_lighter():
     assert np.diff(lightness[::16]).min() > 3
 
 
-def test_pictures_of_any_bands_and_size_become_part_of_the_page():
+def test_images_of_any_bands_and_size_become_part_of_the_page():
     for shape in ((700, 1400, 3), (20, 10, 1), (20, 10, 4)):
         url = data_url(np.random.default_rng(0).integers(0, 255, shape, np.uint8))
-        picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
-        assert picture.mode == "RGB"
-        assert max(picture.size) <= 640
+        image = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+        assert image.mode == "RGB"
+        assert max(image.size) <= 640

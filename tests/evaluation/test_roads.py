@@ -101,8 +101,8 @@ def town(side: int = 600) -> Image.Image:
     """A map at the scale of the `maps` set: streets 8 pixels wide, a highway, houses, a park."""
     random = np.random.default_rng(4)
     colours = {entry.name: entry.colour for entry in STREETS.classes}
-    picture = Image.new("RGB", (side, side), colours["land"])
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), colours["land"])
+    draw = ImageDraw.Draw(image)
     draw.rectangle((350, 60, 560, 200), fill=colours["park"])
     draw.ellipse((60, 380, 240, 560), fill=colours["water"])
     for x, y in random.integers(0, side, (150, 2)).tolist():
@@ -112,7 +112,7 @@ def town(side: int = 600) -> Image.Image:
         draw.line((0, at + 25, side, at), fill=colours["road"], width=8)
     draw.line((0, 300, side, 330), fill=colours["main_road"], width=11)
     draw.line((100, 0, 420, side), fill=colours["highway"], width=14)
-    return picture
+    return image
 
 
 def test_thin_streets_are_found_at_256_and_none_on_a_blurred_map():

@@ -14,9 +14,9 @@ from sat2map.evaluation import classes
 from sat2map.evaluation import images as image
 from sat2map.evaluation.classes import Agreement
 from sat2map.evaluation.score import (
-    PictureScore,
-    score_picture,
-    score_pictures,
+    ImageScore,
+    score_image,
+    score_images,
     summarise,
 )
 from sat2map.legend import STREETS
@@ -27,8 +27,8 @@ LAND, ROAD, WATER, HIGHWAY = (tuple(int(c) for c in STREETS.colours[i]) for i in
 def small_map(seed: int, side: int = 96, roads: bool = True) -> np.ndarray:
     """A map with water, and with streets and a highway if wished."""
     random = np.random.default_rng(seed)
-    picture = Image.new("RGB", (side, side), LAND)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), LAND)
+    draw = ImageDraw.Draw(image)
     x, y = (int(v) for v in random.integers(10, side - 40, 2))
     draw.rectangle((x, y, x + 30, y + 30), fill=WATER)
     if roads:
@@ -36,7 +36,7 @@ def small_map(seed: int, side: int = 96, roads: bool = True) -> np.ndarray:
             draw.line((0, int(at), side, int(at) + 4), fill=ROAD, width=5)
             draw.line((int(at), 0, int(at), side), fill=ROAD, width=5)
         draw.line((0, side // 2, side, side // 3), fill=HIGHWAY, width=6)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def invert(source: np.ndarray) -> np.ndarray:
 
 def test_the_true_map_scores_best():
     true = small_map(0)
-    score = score_picture("a", true, true, true, STREETS)
+    score = score_image("a", true, true, true, STREETS)
     best = {
         "l1": 0, "rmse": 0, "psnr": 100, "ssim": 1, "acc_5": 1, "acc_10": 1,
         "mean_iou": 1, "mean_iou_2px": 1,
@@ -69,7 +69,7 @@ def test_the_true_map_scores_best():
 def test_haze_scores_low_where_it_matters():
     true = small_map(0)
     haze = np.full_like(true, true.mean(axis=(0, 1)).astype(np.uint8))
-    values = score_picture("a", haze, true, true, STREETS).values
+    values = score_image("a", haze, true, true, STREETS).values
     assert values["road_cldice"] == values["edge_density"] == values["highway_ratio"] == 0
     assert values["edge_f1"] == 0
     assert values["road_components_difference"] > 0
@@ -78,20 +78,20 @@ def test_haze_scores_low_where_it_matters():
 
 def test_without_roads_in_truth_road_figures_are_absent():
     true = small_map(1, roads=False)
-    values = score_picture("a", true, true, true, STREETS).values
+    values = score_image("a", true, true, true, STREETS).values
     assert "road_cldice" not in values
     assert "road_completeness" not in values
     assert "highway_ratio" not in values
     assert values["road_components_difference"] == 0
-    invented = score_picture("a", small_map(1), true, true, STREETS).values
+    invented = score_image("a", small_map(1), true, true, STREETS).values
     assert "road_cldice" not in invented
     assert invented["road_correctness"] == 0
     assert invented["road_components_difference"] > 0
 
 
-def test_without_a_legend_only_the_figures_of_pictures():
+def test_without_a_legend_only_the_figures_of_images():
     true = small_map(0)
-    score = score_picture("a", true, true, true, None)
+    score = score_image("a", true, true, true, None)
     assert set(score.values) == {
         "l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "edge_f1", "edge_density",
     }  # fmt: skip
@@ -101,8 +101,8 @@ def test_without_a_legend_only_the_figures_of_pictures():
 def test_classes_are_labelled_at_the_native_size():
     native = small_map(3, side=240)
     small = resize_square(native, 96)
-    by_native = score_picture("a", small, small, native, STREETS)
-    by_itself = score_picture("a", small, small, small, STREETS)
+    by_native = score_image("a", small, small, native, STREETS)
+    by_itself = score_image("a", small, small, small, STREETS)
     assert by_itself.values["mean_iou"] == 1
     # Shrinking mixes colours into those of other classes, and only the native labels can tell.
     water, building = STREETS.names.index("water"), STREETS.names.index("building")
@@ -113,13 +113,13 @@ def test_classes_are_labelled_at_the_native_size():
 
 def test_a_batch(pairs):
     seen, done = [], []
-    result = score_pictures(
+    result = score_images(
         invert,
         pairs,
         size=None,
         legend=STREETS,
         progress=lambda *counts: done.append(counts),
-        on_picture=lambda *args: seen.append((threading.get_ident(), *args)),
+        on_image=lambda *args: seen.append((threading.get_ident(), *args)),
     )
     assert [score.name for score in result.scores] == ["0", "1", "2"]
     assert all(score.values["l1"] == 0 for score in result.scores)
@@ -138,7 +138,7 @@ def test_a_size_resizes_each_half_by_pillow(pairs):
         sizes.add(source.shape)
         return invert(source)
 
-    result = score_pictures(translate, pairs, size=64, legend=STREETS)
+    result = score_images(translate, pairs, size=64, legend=STREETS)
     assert sizes == {(64, 64, 3)}
     assert result.protocol["size"] == 64
     native = small_map(0)
@@ -149,7 +149,7 @@ def test_a_size_resizes_each_half_by_pillow(pairs):
 
 def test_reverse_swaps(pairs):
     sources = []
-    score_pictures(
+    score_images(
         lambda source: sources.append(source) or source, pairs, size=None, direction="reverse"
     )
     np.testing.assert_array_equal(sources[0], small_map(0))
@@ -157,8 +157,8 @@ def test_reverse_swaps(pairs):
 
 def test_a_broken_pair_does_not_stop_the_others(pairs, tmp_path):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    result = score_pictures(
+    broken.write_bytes(b"no image")
+    result = score_images(
         invert, [pairs[0], PairFile("broken", broken, broken), pairs[2]], size=None
     )
     assert [score.name for score in result.scores] == ["0", "2"]
@@ -167,17 +167,17 @@ def test_a_broken_pair_does_not_stop_the_others(pairs, tmp_path):
 
 
 def test_an_answer_of_another_shape_is_named(pairs):
-    result = score_pictures(lambda source: invert(source)[..., :1], pairs, size=None)
+    result = score_images(lambda source: invert(source)[..., :1], pairs, size=None)
     assert not result.scores
     assert "96 x 96 pixels in 1 bands" in str(result.failures[0])
     with pytest.raises(BatchError):
         result.raise_failures()
 
 
-def test_targets_of_several_bands_get_the_figures_of_pictures():
+def test_targets_of_several_bands_get_the_figures_of_images():
     target = np.random.default_rng(0).integers(0, 255, (20, 20, 4), np.uint8)
     native = np.random.default_rng(0).integers(0, 255, (40, 40, 4), np.uint8)
-    values = score_picture("a", target, target, native, STREETS).values
+    values = score_image("a", target, target, native, STREETS).values
     assert values["l1"] == 0
     assert "mean_iou" not in values
     assert resize_square(native, 20).shape == (20, 20, 4)
@@ -185,19 +185,19 @@ def test_targets_of_several_bands_get_the_figures_of_pictures():
     np.testing.assert_array_equal(small, resize_square(native[..., :3], 20))
 
 
-def counted(name: str, both: list[int], either: list[int], **values: float) -> PictureScore:
+def counted(name: str, both: list[int], either: list[int], **values: float) -> ImageScore:
     counts = Agreement(np.array(both), np.array(either))
-    return PictureScore(name, dict(values), counts, counts)
+    return ImageScore(name, dict(values), counts, counts)
 
 
-def test_means_are_over_pictures_where_defined_and_iou_is_summed():
+def test_means_are_over_images_where_defined_and_iou_is_summed():
     absent = [0] * 5
     scores = [
         counted("a", [1, 0, 0, *absent], [10, 0, 4, *absent], l1=1.0, road_cldice=0.5),
         counted("b", [80, 0, 0, *absent], [90, 0, 4, *absent], l1=4.0),
     ]
     summary = summarise(scores, STREETS)
-    assert summary.pictures == 2
+    assert summary.images == 2
     assert summary.metrics["l1"].mean == 2.5
     assert summary.metrics["road_cldice"].mean == 0.5
     assert summary.metrics["iou_land"].mean == pytest.approx(81 / 100)
@@ -207,11 +207,11 @@ def test_means_are_over_pictures_where_defined_and_iou_is_summed():
     assert set(summary.class_iou) == {"land", "road"}
 
 
-def test_intervals_hold_the_mean_and_shrink_with_pictures():
+def test_intervals_hold_the_mean_and_shrink_with_images():
     random = np.random.default_rng(1)
 
     def width(count: int) -> float:
-        scores = [PictureScore(str(i), {"l1": float(random.normal(10, 2))}) for i in range(count)]
+        scores = [ImageScore(str(i), {"l1": float(random.normal(10, 2))}) for i in range(count)]
         interval = summarise(scores, None).metrics["l1"]
         assert interval.low < interval.mean < interval.high
         return interval.high - interval.low
@@ -222,12 +222,12 @@ def test_intervals_hold_the_mean_and_shrink_with_pictures():
 
 
 def test_the_same_scores_give_the_same_intervals():
-    scores = [PictureScore(str(i), {"l1": float(i)}) for i in range(10)]
+    scores = [ImageScore(str(i), {"l1": float(i)}) for i in range(10)]
     assert summarise(scores, None) == summarise(scores, None)
 
 
 def test_a_summary_is_json(pairs):
-    result = score_pictures(invert, pairs, size=64, legend=STREETS)
+    result = score_images(invert, pairs, size=64, legend=STREETS)
     text = json.dumps(summarise(result.scores, STREETS, result.protocol).to_json(), allow_nan=False)
     read = json.loads(text)
     assert read["pictures"] == 3

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, MissingExtraError, ModelError, OutputError, UsageError
-from sat2map.evaluation.score import score_picture
+from sat2map.evaluation.score import score_image
 from sat2map.export import export as module
 from sat2map.export.deepness import export_for_deepness
 from sat2map.export.export import Format, export_model
@@ -97,8 +97,8 @@ def test_int8_costs_little_and_says_so(
     assert (told.windows, told.pairs) == (6, 3)
     assert (told.layers, told.kept) == (8, 0)
     assert calls[-1] == (3, 3)
-    pictures = (np.zeros((32, 32, 3), np.uint8),) * 3
-    assert set(score_picture("x", *pictures, None).values) <= set(told.metrics)
+    images = (np.zeros((32, 32, 3), np.uint8),) * 3
+    assert set(score_image("x", *images, None).values) <= set(told.metrics)
     plain, small = told.metrics["psnr"]
     assert plain - small < 0.15
     assert plain != small
@@ -157,7 +157,7 @@ def test_int8_openvino_is_small_and_loaded_by_itself(model_folder: Path, data_se
     assert (model_folder / "openvino" / "model.bin").stat().st_size < weights / 2
 
 
-def test_pictures_alone_will_do_to_calibrate(
+def test_images_alone_will_do_to_calibrate(
     model_folder: Path, data_set: Path, tmp_path: Path
 ) -> None:
     calibration = Calibration(data_set / "train", windows=4)
@@ -192,7 +192,7 @@ def test_calls_that_do_not_fit(model_folder: Path, data_set: Path, tmp_path: Pat
     with pytest.raises(OutputError, match="exists"):
         export_model(model_folder, data_set, "onnx")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         export_model(model_folder, tmp_path / "out", "onnx", Calibration(tmp_path / "empty"))
     export_model(model_folder, tmp_path / "exported", "onnx")
     with pytest.raises(ModelError, match=r"safetensors.*missing"):

@@ -203,7 +203,7 @@ def test_a_key_goes_to_the_service_and_nowhere_else(serve: Serve, tmp_path: Path
         ((401, {}, b"who are you"), "401 Unauthorized.*key or a permission"),
         ((404, {}, b""), "no tile there"),
         ((204, {}, b""), "no tile there"),
-        ((200, {"Content-Type": "text/html"}, b"<html>"), r"\.png: answers with no picture \(text"),
+        ((200, {"Content-Type": "text/html"}, b"<html>"), r"\.png: answers with no image \(text"),
     ],
     ids=["401", "404", "204", "page"],
 )

@@ -93,7 +93,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def picture(seed: int) -> bytes:
+def image(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (32, 64, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
@@ -102,9 +102,9 @@ def picture(seed: int) -> bytes:
 
 def archive(name: str = "maps", *, seed: int = 0, more: dict[str, bytes] | None = None) -> bytes:
     members = {
-        f"{name}/train/1.png": picture(seed),
-        f"{name}/train/2.png": picture(seed + 1),
-        f"{name}/val/1.png": picture(seed + 2),
+        f"{name}/train/1.png": image(seed),
+        f"{name}/train/2.png": image(seed + 1),
+        f"{name}/val/1.png": image(seed + 2),
         **(more or {}),
     }
     return pack([(tarfile.TarInfo(path), content) for path, content in members.items()])
@@ -209,7 +209,7 @@ def test_a_server_that_cannot_go_on_is_asked_for_all(
     assert len(find_pairs(tmp_path / "set", "train")) == 2
 
 
-@pytest.mark.parametrize("more", [{}, {"maps/test/1.png": picture(9)}])
+@pytest.mark.parametrize("more", [{}, {"maps/test/1.png": image(9)}])
 def test_a_file_that_changed_on_the_server_starts_afresh(
     server: Server, tmp_path: Path, more: dict[str, bytes]
 ) -> None:
@@ -219,13 +219,13 @@ def test_a_file_that_changed_on_the_server_starts_afresh(
         fetch(server, tmp_path / "set")
     server.content, server.tag = archive(seed=7, more=more), '"two"'
     fetch(server, tmp_path / "set")
-    expected = np.asarray(Image.open(io.BytesIO(picture(7))))
+    expected = np.asarray(Image.open(io.BytesIO(image(7))))
     source, target = read_pair(find_pairs(tmp_path / "set", "train")[0])
     assert np.array_equal(np.hstack([source, target]), expected)
 
 
 def test_a_part_longer_than_the_file_starts_afresh(server: Server, tmp_path: Path) -> None:
-    server.content = archive(more={"maps/test/1.png": picture(9)})
+    server.content = archive(more={"maps/test/1.png": image(9)})
     server.drops = [len(server.content) - 10, 0, 0]
     with pytest.raises(DataError):
         fetch(server, tmp_path / "set")
@@ -296,7 +296,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 def test_a_member_that_leads_out_is_refused_by_name(
     server: Server, tmp_path: Path, evil: tarfile.TarInfo
 ) -> None:
-    good = [(tarfile.TarInfo(f"maps/train/{i}.png"), picture(i)) for i in (1, 2)]
+    good = [(tarfile.TarInfo(f"maps/train/{i}.png"), image(i)) for i in (1, 2)]
     server.content = pack([good[0], (evil, b""), good[1]])
     inside = tmp_path / "a" / "b"
     with pytest.raises(DataError) as raised:
@@ -329,7 +329,7 @@ def test_a_broken_archive_is_not_kept(server: Server, tmp_path: Path, damage: st
         "no archive": b"<html>We have moved</html>",
         "other content": pack([(tarfile.TarInfo("maps/readme.txt"), b"nothing here")]),
     }[damage]
-    with pytest.raises(DataError, match=r"maps\.tar\.gz: the archive (is broken|has no pictures)"):
+    with pytest.raises(DataError, match=r"maps\.tar\.gz: the archive (is broken|has no images)"):
         fetch(server, tmp_path / "set")
     assert leftovers(tmp_path) == set()
     server.content = whole

@@ -45,7 +45,7 @@ def test_the_windows_form_a_regular_grid(axis: tuple[int, int, int, int]) -> Non
         assert all(span.start % multiple == 0 for span in windows)
     assert all(span.size == window for span in windows[:-1])
     assert 0 <= windows[-1].start + windows[-1].size - length < multiple
-    if len(windows) > 1:  # the last one is needed: the one before ends within the picture
+    if len(windows) > 1:  # the last one is needed: the one before ends within the image
         assert windows[-2].start + window < length
     assert (windows[0].rise, windows[-1].fall) == (0, 0)
     assert all(a.fall == b.rise == overlap for a, b in pairwise(windows))

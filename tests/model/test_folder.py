@@ -34,7 +34,7 @@ FULL = ModelCard(
     direction="reverse",
     bands=("red", "green", "nir"),
     resolution_m=(0.5, 2.25),
-    normalisation="mean over 12 training pictures after training",
+    normalisation="mean over 12 training images after training",
     legend=STREETS,
     data=DataFacts(name="towns", licence="CC0-1.0", pairs=12),
     metrics={"val": {"l1": 7.5, "n": 3}},
@@ -156,7 +156,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "bands": ["red", "green", "nir"],
         "value_range": [-1.0, 1.0],
         "resolution_m": [0.5, 2.25],
-        "normalisation": "mean over 12 training pictures after training",
+        "normalisation": "mean over 12 training images after training",
         "legend": STREETS.to_json(),
         "cover": None,
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
@@ -174,7 +174,7 @@ def test_the_card_for_people(saved: Path) -> None:
         "reverse",
         "red, green, nir",
         "0.5 to 2.25 m per pixel",
-        "mean over 12 training pictures",
+        "mean over 12 training images",
         "towns, 12 pairs",
         "CC0-1.0",
         "| highway | rgb(247, 160, 33) | yes |",
@@ -201,7 +201,7 @@ def test_the_card_for_people_shows_an_evaluation_as_a_table() -> None:
     card = ModelCard(generator=TINY, normalisation="none", metrics={"validation": evaluation})
     _, _, figures = describe("a", card).partition("## Figures")
     assert figures.splitlines()[2:] == [
-        "validation: 8 pictures; size: 256; split: val",
+        "validation: 8 images; size: 256; split: val",
         "",
         "| metric | mean | 95 % interval |",
         "|---|---|---|",

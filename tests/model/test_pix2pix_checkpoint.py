@@ -145,7 +145,7 @@ def saved(weights: object, path: Path) -> Path:
     return path
 
 
-def pictures(*shape: int, seed: int = 1) -> Tensor:
+def images(*shape: int, seed: int = 1) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -163,19 +163,19 @@ FOREIGN: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_an_import_gives_the_same_picture(kind: str, tmp_path: Path) -> None:
+def test_an_import_gives_the_same_image(kind: str, tmp_path: Path) -> None:
     build, side = FOREIGN[kind]
     foreign = shuffle(build())
     ours, _ = read_checkpoint(saved(foreign.state_dict(), tmp_path / "latest_net_G.pth"))
     bands = next(foreign.parameters()).shape[1]
-    source = pictures(2, bands, side, 2 * side)
+    source = images(2, bands, side, 2 * side)
     with torch.no_grad():
         expected = foreign.eval()(source)
         answer = ours(source)
-        assert expected.std() > 0.05  # a dull picture would prove nothing
+        assert expected.std() > 0.05  # a dull image would prove nothing
         torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-4)
 
-        # And with the picture's own statistics, as that code predicts, without its dropout.
+        # And with the image's own statistics, as that code predicts, without its dropout.
         foreign.train()
         for module in foreign.modules():
             if isinstance(module, nn.Dropout):
@@ -195,7 +195,7 @@ def test_dropout_sits_where_it_did(kind: str, tmp_path: Path) -> None:
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape)))
-        network(pictures(1, 3, 256, 256))
+        network(images(1, 3, 256, 256))
         return shapes
 
     assert dropped(ours) == dropped(foreign) != []
@@ -218,7 +218,7 @@ def test_the_ways_in_which_checkpoints_are_saved(wrap: str, tmp_path: Path) -> N
     path = tmp_path / "net.pth"
     torch.save(state, path, _use_new_zipfile_serialization=wrap != "old format")
     ours, _ = read_checkpoint(path)
-    source = pictures(1, 3, 32, 32)
+    source = images(1, 3, 32, 32)
     with torch.no_grad():
         tolerance = 0.02 if wrap == "half" else 1e-5
         torch.testing.assert_close(ours(source), foreign.eval()(source), atol=tolerance, rtol=0)
@@ -229,7 +229,7 @@ def test_averages_that_old_instance_norm_saved_are_left_out(tmp_path: Path) -> N
     assert any(name.endswith("running_mean") for name in foreign.state_dict())
     ours, spec = read_checkpoint(saved(foreign.state_dict(), tmp_path / "net.pth"))
     assert spec.norm == "instance"
-    source = pictures(1, 3, 32, 32)
+    source = images(1, 3, 32, 32)
     with torch.no_grad():  # that code predicts in training mode
         torch.testing.assert_close(ours(source), foreign(source), atol=1e-5, rtol=1e-4)
 
@@ -349,7 +349,7 @@ def test_other_networks_are_told_apart(tmp_path: Path) -> None:
         read_checkpoint(saved({"G_A": state, "G_B": state}, path))
 
 
-def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
+def write_images(folder: Path, count: int, size: tuple[int, int]) -> None:
     folder.mkdir(parents=True)
     for i in range(count):
         pixels = np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8)
@@ -362,7 +362,7 @@ def test_a_model_folder_answers_as_the_foreign_network(norm: str, tmp_path: Path
     path = saved(foreign.state_dict(), tmp_path / "latest_net_G.pth")
     import_checkpoint(path, tmp_path / "model", resolution_m=(1.8, 2.4), direction="reverse")
     model = load_model(tmp_path / "model")
-    source = pictures(1, 3, 32, 64)
+    source = images(1, 3, 32, 64)
     with torch.no_grad():
         torch.testing.assert_close(model.network(source), foreign(source), atol=1e-5, rtol=1e-4)
     assert (model.card.resolution_m, model.card.direction) == ((1.8, 2.4), "reverse")
@@ -380,19 +380,19 @@ def test_calibration_makes_tiles_alike(kind: str, tmp_path: Path) -> None:
     build = ForeignUNet if architecture == "unet" else ForeignResNet
     foreign = shuffle(build(5, 4, norm))
     path = saved(foreign.state_dict(), tmp_path / "net.pth")
-    write_pictures(tmp_path / "given", 3, (70, 100))
+    write_images(tmp_path / "given", 3, (70, 100))
     card = import_checkpoint(path, tmp_path / "model", calibrate=tmp_path / "given")
     network = load_model(tmp_path / "model").network
     windows = {"unet": "18 windows of 32", "resnet": "3 windows of 256"}[architecture]
-    assert f"{windows} pixels from 3 pictures of given" in card.normalisation
+    assert f"{windows} pixels from 3 images of given" in card.normalisation
 
-    # Half of a picture, next to something else: its far end must not notice.
-    left = pictures(1, 3, 256, 256)
+    # Half of an image, next to something else: its far end must not notice.
+    left = images(1, 3, 256, 256)
     beside = torch.cat([left, torch.full_like(left, 0.9)], 3)
     with torch.no_grad():
         alone, together = network(left), network(beside)[..., :256]
         torch.testing.assert_close(alone[..., :128], together[..., :128], atol=1e-5, rtol=1e-4)
-        # While with the picture's own statistics, as the foreign code predicts, it does.
+        # While with the image's own statistics, as the foreign code predicts, it does.
         own = foreign.train()(left), foreign(beside)[..., :256]
     assert (own[0] - own[1])[..., :128].abs().mean() > 0.01
 
@@ -414,11 +414,11 @@ def test_an_imported_model_translates_any_size(
 def test_calibration_uses_what_the_network_will_see(tmp_path: Path) -> None:
     foreign = shuffle(ForeignUNet(5, 4, "batch"))
     path = saved(foreign.state_dict(), tmp_path / "net.pth")
-    write_pictures(tmp_path / "given", 1, (32, 32))
+    write_images(tmp_path / "given", 1, (32, 32))
     import_checkpoint(path, tmp_path / "model", calibrate=tmp_path / "given")
     pixels = np.asarray(Image.open(tmp_path / "given" / "0.png"))
     source = to_network(torch.from_numpy(pixels.copy())[None])
-    # The statistics of one picture are those that this picture is normalised with by itself.
+    # The statistics of one image are those that this image is normalised with by itself.
     for module in foreign.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0
@@ -452,9 +452,9 @@ def test_calibration_takes_the_sources_of_a_data_set(tmp_path: Path) -> None:
     assert any(not torch.equal(forward[name], reverse[name]) for name in forward)
 
 
-def test_calibration_brings_pictures_to_the_scale_of_the_model(tmp_path: Path) -> None:
+def test_calibration_brings_images_to_the_scale_of_the_model(tmp_path: Path) -> None:
     path = saved(shuffle(ForeignUNet(5, 4, "batch")).state_dict(), tmp_path / "net.pth")
-    write_pictures(tmp_path / "given", 1, (64, 128))
+    write_images(tmp_path / "given", 1, (64, 128))
     write_card(tmp_path / "given", DataSetCard(resolution_m=0.5))
     seen = []
     for resolution in (None, (0.3, 0.7), (1.0, 2.0)):
@@ -466,7 +466,7 @@ def test_calibration_brings_pictures_to_the_scale_of_the_model(tmp_path: Path) -
 
 def test_calibration_takes_no_more_than_it_needs(tmp_path: Path) -> None:
     path = saved(shuffle(ForeignUNet(5, 4, "batch")).state_dict(), tmp_path / "net.pth")
-    write_pictures(tmp_path / "given", 5, (320, 320))  # 100 windows each
+    write_images(tmp_path / "given", 5, (320, 320))  # 100 windows each
     told: list[tuple[int, int]] = []
     card = import_checkpoint(
         path,
@@ -480,11 +480,11 @@ def test_calibration_takes_no_more_than_it_needs(tmp_path: Path) -> None:
 
 def test_what_cannot_be_calibrated_with_is_named(tmp_path: Path) -> None:
     four = saved(ForeignUNet(5, 4, "batch", bands=4).state_dict(), tmp_path / "four.pth")
-    write_pictures(tmp_path / "given", 1, (32, 32))
+    write_images(tmp_path / "given", 1, (32, 32))
     (tmp_path / "empty").mkdir()
     for folder, complaint in [
         ("given", r"0\.png: has 3 bands, but the model takes 4"),
-        ("empty", "no pictures"),
+        ("empty", "no images"),
         ("nowhere", "no such folder"),
     ]:
         with pytest.raises(DataError, match=complaint):

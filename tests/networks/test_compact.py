@@ -61,18 +61,18 @@ def test_a_legend_head_answers_in_colours_of_the_legend(shape: tuple[int, int]) 
     made = network()
     source = torch.rand(2, 3, *shape) * 2 - 1
     with torch.inference_mode():
-        picture, shares = Portable(made)(source)
-    assert picture.shape == (2, 3, *shape)
+        image, shares = Portable(made)(source)
+    assert image.shape == (2, 3, *shape)
     assert shares.shape == (2, 8, *shape)
     torch.testing.assert_close(shares.sum(1), torch.ones(2, *shape))
     colours = torch.from_numpy(STREETS.colours).float() / 127.5 - 1
     sharp = shares**SHARPNESS / (shares**SHARPNESS).sum(1, keepdim=True)
-    torch.testing.assert_close(picture, torch.einsum("nkhw,kc->nchw", sharp, colours))
+    torch.testing.assert_close(image, torch.einsum("nkhw,kc->nchw", sharp, colours))
 
 
 def test_without_colours_it_answers_in_bands() -> None:
     made = Compact(4, 2).eval()
     with torch.inference_mode():
-        picture = made(torch.rand(1, 4, 32, 32))
-    assert picture.shape == (1, 2, 32, 32)
-    assert picture.abs().max() <= 1
+        image = made(torch.rand(1, 4, 32, 32))
+    assert image.shape == (1, 2, 32, 32)
+    assert image.abs().max() <= 1

@@ -14,13 +14,13 @@ from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
 
 
-def test_a_picture_is_of_the_fourth_powers_of_the_probabilities() -> None:
+def test_an_image_is_of_the_fourth_powers_of_the_probabilities() -> None:
     colours = torch.tensor([(255, 0, 0), (0, 255, 0), (9, 9, 9)]).float()
     logits = torch.tensor([0.3, 0.1, -0.5])
     powers = logits.softmax(0) ** 4
     expected = (powers[:, None] * colours).sum(0) / powers.sum() / 127.5 - 1
-    picture = LegendHead(colours.int().tolist())(logits.reshape(1, 3, 1, 1))
-    torch.testing.assert_close(picture.flatten(), expected)
+    image = LegendHead(colours.int().tolist())(logits.reshape(1, 3, 1, 1))
+    torch.testing.assert_close(image.flatten(), expected)
 
 
 def test_colours_lie_between_minus_one_and_one() -> None:
@@ -45,11 +45,11 @@ def test_every_generator_can_answer_in_classes(make: Callable[[Any], nn.Module])
     generator = make(colours).eval()
     source = torch.rand(1, 3, 16, 32)
     with torch.inference_mode():
-        picture, shares = Portable(generator)(source)
+        image, shares = Portable(generator)(source)
     assert shares.shape == (1, 4, 16, 32)
     sure = shares.argmax(1)
     head = LegendHead(colours)
     certain = head(nn.functional.one_hot(sure, 4).permute(0, 3, 1, 2) * 100.0)
     mixed = ((certain + 1) * 127.5).round().int()
     assert torch.equal(mixed[0].permute(1, 2, 0), torch.tensor(colours).int()[sure[0]])
-    assert picture.shape == (1, 3, 16, 32)
+    assert image.shape == (1, 3, 16, 32)

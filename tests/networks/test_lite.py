@@ -44,10 +44,10 @@ def test_both_heads_answer_in_the_size_of_the_source() -> None:
     source = torch.rand(2, 3, 48, 80) * 2 - 1
     with torch.inference_mode():
         drawn, cover = made.both_logits(source)
-        picture = made(source)
+        image = made(source)
     assert drawn.shape == (2, 8, 48, 80)
     assert cover.shape == (2, 5, 48, 80)
-    torch.testing.assert_close(picture, made.head(drawn))
+    torch.testing.assert_close(image, made.head(drawn))
     torch.testing.assert_close(drawn, made.logits(source))
 
 
@@ -99,8 +99,8 @@ def test_portable_answers_the_same() -> None:
     made = network()
     source = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
-        picture, probabilities, *_ = Portable(made)(source)
-        torch.testing.assert_close(picture, made(source), rtol=1e-4, atol=1e-4)
+        image, probabilities, *_ = Portable(made)(source)
+        torch.testing.assert_close(image, made(source), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
             probabilities, made.logits(source).softmax(1), rtol=1e-4, atol=1e-4
         )

@@ -27,7 +27,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def pictures(count: int, side: int = 16) -> Tensor:
+def images(count: int, side: int = 16) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
@@ -63,7 +63,7 @@ def test_as_published_leaves_the_network_as_it_was(norm: Any, training: bool) ->
     tracking = [getattr(m, "track_running_stats", None) for m in network.modules()]
     before = state(network)
     published = as_published(network, generator())
-    published(pictures(2))
+    published(images(2))
     assert same(state(network), before)
     assert [(type(m), m.training) for m in network.modules()] == modes
     assert [getattr(m, "track_running_stats", None) for m in network.modules()] == tracking
@@ -73,7 +73,7 @@ def test_as_published_leaves_the_network_as_it_was(norm: Any, training: bool) ->
 
 @pytest.mark.parametrize("norm", [*TRACKING, "instance", "none"])
 def test_as_published_dropout_is_random_only_if_on(norm: Any) -> None:
-    network, source = unet(norm=norm).eval(), pictures(1)
+    network, source = unet(norm=norm).eval(), images(1)
     random = torch.random.get_rng_state()
     with torch.no_grad():
         published = as_published(network, generator())
@@ -89,7 +89,7 @@ def test_as_published_dropout_is_random_only_if_on(norm: Any) -> None:
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_dropout_as_published_is_torchs_own_with_the_same_seed(p: float) -> None:
     """On a CPU; a GPU draws in another order."""
-    layers, source = nn.Sequential(nn.Dropout(p)), pictures(2)
+    layers, source = nn.Sequential(nn.Dropout(p)), images(2)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         expected = layers.train()(source)
@@ -97,7 +97,7 @@ def test_dropout_as_published_is_torchs_own_with_the_same_seed(p: float) -> None
 
 
 @pytest.mark.parametrize("norm", TRACKING)
-def test_as_published_normalises_by_the_picture_itself(norm: Any) -> None:
+def test_as_published_normalises_by_the_image_itself(norm: Any) -> None:
     layer = norm_layer(norm, 2).eval()
     for buffer in (layer.running_mean, layer.running_var):
         buffer.fill_(7.0)  # type: ignore[operator, union-attr]
@@ -124,7 +124,7 @@ def test_reestimate_against_a_calculation_layer_by_layer(norm: Any) -> None:
     if norm == "batch":
         nn.init.uniform_(network[1].weight, 0.5, 2)
         nn.init.uniform_(network[1].bias, -1, 1)
-    sources = pictures(3)
+    sources = images(3)
     sources[1] *= 0.2
     means: list[list[Tensor]] = [[], []]
     variances: list[list[Tensor]] = [[], []]
@@ -147,7 +147,7 @@ def test_reestimate_against_a_calculation_layer_by_layer(norm: Any) -> None:
 
 @pytest.mark.parametrize("norm", TRACKING)
 def test_reestimate_does_not_depend_on_the_grouping(norm: Any) -> None:
-    sources = pictures(6)
+    sources = images(6)
     results = []
     for size in (1, 4, 6):
         network = unet(norm=norm)
@@ -160,7 +160,7 @@ def test_reestimate_does_not_depend_on_the_grouping(norm: Any) -> None:
 def test_reestimate_changes_only_the_statistics() -> None:
     network = unet().eval()
     before = state(network)
-    reestimate(network, [pictures(2)])
+    reestimate(network, [images(2)])
     after = state(network)
     changed = {k.rpartition(".")[2] for k in before if not torch.equal(before[k], after[k])}
     assert changed == {"running_mean", "running_var"}
@@ -172,13 +172,13 @@ def test_reestimate_changes_only_the_statistics() -> None:
 @pytest.mark.parametrize("norm", ["none", "instance"])
 def test_reestimate_without_statistics_does_nothing(norm: Any) -> None:
     def none() -> Any:
-        pytest.fail("no picture is needed")
+        pytest.fail("no image is needed")
         yield
 
     assert reestimate(unet(norm=norm), none()) == 0
 
 
-def test_reestimate_without_pictures_keeps_the_statistics() -> None:
+def test_reestimate_without_images_keeps_the_statistics() -> None:
     network = unet()
     before = state(network)
     assert reestimate(network, []) == 0
@@ -187,8 +187,8 @@ def test_reestimate_without_pictures_keeps_the_statistics() -> None:
 
 @pytest.mark.parametrize("norm", TRACKING)
 def test_deterministic_prediction_is_near_the_published_one_after_reestimation(norm: Any) -> None:
-    network, sources = unet(norm=norm).eval(), pictures(1).repeat(8, 1, 1, 1)
-    # Brightened here and there: pictures of one kind, which differ a little.
+    network, sources = unet(norm=norm).eval(), images(1).repeat(8, 1, 1, 1)
+    # Brightened here and there: images of one kind, which differ a little.
     sources = (sources + torch.linspace(-0.1, 0.1, 8)[:, None, None, None]).clamp(-1, 1)
 
     def difference(predict: Callable[[Tensor], Tensor]) -> float:

@@ -83,7 +83,7 @@ def test_a_legend_head_gives_its_probabilities_too() -> None:
     portable, source = Portable(network.eval()), torch.randn(2, 3, 32, 48)
     assert portable.outputs == outputs_of(network) == ("picture", "probabilities")
     with torch.no_grad():
-        picture, probabilities = portable(source)
-        torch.testing.assert_close(picture, network(source), atol=1e-5, rtol=1e-4)
+        image, probabilities = portable(source)
+        torch.testing.assert_close(image, network(source), atol=1e-5, rtol=1e-4)
         expected = network.logits(source).softmax(1)
     torch.testing.assert_close(probabilities, expected, atol=1e-5, rtol=1e-4)

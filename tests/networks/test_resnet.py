@@ -20,7 +20,7 @@ def test_it_has_the_published_size(arguments: dict[str, int], parameters: int) -
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "instance_calibrated", "none"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_picture_of_any_multiple_keeps_its_size(norm: str, training: bool) -> None:
+def test_an_image_of_any_multiple_keeps_its_size(norm: str, training: bool) -> None:
     network = ResNet(4, 2, base_channels=4, blocks=2, norm=norm).train(training)  # type: ignore[arg-type]
     side = network.multiple
     answer = network(torch.rand(2, 4, side, 3 * side) * 2 - 1)
@@ -49,7 +49,7 @@ def test_blocks_add_to_what_comes_in() -> None:
 
 
 def test_borders_are_mirrored() -> None:
-    # With zero padding, a picture of one colour would answer otherwise along its border.
+    # With zero padding, an image of one colour would answer otherwise along its border.
     network = ResNet(base_channels=4, blocks=1, norm="none")
     for parameter in network.parameters():
         if parameter.ndim == 4:

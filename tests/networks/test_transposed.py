@@ -10,7 +10,7 @@ from sat2map.networks.transposed import UpConvolution
 @pytest.mark.parametrize("side", [1, 2, 7, 8, 9])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_pictures_and_gradients_are_those_of_a_transposed_convolution(
+def test_images_and_gradients_are_those_of_a_transposed_convolution(
     side: int, bias: bool, memory: torch.memory_format
 ) -> None:
     torch.manual_seed(0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sat2map.networks.values import from_picture, to_network, to_pixels
+from sat2map.networks.values import from_image, to_network, to_pixels
 
 
 def test_every_value_survives_the_way_in_and_out() -> None:
@@ -30,9 +30,9 @@ def test_half_precision_and_gradients_are_taken() -> None:
     assert to_pixels(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).dtype == torch.uint8
 
 
-def test_a_read_only_or_mirrored_picture_becomes_a_batch() -> None:
-    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
-    picture.setflags(write=False)
-    values = from_picture(picture)
+def test_a_read_only_or_mirrored_image_becomes_a_batch() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
+    image.setflags(write=False)
+    values = from_image(image)
     assert values.shape == (1, 3, 2, 4)
-    assert np.array_equal(to_pixels(values)[0].numpy(), picture)
+    assert np.array_equal(to_pixels(values)[0].numpy(), image)

@@ -100,7 +100,7 @@ def test_another_process_can_open_it_too(make_scene: MakeScene, tmp_path: Path, 
 
 
 def test_a_broken_image_is_left_to_its_reader(tmp_path: Path) -> None:
-    (tmp_path / "photo.png").write_text("no picture")
+    (tmp_path / "photo.png").write_text("no image")
     (tmp_path / "ortho.tif").write_text("no raster")
     assert open_source(tmp_path / "photo.png").kind == "image"
     with pytest.raises(DataError, match=r"ortho\.tif: cannot be read"):
@@ -111,7 +111,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, line in (
         (tmp_path / "no.tif", r"no\.tif: there is no such file"),
-        (tmp_path / "empty", "empty: has no pictures"),
+        (tmp_path / "empty", "empty: has no images"),
         (f"{tmp_path}/{{z}}/{{x}}/{{y}}.png", "there are no such tiles"),
         ("/vsicurl/file:///nowhere.tif", "cannot be read"),
     ):

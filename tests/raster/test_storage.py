@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from rasterio.enums import ColorInterp
 
 from fixtures.scenes import UTM, MakeScene, noise, smooth
-from sat2map.data.images import in_bands, read_picture
+from sat2map.data.images import in_bands, read_image
 from sat2map.errors import DataError
 from sat2map.raster.options import Reading
 from sat2map.raster.scene import Scene
@@ -35,7 +35,7 @@ def test_white_may_be_the_least(make_scene: MakeScene, bits: int) -> None:
     path = make_scene(top - grey, colours=GREY, nbits=bits, photometric="miniswhite")
     assert np.array_equal(seen(path), right)
     if bits == 8:
-        assert np.array_equal(read_picture(path).pixels, right)
+        assert np.array_equal(read_image(path).pixels, right)
     ends = {"stretch": (0.0, 100.0)}
     assert np.array_equal(seen(path, **ends), seen(path.with_name("right.tif"), **ends))
 

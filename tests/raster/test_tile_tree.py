@@ -117,7 +117,7 @@ def test_tiles_that_cannot_be_used(tmp_path: Path) -> None:
     line = r"11.10\.png: has 16 x 16 pixels, but other tiles 32"
     with pytest.raises(DataError, match=line), Scene(root, 3) as scene:
         scene.read(0, 0, 32, 64)
-    (root / "8/11/10.png").write_text("no picture")
+    (root / "8/11/10.png").write_text("no image")
     with pytest.raises(DataError, match=r"11.10\.png: is not a PNG"), Scene(root, 3) as scene:
         scene.read(0, 0, 32, 64)
     for pattern in (f"{tmp_path}/no/{{z}}/{{x}}/{{y}}.png", f"{root}/9/{{x}}/{{y}}.png"):

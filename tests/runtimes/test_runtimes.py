@@ -23,7 +23,7 @@ from sat2map.legend import COVER, STREETS
 from sat2map.model.card import read_card
 from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
 from sat2map.networks.specs import CompactSpec, LiteSpec
-from sat2map.networks.values import SHARPNESS, round_picture
+from sat2map.networks.values import SHARPNESS, round_image
 from sat2map.runtimes import convert, open
 from sat2map.runtimes.interface import RuntimeName
 from sat2map.translation.translator import Translator, load
@@ -257,7 +257,7 @@ def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_eight_threads_get_what_one_gets(runtime: RuntimeName, model_folder: Path) -> None:
-    """Deterministically and as published, mixed, each with a picture and a seed of its own."""
+    """Deterministically and as published, mixed, each with an image and a seed of its own."""
     calls = [(photo(24, 40, seed=i % 3), i % 3 > 0, i // 3) for i in range(48)]
 
     def answer(translator: Translator, call: tuple[NDArray[np.uint8], bool, int]) -> Any:
@@ -304,7 +304,7 @@ def test_a_model_folder_with_openvino_files_costs_no_torch(
 def test_rounding_is_that_of_numpy() -> None:
     values = np.linspace(-1.2, 1.2, 4001, dtype=np.float32)
     expected = np.clip(np.rint((values + 1) * 127.5), 0, 255).astype(np.uint8)
-    assert np.array_equal(round_picture(values), expected)
+    assert np.array_equal(round_image(values), expected)
     assert values[0] == np.float32(-1.2)  # they are left as they are
 
 
@@ -325,8 +325,8 @@ def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: P
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     sharp = probabilities**SHARPNESS / (probabilities**SHARPNESS).sum(-1, keepdims=True)
     mixed = sharp @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
-    picture = translator._runtime.run(window[None], "picture")[0]
-    np.testing.assert_allclose(picture, mixed, atol=1e-5)
+    image = translator._runtime.run(window[None], "picture")[0]
+    np.testing.assert_allclose(image, mixed, atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
@@ -352,7 +352,7 @@ def test_openvino_leaves_the_main_threads_stack_for_signals_alone(model_folder: 
 def test_a_second_head_tells_the_land_cover(runtime: RuntimeName, tmp_path: Path) -> None:
     import torch
 
-    from sat2map.networks.values import from_picture
+    from sat2map.networks.values import from_image
 
     arguments = {
         "colours": [list(entry.colour) for entry in STREETS.classes],
@@ -368,7 +368,7 @@ def test_a_second_head_tells_the_land_cover(runtime: RuntimeName, tmp_path: Path
     source = photo(40, 56)  # not a multiple of the stride
     rows, columns = mirrored(0, 48, 40), mirrored(0, 64, 56)
     with torch.inference_mode():
-        drawn, cover = network.both_logits(from_picture(source[rows[:, None], columns[None]]))
+        drawn, cover = network.both_logits(from_image(source[rows[:, None], columns[None]]))
     expected = cover[0, :, :40, :56].argmax(0).numpy()
     told = translator.translate(source, output="cover")
     assert told.dtype == np.uint8

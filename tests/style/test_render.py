@@ -57,7 +57,7 @@ def test_a_polygon_covers_just_its_pixels() -> None:
     expected = np.zeros((32, 32), np.uint8)
     expected[6:9, 4:20] = WATER
     np.testing.assert_array_equal(drawing.classes, expected)
-    np.testing.assert_array_equal(drawing.picture, STREETS.paint(expected))
+    np.testing.assert_array_equal(drawing.image, STREETS.paint(expected))
     assert drawing.mapped == 3 * 16 / 32**2
 
 
@@ -67,7 +67,7 @@ def test_half_a_pixel_is_half_the_colour(along: bool) -> None:
     drawing = draw((shape, {"natural": "water"}))
     place = (7, 4) if along else (4, 7)
     land, water = STREETS.colours[0].astype(int), STREETS.colours[WATER].astype(int)
-    np.testing.assert_allclose(drawing.picture[place], (land + water) / 2, atol=1)
+    np.testing.assert_allclose(drawing.image[place], (land + water) / 2, atol=1)
     assert drawing.shares[place][WATER] == pytest.approx(0.5, abs=0.01)
     assert drawing.shares.sum(2) == pytest.approx(1, abs=0.01)
 
@@ -135,8 +135,8 @@ def test_a_casing_shows_beside_the_road_and_has_no_class_of_its_own() -> None:
     road = (shapely.LineString([(-9, 16), (40, 16)]), {"highway": "residential", "width_m": 6.0})
     drawing = draw((shapely.box(0, 0, 32, 32), {"leisure": "park"}), road)
     assert set(np.unique(drawing.classes)) == {PARK, ROAD}
-    assert (drawing.picture[12, 10] != STREETS.colours[PARK]).any()
-    assert (drawing.picture[12, 10] != STREETS.colours[ROAD]).any()
+    assert (drawing.image[12, 10] != STREETS.colours[PARK]).any()
+    assert (drawing.image[12, 10] != STREETS.colours[ROAD]).any()
 
 
 @settings(max_examples=6, deadline=None)
@@ -160,7 +160,7 @@ def test_a_window_is_the_part_of_the_whole(seed: int, row: int, column: int) -> 
         whole = painter.draw(grid(64, 64))
         part = painter.draw(grid(64, 64).part(row, column, 40, 40))
         seen = np.s_[row : row + 40, column : column + 40]
-        assert (part.picture != whole.picture[seen]).any(2).mean() < 0.002
+        assert (part.image != whole.image[seen]).any(2).mean() < 0.002
         assert (part.classes != whole.classes[seen]).mean() < 0.002
 
 
@@ -179,25 +179,25 @@ def test_what_shines_through_is_mixed_once() -> None:
     style = read_style("osm")
     path = shapely.LineString([(-9, 16), (40, 16)])
     own = vectors((path, {"highway": "footway"}), style=style)
-    row = Painter(own, 1.0).draw(grid()).picture[:, 5:25].astype(int)
+    row = Painter(own, 1.0).draw(grid()).image[:, 5:25].astype(int)
     land = np.array(style.legend.colours[0], int)
     # Two tenths of white over the land beside the path, never white itself.
     assert (row[14] > land).all() and (row[14] < 255).all()
 
 
-def test_labels_of_the_picture_agree_with_the_classes() -> None:
+def test_labels_of_the_image_agree_with_the_classes() -> None:
     drawing = draw(
         (shapely.box(0, 0, 32, 14), {"leisure": "park"}),
         (shapely.box(2, 2, 10, 12), {"natural": "water"}),
         (shapely.box(0, 18, 32, 32), {"landuse": "industrial"}),
     )
-    np.testing.assert_array_equal(STREETS.label(drawing.picture), drawing.classes)
+    np.testing.assert_array_equal(STREETS.label(drawing.image), drawing.classes)
 
 
 def test_it_can_be_sent_to_other_processes() -> None:
     painter = Painter(vectors((shapely.box(4, 6, 20, 9), {"natural": "water"})), 1.0)
     sent = pickle.loads(pickle.dumps(painter))
-    np.testing.assert_array_equal(sent.draw(grid()).picture, painter.draw(grid()).picture)
+    np.testing.assert_array_equal(sent.draw(grid()).image, painter.draw(grid()).image)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_nothing_there_is_background() -> None:
     drawing = draw((shapely.box(400, 6, 420, 9), {"natural": "water"}))
     assert drawing.mapped == 0 and (drawing.classes == 0).all()
-    assert (drawing.picture == STREETS.colours[0]).all()
+    assert (drawing.image == STREETS.colours[0]).all()
 
 
 def test_more_colours_than_can_be_told_apart_are_refused() -> None:

@@ -46,7 +46,7 @@ def plan(size, seed):
     return Planner(world, margin(world.look, region(size)))
 
 
-def test_a_pair_is_two_square_pictures_that_only_the_seed_decides():
+def test_a_pair_is_two_square_images_that_only_the_seed_decides():
     photo, true = draw_pair(64, 5)
     assert photo.shape == true.shape == (64, 64, 3)
     assert photo.dtype == true.dtype == np.uint8
@@ -59,13 +59,13 @@ def test_a_pair_is_two_square_pictures_that_only_the_seed_decides():
 
 
 @pytest.mark.parametrize("seed", [2, 7])
-def test_a_small_picture_is_the_middle_of_a_larger_one(seed):
+def test_a_small_image_is_the_middle_of_a_larger_one(seed):
     small, large = draw_pair(64, seed), draw_pair(160, seed)
     for part, whole in zip(small, large, strict=True):
         assert_the_same(part, whole[48:112, 48:112])
 
 
-def test_tiles_of_a_picture_fit_together(monkeypatch):
+def test_tiles_of_an_image_fit_together(monkeypatch):
     whole = draw_pair(120, 12)
     monkeypatch.setattr("sat2map.towns.write.TILE", 48)
     tiled = draw_pair(120, 12)

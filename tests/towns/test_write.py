@@ -37,12 +37,12 @@ def test_pairs_are_a_data_set_with_a_card(tmp_path):
         "0003",
     ]
     (held_out,) = find_pairs(tmp_path / "towns", "val")
-    pictures = [read_pair(pair) for pair in find_pairs(tmp_path / "towns", "train")]
-    pictures.append(read_pair(held_out))
-    for photo, true in pictures:
+    images = [read_pair(pair) for pair in find_pairs(tmp_path / "towns", "train")]
+    images.append(read_pair(held_out))
+    for photo, true in images:
         assert photo.shape == true.shape == (32, 32, 3)
-    for k, (photo, _) in enumerate(pictures):
-        assert all((photo != other).any() for other, _ in pictures[:k])
+    for k, (photo, _) in enumerate(images):
+        assert all((photo != other).any() for other, _ in images[:k])
     card = read_card(tmp_path / "towns")
     assert card.resolution_m == 1.0
     assert card.legend == STREETS
@@ -115,10 +115,10 @@ def test_the_same_call_gives_the_same_bytes_and_then_changes_nothing(tmp_path):
     for name in ("a", "b"):
         write_pairs(tmp_path / name, 2, size=32, seed=7)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    picture = tmp_path / "a" / "train" / "source" / "0001.png"
-    before = picture.stat().st_mtime_ns
+    image = tmp_path / "a" / "train" / "source" / "0001.png"
+    before = image.stat().st_mtime_ns
     write_pairs(tmp_path / "a", 2, size=32, seed=7)
-    assert picture.stat().st_mtime_ns == before
+    assert image.stat().st_mtime_ns == before
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -135,7 +135,7 @@ def test_an_interrupted_call_is_taken_up_again(tmp_path):
     with pytest.raises(StopHereError):
         write_pairs(tmp_path / "cut", 3, size=32, progress=stop)
     assert not (tmp_path / "cut" / "dataset.json").exists()
-    (tmp_path / "cut" / "train" / "target" / "0002.png").write_bytes(b"half a picture")
+    (tmp_path / "cut" / "train" / "target" / "0002.png").write_bytes(b"half an image")
     write_pairs(tmp_path / "cut", 3, size=32)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 

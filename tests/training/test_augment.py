@@ -20,7 +20,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def coordinates(count: int, height: int, width: int) -> Tensor:
-    """Pictures whose first channels are their rows and columns, and again as the target."""
+    """Images whose first channels are their rows and columns, and again as the target."""
     rows = torch.arange(height)[:, None].expand(height, width)
     columns = torch.arange(width)[None].expand(height, width)
     one = torch.stack([rows, columns, rows, columns], -1).to(torch.uint8)
@@ -30,7 +30,7 @@ def coordinates(count: int, height: int, width: int) -> Tensor:
 def random_crops(
     pixels: Tensor, size: int, *, flip: bool, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Cut a square out of each picture, as training does."""
+    """Cut a square out of each image, as training does."""
     windows = random_windows(torch.arange(len(pixels)), pixels, size, flip, generator)
     return cut_windows(pixels, windows, size)
 
@@ -62,7 +62,7 @@ def test_without_flip_nothing_is_mirrored() -> None:
     assert (crops[:, :, 1:, 1] > crops[:, :, :-1, 1]).all()
 
 
-def test_each_picture_of_a_batch_gets_its_own_crop_of_itself() -> None:
+def test_each_image_of_a_batch_gets_its_own_crop_of_itself() -> None:
     pixels = torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 20, 20, 2)
     crops = to_pixels(random_crops(pixels, 4, flip=True, generator=seeded()))
     assert torch.equal(crops[:, 0, 0, 0], torch.arange(50, dtype=torch.uint8))
@@ -90,7 +90,7 @@ def test_values_reach_from_minus_one_to_one() -> None:
     assert torch.equal(to_pixels(crops), pixels)
 
 
-def test_the_whole_picture_is_the_only_crop_of_its_size() -> None:
+def test_the_whole_image_is_the_only_crop_of_its_size() -> None:
     pixels = coordinates(3, 8, 8)
     crops = random_crops(pixels, 8, flip=False)
     assert torch.equal(to_pixels(crops), pixels)
@@ -100,7 +100,7 @@ def test_the_whole_picture_is_the_only_crop_of_its_size() -> None:
 
 
 def places(side: int) -> torch.Tensor:
-    """Return a picture whose first two bands say where each pixel is, uint8 [side,side,3]."""
+    """Return an image whose first two bands say where each pixel is, uint8 [side,side,3]."""
     line = torch.arange(side, dtype=torch.uint8)
     rows, columns = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([rows, columns, torch.zeros_like(rows)], -1)
@@ -119,7 +119,7 @@ def test_views_cut_bands_and_classes_alike_at_every_scale() -> None:
     far = ((rows - 59.5).abs() > 4) & ((columns - 59.5).abs() > 4)
     assert torch.equal(shares.argmax(1)[far], told[far].long())
     extents = (rows.amax((1, 2)) - rows.amin((1, 2))).tolist()
-    assert min(extents) < 40  # finer than the picture
+    assert min(extents) < 40  # finer than the image
     assert max(extents) > 100  # nearly all of it
 
 
@@ -133,7 +133,7 @@ def test_views_are_turned_and_mirrored_in_all_eight_ways() -> None:
     assert all(labels == [] for _, labels in made)
 
 
-def test_a_picture_too_small_for_the_coarsest_scale_is_taken_whole() -> None:
+def test_an_image_too_small_for_the_coarsest_scale_is_taken_whole() -> None:
     made = random_views([Ground(places(20), (5.0, 9.0))] * 10, 16, flip=False, generator=seeded())
     rows = to_pixels(torch.cat([view for view, _ in made]))[..., :2].int().sum(-1)
     assert int(rows.amin()) <= 1

@@ -36,7 +36,7 @@ NOTHING_RANDOM = (
     "generator.dropout=0.0",
     "discriminator.norm=none",
 )
-"""With pictures of the size of the crops, a step is then a function of its pairs."""
+"""With images of the size of the crops, a step is then a function of its pairs."""
 
 STOPS = """
 import os, signal, sys
@@ -165,7 +165,7 @@ def test_what_is_refused_is_told_once(
 ) -> None:
     (tmp_path / "recipe.toml").write_text(small(f"training.batch={batch}").to_toml())
     if batch == 1:
-        (data / "train" / "1.png").write_text("no picture")
+        (data / "train" / "1.png").write_text("no image")
     done = torchrun(
         *("-m", "sat2map", "train", "--recipe", str(tmp_path / "recipe.toml")),
         *("--data", str(data), "--out", str(tmp_path / "run")),
@@ -217,9 +217,7 @@ def test_common_statistics_are_of_the_same_parameters_and_buffers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_batch_norm_sees_the_pictures_of_all_gpus(
-    exact: Path, tmp_path: Path, small: Small
-) -> None:
+def test_batch_norm_sees_the_images_of_all_gpus(exact: Path, tmp_path: Path, small: Small) -> None:
     settings = ("data.resize=none", "data.flip=false", "generator.dropout=0.0", "training.epochs=2")
     (tmp_path / "recipe.toml").write_text(small(*settings).to_toml())
     one, two = tmp_path / "one", tmp_path / "two"

@@ -490,20 +490,20 @@ def test_a_full_disk_while_saving_is_one_line_and_the_old_checkpoint_stays(
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-00000006.pt"]
 
 
-def test_broken_pictures_are_all_named_before_the_first_step(
+def test_broken_images_are_all_named_before_the_first_step(
     data: Path, tmp_path: Path, small: Small
 ) -> None:
-    (data / "train" / "1.png").write_text("no picture")
+    (data / "train" / "1.png").write_text("no image")
     (data / "train" / "4.png").write_bytes((data / "train" / "4.png").read_bytes()[:60])
     with pytest.raises(BatchError, match=r"1\.png.*4\.png"):
         train(small(), data, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_validation_picture_is_left_out(
+def test_a_broken_validation_image_is_left_out(
     data: Path, tmp_path: Path, small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (data / "val" / "1.png").write_text("no picture")
+    (data / "val" / "1.png").write_text("no image")
     train(small(), data, tmp_path / "run")
     assert "left out of the validation" in capsys.readouterr().err
     card = load_model(tmp_path / "run" / "model").card
@@ -537,7 +537,7 @@ def test_every_kind_of_recipe_trains(data: Path, tmp_path: Path, small: Small, r
     ("norm", "statistics"),
     [
         ("instance", "each window's own (instance norm): windows of one scene will differ"),
-        ("instance_calibrated", "mean over 4 training pictures after training"),
+        ("instance_calibrated", "mean over 4 training images after training"),
         ("none", "none"),
     ],
 )
@@ -589,7 +589,7 @@ def test_the_ground_resolution_is_that_after_resizing(
     assert load_model(tmp_path / "run" / "model").card.resolution_m == (24 / 20, 24 / 20)
 
 
-def test_pictures_too_small_for_the_crop_and_a_missing_split_are_told(
+def test_images_too_small_for_the_crop_and_a_missing_split_are_told(
     data: Path, tmp_path: Path, small: Small
 ) -> None:
     with pytest.raises(DataError, match="too small to crop 32"):
@@ -601,7 +601,7 @@ def test_pictures_too_small_for_the_crop_and_a_missing_split_are_told(
 def test_statistics_of_the_finished_model_are_re_estimated(
     data: Path, tmp_path: Path, small: Small
 ) -> None:
-    """Deterministic prediction is near the picture's-own-statistics one, dropout off."""
+    """Deterministic prediction is near the image's-own-statistics one, dropout off."""
     from sat2map.networks.normalisation import as_published
 
     train(small("training.epochs=8"), data, tmp_path / "run", quiet=True)
@@ -624,7 +624,7 @@ def test_compile_gives_the_same_losses(
     compiled: list[torch.nn.Module] = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
     train(small("training.compile=true", "training.max_steps=2"), data, tmp_path / "a", quiet=True)
-    assert [type(module).__name__ for module in compiled] == ["PictureAndLogits", "PatchGAN"]
+    assert [type(module).__name__ for module in compiled] == ["ImageAndLogits", "PatchGAN"]
     train(small("training.max_steps=2"), data, tmp_path / "b", quiet=True)
     assert same(
         load_file(tmp_path / "a" / "model" / "model.safetensors"),

@@ -16,7 +16,7 @@ from sat2map.networks.unet import UNet
 from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
-from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, PictureAndLogits, update
+from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, ImageAndLogits, update
 
 ADVERSARIAL = {
     "vanilla": (
@@ -61,7 +61,7 @@ def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
     objective = Objective(adversarial=kind, adversarial_weight=gan, l1_weight=l1)  # type: ignore[arg-type]
     g_optimiser = torch.optim.Adam(g.parameters(), 2e-3, (0.5, 0.999), fused=True)
     d_optimiser = torch.optim.Adam(d.parameters(), 2e-3, (0.5, 0.999), fused=True)
-    ours = PictureAndLogits(g)
+    ours = ImageAndLogits(g)
     players = Adversaries(ours, g_optimiser, *((d, d_optimiser) if gan else ()))
     for source, target in batches(3):
         update(fabric, players, objective, Batch(source, target))
@@ -97,7 +97,7 @@ def test_a_few_steps_end_in_the_weights_of_a_naive_computation(
 def test_losses_are_reported_unweighted() -> None:
     torch.manual_seed(0)
     g = UNet(size=16, base_channels=4, dropout=0.0)
-    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    players = Adversaries(ImageAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
     source, target = batches(1)[0]
     losses = update(
         Fabric(accelerator="cpu", devices=1),
@@ -114,7 +114,7 @@ def test_the_generators_step_leaves_the_discriminators_gradients_alone() -> None
     torch.manual_seed(0)
     g, d = UNet(size=16, base_channels=4), PatchGAN(base_channels=4, strided_layers=1)
     players = Adversaries(
-        PictureAndLogits(g),
+        ImageAndLogits(g),
         torch.optim.SGD(g.parameters(), 0.1),
         d,
         torch.optim.SGD(d.parameters(), 0.0),
@@ -139,7 +139,7 @@ def labelled(k: int = 3) -> tuple[UNet, Batch, ClassFacts]:
 
 def test_casings_are_asked_for_only_where_a_class_is_named() -> None:
     g, batch, facts = labelled()
-    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    players = Adversaries(ImageAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
     objective = Objective(adversarial_weight=0.0, l1_weight=0.0, class_weight=1.0)
     fabric = Fabric(accelerator="cpu", devices=1)
     plain, cased = (
@@ -158,7 +158,7 @@ def test_casings_are_asked_for_only_where_a_class_is_named() -> None:
 
 def test_each_loss_of_classes_is_counted_with_its_weight_and_only_then() -> None:
     g, batch, facts = labelled()
-    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    players = Adversaries(ImageAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
     fabric = Fabric(accelerator="cpu", devices=1)
     nothing = {"adversarial_weight": 0.0, "l1_weight": 0.0}
     gradients = []
@@ -177,7 +177,7 @@ def test_each_loss_of_classes_is_counted_with_its_weight_and_only_then() -> None
 
 def test_long_gradients_are_shortened() -> None:
     g, batch, facts = labelled()
-    players = Adversaries(PictureAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    players = Adversaries(ImageAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
     fabric = Fabric(accelerator="cpu", devices=1)
     update(fabric, players, Objective(adversarial_weight=0.0), batch, facts, clip_norm=0.01)
     length = torch.cat([p.grad.flatten() for p in g.parameters()]).norm()
@@ -188,7 +188,7 @@ def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
     torch.manual_seed(0)
     colours = [[0, 0, 0], [255, 255, 255]]
     teacher, pupil = (
-        PictureAndLogits(Lite(colours=colours, cover_classes=5, widths=(4, 4, 4, 4)).eval())
+        ImageAndLogits(Lite(colours=colours, cover_classes=5, widths=(4, 4, 4, 4)).eval())
         for _ in range(2)
     )
     players = Adversaries(pupil, torch.optim.Adam(pupil.parameters(), 1e-2), teacher=teacher)

@@ -134,7 +134,7 @@ def test_masks_of_the_first_set_are_scored_where_it_has_nothing_else(masks: Path
     assert validator
     right = validator.score(Knows(), CPU)
     assert right.summary is not None
-    assert right.summary.pictures == 3
+    assert right.summary.images == 3
     assert right.scores["road_cldice"] == right.scores["mean_iou"] == 1
     assert right.away == {} and right.failures == []
     wrong = validator.score(Knows({ROAD: LAND}), CPU)
@@ -154,7 +154,7 @@ def test_validation_agrees_with_evaluate(masks: Path) -> None:
 def test_at_most_so_many_masks_are_looked_at(masks: Path) -> None:
     validation = Validator(recipe("validation.pictures=2"), [masks], CARD).score(Knows(), CPU)
     assert validation.summary is not None
-    assert validation.summary.pictures == 2
+    assert validation.summary.images == 2
 
 
 def test_further_sets_have_columns_of_their_own(maps: Path, masks: Path, tmp_path: Path) -> None:
@@ -275,10 +275,10 @@ def test_the_first_sets_masks_must_be_usable_and_further_ones_are_left_out_with_
 
 
 def test_a_mask_that_cannot_be_read_is_left_out_by_name(masks: Path) -> None:
-    (masks / "val" / "classes" / "1.png").write_text("no picture")
+    (masks / "val" / "classes" / "1.png").write_text("no image")
     validation = Validator(recipe(), [masks], CARD).score(Knows(), CPU)
     assert validation.summary is not None
-    assert validation.summary.pictures == 2
+    assert validation.summary.images == 2
     assert len(validation.failures) == 1 and "1.png" in str(validation.failures[0])
 
 

@@ -29,7 +29,7 @@ SIDES = st.integers(1, 90)
     align=st.sampled_from([1, 4, 16]),
     in_memory=st.sampled_from([None, 0, 1000, 10**6]),
 )
-def test_blended_windows_give_the_picture_that_they_were_cut_from(
+def test_blended_windows_give_the_image_that_they_were_cut_from(
     seen: tuple[int, int],
     other: tuple[int, int],
     same: tuple[bool, bool],
@@ -39,15 +39,15 @@ def test_blended_windows_give_the_picture_that_they_were_cut_from(
     align: int,
     in_memory: int | None,
 ) -> None:
-    """Every pixel of the map is written once, and it is the resampled picture's."""
+    """Every pixel of the map is written once, and it is the resampled image's."""
     overlap = min(overlap, window // 2)
     written = tuple(s if alike else o for s, o, alike in zip(seen, other, same, strict=True))
     rows, columns = (
         lay_windows(s, w, window, overlap, multiple, align)
         for s, w in zip(seen, written, strict=True)
     )
-    picture = np.random.default_rng(sum(seen)).normal(size=(*seen, 2)).astype(np.float32)
-    beyond = np.pad(picture, ((0, 16), (0, 16), (0, 0)), constant_values=1e6)
+    image = np.random.default_rng(sum(seen)).normal(size=(*seen, 2)).astype(np.float32)
+    beyond = np.pad(image, ((0, 16), (0, 16), (0, 0)), constant_values=1e6)
     answers = (
         beyond[r.span.start :, c.span.start :][: r.span.size, : c.span.size]
         for r in rows
@@ -69,7 +69,7 @@ def test_blended_windows_give_the_picture_that_they_were_cut_from(
                 piece = resample(row.part(*down), values, column.part(*along))
                 result[slice(*down), slice(*along)] = piece
     assert (times == 1).all()
-    expected = resample(resampling(seen[0], written[0]), picture, resampling(seen[1], written[1]))
+    expected = resample(resampling(seen[0], written[0]), image, resampling(seen[1], written[1]))
     assert np.allclose(result, expected, atol=1e-5)
 
 

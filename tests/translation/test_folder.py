@@ -13,12 +13,12 @@ import rasterio
 from PIL import Image
 
 from fixtures.scenes import MakeScene, noise
-from sat2map.data.images import read_picture
+from sat2map.data.images import read_image
 from sat2map.errors import BatchError, DataError, OutputError, StoppedError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sources import Source
 from sat2map.translation import folder as batch
-from sat2map.translation import image as picture_module
+from sat2map.translation import image as image_module
 from sat2map.translation import translator as translator_module
 from sat2map.translation.folder import translate_path
 from sat2map.translation.translator import Translator, load
@@ -44,13 +44,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".sat2map")
 
 
-def test_scenes_become_geotiffs_and_pictures_png(
+def test_scenes_become_geotiffs_and_images_png(
     make_scene: MakeScene, translator: Translator, tmp_path: Path
 ) -> None:
     source = tmp_path / "photos"
     for i, name in enumerate(("2.jpg", "10.webp", "b.tif", "a.png")):
         save(source / name, 8 + i, 16)
-    (source / "notes.txt").write_text("no picture")
+    (source / "notes.txt").write_text("no image")
     scene = make_scene(noise(30, 30))
     scene.rename(source / "ortho.tif")
     calls: list[tuple[int, int]] = []
@@ -64,9 +64,9 @@ def test_scenes_become_geotiffs_and_pictures_png(
     assert [path.name for path in written] == ["2.png", "10.png", "a.png", "b.png", "ortho.tif"]
     assert names(tmp_path / "maps") == ["10.png", "2.png", "a.png", "b.png", "ortho.tif"]
     assert calls == [(i, 5) for i in range(1, 6)]
-    for path, picture in zip(written, ("2.jpg", "10.webp", "a.png", "b.tif"), strict=False):
-        expected = translator.translate(read_picture(source / picture).pixels)
-        assert np.array_equal(read_picture(path).pixels, expected)
+    for path, image in zip(written, ("2.jpg", "10.webp", "a.png", "b.tif"), strict=False):
+        expected = translator.translate(read_image(source / image).pixels)
+        assert np.array_equal(read_image(path).pixels, expected)
     with rasterio.open(tmp_path / "maps" / "ortho.tif") as file:
         assert file.crs.to_epsg() == 32633
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(
 ) -> None:
     source = tmp_path / "photos"
     save(source / "1.png", 8, 8)
-    (source / "2.jpg").write_text("no picture")
+    (source / "2.jpg").write_text("no image")
     save(source / "3.png", 8, 8)
     Image.new("I;16", (8, 8), 2000).save(source / "4.png")
     (source / "5.tif").write_text("no raster")
@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(
     assert names(tmp_path / "maps") == ["1.png", "3.png", "7.tif"]
     line = str(caught.value)
     assert line.startswith("4 items could not be used, 3 done: ")
-    assert f"{source / '2.jpg'}: is not a PNG, JPEG, WebP or AVIF picture" in line
+    assert f"{source / '2.jpg'}: is not a PNG, JPEG, WebP or AVIF image" in line
     assert f"{source / '4.png'}: has 16 bits per channel" in line
     assert f"{source / '5.tif'}: cannot be read" in line
     assert f"{source / '6.tif'}: has no valid pixel" in line
@@ -130,7 +130,7 @@ def test_the_same_stem_twice_is_an_error_for_the_second(
         translate_path(translator, source, tmp_path / "maps", SMALL)
     assert "a.png: has the same stem as another file" in str(caught.value)
     assert "a.tif: has the same stem as another file" in str(caught.value)
-    assert read_picture(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
+    assert read_image(tmp_path / "maps" / "a.png").pixels.shape == (8, 8, 3)
 
 
 def test_no_comparison_overwrites_a_map(translator: Translator, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_no_comparison_overwrites_a_map(translator: Translator, tmp_path: Path) 
     with pytest.raises(BatchError, match=r"a\.png: would overwrite .*a\.compare\.png, which was"):
         translate_path(translator, source, tmp_path / "maps", replace(SMALL, compare=True))
     assert names(tmp_path / "maps") == ["a.compare.compare.png", "a.compare.png"]
-    assert read_picture(tmp_path / "maps" / "a.compare.png").pixels.shape == (16, 8, 3)
+    assert read_image(tmp_path / "maps" / "a.compare.png").pixels.shape == (16, 8, 3)
 
 
 def test_a_file_is_opened_once_to_find_out_what_it_is(
@@ -177,7 +177,7 @@ def test_a_folder_that_is_called_like_a_scene_is_not_one(
     assert names(tmp_path / "maps") == ["a.png"]
 
 
-def test_a_picture_with_a_world_file_is_a_scene(translator: Translator, tmp_path: Path) -> None:
+def test_an_image_with_a_world_file_is_a_scene(translator: Translator, tmp_path: Path) -> None:
     photo = save(tmp_path / "photos" / "photo.jpg", 20, 30)
     photo.with_suffix(".jgw").write_text("2\n0\n0\n-2\n500001\n4999999\n")
     (written,) = translate_path(translator, photo.parent, tmp_path / "maps", SMALL)
@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_batch(
     source = tmp_path / "photos"
     save(source / "1.png", 8, 8)
     make_scene(noise(9, 9)).rename(source / "2.tif")
-    monkeypatch.setattr(picture_module, "write_picture", full)
+    monkeypatch.setattr(image_module, "write_image", full)
     monkeypatch.setattr(batch, "translate_raster", full)
     with pytest.raises(OutputError):
         translate_path(translator, source, tmp_path / "maps")
@@ -258,7 +258,7 @@ def test_an_interrupted_folder_goes_on_where_it_was(
 
         return run
 
-    for name in ("translate_raster", "translate_picture"):
+    for name in ("translate_raster", "translate_image"):
         monkeypatch.setattr(batch, name, noted(getattr(batch, name)))
     again = replace(SMALL, resume=True)
     with pytest.raises(KeyboardInterrupt):
@@ -269,7 +269,7 @@ def test_an_interrupted_folder_goes_on_where_it_was(
     assert len(translate_path(translator, source, maps, again)) == 4
     assert made == ["1.png", "2.tif", "3.png", "1.png", "3.png", "4.png"]
     assert names(maps) == ["1.png", "2.tif", "3.png", "4.png"]
-    assert read_picture(maps / "3.png").pixels.shape == (8, 12, 3)
+    assert read_image(maps / "3.png").pixels.shape == (8, 12, 3)
     translate_path(translator, source, maps, again)  # all is done
     assert made[6:] == []
     translate_path(translator, source, maps, SMALL)
@@ -298,7 +298,7 @@ def test_what_was_mended_is_all_that_a_second_run_does(
 ) -> None:
     source, maps = tmp_path / "photos", tmp_path / "maps"
     save(source / "1.png", 8, 8)
-    (source / "2.png").write_text("no picture")
+    (source / "2.png").write_text("no image")
     with pytest.raises(BatchError):
         translate_path(translator, source, maps, SMALL)
     before = (maps / "1.png").stat().st_mtime_ns
@@ -348,7 +348,7 @@ def test_a_folder_that_an_older_version_began_is_gone_on_with(
     (maps / "1.png").write_text("by an older version, made of something that nobody knows")
     (maps / ".finished.jsonl").write_text('\n{"1.png": {"model": "x"}}\n\n{"2.p')
     translate_path(translator, source, maps, replace(SMALL, resume=True))
-    assert read_picture(maps / "1.png").pixels.shape == (8, 8, 3)
+    assert read_image(maps / "1.png").pixels.shape == (8, 8, 3)
     assert sorted(path.name for path in maps.iterdir()) == [".sat2map", "1.png", "2.png"]
 
 
@@ -360,7 +360,7 @@ def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"photo\.png: has no coordinates"):
             translate_path(translator, photo.parent, target)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: has no pictures"):
+    with pytest.raises(DataError, match="empty: has no images"):
         translate_path(translator, tmp_path / "empty", tmp_path / "maps")
     assert names(tmp_path) == ["empty", "photos"]
     for missing in ("no.png", "no.tif"):
@@ -376,11 +376,11 @@ def test_names_that_do_not_fit(translator: Translator, tmp_path: Path) -> None:
         SceneOptions(reading=Reading(bbox=(0, 0, 1, 1))),
     ],
 )
-def test_options_of_scenes_do_not_apply_to_a_picture(
+def test_options_of_scenes_do_not_apply_to_an_image(
     translator: Translator, tmp_path: Path, options: SceneOptions
 ) -> None:
     photo = save(tmp_path / "photo.png", 8, 8)
-    with pytest.raises(UsageError, match=r"photo\.png: is a picture"):
+    with pytest.raises(UsageError, match=r"photo\.png: is an image"):
         translate_path(translator, photo, tmp_path / "map.png", options)
 
 
@@ -393,7 +393,7 @@ def test_a_legend_that_the_model_lacks_is_missed_once(
         translate_path(translator, tmp_path / "photos", tmp_path / "maps", options)
 
 
-def test_a_scene_of_any_size_is_no_picture_too_large(
+def test_a_scene_of_any_size_is_no_image_too_large(
     make_scene: MakeScene, translator: Translator, tmp_path: Path
 ) -> None:
     scene, target = make_scene(noise(30, 30)), tmp_path / "map.tif"

@@ -330,7 +330,7 @@ def test_other_formats_that_gdal_opens(
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_picture_with_a_world_file(
+def test_an_image_with_a_world_file(
     make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, suffix: str, masked: bool
 ) -> None:
     pixels, shown = smooth(70, 90), np.ones((70, 90), bool)

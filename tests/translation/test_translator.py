@@ -32,7 +32,7 @@ class Identity(nn.Module):
         return source
 
 
-def picture(height: int, width: int, bands: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+def image(height: int, width: int, bands: int = 3, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, bands), dtype=np.uint8)
 
 
@@ -66,10 +66,10 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=40)
 @given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 4, 8, 16]), st.booleans())
-def test_a_network_that_changes_nothing_gives_the_picture_back(
+def test_a_network_that_changes_nothing_gives_the_image_back(
     height: int, width: int, multiple: int, published: bool
 ) -> None:
-    source = picture(height, width, seed=height * 50 + width)
+    source = image(height, width, seed=height * 50 + width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "WINDOW", 16)
         patch.setattr(module, "OVERLAP", 4)
@@ -90,7 +90,7 @@ def test_every_value_comes_back_through_blended_windows(small_windows: None) -> 
 def test_any_size_is_translated_and_twice_the_same(
     size: tuple[int, int], small_windows: None
 ) -> None:
-    translator, source = unet(), picture(*size)
+    translator, source = unet(), image(*size)
     result = translator.translate(source)
     assert result.shape == (*size, 3)
     assert np.array_equal(translator.translate(source), result)
@@ -104,7 +104,7 @@ def test_what_a_window_answers_does_not_depend_on_the_others(
     """Deterministic prediction far from a change stays as it was, to the last bit."""
     monkeypatch.setattr(module, "WINDOW", 32)
     monkeypatch.setattr(module, "OVERLAP", 16)
-    translator, source = unet(), picture(100, 32)
+    translator, source = unet(), image(100, 32)
     changed = source.copy()
     changed[80:] = 255
     one, other = translator.translate(source), translator.translate(changed)
@@ -113,7 +113,7 @@ def test_what_a_window_answers_does_not_depend_on_the_others(
 
 
 def test_one_window_is_what_the_network_answers() -> None:
-    model, source = unet_model(), picture(16, 32)
+    model, source = unet_model(), image(16, 32)
     translator = Translator(model, "cpu")
     with torch.no_grad():
         values = torch.from_numpy(source).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -125,13 +125,13 @@ def test_one_window_is_what_the_network_answers() -> None:
 def test_progress_counts_the_windows(small_windows: None) -> None:
     calls: list[tuple[int, int]] = []
     translator, network = identity()
-    translator.translate(picture(30, 20), progress=lambda done, all_: calls.append((done, all_)))
+    translator.translate(image(30, 20), progress=lambda done, all_: calls.append((done, all_)))
     assert calls == [(i + 1, 6) for i in range(6)]
     assert network.seen == [(16, 16), (16, 8), (16, 16), (16, 8), (8, 16), (8, 8)]
 
 
 def test_as_published_a_seed_repeats_the_dropout() -> None:
-    translator, source = unet(), picture(20, 20)
+    translator, source = unet(), image(20, 20)
     first = translator.translate(source, published=True, seed=3)
     assert np.array_equal(translator.translate(source, published=True, seed=3), first)
     assert not np.array_equal(translator.translate(source, published=True, seed=4), first)
@@ -140,7 +140,7 @@ def test_as_published_a_seed_repeats_the_dropout() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "instance_calibrated"])
 def test_as_published_touches_neither_the_model_nor_the_random_state(norm: str) -> None:
-    model, source = unet_model(norm=norm), picture(20, 20)
+    model, source = unet_model(norm=norm), image(20, 20)
     translator = Translator(model, "cpu")
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
     deterministic = translator.translate(source)
@@ -152,10 +152,10 @@ def test_as_published_touches_neither_the_model_nor_the_random_state(norm: str) 
     assert np.array_equal(translator.translate(source), deterministic)
 
 
-def test_as_published_takes_the_pictures_own_statistics() -> None:
-    """A picture brightened as a whole is normalised back by its first norm, near enough."""
+def test_as_published_takes_the_images_own_statistics() -> None:
+    """An image brightened as a whole is normalised back by its first norm, near enough."""
     translator = unet(dropout=0.0)
-    source = picture(32, 32) // 2
+    source = image(32, 32) // 2
     results = [translator.translate(s, published=True) for s in (source, source + 40)]
     far = [translator.translate(s) for s in (source, source + 40)]
 
@@ -168,10 +168,10 @@ def test_as_published_takes_the_pictures_own_statistics() -> None:
 def test_too_large_as_published_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PUBLISHED_PIXELS", 400)
     translator = identity()[0]
-    assert translator.translate(picture(20, 20), published=True).shape == (20, 20, 3)
+    assert translator.translate(image(20, 20), published=True).shape == (20, 20, 3)
     with pytest.raises(UsageError, match="21 x 20 pixels are too many"):
-        translator.translate(picture(20, 21), published=True)
-    assert translator.translate(picture(20, 21)).shape == (20, 21, 3)
+        translator.translate(image(20, 21), published=True)
+    assert translator.translate(image(20, 21)).shape == (20, 21, 3)
 
 
 @pytest.mark.parametrize(
@@ -191,18 +191,18 @@ def test_other_arrays_are_refused(source: Any, what: str) -> None:
 
 def test_bands_are_free() -> None:
     translator = unet(in_channels=5, out_channels=2)
-    assert translator.translate(picture(20, 20, 5)).shape == (20, 20, 2)
+    assert translator.translate(image(20, 20, 5)).shape == (20, 20, 2)
 
 
 def test_a_network_larger_than_the_window_gets_what_it_needs(small_windows: None) -> None:
     translator, network = identity(multiple=32)
-    source = picture(20, 70)
+    source = image(20, 70)
     assert np.array_equal(translator.translate(source), source)
     assert set(network.seen) == {(32, 32)}
 
 
 def test_arrays_that_are_read_only_or_not_contiguous_are_taken(small_windows: None) -> None:
-    source = picture(20, 20)[:, ::-1]
+    source = image(20, 20)[:, ::-1]
     source.setflags(write=False)
     assert np.array_equal(identity()[0].translate(source), source)
 
@@ -211,7 +211,7 @@ def test_loading_a_folder(model_folder: Path) -> None:
     translator = load(model_folder, "cpu")
     assert translator.name == "tiny"
     assert translator.card.bands == ("red", "green", "blue")
-    assert translator.translate(picture(20, 20)).shape == (20, 20, 3)
+    assert translator.translate(image(20, 20)).shape == (20, 20, 3)
     with pytest.raises(ModelError, match="no such model folder"):
         load(model_folder / "other")
 
@@ -233,7 +233,7 @@ def legend_model(**arguments: Any) -> Translator:
 
 def test_a_legend_head_answers_in_probabilities_classes_and_colours() -> None:
     translator = legend_model()
-    source = picture(70, 45)
+    source = image(70, 45)
     shares = translator.translate(source, output="probabilities")
     classes = translator.translate(source, output="classes")
     assert shares.shape == (70, 45, 8)
@@ -253,7 +253,7 @@ def test_a_legend_head_answers_in_probabilities_classes_and_colours() -> None:
 
 def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
     translator = legend_model()
-    source = picture(80, 90)
+    source = image(80, 90)
     shares = translator.translate(source, output="probabilities")
     np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
     assert np.array_equal(translator.translate(source, output="classes"), shares.argmax(2))
@@ -263,7 +263,7 @@ def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
 
 def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
     translator = legend_model()
-    for source in (picture(12, 12), picture(80, 90)):
+    for source in (image(12, 12), image(80, 90)):
         classes = translator.translate(source, output="classes")
         cover = translator.translate(source, output="cover")
         assert (cover.shape, cover.dtype) == (classes.shape, np.uint8)
@@ -272,14 +272,14 @@ def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
     model = unet_model()
     card = model.card.model_copy(update={"legend": STREETS})
     colours = Translator(Model(model.network, card, model.folder), "cpu")
-    source = picture(40, 24)
+    source = image(40, 24)
     expected = cover_of(STREETS)[colours.translate(source, output="classes")]
     assert np.array_equal(colours.translate(source, output="cover"), expected)
 
 
 def test_another_style_paints_the_same_classes() -> None:
     translator = legend_model()
-    source = picture(32, 32)
+    source = image(32, 32)
     other = translator.in_colours({"land": (1, 2, 3), "road": "#0000ff"})
     shares = translator.translate(source, output="probabilities")
     assert np.array_equal(other.translate(source, output="probabilities"), shares)
@@ -296,7 +296,7 @@ def test_classes_of_a_colour_head_are_the_nearest_colours() -> None:
     model = unet_model()
     card = model.card.model_copy(update={"legend": STREETS})
     translator = Translator(Model(model.network, card, model.folder), "cpu")
-    source = picture(40, 24)
+    source = image(40, 24)
     assert np.array_equal(
         translator.translate(source, output="classes"), STREETS.label(translator.translate(source))
     )
@@ -305,9 +305,9 @@ def test_classes_of_a_colour_head_are_the_nearest_colours() -> None:
 def test_a_colour_head_has_no_probabilities_and_no_other_style() -> None:
     translator = unet()
     with pytest.raises(UsageError, match="answers in colours"):
-        translator.translate(picture(16, 16), output="probabilities")
+        translator.translate(image(16, 16), output="probabilities")
     for output in ("classes", "cover"):
         with pytest.raises(UsageError, match="no legend"):
-            translator.translate(picture(16, 16), output=output)
+            translator.translate(image(16, 16), output=output)
     with pytest.raises(UsageError, match="legend head"):
         translator.in_colours({})

@@ -62,7 +62,7 @@ def test_tiles_become_the_same_tiles(make_model: MakeModel, tmp_path: Path, targ
 
 
 def test_a_tile_is_translated_with_its_neighbours(make_model: MakeModel, tmp_path: Path) -> None:
-    """Where tiles meet, the answer is that of the whole picture."""
+    """Where tiles meet, the answer is that of the whole image."""
     pixels = smooth(96, 96)
     root = cut_tiles(tmp_path / "tiles", pixels, 18, 100, 200)
     translate_tiles(open_source(root), tmp_path / "out", make_model(None, network=Blur(4)), SMALL)

@@ -33,7 +33,7 @@ from sat2map.chips.record import (
 )
 from sat2map.chips.split import Split, split_ground
 from sat2map.chips.split_image import draw_split
-from sat2map.data.images import write_picture
+from sat2map.data.images import write_image
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.geo.grid import Bounds
@@ -217,7 +217,7 @@ def make_chips(
         told = _told(read.values(), style)
         write_card(directory, DataSetCard(options.resolution_m, style.legend, licence, told=told))
         _warn_of_little(directory, result, told)
-        write_picture(directory / "split.png", draw_split(plan, splits, result.kept))
+        write_image(directory / "split.png", draw_split(plan, splits, result.kept))
     return result
 
 

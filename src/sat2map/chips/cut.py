@@ -1,4 +1,4 @@
-"""Cutting chips: imagery from a window, the map drawn on its pixels, both into one picture."""
+"""Cutting chips: imagery from a window, the map drawn on its pixels, both into one image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from sat2map.chips.ground import Place, Sheet
-from sat2map.data.images import write_picture
+from sat2map.data.images import write_image
 from sat2map.errors import DataError
 from sat2map.geo.gdal import open_dataset, reading_from
 from sat2map.geo.grid import Grid, pixel_steps
@@ -128,8 +128,8 @@ class Cutter:
         mapped = round(drawing.mapped, 4)
         if drawing.mapped < plan.min_mapped or drawing.mapped == 0:
             return Outcome(chip, "unmapped", mapped)
-        both = np.hstack([pixels, drawing.picture])
-        write_picture(plan.directory / chip.split / f"{chip.name}.png", both)
+        both = np.hstack([pixels, drawing.image])
+        write_image(plan.directory / chip.split / f"{chip.name}.png", both)
         return Outcome(chip, "", mapped)
 
     def imagery(

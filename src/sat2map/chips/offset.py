@@ -86,13 +86,13 @@ def estimate_offset(
     )
 
 
-def _edges(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _edges(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return how strong the edges are, float64 [H,W], even for weak and strong contrast."""
     from scipy.ndimage import gaussian_gradient_magnitude
 
-    strength: NDArray[np.float64] = np.zeros(picture.shape[:2])
+    strength: NDArray[np.float64] = np.zeros(image.shape[:2])
     for band in range(3):
-        strength += gaussian_gradient_magnitude(picture[..., band].astype(np.float64), SIGMA)
+        strength += gaussian_gradient_magnitude(image[..., band].astype(np.float64), SIGMA)
     # A square root, lest a few roofs outweigh all streets.
     evened: NDArray[np.float64] = np.sqrt(strength / 3)
     return evened

@@ -15,8 +15,8 @@ from sat2map.atomic import write_text
 from sat2map.chips.chips import Chips
 from sat2map.chips.cut import Outcome
 from sat2map.chips.offset import Offset, estimate_offset
-from sat2map.chips.record import WRITER, picture_of
-from sat2map.data.images import write_picture
+from sat2map.chips.record import WRITER, image_of
+from sat2map.data.images import write_image
 from sat2map.data.pairs import PairFile, read_pair
 from sat2map.geo.grid import pixel_steps
 from sat2map.journal import claim
@@ -124,12 +124,12 @@ def write_preview(chips: Chips, told: Sequence[str]) -> Path:
     outlines = [f"preview/outlines/{outcome.chip.name}.png" for outcome in shown]
     with claim(chips.directory, WRITER, {}) as journal:
         journal.begin("preview/index.html", "preview/contact.png", *outlines)
-        write_picture(folder / "contact.png", _contact_sheet(chips, shown))
+        write_image(folder / "contact.png", _contact_sheet(chips, shown))
         pairs = zip(outlines, _pairs(chips, shown), strict=True)
         for name, (_, drawn) in pairs:
             colour = np.broadcast_to(np.array(OUTLINE, np.uint8), drawn.shape)
             opaque = _outlines(drawn).astype(np.uint8) * np.uint8(255)
-            write_picture(chips.directory / name, colour, opaque)
+            write_image(chips.directory / name, colour, opaque)
         write_text(folder / "index.html", _page(chips, told, shown))
     return folder / "index.html"
 
@@ -151,7 +151,7 @@ def _page(chips: Chips, told: Sequence[str], shown: Sequence[Outcome]) -> str:
             {
                 "name": outcome.chip.name,
                 "split": outcome.chip.split,
-                "picture": f"../{outcome.chip.split}/{outcome.chip.name}.png",
+                "image": f"../{outcome.chip.split}/{outcome.chip.name}.png",
                 "outlines": f"outlines/{outcome.chip.name}.png",
                 "mapped": f"{outcome.mapped:.0%}",
             }
@@ -171,7 +171,7 @@ def _pairs(
     chips: Chips, outcomes: Sequence[Outcome]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     for outcome in outcomes:
-        path = picture_of(chips.directory, outcome.chip)
+        path = image_of(chips.directory, outcome.chip)
         yield read_pair(PairFile(outcome.chip.name, path, path))
 
 
@@ -195,8 +195,8 @@ def _contact_sheet(chips: Chips, outcomes: Sequence[Outcome]) -> NDArray[np.uint
         pen.text((left, top), f"{outcome.chip.split}  {outcome.chip.name}", (60, 60, 60), font)
         over = (imagery.astype(np.uint16) + drawn) // 2
         over[_outlines(drawn)] = OUTLINE
-        for place, picture in enumerate((imagery, drawn, over.astype(np.uint8))):
-            small = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+        for place, image in enumerate((imagery, drawn, over.astype(np.uint8))):
+            small = Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)
             page.paste(small, (left + place * (side + GAP), top + 17))
     return np.array(page)
 

@@ -58,7 +58,7 @@ class Record:
             if facts is None:
                 continue
             outcome = Outcome(chip, facts["reason"], facts["mapped"])
-            if outcome.reason or picture_of(folder, chip).is_file():
+            if outcome.reason or image_of(folder, chip).is_file():
                 done[chip.name] = outcome
         self._journal.start()
         self._journal.begin(*NAMES, *map(_name_of, chips))
@@ -108,8 +108,8 @@ def _name_of(chip: Chip) -> str:
     return f"{chip.split}/{chip.name}.png"
 
 
-def picture_of(directory: Path, chip: Chip) -> Path:
-    """Return where a chip's picture is."""
+def image_of(directory: Path, chip: Chip) -> Path:
+    """Return where a chip's image is."""
     return directory / chip.split / f"{chip.name}.png"
 
 
@@ -212,9 +212,9 @@ def _numbered(number: int, every: Sequence[object]) -> str:
 
 def credits_of(sheets: Sequence[Sheet], vectors: Sequence[VectorFile]) -> str | None:
     """Return whose the data is, as far as the files say."""
-    pictures = dict.fromkeys(sheet.credit for sheet in sheets if sheet.credit)
+    images = dict.fromkeys(sheet.credit for sheet in sheets if sheet.credit)
     shapes = dict.fromkeys(told for file in vectors for told in _vector_credits(file.path))
-    parts = [("Imagery: ", pictures), ("Vectors: ", shapes)]
+    parts = [("Imagery: ", images), ("Vectors: ", shapes)]
     return ". ".join(word + "; ".join(told) for word, told in parts if told) or None
 
 

@@ -1,4 +1,4 @@
-"""The split as a picture: which ground trains, which validates, and what lies between."""
+"""The split as an image: which ground trains, which validates, and what lies between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sat2map.chips.ground import Region
 from sat2map.chips.split import Split
 
 SIDE = 1400
-"""Longest side of a region in the picture, in pixels."""
+"""Longest side of a region in the image, in pixels."""
 
 TRAINING = (38, 110, 210)
 VALIDATION = (235, 120, 20)
@@ -29,7 +29,7 @@ MARGIN = 16
 def draw_split(
     plan: Plan, splits: Sequence[tuple[Region, Split]], kept: Sequence[Outcome]
 ) -> NDArray[np.uint8]:
-    """Return the picture of a split, the regions of the imagery below each other.
+    """Return the image of a split, the regions of the imagery below each other.
 
     Args:
         plan: How the chips were cut.

@@ -71,7 +71,7 @@ def run() -> None:
         print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
         sys.exit(1)
     except MemoryError:
-        print("error: there is not enough memory for this. Use smaller pictures.", file=sys.stderr)
+        print("error: there is not enough memory for this. Use smaller images.", file=sys.stderr)
         sys.exit(1)
 
 
@@ -142,9 +142,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="PIXELS|native", help="Pairs: resize both pictures to this side; 256."
-        ),
+        typer.Option(metavar="PIXELS|native", help="Pairs: resize both images to this side; 256."),
     ] = None,
     resolution: Annotated[
         str | None,
@@ -232,7 +230,7 @@ def evaluate(
             print(f"{name:32}{figure.mean:10.4f}   [{figure.low:.4f}, {figure.high:.4f}]")
         for name, value in result.to_json().get("perceptual", {}).items():
             print(f"{name:32}{value:10.4f}")
-        print(f"{'pictures':32}{result.summary.pictures:10}")
+        print(f"{'images':32}{result.summary.images:10}")
     for line in result.notices:
         say(line)
     if result.report is not None:
@@ -245,7 +243,7 @@ def translate(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="A scene, its address, a picture, a folder, or {z}/{x}/{y} tiles."
+            metavar="INPUT", help="A scene, its address, an image, a folder, or {z}/{x}/{y} tiles."
         ),
     ],
     target: Annotated[
@@ -305,14 +303,14 @@ def translate(
         typer.Option("--resume", help="Scene, folder: go on with what an interrupted run left."),
     ] = False,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse larger pictures; scenes may be of any size.")
+        int, typer.Option(min=1, help="Refuse larger images; scenes may be of any size.")
     ] = 500_000_000,
     quiet: Quiet = False,
 ) -> None:
-    """Translate a scene, a picture, or every one of a folder.
+    """Translate a scene, an image, or every one of a folder.
 
     A scene (TIFF, VRT, JPEG 2000) of any size becomes a map with its georeference. Of a
-    folder, scenes become OUTPUT/STEM.tif and pictures OUTPUT/STEM.png.
+    folder, scenes become OUTPUT/STEM.tif and images OUTPUT/STEM.png.
     """
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions

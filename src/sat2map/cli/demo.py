@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sat2map.atomic import sweep, write_text
-from sat2map.data.images import read_picture, write_picture
-from sat2map.evaluation.score import score_picture, summarise
+from sat2map.data.images import read_image, write_image
+from sat2map.evaluation.score import score_image, summarise
 from sat2map.journal import claim
 from sat2map.legend import STREETS
 from sat2map.progress import Progress
@@ -21,7 +21,7 @@ from sat2map.translation.translator import Translator, load
 MARK = ".sat2map-demo"
 """By what versions without journals knew their own folder."""
 
-PICTURES = ("scene_photo", "scene_generated", "scene_true_map")
+IMAGES = ("scene_photo", "scene_generated", "scene_true_map")
 SCENE_SEED = 2027
 SCENE_SIDE = 1024
 """Side of the town in pixels of 1 m."""
@@ -42,12 +42,12 @@ class DemoPage:
     Attributes:
         index: The page.
         map: The map, a GeoTIFF.
-        pictures: The pictures of the scene: photo, generated and true map.
+        images: The images of the scene: photo, generated and true map.
     """
 
     index: Path
     map: Path
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
 
 
 def run_demo(
@@ -73,7 +73,7 @@ def run_demo(
         translator = load(model)
         sweep(directory)
         journal.start()
-        journal.begin("map.tif", "index.html", *(f"{name}.png" for name in PICTURES))
+        journal.begin("map.tif", "index.html", *(f"{name}.png" for name in IMAGES))
         with Progress("1/2 drawing a town", quiet=quiet) as progress:
             scene = write_scene(
                 directory / "scene", SCENE_SIDE, seed=SCENE_SEED, progress=progress.show
@@ -92,19 +92,19 @@ def _of_older_versions(directory: Path) -> dict[str, Any] | None:
     """Return what a version without journals wrote."""
     if not (directory / MARK).is_file():
         return None
-    return dict.fromkeys([MARK, "map.tif", "index.html", *(f"{name}.png" for name in PICTURES)])
+    return dict.fromkeys([MARK, "map.tif", "index.html", *(f"{name}.png" for name in IMAGES)])
 
 
 def _write_page(directory: Path, translator: Translator, scene: Scene, generated: Path) -> DemoPage:
     from jinja2 import Environment, StrictUndefined
 
-    names = dict(zip(PICTURES, (scene.photo, generated, scene.map), strict=True))
-    pixels = {name: read_picture(tiff).pixels for name, tiff in names.items()}
-    pictures = tuple(directory / f"{name}.png" for name in names)
-    for path, picture in zip(pictures, pixels.values(), strict=True):
-        write_picture(path, picture)
+    names = dict(zip(IMAGES, (scene.photo, generated, scene.map), strict=True))
+    pixels = {name: read_image(tiff).pixels for name, tiff in names.items()}
+    images = tuple(directory / f"{name}.png" for name in names)
+    for path, image in zip(images, pixels.values(), strict=True):
+        write_image(path, image)
     answer, true = pixels["scene_generated"], pixels["scene_true_map"]
-    figures = summarise([score_picture("scene", answer, true, true, STREETS)], STREETS).metrics
+    figures = summarise([score_image("scene", answer, true, true, STREETS)], STREETS).metrics
     template = files("sat2map.cli").joinpath("demo.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
@@ -115,4 +115,4 @@ def _write_page(directory: Path, translator: Translator, scene: Scene, generated
         legend=STREETS.classes,
     )
     write_text(directory / "index.html", page)
-    return DemoPage(directory / "index.html", generated, pictures)
+    return DemoPage(directory / "index.html", generated, images)

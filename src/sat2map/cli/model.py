@@ -37,7 +37,7 @@ def import_(
     ] = "forward",
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures to fix the normalisation statistics with."),
+        typer.Option(metavar="DIR", help="Images to fix the normalisation statistics with."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -69,7 +69,7 @@ def export(
     ] = False,
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Data set, or folder of pictures, for --int8."),
+        typer.Option(metavar="DATA", help="Data set, or folder of images, for --int8."),
     ] = None,
     size: Annotated[
         str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
@@ -85,7 +85,7 @@ def export(
         raise UsageError(
             "--int8 and --calibrate go together",
             parameter="int8" if int8 else "calibrate",
-            remedy="Give --int8 --calibrate DATA, with pictures such as the model will get.",
+            remedy="Give --int8 --calibrate DATA, with images such as the model will get.",
         )
     from sat2map.model.card import model_folder
 

@@ -17,7 +17,7 @@ Settings = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 AsPublished = Annotated[
     bool,
-    typer.Option("--as-published", help="Predict with dropout and the picture's own statistics."),
+    typer.Option("--as-published", help="Predict with dropout and the image's own statistics."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
 RuntimeChoice = Annotated[

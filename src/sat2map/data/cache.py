@@ -49,7 +49,7 @@ class DecodedPairs:
     Attributes:
         pixels: uint8 [N,H,W,source_channels + target_channels], memory-mapped.
         source_channels: How many of the channels are the source's; they come first.
-        native_sides: Smallest and largest height of the files' pictures before resizing.
+        native_sides: Smallest and largest height of the files' images before resizing.
         names: The names of the pairs.
         key: Changes with the files and with how they are decoded.
     """
@@ -106,9 +106,9 @@ def decode_pairs(
     Args:
         directory: The data set.
         split: "train", "val" and so on.
-        resize: Bring each picture to so many pixels a side (Pillow's bicubic), or None to
-            keep the pictures' own pixels.
-        crop: The side that will be cropped, for the check that pictures are large enough.
+        resize: Bring each image to so many pixels a side (Pillow's bicubic), or None to
+            keep the images' own pixels.
+        crop: The side that will be cropped, for the check that images are large enough.
         direction: "reverse" swaps source and target.
         progress: Called with (done, all) while decoding.
 

@@ -1,9 +1,9 @@
-"""Pictures on disk: reading them as uint8 arrays, and writing them whole.
+"""Images on disk: reading them as uint8 arrays, and writing them whole.
 
 PNG, JPEG, WebP and AVIF go through Pillow, HEIC through pillow_heif where that is installed; TIFF
 through GDAL, which knows several bands, and so does a WebP past Pillow's guard. Colours come out as
 other programs show them: those of another colour profile as sRGB, 16 bits and 1 bit per channel as
-8. What else is not an 8-bit picture is refused with a line that says what to do, never silently
+8. What else is not an 8-bit image is refused with a line that says what to do, never silently
 wrapped.
 """
 
@@ -24,9 +24,9 @@ from sat2map.data.colour_profile import ColourProfile, read_profile
 from sat2map.data.pillow import open_heic, opened_image, special_kind
 from sat2map.errors import DataError, UsageError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-READ_SUFFIXES = PICTURE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif"}
+READ_SUFFIXES = IMAGE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif"}
 """What is read; the first are written as well."""
 
 OTHER_SUFFIXES = frozenset(
@@ -52,27 +52,27 @@ NEARLY_BLACK = 16
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture.
+class DecodedImage:
+    """A decoded image.
 
     Attributes:
         pixels: uint8 [H,W,C]; C is 3 but for a TIFF with more bands.
-        alpha: uint8 [H,W], 0 where transparent, or None where the picture has no alpha.
+        alpha: uint8 [H,W], 0 where transparent, or None where the image has no alpha.
     """
 
     pixels: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None = None
 
 
-def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a PNG, JPEG, WebP, AVIF, HEIC or TIFF picture.
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode a PNG, JPEG, WebP, AVIF, HEIC or TIFF image.
 
-    Grey and palette pictures become RGB, the EXIF orientation is applied, and so is a colour
+    Grey and palette images become RGB, the EXIF orientation is applied, and so is a colour
     profile (ICC). Of 16 bits the whole range becomes 0 to 255, and so do the two values of 1 bit.
 
     Args:
         path: The file.
-        max_pixels: Refuse larger pictures before they are decoded.
+        max_pixels: Refuse larger images before they are decoded.
 
     Raises:
         DataError: The file is missing, broken, too large, or its values are no colours: floats,
@@ -85,10 +85,10 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     return _read_with_pillow(path, max_pixels)
 
 
-def write_picture(
+def write_image(
     path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None
 ) -> None:
-    """Write a picture by its suffix, whole or not at all.
+    """Write an image by its suffix, whole or not at all.
 
     Args:
         path: .png, .jpg, .jpeg, .webp, .tif or .tiff; JPEG leaves out alpha.
@@ -96,22 +96,22 @@ def write_picture(
         alpha: uint8 [H,W] or None.
 
     Raises:
-        UsageError: The suffix is none of these, the picture is too large for the format, or
+        UsageError: The suffix is none of these, the image is too large for the format, or
             it has other than one or three bands.
         OutputError: The place is not writable or the disk is full.
     """
     suffix = path.suffix.lower()
-    if suffix not in PICTURE_SUFFIXES:
+    if suffix not in IMAGE_SUFFIXES:
         raise UsageError(
-            f"{suffix or 'no suffix'} is not a picture format that can be written",
+            f"{suffix or 'no suffix'} is not an image format that can be written",
             where=path,
             remedy="End the name in .png, .jpg, .webp or .tif.",
         )
     if pixels.shape[2] not in (1, 3):
         raise UsageError(
-            f"the result has {pixels.shape[2]} bands, but a picture has 1 or 3",
+            f"the result has {pixels.shape[2]} bands, but an image has 1 or 3",
             where=path,
-            remedy="Use a model whose targets are grey or RGB pictures.",
+            remedy="Use a model whose targets are grey or RGB images.",
         )
     pixels = three_bands(pixels)
     limit = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}.get(suffix)
@@ -171,10 +171,10 @@ def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack([resize(pixels[..., band]) for band in range(pixels.shape[2])], axis=2)
 
 
-def list_pictures(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
-    """Return the pictures directly inside a folder in natural order (2 before 10).
+def list_images(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
+    """Return the images directly inside a folder in natural order (2 before 10).
 
-    What is a picture is told by its suffix.
+    What is an image is told by its suffix.
 
     Hidden files are left out.
 
@@ -192,7 +192,7 @@ def list_pictures(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> li
 
 
 def other_files(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
-    """Return the files of a folder that `list_pictures` leaves out, but what belongs to images.
+    """Return the files of a folder that `list_images` leaves out, but what belongs to images.
 
     Hidden files and folders are no such files.
     """
@@ -236,7 +236,7 @@ def _too_large(path: Path, width: int, height: int, max_pixels: int) -> DataErro
     )
 
 
-def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
+def _read_with_pillow(path: Path, max_pixels: int) -> DecodedImage:
     try:
         special = special_kind(path)
         if special is not None:
@@ -250,7 +250,7 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
             turn = _webp_exif(path).get(ExifTags.Base.Orientation, 1)
     except UnidentifiedImageError as error:
         raise DataError(
-            "is not a PNG, JPEG, WebP or AVIF picture",
+            "is not a PNG, JPEG, WebP or AVIF image",
             where=path,
             remedy="The file is broken or something else: restore or remove it.",
         ) from error
@@ -261,12 +261,12 @@ def _read_with_pillow(path: Path, max_pixels: int) -> Picture:
             where=path,
             remedy="The file is broken or may not be read: restore or remove it.",
         ) from error
-    picture = _read_with_gdal(path, "WEBP", max_pixels)
-    alpha = None if picture.alpha is None else _turned(picture.alpha, turn)
-    return Picture(_turned(picture.pixels, turn), alpha)
+    decoded = _read_with_gdal(path, "WEBP", max_pixels)
+    alpha = None if decoded.alpha is None else _turned(decoded.alpha, turn)
+    return DecodedImage(_turned(decoded.pixels, turn), alpha)
 
 
-def _read_special(path: Path, kind: str, max_pixels: int) -> Picture:
+def _read_special(path: Path, kind: str, max_pixels: int) -> DecodedImage:
     """Read what Pillow alone does not."""
     try:
         if kind != "HEIC":
@@ -303,7 +303,7 @@ def _not_read(path: Path, kind: str) -> DataError:
     )
 
 
-def _decoded(path: Path, image: Image.Image) -> Picture:
+def _decoded(path: Path, image: Image.Image) -> DecodedImage:
     image.load()
     profile = read_profile(image.info.get("icc_profile"))
     sixteen = image.mode.startswith("I")
@@ -328,7 +328,7 @@ def _decoded(path: Path, image: Image.Image) -> Picture:
         ]
         if fits:
             upright = profile.image(upright.convert(profile.mode))
-    return Picture(np.asarray(upright.convert("RGB")), alpha)
+    return DecodedImage(np.asarray(upright.convert("RGB")), alpha)
 
 
 def in_8_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
@@ -387,7 +387,7 @@ def read_palette(raster: Any) -> NDArray[np.uint8]:
     return np.array([table.get(number, (0, 0, 0, 255)) for number in range(256)], np.uint8)
 
 
-def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
+def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> DecodedImage:
     import rasterio
     from rasterio.enums import ColorInterp
     from rasterio.errors import RasterioError
@@ -409,7 +409,7 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
                 colours = read_palette(raster)
                 painted = colours[raster.read(1)]
                 opaque = bool((colours[..., 3] == 255).all())
-                return Picture(
+                return DecodedImage(
                     np.ascontiguousarray(painted[..., :3]), None if opaque else painted[..., 3]
                 )
             structure = raster.tags(ns="IMAGE_STRUCTURE")
@@ -436,7 +436,7 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> Picture:
         pixels = profile.pixels(pixels)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return Picture(pixels, alpha)
+    return DecodedImage(pixels, alpha)
 
 
 def profile_of(raster: Any) -> ColourProfile | None:

@@ -29,7 +29,7 @@ def label_targets(
     Args:
         pairs: Decoded pairs whose targets have three bands.
         legend: The classes.
-        progress: Called with (done, all) pictures while labelling.
+        progress: Called with (done, all) images while labelling.
 
     Returns:
         uint8 [N,H,W], memory-mapped.

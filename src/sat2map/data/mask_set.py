@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sat2map.atomic import whole_folder
-from sat2map.data.images import list_pictures
+from sat2map.data.images import list_images
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, read_mask, read_numbers
 from sat2map.data.pairs import DataSetCard, match_by_stem, write_card
@@ -107,7 +107,7 @@ def find_labelled(images: Path, classes: Path | None = None) -> list[MaskFile]:
 
 def _beside_each_other(folder: Path) -> list[MaskFile]:
     found: dict[str, list[Path]] = {}
-    for path in list_pictures(folder):
+    for path in list_images(folder):
         found.setdefault(path.stem, []).append(path)
     files = []
     for name, paths in found.items():

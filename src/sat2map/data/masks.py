@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
-from sat2map.data.images import MAX_PIXELS, read_picture
+from sat2map.data.images import MAX_PIXELS, read_image
 from sat2map.data.pairs import DataSetCard, match_by_stem, read_card
 from sat2map.data.pillow import opened_image
 from sat2map.errors import DataError
@@ -94,7 +94,7 @@ def read_mask(file: MaskFile) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         DataError: A file cannot be decoded, the mask is not one of numbers, or the two have
             unequal sizes.
     """
-    source, values = read_picture(file.source).pixels, read_numbers(file.classes)
+    source, values = read_image(file.source).pixels, read_numbers(file.classes)
     if source.shape[:2] != values.shape:
         raise DataError(
             f"is {values.shape[1]} x {values.shape[0]} pixels, but its photo "

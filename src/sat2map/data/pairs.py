@@ -2,7 +2,7 @@
 
 Two layouts of `DIR/SPLIT`:
 
-- side by side: `STEM.*`, one picture with the source on the left and the target on the
+- side by side: `STEM.*`, one image with the source on the left and the target on the
   right, as the published pix2pix sets have it;
 - two folders: `source/STEM.*` and `target/STEM.*`.
 
@@ -26,9 +26,9 @@ from sat2map.atomic import write_text
 from sat2map.data.images import (
     OTHER_SUFFIXES,
     describe_left_out,
-    list_pictures,
+    list_images,
     other_files,
-    read_picture,
+    read_image,
 )
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.errors import DataError, Sat2mapError
@@ -39,7 +39,7 @@ Direction = Literal["forward", "reverse"]
 
 CLASS_NUMBERS = 40
 """Grey targets of no value above it, but perhaps 255 for unknown, are class numbers: published
-sets have up to 35 classes, and as a picture they are black."""
+sets have up to 35 classes, and as an image they are black."""
 
 LOOKED_AT = 20
 """So many targets are asked whether they are class numbers."""
@@ -52,7 +52,7 @@ class PairFile:
     """Where one pair lies.
 
     Attributes:
-        stem: The name that both pictures share.
+        stem: The name that both images share.
         source: The file with the source.
         target: The file with the target; the same file where the two lie side by side.
     """
@@ -88,7 +88,7 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
     """Return the pairs of a split in natural order of their names; at least one.
 
     Raises:
-        DataError: The folder or the split is missing or empty, or a picture of the two
+        DataError: The folder or the split is missing or empty, or an image of the two
             folders lacks its partner.
     """
     if not directory.is_dir():
@@ -98,7 +98,7 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
         raise DataError(
             f"has no folder {split!r}",
             where=directory,
-            remedy=f"A data set is DIR/{split}/ with side-by-side pictures, or "
+            remedy=f"A data set is DIR/{split}/ with side-by-side images, or "
             f"DIR/{split}/source/ and DIR/{split}/target/.",
         )
     if (folder / "classes").is_dir() and not (folder / "target").is_dir():
@@ -114,7 +114,7 @@ def find_pairs(directory: Path, split: str) -> list[PairFile]:
         pairs = [PairFile(stem, path, path) for stem, path in _by_stem(folder).items()]
     if not pairs:
         raise DataError(
-            "has no pictures", where=folder, remedy="Put PNG, JPEG, WebP or TIFF pairs there."
+            "has no images", where=folder, remedy="Put PNG, JPEG, WebP or TIFF pairs there."
         )
     return pairs
 
@@ -133,27 +133,27 @@ def read_pair(
 
     Raises:
         DataError: A file cannot be decoded, the two have unequal sizes, or a side-by-side
-            picture has an odd width.
+            image has an odd width.
     """
     if pair.source == pair.target:
-        both = read_picture(pair.source).pixels
+        both = read_image(pair.source).pixels
         if both.shape[1] % 2:
             raise DataError(
                 f"is {both.shape[1]} pixels wide, so it has no two equal halves",
                 where=pair.source,
-                remedy="A side-by-side picture has the source on the left and the target, "
+                remedy="A side-by-side image has the source on the left and the target, "
                 "equally wide, on the right.",
             )
         half = both.shape[1] // 2
         source, target = both[:, :half], both[:, half:]
     else:
-        source, target = read_picture(pair.source).pixels, read_picture(pair.target).pixels
+        source, target = read_image(pair.source).pixels, read_image(pair.target).pixels
         if source.shape[:2] != target.shape[:2]:
             raise DataError(
                 f"is {source.shape[1]} x {source.shape[0]} pixels, but its partner "
                 f"{pair.target} is {target.shape[1]} x {target.shape[0]}",
                 where=pair.source,
-                remedy="The two pictures of a pair show the same ground at the same size.",
+                remedy="The two images of a pair show the same ground at the same size.",
             )
     return (source, target) if direction == "forward" else (target, source)
 
@@ -190,7 +190,7 @@ def refuse_class_numbers(
         return
     raise DataError(
         f"the targets are grey with no values but {min(numbers)} to {max(numbers)}"
-        f"{' and 255' if 255 in values else ''}: class numbers, which as a picture are black",
+        f"{' and 255' if 255 in values else ''}: class numbers, which as an image are black",
         where=pairs[0].target.parent if direction == "forward" else pairs[0].source.parent,
         remedy="Make class masks of them with: sat2map data masks; or give each number a colour "
         "(a palette, or a PNG in RGB).",
@@ -203,7 +203,7 @@ def data_set_files(directory: Path, split: str) -> Files:
     A split that is not there has no files.
     """
     places = [directory / split / part for part in ("", "source", "target", "classes")]
-    paths = [path for place in places if place.is_dir() for path in list_pictures(place)]
+    paths = [path for place in places if place.is_dir() for path in list_images(place)]
     return Files(tuple(path for path in paths if not path.is_dir()), directory, limit=None)
 
 
@@ -286,7 +286,7 @@ def match_by_stem(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
             raise DataError(
                 f"has no partner of that name in {other}{more}",
                 where=lonely[0],
-                remedy="Add the partner or remove the picture.",
+                remedy="Add the partner or remove the image.",
             )
     return [(stem, path, targets[stem]) for stem, path in sources.items()]
 
@@ -315,18 +315,18 @@ def _read_legend(value: object) -> Legend | None:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by their names without suffix, by which pairs are known.
+    """Return the images of a folder by their names without suffix, by which pairs are known.
 
     Raises:
-        DataError: Two pictures have one name, or an image is of a kind that is not read.
+        DataError: Two images have one name, or an image is of a kind that is not read.
     """
     files: dict[str, Path] = {}
-    for path in list_pictures(folder):
+    for path in list_images(folder):
         if path.stem in files:
             raise DataError(
                 f"stands beside {files[path.stem].name}, which has the same name without suffix",
                 where=path,
-                remedy="Keep one picture of each name.",
+                remedy="Keep one image of each name.",
             )
         files[path.stem] = path
     _say_others(folder, files)

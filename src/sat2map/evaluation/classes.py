@@ -111,7 +111,7 @@ class Agreement:
 def agreement(
     generated: NDArray[np.uint8], true: NDArray[np.uint8], classes: int, tolerance: float = 0
 ) -> Agreement:
-    """Count where two label pictures agree.
+    """Count where two label images agree.
 
     With a tolerance, a generated pixel counts as right if the true map has its class within
     that distance: the true map is relaxed to say the same there, and both counts are taken
@@ -176,24 +176,24 @@ def _area_weights(before: int, after: int) -> Any:
 
 
 def find_legend(maps: Iterable[NDArray[np.uint8]]) -> Legend | None:
-    """Return the legend of a set of map pictures, or None if they are no maps.
+    """Return the legend of a set of map images, or None if they are no maps.
 
     If nine pixels of ten lie near colours of the house legend, it is that one. Otherwise
     the classes are the colours that flat areas have, the most frequent first, called
     class_1, class_2 and so on; one near the colour of a road of the house legend is a road,
-    unless it fills more than half. Pictures that are hardly flat, or whose colours do not
+    unless it fills more than half. Images that are hardly flat, or whose colours do not
     gather around a few, are no maps.
 
     Args:
-        maps: Pictures of one set, uint8 [H,W,3]; the first 200 are looked at.
+        maps: Images of one set, uint8 [H,W,3]; the first 200 are looked at.
     """
     sampled, flat = [], []
-    for picture in islice(maps, MOST_MAPS):
-        if picture.shape[2] != 3:
+    for image in islice(maps, MOST_MAPS):
+        if image.shape[2] != 3:
             return None
-        step = max(1, min(picture.shape[:2]) // SAMPLED_SIDE)
-        sampled.append(picture[::step, ::step].reshape(-1, 3))
-        flat.append(_flat(picture)[::step, ::step].ravel())
+        step = max(1, min(image.shape[:2]) // SAMPLED_SIDE)
+        sampled.append(image[::step, ::step].reshape(-1, 3))
+        flat.append(_flat(image)[::step, ::step].ravel())
     if not sampled:
         return None
     pixels, is_flat = np.concatenate(sampled), np.concatenate(flat)
@@ -205,10 +205,10 @@ def find_legend(maps: Iterable[NDArray[np.uint8]]) -> Legend | None:
     return None if found is None else _name(found)
 
 
-def _flat(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _flat(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the pixels that differ from none of their four neighbours by more than 3."""
-    flat = np.ones(picture.shape[:2], np.bool_)
-    values = picture.astype(np.int16)
+    flat = np.ones(image.shape[:2], np.bool_)
+    values = image.astype(np.int16)
     down = np.abs(np.diff(values, axis=0)).max(axis=2) <= FLAT_STEP
     across = np.abs(np.diff(values, axis=1)).max(axis=2) <= FLAT_STEP
     flat[1:] &= down

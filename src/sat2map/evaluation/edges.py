@@ -1,4 +1,4 @@
-"""Figures of lines: edges, the roads that stand out, and the seams of tiled pictures."""
+"""Figures of lines: edges, the roads that stand out, and the seams of tiled images."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def share_inside(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
     return float((mask & region).sum() / max(1, mask.sum()))
 
 
-def edges(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where a picture, uint8 [H,W,C], has an edge, bool [H,W].
+def edges(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where an image, uint8 [H,W,C], has an edge, bool [H,W].
 
     An edge is a pixel whose Sobel magnitude (3x3, as scipy.ndimage weighs it) of the mean
     of the channels exceeds 16.
     """
     from scipy.ndimage import sobel
 
-    grey = picture.mean(axis=2, dtype=np.float32)
+    grey = image.mean(axis=2, dtype=np.float32)
     magnitude: NDArray[np.float32] = np.hypot(sobel(grey, 0), sobel(grey, 1))
     return magnitude > EDGE_THRESHOLD
 
@@ -48,11 +48,11 @@ def edges(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def edge_density(generated: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     """Return how many edge pixels are generated for each true one.
 
-    Haze gives near 0, and 1 is right. It is nan where the true picture has no edge.
+    Haze gives near 0, and 1 is right. It is nan where the true image has no edge.
 
     Args:
-        generated: `edges` of the generated picture, bool [H,W].
-        true: `edges` of the true picture, bool [H,W].
+        generated: `edges` of the generated image, bool [H,W].
+        true: `edges` of the true image, bool [H,W].
     """
     return float(generated.sum() / true.sum()) if true.any() else math.nan
 
@@ -98,21 +98,21 @@ def _colourfulness(colour: Colour) -> int:
     return max(colour) - min(colour)
 
 
-def in_colour(picture: NDArray[np.uint8], colour: Colour) -> NDArray[np.bool_]:
-    """Return where a picture, uint8 [H,W,3], is within 20 of a colour in every channel."""
-    difference = np.abs(picture.astype(np.int16) - np.array(colour, np.int16))
+def in_colour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.bool_]:
+    """Return where an image, uint8 [H,W,3], is within 20 of a colour in every channel."""
+    difference = np.abs(image.astype(np.int16) - np.array(colour, np.int16))
     largest: NDArray[np.int16] = difference.max(axis=2)
     return largest <= COLOUR_REACH
 
 
 @dataclass(frozen=True)
 class SeamRange:
-    """How strong the seams of a picture are, beside what its own content would give.
+    """How strong the seams of an image are, beside what its own content would give.
 
     Attributes:
         ratio: Mean gradient across the borders over mean gradient elsewhere. The gradient is the
             absolute difference of neighbouring pixels, the mean of channels; infinite where the
-            picture is flat but for its borders.
+            image is flat but for its borders.
         low: The 2.5 % quantile of the ratio over all shifted grids.
         high: The 97.5 % quantile.
     """
@@ -132,43 +132,43 @@ class SeamRange:
 
 
 def seam_range(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     tile: int,
     *,
     offset: tuple[int, int] = (0, 0),
     borders: tuple[int, ...] = (0,),
 ) -> SeamRange:
-    """Return the seam ratio of a picture, with its distribution over all shifted grids.
+    """Return the seam ratio of an image, with its distribution over all shifted grids.
 
     A map's own lines make the ratio swing widely with the grid's offset, so the ratio says
-    something only beside those of the tile x tile other grids of the same picture.
+    something only beside those of the tile x tile other grids of the same image.
 
     Args:
-        picture: uint8 [H,W,C], larger than a tile along an axis at least; the other is left out.
+        image: uint8 [H,W,C], larger than a tile along an axis at least; the other is left out.
         tile: Side of the tiles, or their stride where they overlap, in pixels.
         offset: Where the first tile's corner lies, (y, x).
         borders: How far from a tile's corner borders lie. Where windows overlap, the one before
             ends in a window as well as this one begins.
 
     Raises:
-        ValueError: `tile` is less than 2, or the picture has no tile border.
+        ValueError: `tile` is less than 2, or the image has no tile border.
     """
-    ratios = _seam_ratios(picture, tile, offset, borders)
+    ratios = _seam_ratios(image, tile, offset, borders)
     ratio = float(ratios[offset[0] % tile, offset[1] % tile])
     if math.isnan(ratio):
-        raise ValueError(f"a picture of shape {picture.shape} has no border of {tile}-pixel tiles")
+        raise ValueError(f"an image of shape {image.shape} has no border of {tile}-pixel tiles")
     ordered = np.sort(ratios[~np.isnan(ratios)])
     low, high = (ordered[round(share * (ordered.size - 1))] for share in (0.025, 0.975))
     return SeamRange(ratio, float(low), float(high))
 
 
 def _seam_ratios(
-    picture: NDArray[np.uint8], tile: int, offset: tuple[int, int], borders: tuple[int, ...]
+    image: NDArray[np.uint8], tile: int, offset: tuple[int, int], borders: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Return the seam ratio of every grid, float64 [tile,tile], by the offset (y, x)."""
     if tile < 2:
         raise ValueError(f"a tile has at least 2 pixels a side, not {tile}")
-    values = picture.astype(np.int16)
+    values = image.astype(np.int16)
     sums, counts = [], []
     total = pixels = 0.0
     for axis in (0, 1):
@@ -191,7 +191,7 @@ def _seam_ratios(
     rest_sum, rest_count = total - border_sum, pixels - border_count
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios: NDArray[np.float64] = (border_sum / border_count) / (rest_sum / rest_count)
-    # A picture of one colour has no gradient anywhere, so nothing stands out either.
+    # An image of one colour has no gradient anywhere, so nothing stands out either.
     flat = (border_sum == 0) & (rest_sum == 0) & (border_count > 0) & (rest_count > 0)
     ratios[flat] = 1.0
     return ratios

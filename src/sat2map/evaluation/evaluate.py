@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
 from sat2map.evaluation.masks import TOLERANCE_M, mask_notices, open_mask_split
 from sat2map.evaluation.report import claimed_for_report, write_report
-from sat2map.evaluation.score import Summary, Translate, read_compared, score_pictures, summarise
+from sat2map.evaluation.score import Summary, Translate, read_compared, score_images, summarise
 from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
 from sat2map.translation.translator import Translator
@@ -32,7 +32,7 @@ from sat2map.translation.translator import Translator
 if TYPE_CHECKING:
     from sat2map.evaluation.perceptual import Perceptual
 
-LEGEND_PICTURES = 20
+LEGEND_IMAGES = 20
 
 LARGEST_SIZE = 8192
 """Pixels a side to which pairs are resized at most: above it, one takes gigabytes."""
@@ -60,7 +60,7 @@ class Evaluation:
         """Return the figures as JSON's own types; those of `perceptual` have no interval."""
         figures = self.summary.to_json()
         if self.perceptual is not None:
-            figures["perceptual"] = asdict(self.perceptual)
+            figures["perceptual"] = self.perceptual.to_json()
         return figures
 
     def raise_failures(self) -> None:
@@ -70,7 +70,7 @@ class Evaluation:
             BatchError: At least one pair could not be scored.
         """
         if self.failures:
-            raise BatchError(self.failures, self.summary.pictures)
+            raise BatchError(self.failures, self.summary.images)
 
 
 def evaluate(
@@ -91,8 +91,8 @@ def evaluate(
         translator: The model.
         data: The data set.
         split: Which split.
-        size: Resize both pictures to this side first, or None for the files as they are.
-        published: Predict with dropout and the picture's own statistics.
+        size: Resize both images to this side first, or None for the files as they are.
+        published: Predict with dropout and the image's own statistics.
         seed: Seed of that dropout.
         perceptual: Also FID, KID and LPIPS, whose weights are fetched on first use.
         report: A folder that gets `index.html`.
@@ -131,7 +131,7 @@ def evaluate(
         answer = translator.translate(source, published=published, seed=seed)
         return three_bands(answer) if answer.shape[2] == 1 else answer  # as targets are read
 
-    scores = score_pictures(
+    scores = score_images(
         translate, pairs, size=size, direction=direction, legend=legend, progress=progress
     )
     if not scores.scores:
@@ -229,7 +229,7 @@ def _prediction(published: bool, seed: int) -> str:
 def _both(
     translate: Translate, pairs: list[PairFile], size: int | None, direction: Direction
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Yield the generated and the true picture of each pair."""
+    """Yield the generated and the true image of each pair."""
     for pair in pairs:
         source, target, _ = read_compared(pair, direction, size)
         yield translate(source), target
@@ -244,7 +244,7 @@ def legend_of(card: ModelCard, data: Path) -> Legend | None:
     if told is not None and direction == "forward":
         return told
     pairs = find_pairs(data, "train" if (data / "train").is_dir() else "val")
-    some = pairs[:: max(1, len(pairs) // LEGEND_PICTURES)]
+    some = pairs[:: max(1, len(pairs) // LEGEND_IMAGES)]
     targets = []
     for pair in some:
         try:

@@ -1,4 +1,4 @@
-"""The pictures of a report: which ones to show, and how they become part of a page."""
+"""The images of a report: which ones to show, and how they become part of a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from sat2map.data.pairs import Direction, PairFile
 from sat2map.evaluation.images import error_map
-from sat2map.evaluation.score import PictureScore, Translate, read_compared
+from sat2map.evaluation.score import ImageScore, Translate, read_compared
 
 Place = Literal["best", "median", "worst"]
 
@@ -25,10 +25,10 @@ SHOWN_SIDE = 640
 
 @dataclass(frozen=True)
 class Example:
-    """One picture to show.
+    """One image to show.
 
     Attributes:
-        place: Where it stands among all pictures.
+        place: Where it stands among all images.
         score: Its figures.
         source: uint8 [H,W,C].
         generated: uint8 [H,W,C'].
@@ -36,23 +36,21 @@ class Example:
     """
 
     place: Place
-    score: PictureScore
+    score: ImageScore
     source: NDArray[np.uint8]
     generated: NDArray[np.uint8]
     true: NDArray[np.uint8]
 
 
-def ranking_metric(scores: Sequence[PictureScore]) -> str:
-    """Return the figure by which pictures are best or worst: road clDice where there is one."""
+def ranking_metric(scores: Sequence[ImageScore]) -> str:
+    """Return the figure by which images are best or worst: road clDice where there is one."""
     return "road_cldice" if any("road_cldice" in score.values for score in scores) else "l1"
 
 
-def choose_examples(
-    scores: Sequence[PictureScore], count: int = 3
-) -> list[tuple[Place, PictureScore]]:
-    """Return the best, the median and the worst pictures, at most `count` of each.
+def choose_examples(scores: Sequence[ImageScore], count: int = 3) -> list[tuple[Place, ImageScore]]:
+    """Return the best, the median and the worst images, at most `count` of each.
 
-    No picture is returned twice, so that few pictures give few examples.
+    No image is returned twice, so that few images give few examples.
     """
     metric = ranking_metric(scores)
     sign = 1 if metric == "l1" else -1
@@ -64,7 +62,7 @@ def choose_examples(
     best, worst = ranked[:count], ranked[count:][-count:][::-1]
     between = ranked[count : len(ranked) - len(worst)]
     start = max(0, (len(between) - count) // 2)
-    chosen: list[tuple[Place, PictureScore]] = [("best", score) for score in best]
+    chosen: list[tuple[Place, ImageScore]] = [("best", score) for score in best]
     chosen += [("median", score) for score in between[start : start + count]]
     chosen += [("worst", score) for score in worst]
     return chosen
@@ -73,20 +71,20 @@ def choose_examples(
 def collect_examples(
     translate: Translate,
     pairs: Sequence[PairFile],
-    scores: Sequence[PictureScore],
+    scores: Sequence[ImageScore],
     *,
     size: int | None,
     direction: Direction = "forward",
     count: int = 3,
 ) -> list[Example]:
-    """Translate the pictures worth showing once more, so that not all had to be kept.
+    """Translate the images worth showing once more, so that not all had to be kept.
 
     Args:
-        translate: As for `score_pictures`, uint8 [H,W,C] to uint8 [H,W,C'].
-        pairs: As for `score_pictures`.
+        translate: As for `score_images`, uint8 [H,W,C] to uint8 [H,W,C'].
+        pairs: As for `score_images`.
         scores: What it gave.
-        size: As for `score_pictures`.
-        direction: As for `score_pictures`.
+        size: As for `score_images`.
+        direction: As for `score_images`.
         count: How many of the best, of the median and of the worst.
 
     Raises:
@@ -100,13 +98,13 @@ def collect_examples(
     return examples
 
 
-def data_url(picture: NDArray[np.uint8]) -> str:
-    """Return a picture, uint8 [H,W,C], as a data: URL that a page can hold.
+def data_url(pixels: NDArray[np.uint8]) -> str:
+    """Return an image, uint8 [H,W,C], as a data: URL that a page can hold.
 
-    Of several bands the first three are shown, and large pictures are shrunk. The smaller
+    Of several bands the first three are shown, and large images are shrunk. The smaller
     of PNG, which suits maps, and JPEG, which suits photos, is taken.
     """
-    bands = picture[..., :3] if picture.shape[2] >= 3 else picture[..., [0, 0, 0]]
+    bands = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., [0, 0, 0]]
     image = Image.fromarray(np.ascontiguousarray(bands))
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
     encoded = []
@@ -119,7 +117,7 @@ def data_url(picture: NDArray[np.uint8]) -> str:
 
 
 def paint_error(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the error of each pixel as a picture, uint8 [H,W,3].
+    """Return the error of each pixel as an image, uint8 [H,W,3].
 
     The mean absolute error of the channels from 0, black, to 64 and more, light yellow.
     """

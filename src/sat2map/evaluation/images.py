@@ -1,6 +1,6 @@
-"""Figures that compare two pictures pixel by pixel.
+"""Figures that compare two images pixel by pixel.
 
-All of them reward haze: a blurred picture without a single road scores well. They are
+All of them reward haze: a blurred image without a single road scores well. They are
 guard-rails; the structure figures (`classes`, `roads`, `edges`) are what counts.
 """
 
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 PSNR_LIMIT = 100.0
-"""What equal pictures get, in dB, so that they can be averaged with others."""
+"""What equal images get, in dB, so that they can be averaged with others."""
 
 SSIM_WINDOW = 7
 
 
 def l1(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
-    """Return the mean absolute error, 0 to 255, of two pictures, uint8 [H,W,C]."""
+    """Return the mean absolute error, 0 to 255, of two images, uint8 [H,W,C]."""
     return float(_absolute_error(generated, true).mean())
 
 
 def rmse(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
-    """Return the root of the mean squared error, 0 to 255, of two pictures, uint8 [H,W,C].
+    """Return the root of the mean squared error, 0 to 255, of two images, uint8 [H,W,C].
 
     The mean goes over channels too; some papers sum them, which is sqrt(3) times as much.
     """
@@ -32,13 +32,13 @@ def rmse(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
 
 
 def psnr(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
-    """Return the peak signal-to-noise ratio in dB, at most 100, of two pictures, uint8 [H,W,C]."""
+    """Return the peak signal-to-noise ratio in dB, at most 100, of two images, uint8 [H,W,C]."""
     error = rmse(generated, true)
     return PSNR_LIMIT if error == 0 else min(PSNR_LIMIT, 20 * math.log10(255 / error))
 
 
 def ssim(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
-    """Return the structural similarity, -1 to 1, of two pictures, uint8 [H,W,C].
+    """Return the structural similarity, -1 to 1, of two images, uint8 [H,W,C].
 
     As scikit-image computes it: 7x7 window, mean of the channels, data range 255 (Wang et
     al. 2004). It is nan where a side is shorter than the window.

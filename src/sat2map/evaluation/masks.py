@@ -23,7 +23,7 @@ from sat2map.errors import DataError, Sat2mapError, UsageError
 from sat2map.evaluation.classes import Agreement
 from sat2map.evaluation.edges import harmonic_mean
 from sat2map.evaluation.roads import skeleton
-from sat2map.evaluation.score import RESAMPLES, PictureScore, Pixels, Scores, named
+from sat2map.evaluation.score import RESAMPLES, ImageScore, Pixels, Scores, named
 from sat2map.legend import COVER, Legend, map_to_cover_may_be
 
 FINEST_M = 0.75
@@ -252,7 +252,7 @@ def score_masks(
         check: Called with the values of each mask; raises where they make no sense.
         progress: Called with (done, all) images.
     """
-    scores: list[PictureScore] = []
+    scores: list[ImageScore] = []
     failures: list[Sat2mapError] = []
     told = np.zeros(len(protocol.legend), np.bool_)
     for done, file in enumerate(files, 1):
@@ -296,7 +296,7 @@ def show(
 
 def score_mask(
     name: str, labels: NDArray[np.uint8], values: NDArray[np.uint8], protocol: MaskProtocol
-) -> PictureScore:
+) -> ImageScore:
     """Return every figure of one image.
 
     Args:
@@ -319,7 +319,7 @@ def score_mask(
     if roads.any():
         true, asked = _any_of(protocol.may_be, roads)
         figures = road_figures(roads[labels], true[values], asked[values], protocol.tolerance)
-    return PictureScore(name, figures, agreement)
+    return ImageScore(name, figures, agreement)
 
 
 def road_figures(

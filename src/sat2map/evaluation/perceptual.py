@@ -1,7 +1,7 @@
 """FID, KID and LPIPS, whose networks' weights are fetched on first use.
 
 They come through torchmetrics and stand behind the extra `perceptual`. Published figures of
-the `maps` set are FID; it says how alike two sets of pictures are, not whether the right
+the `maps` set are FID; it says how alike two sets of images are, not whether the right
 road is in the right place.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sat2map.errors import DataError, MissingExtraError, ModelError
 
 Pixels = NDArray[np.uint8]
-Pictures = Iterable[tuple[Pixels, Pixels]]
+Images = Iterable[tuple[Pixels, Pixels]]
 
 EXTRA = "perceptual"
 KID_SUBSET = 1000
@@ -30,49 +30,54 @@ KID_SUBSET = 1000
 
 @dataclass(frozen=True)
 class Perceptual:
-    """The perceptual figures of a set of pictures.
+    """The perceptual figures of a set of images.
 
     Attributes:
         fid: Fréchet distance of Inception features, at least 0; biased upwards for few
-            pictures, so compare only figures over equally many.
+            images, so compare only figures over equally many.
         kid: Kernel distance of the same features, unbiased, around 0 for alike sets.
         lpips: Mean distance of VGG features of each pair, at least 0.
-        pictures: How many pairs there were.
+        images: How many pairs there were.
     """
 
     fid: float
     kid: float
     lpips: float
-    pictures: int
+    images: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's own types; the number of images is called "pictures"."""
+        entries = asdict(self)
+        return entries | {"pictures": entries.pop("images")}
 
 
 def measure(
-    pictures: Pictures,
+    images: Images,
     *,
     features: nn.Module | None = None,
     distance: nn.Module | None = None,
     device: torch.device | str = "cpu",
 ) -> Perceptual:
-    """Return FID, KID and LPIPS in one pass over the pictures.
+    """Return FID, KID and LPIPS in one pass over the images.
 
     Args:
-        pictures: Pairs of a generated and a true picture, uint8 [H,W,3] each.
+        images: Pairs of a generated and a true image, uint8 [H,W,3] each.
         features: Maps uint8 [N,3,H,W] to features [N,F]; None is the Inception network of
             the published FID with its 2048 features.
-        distance: Maps two pictures, float [N,3,H,W] in [-1,1] each, to distances [N]; None
+        distance: Maps two images, float [N,3,H,W] in [-1,1] each, to distances [N]; None
             is the VGG network of LPIPS.
         device: Where the networks run.
 
     Raises:
         MissingExtraError: A package of the extra `perceptual` is not installed.
         ModelError: The weights cannot be fetched.
-        DataError: There are fewer than two pictures, or some that have not three bands.
+        DataError: There are fewer than two images, or some that have not three bands.
     """
     shared = _Remembered(_inception() if features is None else features)
     fid_metric, kid_metric = _fid(shared, device), _kid(shared, device)
     compare = (_vgg() if distance is None else distance).to(device)
     distances: list[float] = []
-    for generated, true in _tensors(pictures, device):
+    for generated, true in _tensors(images, device):
         for metric in (fid_metric, kid_metric):
             metric.update(true, real=True)
         for metric in (fid_metric, kid_metric):
@@ -87,37 +92,37 @@ def measure(
 
 
 def fid(
-    pictures: Pictures, *, features: nn.Module | None = None, device: torch.device | str = "cpu"
+    images: Images, *, features: nn.Module | None = None, device: torch.device | str = "cpu"
 ) -> float:
     """Return the Fréchet Inception distance (Heusel et al. 2017, arXiv 1706.08500).
 
     Arguments and errors are those of `measure`.
     """
     metric = _fid(_inception() if features is None else features, device)
-    return _compute_fid(metric, _update(metric, pictures, device))
+    return _compute_fid(metric, _update(metric, images, device))
 
 
 def kid(
-    pictures: Pictures, *, features: nn.Module | None = None, device: torch.device | str = "cpu"
+    images: Images, *, features: nn.Module | None = None, device: torch.device | str = "cpu"
 ) -> float:
     """Return the kernel Inception distance (Bińkowski et al. 2018, arXiv 1801.01401).
 
-    The mean over 100 subsets of 1000 pictures, or of all where there are fewer, drawn with
+    The mean over 100 subsets of 1000 images, or of all where there are fewer, drawn with
     a fixed seed. Arguments and errors are those of `measure`.
     """
     metric = _kid(_inception() if features is None else features, device)
-    return _compute_kid(metric, _update(metric, pictures, device))
+    return _compute_kid(metric, _update(metric, images, device))
 
 
 def lpips(
-    pictures: Pictures, *, distance: nn.Module | None = None, device: torch.device | str = "cpu"
+    images: Images, *, distance: nn.Module | None = None, device: torch.device | str = "cpu"
 ) -> float:
     """Return the mean LPIPS distance, VGG (Zhang et al. 2018, arXiv 1801.03924).
 
-    Arguments and errors are those of `measure`; one picture is enough.
+    Arguments and errors are those of `measure`; one image is enough.
     """
     compare = (_vgg() if distance is None else distance).to(device)
-    distances = [_distance(compare, *pair) for pair in _tensors(pictures, device)]
+    distances = [_distance(compare, *pair) for pair in _tensors(images, device)]
     _need(len(distances), 1)
     return math.fsum(distances) / len(distances)
 
@@ -130,9 +135,9 @@ class _Remembered(nn.Module):
         self.network = network
         self._last: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        if self._last is None or self._last[0] is not pictures:
-            self._last = (pictures, self.network(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        if self._last is None or self._last[0] is not images:
+            self._last = (images, self.network(images))
         return self._last[1]
 
 
@@ -159,7 +164,7 @@ def _fid(features: nn.Module, device: torch.device | str) -> Any:
     _require("torchmetrics")
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    # It tries the features on random pictures to count them.
+    # It tries the features on random images to count them.
     with _seeded():
         return FrechetInceptionDistance(features.eval()).to(device)
 
@@ -168,13 +173,13 @@ def _kid(features: nn.Module, device: torch.device | str) -> Any:
     _require("torchmetrics")
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    # It warns that it keeps the features, which are 8 kB a picture.
+    # It warns that it keeps the features, which are 8 kB an image.
     return KernelInceptionDistance(features.eval(), subset_size=KID_SUBSET).to(device)
 
 
-def _update(metric: Any, pictures: Pictures, device: torch.device | str) -> int:
+def _update(metric: Any, images: Images, device: torch.device | str) -> int:
     count = 0
-    for generated, true in _tensors(pictures, device):
+    for generated, true in _tensors(images, device):
         metric.update(true, real=True)
         metric.update(generated, real=False)
         count += 1
@@ -198,16 +203,16 @@ def _distance(network: nn.Module, generated: Tensor, true: Tensor) -> float:
         return float(network(generated / 127.5 - 1, true / 127.5 - 1).mean())
 
 
-def _tensors(pictures: Pictures, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
-    for pair in pictures:
-        if any(picture.shape[2] != 3 for picture in pair):
+def _tensors(images: Images, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+    for pair in images:
+        if any(image.shape[2] != 3 for image in pair):
             raise DataError(
                 f"perceptual figures need three bands, not {pair[1].shape[2]}",
                 remedy="Evaluate without them.",
             )
         generated, true = (
-            torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(device)
-            for picture in pair
+            torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+            for image in pair
         )
         yield generated, true
 
@@ -215,8 +220,8 @@ def _tensors(pictures: Pictures, device: torch.device | str) -> Iterator[tuple[T
 def _need(count: int, least: int) -> None:
     if count < least:
         raise DataError(
-            f"this figure needs at least {least} pictures, not {count}",
-            remedy="Evaluate more pictures.",
+            f"this figure needs at least {least} images, not {count}",
+            remedy="Evaluate more images.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that holds its figures and its pictures."""
+"""The report of an evaluation: one HTML file that holds its figures and its images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sat2map.evaluation.examples import (
     paint_error,
     ranking_metric,
 )
-from sat2map.evaluation.score import Interval, PictureScore, Summary
+from sat2map.evaluation.score import ImageScore, Interval, Summary
 from sat2map.journal import HIDDEN, Journal, claim
 
 PAGE = "index.html"
@@ -96,7 +96,7 @@ def write_report(
     title: str,
     model_card: Mapping[str, Any],
     summary: Summary,
-    scores: Sequence[PictureScore],
+    scores: Sequence[ImageScore],
     examples: Sequence[Example],
     failures: Sequence[Sat2mapError] = (),
 ) -> Path:
@@ -107,8 +107,8 @@ def write_report(
         title: The page's heading, for example the model's and the data set's names.
         model_card: What to say about the model; values of JSON's types.
         summary: The figures, from `summarise`.
-        scores: Those of each picture, for distributions and the table of all pictures.
-        examples: The pictures to show, from `collect_examples`.
+        scores: Those of each image, for distributions and the table of all images.
+        examples: The images to show, from `collect_examples`.
         failures: What could not be scored.
 
     Returns:
@@ -129,13 +129,13 @@ def write_report(
     page = template.render(
         title=title,
         version=version("sat2map"),
-        pictures=summary.pictures,
+        images=summary.images,
         headline=_headline(summary),
         tables=[
             ("Structure", "what a map is for", _rows(STRUCTURE, summary, scores)),
             (
                 "Pixels",
-                "guard-rails: blurred pictures do well here",
+                "guard-rails: blurred images do well here",
                 _rows(PIXELS, summary, scores),
             ),
         ],
@@ -146,7 +146,7 @@ def write_report(
         error_limit=ERROR_LIMIT,
         error_stops=", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_map()[::15].tolist()),
         columns=columns,
-        per_picture=[
+        per_image=[
             (score.name, [_number(score.values.get(f.name), f.digits) for f in columns])
             for score in scores
         ],
@@ -198,7 +198,7 @@ def _headline(summary: Summary) -> list[dict[str, str]]:
 
 
 def _rows(
-    figures: Sequence[Figure], summary: Summary, scores: Sequence[PictureScore]
+    figures: Sequence[Figure], summary: Summary, scores: Sequence[ImageScore]
 ) -> list[dict[str, Any]]:
     rows = []
     for figure in figures:
@@ -210,7 +210,7 @@ def _rows(
                 "figure": figure,
                 "mean": _number(interval.mean, figure.digits),
                 "range": _range(interval, figure.digits),
-                "pictures": sum(figure.name in score.values for score in scores),
+                "images": sum(figure.name in score.values for score in scores),
                 "whisker": interval if figure.scale == UNIT else None,
             }
         )
@@ -240,8 +240,8 @@ def _class_rows(summary: Summary) -> list[dict[str, Any]]:
     return rows
 
 
-def _histogram(figure: Figure, scores: Sequence[PictureScore]) -> dict[str, Any]:
-    """Return the distribution of a figure over pictures, ready to draw."""
+def _histogram(figure: Figure, scores: Sequence[ImageScore]) -> dict[str, Any]:
+    """Return the distribution of a figure over images, ready to draw."""
     values = np.array([s.values[figure.name] for s in scores if figure.name in s.values])
     low, high = figure.scale or (min(0.0, float(values.min())), float(values.max()))
     low = min(low, float(values.min()))
@@ -278,7 +278,7 @@ def _groups(examples: Sequence[Example], ranking: str) -> list[dict[str, Any]]:
                     for name in dict.fromkeys((ranking, *SHOWN))
                     if name in example.score.values
                 ],
-                "pictures": [
+                "images": [
                     ("source", data_url(example.source)),
                     ("generated", data_url(example.generated)),
                     ("true", data_url(example.true)),

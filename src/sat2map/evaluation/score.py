@@ -1,9 +1,9 @@
-"""Scores of many pictures: each by itself, and all together with intervals.
+"""Scores of many images: each by itself, and all together with intervals.
 
 The protocol for figures at a size: each half of a pair is resized straight to that size with
-Pillow's bicubic and rounded to 8 bits; every figure is taken per picture and then averaged
-over the pictures where it is defined, but for the class IoU, whose intersections and unions
-are summed over all pictures. Without a size the files are compared as they are.
+Pillow's bicubic and rounded to 8 bits; every figure is taken per image and then averaged
+over the images where it is defined, but for the class IoU, whose intersections and unions
+are summed over all images. Without a size the files are compared as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import deprecated
 
 from sat2map.data.images import resize_square
 from sat2map.data.pairs import Direction, PairFile, read_pair
@@ -32,16 +33,16 @@ HIGHWAY_LEAST = 0.001
 
 Pixels = NDArray[np.uint8]
 Translate = Callable[[Pixels], Pixels]
-OnPicture = Callable[[str, Pixels, Pixels, Pixels, "PictureScore"], None]
+OnImage = Callable[[str, Pixels, Pixels, Pixels, "ImageScore"], None]
 
 
 @dataclass(frozen=True)
-class PictureScore:
-    """The figures of one picture.
+class ImageScore:
+    """The figures of one image.
 
     Attributes:
         name: The pair's stem.
-        values: Each figure by its name; what is not defined for this picture is absent.
+        values: Each figure by its name; what is not defined for this image is absent.
         agreement: Pixels of each class that agree, or None without a legend.
         tolerant: The same with a 2-pixel tolerance on boundaries, or None.
     """
@@ -54,7 +55,7 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval over pictures."""
+    """A figure with its 95 % interval over images."""
 
     mean: float
     low: float
@@ -63,25 +64,35 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of all pictures together.
+    """The figures of all images together.
 
     Attributes:
-        pictures: How many pictures there were.
+        images: How many images there were.
         protocol: How the figures were taken, ready for JSON.
-        metrics: Each figure by its name; what is defined for no picture is absent. Shares,
+        metrics: Each figure by its name; what is defined for no image is absent. Shares,
             IoU and F1 are 0 to 1, l1 and rmse on the 8-bit scale, psnr in dB.
         class_iou: For each class that occurs, its IoU as "iou", with a tolerance of 2
             pixels on boundaries as "iou_2px". Empty without a legend.
     """
 
-    pictures: int
+    images: int
     protocol: dict[str, Any]
     metrics: dict[str, Interval]
     class_iou: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
+    @property
+    @deprecated("`pictures` is now called `images`")
+    def pictures(self) -> int:
+        """How many images there were, as `images`."""
+        return self.images
+
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON's own types; a figure is {"mean", "low", "high"}."""
-        return asdict(self)
+        """Return it as JSON's own types; a figure is {"mean", "low", "high"}.
+
+        The number of images is called "pictures", as in the first versions.
+        """
+        entries = asdict(self)
+        return {"pictures": entries.pop("images")} | entries
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class Scores:
         protocol: How the figures were taken, ready for JSON.
     """
 
-    scores: list[PictureScore]
+    scores: list[ImageScore]
     failures: list[Sat2mapError]
     protocol: dict[str, Any]
 
@@ -108,7 +119,7 @@ class Scores:
             raise BatchError(self.failures, len(self.scores))
 
 
-def score_pictures(
+def score_images(
     translate: Translate,
     pairs: Sequence[PairFile],
     *,
@@ -116,12 +127,12 @@ def score_pictures(
     direction: Direction = "forward",
     legend: Legend | None = None,
     progress: Callable[[int, int], None] | None = None,
-    on_picture: OnPicture | None = None,
+    on_image: OnImage | None = None,
 ) -> Scores:
     """Translate the source of each pair and compare the answer with its target.
 
     A pair that cannot be used does not stop the others. Scoring overlaps with the
-    translation of the next picture; the callbacks come in the caller's thread, in order.
+    translation of the next image; the callbacks come in the caller's thread, in order.
 
     Args:
         translate: uint8 [H,W,C] to uint8 [H,W,C'].
@@ -131,19 +142,19 @@ def score_pictures(
         legend: The classes of the targets; None leaves out class and road figures, and so
             does a target that has not three bands.
         progress: Called with how many pairs are done and how many there are.
-        on_picture: Called with the stem, the source, the generated and the true picture as
+        on_image: Called with the stem, the source, the generated and the true image as
             compared, and their score.
     """
-    scores: list[PictureScore] = []
+    scores: list[ImageScore] = []
     failures: list[Sat2mapError] = []
-    waiting: deque[tuple[Pixels, Pixels, Pixels, Future[PictureScore]]] = deque()
+    waiting: deque[tuple[Pixels, Pixels, Pixels, Future[ImageScore]]] = deque()
 
     def finish() -> None:
         source, generated, target, future = waiting.popleft()
         score = future.result()
         scores.append(score)
-        if on_picture is not None:
-            on_picture(score.name, source, generated, target, score)
+        if on_image is not None:
+            on_image(score.name, source, generated, target, score)
         if progress is not None:
             progress(len(scores) + len(failures), len(pairs))
 
@@ -158,7 +169,7 @@ def score_pictures(
                 if progress is not None:
                     progress(len(scores) + len(failures), len(pairs))
                 continue
-            future = pool.submit(score_picture, pair.stem, generated, target, native, legend)
+            future = pool.submit(score_image, pair.stem, generated, target, native, legend)
             waiting.append((source, generated, target, future))
             if len(waiting) > 1:
                 finish()
@@ -186,20 +197,20 @@ def read_compared(
     return resize_square(source, size), resize_square(native, size), native
 
 
-def score_picture(
+def score_image(
     name: str,
     generated: Pixels,
     true: Pixels,
     native_true: Pixels,
     legend: Legend | None,
-) -> PictureScore:
-    """Return every figure of one picture.
+) -> ImageScore:
+    """Return every figure of one image.
 
     Args:
         name: What to call it.
         generated: uint8 [H,W,C].
-        true: The true picture at the compared size, uint8 [H,W,C].
-        native_true: The true picture as it is in the data set, uint8 [H',W',C]: classes are
+        true: The true image at the compared size, uint8 [H,W,C].
+        native_true: The true image as it is in the data set, uint8 [H',W',C]: classes are
             labelled there, where the colours are pure.
         legend: The classes, or None to leave out the class and road figures. It is not used
             where C is not 3.
@@ -216,7 +227,7 @@ def score_picture(
         "edge_density": edges.edge_density(generated_edges, true_edges),
     }
     if legend is None or true.shape[2] != 3:
-        return PictureScore(name, _defined(values))
+        return ImageScore(name, _defined(values))
 
     truth = classes.true_classes(native_true, legend, *true.shape[:2])
     labels = legend.label(generated)
@@ -233,29 +244,29 @@ def score_picture(
         values["highway_f1"] = edges.f1(drawn, there)
         if there.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
             values["highway_ratio"] = edges.edge_density(drawn, there)
-    return PictureScore(name, _defined(values), exact, tolerant)
+    return ImageScore(name, _defined(values), exact, tolerant)
 
 
 def summarise(
-    scores: Sequence[PictureScore],
+    scores: Sequence[ImageScore],
     legend: Legend | None,
     protocol: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """Put the scores of pictures together.
+    """Put the scores of images together.
 
-    The intervals are 95 % percentile intervals of a bootstrap over pictures, 1000 resamples
-    with a fixed seed: they say how much the figures would swing with other pictures of the
+    The intervals are 95 % percentile intervals of a bootstrap over images, 1000 resamples
+    with a fixed seed: they say how much the figures would swing with other images of the
     same kind, not with another training run.
 
     Args:
-        scores: What `score_pictures` gave.
+        scores: What `score_images` gave.
         legend: The legend they were scored with.
         protocol: How the figures were taken, `Scores.protocol`.
     """
     summary = Summary(len(scores), dict(protocol or {}), {})
     if not scores:
         return summary
-    # How often each picture is drawn in each resample; the first row is the sample itself.
+    # How often each image is drawn in each resample; the first row is the sample itself.
     drawn = np.random.default_rng(0).multinomial(
         len(scores), np.full(len(scores), 1 / len(scores)), size=RESAMPLES
     )
@@ -298,9 +309,9 @@ def describe_protocol(
         "size": size,
         "resize": None if size is None else "bicubic (Pillow), straight to size x size, 8 bits",
         "direction": direction,
-        "scored": "uint8 picture, relabelled by nearest legend colour in CIE Lab",
-        "averaged": "per picture, then over the pictures where defined; class IoU summed",
-        "interval": f"95 %, bootstrap over pictures, {RESAMPLES} resamples",
+        "scored": "uint8 image, relabelled by nearest legend colour in CIE Lab",
+        "averaged": "per image, then over the images where defined; class IoU summed",
+        "interval": f"95 %, bootstrap over images, {RESAMPLES} resamples",
         "legend": None if legend is None else legend.to_json(),
     }
 
@@ -315,8 +326,8 @@ def _check_shape(pair: PairFile, generated: Pixels, target: Pixels) -> None:
         )
 
 
-def _shape(picture: Pixels) -> str:
-    height, width, bands = picture.shape
+def _shape(pixels: Pixels) -> str:
+    height, width, bands = pixels.shape
     return f"{width} x {height} pixels in {bands} bands"
 
 

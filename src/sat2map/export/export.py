@@ -40,7 +40,7 @@ class Export:
 
     Attributes:
         folder: Where it lies.
-        difference: Largest difference to torch, of pictures in [-1,1].
+        difference: Largest difference to torch, of images in [-1,1].
         quantised: What int8 cost, or None for float32.
     """
 
@@ -75,7 +75,7 @@ def export_model(
             what `load` takes from then on.
         kind: For which runtime.
         calibration: With what to quantise to int8; None leaves it float32.
-        progress: Called with (done, all) pictures that were translated for the figures.
+        progress: Called with (done, all) images that were translated for the figures.
 
     Raises:
         ModelError: The folder is damaged, or the exported model answers otherwise than torch.

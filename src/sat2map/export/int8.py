@@ -1,6 +1,6 @@
 """Int8: post-training quantisation, and what it costs in every figure of an evaluation.
 
-Weights and activations become 8-bit numbers, with ranges measured on training pictures (Jacob
+Weights and activations become 8-bit numbers, with ranges measured on training images (Jacob
 et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018), by NNCF. Where pairs are there to tell, layers that lose most are put
 back to float32 while the loss of PSNR passes the bound.
@@ -26,12 +26,12 @@ from sat2map.data.pairs import PairFile, find_pairs
 from sat2map.errors import MissingExtraError
 from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
-from sat2map.evaluation.score import Summary, read_compared, score_pictures, summarise
+from sat2map.evaluation.score import Summary, read_compared, score_images, summarise
 from sat2map.export.apart import call_apart
 from sat2map.geo.windows import mirrored
 from sat2map.model.calibration import find_calibration_set, spread
 from sat2map.model.card import ModelCard
-from sat2map.networks.values import round_picture, to_values
+from sat2map.networks.values import round_image, to_values
 from sat2map.runtimes.convert import write_onnx, write_openvino
 from sat2map.runtimes.interface import Runtime
 from sat2map.runtimes.onnx import OnnxRuntime
@@ -56,7 +56,7 @@ class Calibration:
     """With what a model is quantised.
 
     Attributes:
-        data: A data set, or a folder of pictures such as the model will get.
+        data: A data set, or a folder of images such as the model will get.
         size: The side at which pairs are compared, or None for the files as they are.
         windows: At most so many windows are calibrated with.
         pairs: At most so many pairs of `val` are scored, evenly spread over them.
@@ -117,7 +117,7 @@ def quantise(
         kind: For which runtime.
         card: The card of the exported model.
         calibration: With what.
-        progress: Called with (done, all) pictures that were translated for the figures.
+        progress: Called with (done, all) images that were translated for the figures.
 
     Returns:
         What it cost.
@@ -265,7 +265,7 @@ def _psnr(card: ModelCard, model: Any, items: Iterable[Compared]) -> tuple[float
         rows = mirrored(0, -(-height // multiple) * multiple, height)
         columns = mirrored(0, -(-width // multiple) * multiple, width)
         answer = run(source[rows[:, None], columns[None, :]][None])[0]
-        values.append(image.psnr(round_picture(answer[:height, :width]), target))
+        values.append(image.psnr(round_image(answer[:height, :width]), target))
     return float(np.mean(values)), values
 
 
@@ -295,7 +295,7 @@ def _score(
 ) -> Summary:
     translator = Translator(OpenModel(card, "int8", _runtime(graph, card), calibration.data))
     legend = legend_of(card, calibration.data)
-    scores = score_pictures(
+    scores = score_images(
         translator.translate,
         pairs,
         size=calibration.size,

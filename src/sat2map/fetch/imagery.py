@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import check_file_name, whole_file
-from sat2map.data.images import TIFF_SUFFIXES, Picture, read_picture
+from sat2map.data.images import TIFF_SUFFIXES, DecodedImage, read_image
 from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
 from sat2map.geo.grid import Bounds, Grid
@@ -236,7 +236,7 @@ class _Service:
             address = address.replace(name, str(value))
         return address
 
-    def tile(self, zoom: int, column: int, row: int) -> Picture | None:
+    def tile(self, zoom: int, column: int, row: int) -> DecodedImage | None:
         """Return a tile, or None where the service has none."""
         kept = self._folder / str(zoom) / str(column) / f"{row}.tile"
         if not kept.is_file() or (self._refresh and kept not in self._asked):
@@ -250,7 +250,7 @@ class _Service:
             with whole_file(kept) as aside:
                 aside.write_bytes(answer.content)
                 if answer.content:
-                    self._decode(aside, shown, answer.kind)  # what is no picture is not kept
+                    self._decode(aside, shown, answer.kind)  # what is no image is not kept
             self._asked.add(kept)
         status = kept.stat()
         self.oldest = min(self.oldest, status.st_mtime)
@@ -258,19 +258,19 @@ class _Service:
             return None
         return self._decode(kept, self.address(zoom, column, row, shown=True), "")
 
-    def _decode(self, path: Path, shown: str, kind: str) -> Picture:
+    def _decode(self, path: Path, shown: str, kind: str) -> DecodedImage:
         try:
-            return read_picture(path)
+            return read_image(path)
         except DataError as error:
             raise DataError(
-                f"answers with no picture ({kind or error.what})",
+                f"answers with no image ({kind or error.what})",
                 where=shown,
                 remedy="Check the address, and whether you need a key or a permission.",
             ) from error
 
 
 def _square(
-    tile: Picture | None, side: int, shown: str
+    tile: DecodedImage | None, side: int, shown: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return a tile's pixels, uint8 [side,side,3], and where there is imagery."""
     if tile is None:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from sat2map.atomic import flush, temporary_folder, write_text
-from sat2map.data.images import list_pictures
+from sat2map.data.images import list_images
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, OutputError, UsageError, writing_to
 from sat2map.fetch.http import RetryPolicy, check_address
@@ -174,7 +174,7 @@ def _bring(
         except DataError:
             forget(part)  # the archive is at fault, so the next try begins with a new one
             raise
-        pictures = _pictures(aside)
+        images = _images(aside)
         _move(aside, journal)
         journal.begin("dataset.json", "download.json")
         write_card(directory, DataSetCard(known.resolution_m, known.legend, known.licence))
@@ -184,7 +184,7 @@ def _bring(
             "bytes": part.stat().st_size,
             "sha256": sha256,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "pictures": pictures,
+            "pictures": images,
         }
         write_text(directory / "download.json", json.dumps(entries, indent=2) + "\n")
     forget(part)
@@ -224,8 +224,8 @@ def _is_same(path: Path, other: Path) -> bool:
 
 def _is_whole(journal: Journal, record: dict[str, Any]) -> bool:
     """Return whether nothing of the data set is missing."""
-    if journal.is_older:  # which noted only how many pictures there were
-        return bool(_pictures(journal.folder) == record["pictures"])
+    if journal.is_older:  # which noted only how many images there were
+        return bool(_images(journal.folder) == record["pictures"])
     return all((journal.folder / name).exists() for name in journal.finished())
 
 
@@ -264,10 +264,10 @@ def _read_record(directory: Path, name: str) -> dict[str, Any] | None:
     return record
 
 
-def _pictures(directory: Path) -> dict[str, int]:
-    """Return how many pictures each split has."""
+def _images(directory: Path) -> dict[str, int]:
+    """Return how many images each split has."""
     return {
-        split: len(list_pictures(directory / split))
+        split: len(list_images(directory / split))
         for split in SPLITS
         if (directory / split).is_dir()
     }
@@ -308,9 +308,9 @@ def _unpack(archive: Path, directory: Path, name: str, url: str) -> None:
             where=url,
             remedy="Download it again; if that does not help, try a mirror as `base_url`.",
         ) from error
-    if not (directory / "train").is_dir() or not list_pictures(directory / "train"):
+    if not (directory / "train").is_dir() or not list_images(directory / "train"):
         raise DataError(
-            f"the archive has no pictures in {name}/train/",
+            f"the archive has no images in {name}/train/",
             where=url,
             remedy="This is not the published archive: check the address.",
         )

@@ -1,9 +1,9 @@
 """Where windows lie and how much each weighs: pure geometry of integers.
 
-Windows of one size start on a regular grid and overlap; the last one ends with the picture, or
+Windows of one size start on a regular grid and overlap; the last one ends with the image, or
 as soon after it as a network can. Within an overlap the weight of the
 one falls linearly while that of the other rises, so the weights sum to one everywhere; at
-the outer edges of the picture there is no ramp.
+the outer edges of the image there is no ramp.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ OVERLAP = 256
 
 @dataclass(frozen=True)
 class Span:
-    """One window along one axis, in pixels of the picture.
+    """One window along one axis, in pixels of the image.
 
     Attributes:
         start: First pixel.
-        size: Length; the window may reach beyond the picture's end.
+        size: Length; the window may reach beyond the image's end.
         rise: Length of the overlap with the window before, 0 for the first one.
         fall: Length of the overlap with the window after, 0 for the last one.
     """

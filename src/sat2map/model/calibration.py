@@ -1,6 +1,6 @@
-"""Windows of pictures from which a foreign generator gets its statistics.
+"""Windows of images from which a foreign generator gets its statistics.
 
-How much ground a picture shows decides its statistics, so the windows have the size that the
+How much ground an image shows decides its statistics, so the windows have the size that the
 network was trained with, and where both ground resolutions are known, its resolution too.
 """
 
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sat2map.data.images import in_bands, list_pictures, read_picture
+from sat2map.data.images import in_bands, list_images, read_image
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
 from sat2map.errors import DataError
-from sat2map.networks.values import from_picture
+from sat2map.networks.values import from_image
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Pictures to calibrate with, spread evenly over those of a folder.
+    """Images to calibrate with, spread evenly over those of a folder.
 
     Attributes:
-        pictures: The pictures; of a pair the source is meant.
+        images: The images; of a pair the source is meant.
         direction: Which half of a pair the source is.
-        scale: By how much the pictures are resized.
+        scale: By how much the images are resized.
         windows_each: At most so many windows are cut out of each.
     """
 
-    pictures: Sequence[Path | PairFile]
+    images: Sequence[Path | PairFile]
     direction: Direction
     scale: float
     windows_each: int
@@ -40,36 +40,36 @@ class CalibrationSet:
     def windows(
         self, side: int, bands: int, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[Tensor]:
-        """Yield windows, float32 [1,bands,side,side] in [-1,1]; smaller pictures are mirrored.
+        """Yield windows, float32 [1,bands,side,side] in [-1,1]; smaller images are mirrored.
 
         Args:
             side: In pixels, after resizing.
             bands: How many bands the network takes.
-            progress: Called with (pictures done, all).
+            progress: Called with (images done, all).
 
         Raises:
-            DataError: A picture cannot be read or has another number of bands.
+            DataError: An image cannot be read or has another number of bands.
         """
-        for done, item in enumerate(self.pictures):
+        for done, item in enumerate(self.images):
             if progress is not None:
-                progress(done, len(self.pictures))
+                progress(done, len(self.images))
             for window in _cut(self._read(item, bands), side, self.windows_each):
-                yield from_picture(window)
+                yield from_image(window)
         if progress is not None:
-            progress(len(self.pictures), len(self.pictures))
+            progress(len(self.images), len(self.images))
 
     def _read(self, item: Path | PairFile, bands: int) -> NDArray[np.uint8]:
         if isinstance(item, PairFile):
             path, pixels = item.source, read_pair(item, self.direction)[0]
         else:
-            path, pixels = item, read_picture(item).pixels
+            path, pixels = item, read_image(item).pixels
         pixels = in_bands(pixels, bands)
         height, width, found = pixels.shape
         if found != bands:
             raise DataError(
                 f"has {found} bands, but the model takes {bands}",
                 where=path,
-                remedy="Calibrate with pictures such as the model will get.",
+                remedy="Calibrate with images such as the model will get.",
             )
         if self.scale == 1:
             return pixels
@@ -88,26 +88,26 @@ def find_calibration_set(
     resolution_m: tuple[float, float] | None = None,
     limit: int = 100,
 ) -> CalibrationSet:
-    """Choose the pictures of a folder that a generator is calibrated with.
+    """Choose the images of a folder that a generator is calibrated with.
 
     Args:
-        folder: Pictures, or a data set, of which the sources in train/ are taken.
+        folder: Images, or a data set, of which the sources in train/ are taken.
         direction: Which half of a pair the source is.
         resolution_m: The finest and coarsest resolution that the model knows. Where the
-            folder's dataset.json says that its pictures lie outside, they are resized to the
+            folder's dataset.json says that its images lie outside, they are resized to the
             nearer of the two.
         limit: At most so many windows in all, for the sake of time.
 
     Raises:
-        DataError: There is no picture.
+        DataError: There is no image.
     """
     found: Sequence[Path | PairFile]
-    found = find_pairs(folder, "train") if (folder / "train").is_dir() else list_pictures(folder)
+    found = find_pairs(folder, "train") if (folder / "train").is_dir() else list_images(folder)
     if not found:
         raise DataError(
-            "has no pictures to calibrate with",
+            "has no images to calibrate with",
             where=folder,
-            remedy="Give a folder of PNG, JPEG, WebP or TIFF pictures, or a data set.",
+            remedy="Give a folder of PNG, JPEG, WebP or TIFF images, or a data set.",
         )
     chosen = spread(len(found), limit)
     scale = 1.0
@@ -118,7 +118,7 @@ def find_calibration_set(
 
 
 def _cut(pixels: NDArray[np.uint8], side: int, count: int) -> list[NDArray[np.uint8]]:
-    """Return up to `count` windows that do not overlap, spread evenly over a picture."""
+    """Return up to `count` windows that do not overlap, spread evenly over an image."""
     short = [max(0, side - length) for length in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, [(n // 2, n - n // 2) for n in short] + [(0, 0)], "symmetric")

@@ -297,7 +297,7 @@ def _figures(name: str, of: Any) -> str:
             if not metric.startswith("iou_")  # class by class in model.json
         ]
         protocol = "".join(f"; {k}: {v}" for k, v in of["protocol"].items() if k != "legend")
-        head = f"\n{name}: {of['pictures']} pictures{protocol}\n"
+        head = f"\n{name}: {of['pictures']} images{protocol}\n"
     except (TypeError, KeyError, ValueError, AttributeError):
         return f"\n{name}\n\n```json\n{json.dumps(of, indent=2)}\n```"
     return "\n".join([head, "| metric | mean | 95 % interval |", "|---|---|---|", *rows])

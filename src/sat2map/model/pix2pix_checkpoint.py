@@ -291,7 +291,7 @@ def import_checkpoint(
 
     The averages that batch norm keeps while training with batch 1 are poor, and instance norm
     keeps none, so that tiles of one scene come out differently. With `calibrate`, both get
-    fixed statistics from given pictures instead (`networks.normalisation.reestimate`).
+    fixed statistics from given images instead (`networks.normalisation.reestimate`).
 
     Args:
         checkpoint: A .pth file, see `read_checkpoint`.
@@ -299,10 +299,10 @@ def import_checkpoint(
         resolution_m: Finest and coarsest ground resolution that the model was trained on, in
             metres per pixel after resizing; None where nobody knows.
         direction: Which way of its data set the model goes.
-        calibrate: A folder of pictures such as the model will get, or a data set, whose
+        calibrate: A folder of images such as the model will get, or a data set, whose
             sources in train/ are taken. They are taken at their own scale, unless the folder's
             dataset.json and `resolution_m` say by how much they must be resized.
-        progress: Told how many pictures of how many are done.
+        progress: Told how many images of how many are done.
 
     Returns:
         The card that was written.
@@ -310,7 +310,7 @@ def import_checkpoint(
     Raises:
         ModelError: The checkpoint cannot be read or does not fit.
         UsageError: The resolution is not two positive numbers in order.
-        DataError: There is no usable picture to calibrate with.
+        DataError: There is no usable image to calibrate with.
         OutputError: `out` exists or cannot be written.
     """
     if resolution_m is not None and not 0 < resolution_m[0] <= resolution_m[1] < float("inf"):
@@ -329,7 +329,7 @@ def import_checkpoint(
         count = reestimate(generator, windows)
         statistics = (
             f"re-estimated over {count} windows of {side} pixels from "
-            f"{len(given.pictures)} pictures of {calibrate.resolve().name}"
+            f"{len(given.images)} images of {calibrate.resolve().name}"
         )
     elif spec.norm == "batch":
         statistics = "running averages of the foreign training, which are poor after batches of 1"
@@ -337,7 +337,7 @@ def import_checkpoint(
         statistics = "each tile's own (instance norm)"
     if calibrate is None:
         statistics += (
-            ": tiles of one scene will differ; import it again with pictures to calibrate by"
+            ": tiles of one scene will differ; import it again with images to calibrate by"
         )
         log.warning("%s: statistics are %s", checkpoint, statistics)
     count_bands = spec.in_channels

@@ -5,7 +5,7 @@ Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolution
 Network", CVPR 2016); between them residual blocks (He et al., CVPR 2016) at a quarter, an
 eighth and a sixteenth of the side, with additive skips. Only 3x3 and 1x1 convolutions, batch
 norm and ReLU, which int8 arithmetic and matrix units like. Nothing in it depends on the rest
-of the picture beyond its receptive field.
+of the image beyond its receptive field.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Compact(nn.Module):
         _initialise(self)
 
     def logits(self, source: Tensor) -> Tensor:
-        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
+        """Return what the head makes the image of, float [N,channels of the head,H,W]."""
         x = F.pixel_unshuffle(source, STEM)
         encoded = []
         for block in self.encoder:
@@ -84,8 +84,8 @@ class Compact(nn.Module):
         Returns:
             float [N,out_channels,H,W] in [-1,1].
         """
-        picture: Tensor = self.head(self.logits(source))
-        return picture
+        image: Tensor = self.head(self.logits(source))
+        return image
 
 
 class Residual(nn.Module):

@@ -29,7 +29,7 @@ class ColourHead(nn.Module):
 class LegendHead(nn.Module):
     """Colours of a legend, mixed by the sharpened probabilities of its classes.
 
-    The picture is differentiable, so L1 and a discriminator judge it like any other, and
+    The image is differentiable, so L1 and a discriminator judge it like any other, and
     beside it stand the probabilities, of which other colours make another map.
     `Translator.paint` mixes in the same way.
 

@@ -124,7 +124,7 @@ class Lite(nn.Module):
         return x
 
     def logits(self, source: Tensor) -> Tensor:
-        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
+        """Return what the head makes the image of, float [N,channels of the head,H,W]."""
         return F.pixel_shuffle(self.exit(self.features(source)), 2)
 
     def both_logits(self, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,8 +145,8 @@ class Lite(nn.Module):
         Returns:
             float [N,out_channels,H,W] in [-1,1].
         """
-        picture: Tensor = self.head(self.logits(source))
-        return picture
+        image: Tensor = self.head(self.logits(source))
+        return image
 
     def load_pretrained(self) -> None:
         """Give the encoder the weights that it learned on ImageNet, from their package.

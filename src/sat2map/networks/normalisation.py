@@ -1,7 +1,7 @@
 """Normalisation layers, and the three ways in which their statistics are used.
 
 - *Training*: statistics of the batch, running averages updated (`network.train()`).
-- *As published*: statistics of the picture itself, dropout on, nothing updated
+- *As published*: statistics of the image itself, dropout on, nothing updated
   (`as_published`). The paper predicts like this, so a tile's result depends on the tile.
 - *Deterministic*: fixed statistics, dropout off (`network.eval()`). The running averages of
   training with batch 1 are poor statistics; `reestimate` replaces them.
@@ -22,7 +22,7 @@ from sat2map.networks.specs import Norm
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
     """Return a normalisation layer.
 
-    "instance" normalises each picture by itself, always; "instance_calibrated" does so in
+    "instance" normalises each image by itself, always; "instance_calibrated" does so in
     training and takes fixed statistics, filled in by `reestimate`, in evaluation.
     """
     match kind:
@@ -42,7 +42,7 @@ def norm_has_shift(kind: Norm) -> bool:
 
 
 def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
-    """Return a network that normalises by the picture's own statistics and keeps none of them.
+    """Return a network that normalises by the image's own statistics and keeps none of them.
 
     It has the parameters and buffers of `network` themselves, not copies of them, and modes of
     its own; `network` stays as it is. So threads may predict with one network at once, each with
@@ -91,10 +91,10 @@ class _DrawnDropout(nn.Module):
 
 @torch.no_grad()
 def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool = False) -> int:
-    """Replace the running statistics of all normalisation layers; return how many pictures.
+    """Replace the running statistics of all normalisation layers; return how many images.
 
-    Each layer gets the mean over the pictures of their own means and (biased) variances,
-    that is of exactly what normalises a picture in training at batch 1. The pictures pass
+    Each layer gets the mean over the images of their own means and (biased) variances,
+    that is of exactly what normalises an image in training at batch 1. The images pass
     as in deterministic prediction otherwise, with dropout off. (The idea of estimating anew
     after training: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3.)
 
@@ -103,19 +103,19 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool 
             done.
         sources: float [N,C,H,W] in [-1,1] each, on the network's device.
         together: Whether batch norm takes each batch as a whole, as in training with such
-            batches, instead of each picture by itself.
+            batches, instead of each image by itself.
     """
     published = as_published(network)
     pairs = zip(_norms(published), _norms(network), strict=True)
     norms = {theirs: ours for theirs, ours in pairs if ours.running_mean is not None}
     totals: dict[nn.Module, list[Tensor]] = {}
-    pictures = 0
+    images = 0
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].float()
         count = len(x)
         if together and isinstance(norm, nn.BatchNorm2d):
-            x = x.transpose(0, 1).flatten(1)[None, ..., None]  # all pictures as one
+            x = x.transpose(0, 1).flatten(1)[None, ..., None]  # all images as one
         variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)
         new = [part.double().mean(0) * count for part in (mean, variance)]
         old = totals.get(norm)
@@ -126,13 +126,13 @@ def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool 
     for batch in sources if norms else ():
         for source in torch.split(batch, len(batch) if together else 1):
             published(source)
-            pictures += len(source)
-    for norm, ours in norms.items() if pictures else ():
+            images += len(source)
+    for norm, ours in norms.items() if images else ():
         assert ours.running_mean is not None and ours.running_var is not None
         mean, variance = totals[norm]
-        ours.running_mean.copy_(mean / pictures)
-        ours.running_var.copy_(variance / pictures)
-    return pictures
+        ours.running_mean.copy_(mean / images)
+        ours.running_var.copy_(variance / images)
+    return images
 
 
 def _norms(network: nn.Module) -> list[nn.BatchNorm2d | nn.InstanceNorm2d]:

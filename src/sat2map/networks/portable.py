@@ -53,8 +53,8 @@ class Portable(nn.Module):
 def outputs_of(network: nn.Module) -> tuple[str, ...]:
     """Return what a generator can answer.
 
-    A picture; with a legend head the probabilities of its classes; and with a head for land
-    cover those of what is on the ground.
+    These are the names that exported files have for it: "picture" is the image, "probabilities"
+    those of the classes of a legend head, and "cover" those of what is on the ground.
     """
     outputs = ["picture"]
     if isinstance(getattr(network, "head", None), LegendHead):

@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def logits(self, source: Tensor) -> Tensor:
-        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
+        """Return what the head makes the image of, float [N,channels of the head,H,W]."""
         logits: Tensor = self.decoder(self.blocks(self.encoder(source)))
         return logits
 

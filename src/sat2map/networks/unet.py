@@ -91,7 +91,7 @@ class UNet(nn.Module):
         initialise(self)
 
     def logits(self, source: Tensor) -> Tensor:
-        """Return what the head makes the picture of, float [N,channels of the head,H,W]."""
+        """Return what the head makes the image of, float [N,channels of the head,H,W]."""
         encoded = []
         x = source
         for block in self.encoder:

@@ -1,4 +1,4 @@
-"""Values inside and outside: networks compute in [-1,1], pictures are uint8.
+"""Values inside and outside: networks compute in [-1,1], images are uint8.
 
 Torch is imported where a tensor is made, since runtimes without it come here too.
 """
@@ -27,8 +27,8 @@ def to_network(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def from_picture(pixels: NDArray[np.uint8], device: torch.device | str | None = None) -> Tensor:
-    """Return a picture, uint8 [H,W,C], as a batch of one, float32 [1,C,H,W] in [-1,1]."""
+def from_image(pixels: NDArray[np.uint8], device: torch.device | str | None = None) -> Tensor:
+    """Return an image, uint8 [H,W,C], as a batch of one, float32 [1,C,H,W] in [-1,1]."""
     import torch
 
     # A copy, since torch takes neither read-only arrays nor negative strides.
@@ -43,7 +43,7 @@ def to_values(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values
 
 
-def round_picture(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def round_image(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return float32 in [-1,1] of any shape as uint8, rounded and clipped."""
     scaled = values + np.float32(1)
     scaled *= np.float32(127.5)

@@ -90,7 +90,7 @@ def named(output: Path) -> Named:
         "is not a name for the map of a scene",
         where=output,
         remedy="End it in .tif, in .pmtiles, .mbtiles or /{z}/{x}/{y}.png for tiles, or in .png "
-        "or .jpg for a picture with a world file.",
+        "or .jpg for an image with a world file.",
     )
 
 
@@ -116,7 +116,7 @@ def check_room(output: Named, grid: Grid) -> None:
 
 
 def world_file_of(path: Path) -> Path:
-    """Return the name of a picture's world file: first and last letter of the suffix, and w."""
+    """Return the name of an image's world file: first and last letter of the suffix, and w."""
     suffix = path.suffix
     return path.with_suffix(f"{suffix[:2]}{suffix[-1]}w")
 
@@ -131,7 +131,7 @@ def world_file(grid: Grid) -> str:
 def write_raster(
     strips: Strips, folder: Path, output: Named, tags: Mapping[str, str], stop: threading.Event
 ) -> None:
-    """Make a Cloud Optimized GeoTIFF, or a picture with a world file, of all strips.
+    """Make a Cloud Optimized GeoTIFF, or an image with a world file, of all strips.
 
     Args:
         strips: The map.

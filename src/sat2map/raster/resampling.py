@@ -37,7 +37,7 @@ def resampling(
     Returns:
         float32 [stop - start, source], sparse.
     """
-    from scipy.sparse import csr_array  # a fifth of a second, which plain pictures need not wait
+    from scipy.sparse import csr_array  # a fifth of a second, which plain images need not wait
 
     stop = target if stop is None else stop
     ratio = (source if extent is None else extent) / target

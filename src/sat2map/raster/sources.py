@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_pictures, refuse_special
+from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_images, refuse_special
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
@@ -150,7 +150,7 @@ def open_source(text: str | Path | Source) -> Source:
         return text
     if str(text) == "":
         raise UsageError(
-            "has no name", parameter="source", remedy="Name a scene, a picture or a folder."
+            "has no name", parameter="source", remedy="Name a scene, an image or a folder."
         )
     if is_address(text):
         return _open_address(str(text))
@@ -163,10 +163,10 @@ def open_source(text: str | Path | Source) -> Source:
         return _looked_at("scene", str(text), str(text), str(text), (held,))
     if not path.is_dir():
         return open_file(path)
-    files = list_pictures(path, SCENE_SUFFIXES | READ_SUFFIXES)
+    files = list_images(path, SCENE_SUFFIXES | READ_SUFFIXES)
     if not files:
         raise DataError(
-            "has no pictures", where=path, remedy="Put PNG, JPEG, WebP or TIFF files there."
+            "has no images", where=path, remedy="Put PNG, JPEG, WebP or TIFF files there."
         )
     return Source("folder", path, path.name, files=tuple(files), folder=path)
 

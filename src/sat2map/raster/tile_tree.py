@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window
 
-from sat2map.data.images import read_picture
+from sat2map.data.images import read_image
 from sat2map.errors import DataError
 from sat2map.geo.grid import Grid
 from sat2map.geo.web_mercator import tile_grid
@@ -189,7 +189,7 @@ def _levels(
         level = TileLevel(root, z, np.array(inside, np.int64), order, 0)
         path = level.path_of(*level.tiles[0].tolist())
         assert path is not None
-        found.append(replace(level, side=read_picture(path).pixels.shape[0]))
+        found.append(replace(level, side=read_image(path).pixels.shape[0]))
     south = bool(found) and _counts_from_south(root, from_south)
     return [_numbered_from_north(level, south) for level in found]
 
@@ -369,8 +369,8 @@ class TileDataset:
         path = self.level.path_of(column, row)
         if path is None:
             raise OSError(f"the tile {self.level.zoom}/{column}/{row} has gone")
-        picture = read_picture(path)
-        height, width, _ = picture.pixels.shape
+        image = read_image(path)
+        height, width, _ = image.pixels.shape
         if (height, width) != (self.level.side, self.level.side):
             raise DataError(
                 f"has {width} x {height} pixels, but other tiles {self.level.side}",
@@ -378,7 +378,7 @@ class TileDataset:
                 remedy="Give all tiles one size.",
             )
         opaque = np.full((height, width), 255, np.uint8)
-        return np.dstack([picture.pixels, opaque if picture.alpha is None else picture.alpha])
+        return np.dstack([image.pixels, opaque if image.alpha is None else image.alpha])
 
 
 def _mean(pixels: NDArray[np.uint8], down: int, along: int) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 RuntimeName = Literal["torch", "openvino", "onnx"]
 
 Output = Literal["picture", "probabilities", "cover"]
-"""What a network can be asked for: colours, with a legend head also the classes' probabilities,
-and with a head for land cover those of what is on the ground."""
+"""What a network can be asked for, as exported files name their outputs: colours ("picture"), with
+a legend head also the classes' probabilities, and with a head for land cover those of what is on
+the ground."""
 
 
 class Runtime(Protocol):
@@ -39,7 +40,7 @@ class Runtime(Protocol):
         """What the network can be asked for."""
 
     def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
-        """Translate a batch of pictures of one size.
+        """Translate a batch of images of one size.
 
         Args:
             source: uint8 [N,H,W,bands].

@@ -92,12 +92,12 @@ class OpenVINORuntime:
     def _compile(self, output: str) -> openvino.InferRequest:
         import openvino
 
-        model = with_pictures(self._model, self.outputs.index(output))
+        model = with_images(self._model, self.outputs.index(output))
         compiled = openvino.Core().compile_model(model, "CPU", self._settings)
         return compiled.create_infer_request()
 
 
-def with_pictures(model: openvino.Model, output: int) -> openvino.Model:
+def with_images(model: openvino.Model, output: int) -> openvino.Model:
     """Return a model that takes uint8 [N,H,W,C] and answers one output, float32 [N,H,W,channels].
 
     Scaling and transposing within the graph is faster than outside.

@@ -1,9 +1,9 @@
-"""Vectors drawn by a style on the pixel grid of some imagery: a picture, and its classes.
+"""Vectors drawn by a style on the pixel grid of some imagery: an image, and its classes.
 
 GDAL fills the shapes on a grid FINER times as fine in each direction, where a fine pixel
-belongs to what covers its centre. The picture is the mean of the fine pixels' colours, and a
+belongs to what covers its centre. The image is the mean of the fine pixels' colours, and a
 pixel's class is that of most of them: edges are smooth, neighbours that share an edge leave no
-gap between them, and picture and classes agree.
+gap between them, and image and classes agree.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import deprecated
 
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Grid
@@ -53,8 +54,14 @@ class Drawing:
         self._background = background
         self._class_count = class_count
 
-    @cached_property
+    @property
+    @deprecated("`picture` is now called `image`")
     def picture(self) -> NDArray[np.uint8]:
+        """The map, as `image`."""
+        return self.image
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
         """The map with smooth edges, uint8 [H,W,3]."""
         numbers, colours = self._paints
         # Whole pixels of four bytes are looked up several times as fast as three bands.

@@ -62,7 +62,7 @@ class Style:
         waters: Colours of rivers and ponds.
         shadow: Length of a shadow per metre of height.
         haze: The greatest share of haze.
-        gain: Brightness of the whole picture.
+        gain: Brightness of the whole image.
         saturation: Strength of the colours.
         sun_anywhere: The sun may stand in the north, as it does south of the tropics.
         snow: Depth of the snow, 0 for none and 1 for a closed cover.

@@ -18,7 +18,7 @@ class Look:
         shadow: Length of a shadow per metre of height.
         vegetation: Tint of grass, crops and trees.
         shade: What is left of the light in a shadow.
-        gain: Tint and brightness of the whole picture.
+        gain: Tint and brightness of the whole image.
         contrast: Contrast around the middle, 1 for none.
         haze: Share of white-blue haze.
         blur: Standard deviation of the optics' blur in pixels.
@@ -91,7 +91,7 @@ class Look:
 
 def draw_look(style: Style | None, rng: np.random.Generator) -> Look:
     """Return a look of a style; None stands for the temperate one."""
-    # Pictures of the northern half are taken around noon: the sun stands in the south.
+    # Images of the northern half are taken around noon: the sun stands in the south.
     azimuth = float(rng.uniform(-1.15, 1.15)) - np.pi / 2
     dryness = float(np.clip(rng.beta(1.3, 2.6), 0, 1))
     vegetation = np.array([1.0 + 0.07 * dryness, 1.0, 0.98]) * rng.normal(1, 0.03, 3)

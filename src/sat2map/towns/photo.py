@@ -24,7 +24,7 @@ from sat2map.towns.world import NOISE, Bounds, Floats
 Grid = NDArray[np.float32]
 
 FINER = 2
-"""Painted pixels per pixel of the picture, in each direction."""
+"""Painted pixels per pixel of the image, in each direction."""
 REACH = 100.0
 """No shadow is longer, metres."""
 
@@ -77,7 +77,7 @@ def draw_photo(
         max((float(group.height.max()) for group in groups), default=0.0),
         float(trees[:, 3].max()) if len(trees) else 0.0,
     )
-    # Only as much around the picture as can throw a shadow into it.
+    # Only as much around the image as can throw a shadow into it.
     west, south, east, north = frame = margin(look, bounds, highest * look.shadow)
     shape = (round((north - south) * finer), round((east - west) * finer))
     numbers, tables = _paint(groups, frame, shape, finer)

@@ -1,10 +1,10 @@
 """The ground plan of an endless procedural world, a function of the seed and the place.
 
-Nothing here depends on which part is looked at: a small picture is the exact middle of a
+Nothing here depends on which part is looked at: a small image is the exact middle of a
 larger one of the same seed. A world is a bent lattice of main roads with one district in
 each cell, crossed by rivers and highways, with towns where the density is high.
 
-Coordinates are metres, x to the east and y to the north; pictures are centred on (0, 0).
+Coordinates are metres, x to the east and y to the north; images are centred on (0, 0).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class World:
 
     @cached_property
     def _centre(self) -> Floats:
-        """The origin as seen from the town 0: near it, so that few pictures are all fields."""
+        """The origin as seen from the town 0: near it, so that few images are all fields."""
         rng = stream(self.seed, WORLD, 3)
         place: Floats = rng.normal(0, 1, 2) * rng.uniform(100, 1350)
         return place

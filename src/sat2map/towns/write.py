@@ -17,7 +17,7 @@ from shapely.geometry import Polygon
 from shapely.geometry.polygon import orient
 
 from sat2map.atomic import sweep, whole_file, write_text
-from sat2map.data.images import read_picture, write_picture
+from sat2map.data.images import read_image, write_image
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, UsageError
@@ -100,7 +100,7 @@ def draw_pair(size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8
 def draw_town(size: int, seed: int, *, kind: str = "temperate", resolution: float = 1.0) -> Town:
     """Draw one town in memory.
 
-    A smaller picture is the middle of a larger one of the same seed.
+    A smaller image is the middle of a larger one of the same seed.
 
     Args:
         size: Side in pixels, 16 to 8192.
@@ -148,7 +148,7 @@ def write_pairs(
     Args:
         directory: New, empty, or written by this function or `write_scene`.
         pairs: How many for training, 1 to 9999.
-        size: Side of the pictures in pixels, 16 to 4096.
+        size: Side of the images in pixels, 16 to 4096.
         seed: Not negative; other seeds give other towns.
         kinds: Of `KINDS`; with several, each town is of one of them.
         resolution: Metres per pixel, one of `RESOLUTIONS_M`.
@@ -310,8 +310,8 @@ def _tiles(bounds: Bounds, resolution: float) -> Iterator[tuple[slice, slice, Bo
 
 def _names_of(split: str, number: int) -> list[str]:
     """Return the files of a pair: its shapes, and photo, map and mask."""
-    pictures = [f"{split}/{part}/{number:04d}.png" for part in _PARTS]
-    return [f"shapes/{split}/{number:04d}.geojson", *pictures]
+    images = [f"{split}/{part}/{number:04d}.png" for part in _PARTS]
+    return [f"shapes/{split}/{number:04d}.geojson", *images]
 
 
 def _counts(pairs: int) -> dict[str, int]:
@@ -376,20 +376,20 @@ def _write_pair(
     origin = (_ORIGIN[0] + column * gap, _ORIGIN[1] - row * gap)
     with _shapes(shapes, bounds, origin, world, resolution) as write_shapes:
         write_shapes(features_in(planner, bounds))
-    pictures = (photo, draw_map(planner, bounds, resolution), cover)
-    for path, picture in zip(files, pictures, strict=True):
-        if picture.ndim == 2:
+    images = (photo, draw_map(planner, bounds, resolution), cover)
+    for path, image in zip(files, images, strict=True):
+        if image.ndim == 2:
             with whole_file(path) as aside:
-                Image.fromarray(picture).save(aside)  # write_picture knows of colours only
+                Image.fromarray(image).save(aside)  # write_image knows of colours only
         else:
-            write_picture(path, picture)
+            write_image(path, image)
 
 
 def _is_whole(path: Path, size: int) -> bool:
     if not path.is_file():
         return False
     try:
-        return read_picture(path).pixels.shape[:2] == (size, size)
+        return read_image(path).pixels.shape[:2] == (size, size)
     except DataError:
         return False
 

@@ -16,33 +16,33 @@ from sat2map.networks.values import to_network
 
 
 def random_windows(
-    pictures: Tensor, pixels: Tensor, size: int, flip: bool, generator: torch.Generator | None
+    images: Tensor, pixels: Tensor, size: int, flip: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Draw where a random square is cut out of each picture, on the CPU.
+    """Draw where a random square is cut out of each image, on the CPU.
 
-    The published jitter is pictures of 286 pixels, crops of 256, and mirroring of half of them.
+    The published jitter is images of 286 pixels, crops of 256, and mirroring of half of them.
 
     Args:
-        pictures: Which pictures to cut from, int64 [N].
-        pixels: Tells the height and width of a picture, uint8 [any,H,W,C].
+        images: Which images to cut from, int64 [N].
+        pixels: Tells the height and width of an image, uint8 [any,H,W,C].
         size: Side of the squares.
         flip: Whether to mirror left to right with probability 1/2.
         generator: Random state on the CPU; drawing there keeps runs alike on all devices.
 
     Returns:
-        int64 [N,4]: picture, top, left, and 1 where it is mirrored.
+        int64 [N,4]: image, top, left, and 1 where it is mirrored.
     """
-    count, (height, width) = len(pictures), pixels.shape[1:3]
+    count, (height, width) = len(images), pixels.shape[1:3]
     tops = torch.randint(0, height - size + 1, (count, 1), generator=generator)
     lefts = torch.randint(0, width - size + 1, (count, 1), generator=generator)
     mirrored = torch.zeros(count, 1, dtype=torch.int64)
     if flip:
         mirrored = (torch.rand(count, 1, generator=generator) < 0.5).long()
-    return torch.cat([pictures[:, None], tops, lefts, mirrored], 1)
+    return torch.cat([images[:, None], tops, lefts, mirrored], 1)
 
 
 def cut_windows(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
-    """Cut windows out of pictures, as one tensor and without waiting for the device.
+    """Cut windows out of images, as one tensor and without waiting for the device.
 
     Args:
         pixels: uint8 [any,H,W,C].
@@ -52,11 +52,11 @@ def cut_windows(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
     Returns:
         float32 [N,C,size,size] in [-1,1], channels-last in memory.
     """
-    pictures, tops, lefts, mirrored = torch.split(windows, 1, 1)
+    images, tops, lefts, mirrored = torch.split(windows, 1, 1)
     steps = torch.arange(size, device=pixels.device)
     rows = tops + steps
     columns = lefts + torch.where(mirrored > 0, size - 1 - steps, steps)
-    return to_network(pixels[pictures[:, :, None], rows[:, :, None], columns[:, None, :]])
+    return to_network(pixels[images[:, :, None], rows[:, :, None], columns[:, None, :]])
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
@@ -173,11 +173,11 @@ def weather(sources: Tensor, strength: float, generator: torch.Generator | None 
     return light.clamp(0, 1) * 2 - 1
 
 
-def _blur(pictures: Tensor) -> Tensor:
-    """Return pictures weighted 1-2-1 in both directions, twice over."""
-    kernel = sent(torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, pictures.device)
-    bands = pictures.shape[1]
-    padded = F.pad(pictures, (2, 2, 2, 2), mode="replicate")
+def _blur(images: Tensor) -> Tensor:
+    """Return images weighted 1-2-1 in both directions, twice over."""
+    kernel = sent(torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, images.device)
+    bands = images.shape[1]
+    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
     across = F.conv2d(padded, kernel.expand(bands, 1, 1, 5), groups=bands)
     return F.conv2d(across, kernel[:, None].expand(bands, 1, 5, 1), groups=bands)
 

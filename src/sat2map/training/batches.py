@@ -95,27 +95,27 @@ class Batches:
     def windows(self, step: int) -> Tensor:
         """Return what a step cuts out, int64 [N,4] on the CPU (`random_windows`)."""
         data = self._recipe.data
-        pictures, random = self._plan.batch(step), self._plan.crops(step)
-        return random_windows(pictures, self._pixels[0], data.size, data.flip, random)
+        images, random = self._plan.batch(step), self._plan.crops(step)
+        return random_windows(images, self._pixels[0], data.size, data.flip, random)
 
     def from_windows(self, windows: Tensor) -> Batch:
         """Return the batch of `windows` that are on the device; nothing waits for it."""
         return self._batch(cut_windows(self._pixels[0], windows, self._recipe.data.size))
 
     def spread(
-        self, pictures: int, progress: Callable[[int, int], None] | None = None
+        self, images: int, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[Tensor]:
         """Yield sources as training sees them, always the same, evenly spread over the pairs.
 
         They come in batches of the recipe's size, float32 [N,C,size,size] in [-1,1], and not
-        a picture more often than once.
+        an image more often than once.
 
         Args:
-            pictures: How many at the most.
-            progress: Called with (done, all) pictures.
+            images: How many at the most.
+            progress: Called with (done, all) images.
         """
         everything = int(self._ends[-1])
-        count = min(pictures, everything)
+        count = min(images, everything)
         chosen = torch.tensor([i * everything // count for i in range(count)])
         batch = self._recipe.training.batch
         for first in range(0, count, batch):
@@ -123,19 +123,19 @@ class Batches:
             if progress is not None:
                 progress(min(first + batch, count), count)
 
-    def _cut(self, pictures: Tensor, random: torch.Generator) -> Batch:
+    def _cut(self, images: Tensor, random: torch.Generator) -> Batch:
         data = self._recipe.data
         if data.scales is None:
             pixels = self._pixels[0]
             if len(self._pixels) > 1:  # several sets that are not on the device
-                pixels = torch.stack([self._pixels[part][i] for part, i in self._places(pictures)])
-                pictures = torch.arange(len(pictures))
-            windows = random_windows(pictures, pixels, data.size, data.flip, random)
+                pixels = torch.stack([self._pixels[part][i] for part, i in self._places(images)])
+                images = torch.arange(len(images))
+            windows = random_windows(images, pixels, data.size, data.flip, random)
             both = cut_windows(pixels, sent(windows, pixels.device), data.size).to(self._device)
             return self._batch(both, None, random)
         table = torch.eye(self._classes, device=self._device)
         grounds = []
-        for part, i in self._places(pictures):
+        for part, i in self._places(images):
             bands = self._pixels[part][i].to(self._device)
             labels = []
             if self._labels is not None:
@@ -154,13 +154,13 @@ class Batches:
             source = weather(source, self._recipe.data.weather, random)
         return Batch(self._ordered(source), self._ordered(target), shares)
 
-    def _places(self, pictures: Tensor) -> Iterator[tuple[int, int]]:
+    def _places(self, images: Tensor) -> Iterator[tuple[int, int]]:
         """Yield in which set, and where in it, each of the pairs is."""
-        for index in pictures.tolist():
+        for index in images.tolist():
             part = int(np.searchsorted(self._ends, index, side="right"))
             yield part, index - (int(self._ends[part - 1]) if part else 0)
 
-    def _ordered(self, pictures: Tensor) -> Tensor:
+    def _ordered(self, images: Tensor) -> Tensor:
         if self._recipe.training.channels_last:
-            return pictures.contiguous(memory_format=torch.channels_last)
-        return pictures.contiguous()
+            return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous()

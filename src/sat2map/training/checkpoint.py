@@ -1,6 +1,6 @@
 """The state of a run on disk: everything that the next step depends on.
 
-The order of the pictures and their crops are functions of the seed and the step, so the step
+The order of the images and their crops are functions of the seed and the step, so the step
 is all that must be kept of them; dropout draws from torch's global random state, which is
 kept whole. A checkpoint is written aside and renamed: it is whole or absent.
 """

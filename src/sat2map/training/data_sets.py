@@ -233,7 +233,7 @@ def _decode(
 
     Raises:
         DataError: A set cannot be used, or two have other bands than each other, or other
-            sizes where crops are taken at the pictures' own scale.
+            sizes where crops are taken at the images' own scale.
     """
     sets = [
         decode_pairs(
@@ -258,7 +258,7 @@ def _decode(
             )
         if recipe.data.scales is None and pairs.pixels.shape[1:3] != first.pixels.shape[1:3]:
             raise DataError(
-                f"has pictures of another size than {data[0]}",
+                f"has images of another size than {data[0]}",
                 where=folder,
                 remedy="Have them resized with data.resize, or scaled with data.scales.",
             )

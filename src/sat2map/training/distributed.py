@@ -1,7 +1,7 @@
 """One process, or several that train together, each on a device and pairs of its own.
 
 `torchrun` starts several. They hold the same networks: gradients are averaged over them before
-each update (Fabric's `DDPStrategy`), and on CUDA batch norm sees the pictures of all of them.
+each update (Fabric's `DDPStrategy`), and on CUDA batch norm sees the images of all of them.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def random_states(fabric: Fabric) -> list[dict[str, Any]]:
 
 
 def with_common_statistics(network: nn.Module, fabric: Fabric) -> nn.Module:
-    """Return the network with batch norm over the pictures of all processes.
+    """Return the network with batch norm over the images of all processes.
 
     The one returned has the same parameters and buffers, not copies of them. Without CUDA, or
     with one process, it is the network itself.

@@ -77,8 +77,8 @@ def _normalisation(spec: NetworkSpec, recipe: Recipe, count: int) -> str:
         case "instance":
             return "each window's own (instance norm): windows of one scene will differ"
         case _:
-            pictures = min(count, recipe.statistics.pictures)
-            return f"mean over {pictures} training pictures after training"
+            images = min(count, recipe.statistics.pictures)
+            return f"mean over {images} training images after training"
 
 
 def resolution_seen(

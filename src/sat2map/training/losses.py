@@ -127,7 +127,7 @@ def with_casings(
 
     Args:
         shares: The true share of each class in each pixel, float [N,K,H,W].
-        drawn: The roads of the network's picture, float [N,H,W], 0 to 1.
+        drawn: The roads of the network's image, float [N,H,W], 0 to 1.
         true: The true roads, float [N,H,W], 0 or 1.
         weights: Of each class in the loss, float [K].
         casing: The number of the casing's class.

@@ -64,20 +64,20 @@ class Mixture:
         return self._cut(step, self._plan.crops(step))
 
     def spread(
-        self, pictures: int, progress: Callable[[int, int], None] | None = None
+        self, images: int, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[Tensor]:
         """Yield sources as training sees them, always the same, float32 [N,C,size,size].
 
         Args:
-            pictures: How many, rounded up to whole batches.
+            images: How many, rounded up to whole batches.
             progress: Called with (done, all) images.
         """
         batch = self._recipe.training.batch
-        for first in range(0, pictures, batch):
+        for first in range(0, images, batch):
             # Steps far beyond the end of any run, so that the draws are others than training's.
             yield self._cut(2**31 + first, self._plan.samples(first)).source
             if progress is not None:
-                progress(min(first + batch, pictures), pictures)
+                progress(min(first + batch, images), images)
 
     def _cut(self, step: int, random: torch.Generator) -> Batch:
         data = self._recipe.data

@@ -1,4 +1,4 @@
-"""What can be watched of a run: progress, losses, figures and grids of pictures."""
+"""What can be watched of a run: progress, losses, figures and grids of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import write_text
-from sat2map.data.images import write_picture
+from sat2map.data.images import write_image
 from sat2map.errors import writing_to
 from sat2map.progress import Progress
 
@@ -75,19 +75,19 @@ class Monitor:
         self._since = (time.monotonic(), step)
 
     def grid(self, step: int, epoch: int, rows: list[tuple[NDArray[np.uint8], ...]]) -> None:
-        """Write source, generated and target of some pictures side by side.
+        """Write source, generated and target of some images side by side.
 
         Args:
             step: How many steps are done.
             epoch: The epoch that names the file.
-            rows: For each picture its three views, uint8 [H,W,3], all of one size; without
+            rows: For each image its three views, uint8 [H,W,3], all of one size; without
                 any there is no grid.
         """
         if not rows:
             return
-        picture = np.vstack([np.hstack(row) for row in rows])
-        write_picture(self._run / "grids" / f"epoch-{epoch:04d}.png", picture)
-        self._writer.add_image("pictures", picture, step, dataformats="HWC")
+        image = np.vstack([np.hstack(row) for row in rows])
+        write_image(self._run / "grids" / f"epoch-{epoch:04d}.png", image)
+        self._writer.add_image("pictures", image, step, dataformats="HWC")
         self._since = (time.monotonic(), step)
 
     def _write(self, file: str, step: int, epoch: int, values: Mapping[str, float]) -> None:

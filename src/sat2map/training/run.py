@@ -113,7 +113,7 @@ class Run:
             f"the {name} loss is no finite number at step {step}; {last}",
             where=self.folder,
             remedy="Try a smaller optimiser.learning_rate, training.precision=f32, or look for "
-            "broken pictures, in a new run.",
+            "broken images, in a new run.",
         )
 
     def draw_grid(self, monitor: Monitor) -> None:

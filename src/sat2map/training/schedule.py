@@ -97,7 +97,7 @@ class Plan:
         return _random(self.recipe.training.seed, _CROPS, step, *([self.rank] if self.rank else []))
 
     def samples(self, number: int) -> torch.Generator:
-        """Return the random state of the pictures that statistics are taken of."""
+        """Return the random state of the images that statistics are taken of."""
         return _random(self.recipe.training.seed, _SAMPLES, number)
 
     def learning_rate(self, step: int) -> float:

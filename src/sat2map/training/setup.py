@@ -16,7 +16,7 @@ from sat2map.networks.lite import PretrainedWeightsError
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe
 from sat2map.training.distributed import with_common_statistics
-from sat2map.training.updates import Adversaries, PictureAndLogits
+from sat2map.training.updates import Adversaries, ImageAndLogits
 
 
 def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
@@ -98,8 +98,8 @@ def set_up(
     teacher = None
     if recipe.objective.distillation_weight:
         frozen = copy.deepcopy(generator).eval().requires_grad_(False)
-        teacher = fabric.setup_module(PictureAndLogits(frozen))
-    players = prepare_one(PictureAndLogits(generator))
+        teacher = fabric.setup_module(ImageAndLogits(frozen))
+    players = prepare_one(ImageAndLogits(generator))
     if discriminator is None:
         return Adversaries(*players, teacher=teacher)
     return Adversaries(*players, *prepare_one(discriminator), teacher=teacher)
@@ -113,7 +113,7 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=betas, fused=True)
     encoder: set[nn.Parameter] = set()
     apart = settings.encoder_rate != 1 and recipe.generator.pretrainable
-    if apart and isinstance(network, PictureAndLogits):
+    if apart and isinstance(network, ImageAndLogits):
         encoder = set(network.generator.get_submodule("encoder").parameters())
     groups: list[dict[str, Any]] = []
     for slow, rate in ((False, 1.0), (True, settings.encoder_rate)):

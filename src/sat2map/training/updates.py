@@ -58,15 +58,15 @@ class ClassFacts:
         return replace(self, **moved)  # type: ignore[arg-type]
 
 
-class PictureAndLogits(nn.Module):
-    """A generator that answers training with its picture and what that was made of."""
+class ImageAndLogits(nn.Module):
+    """A generator that answers training with its image and what that was made of."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the picture, float [N,C,H,W] in [-1,1], and its logits, float [N,K,H,W].
+        """Return the image, float [N,C,H,W] in [-1,1], and its logits, float [N,K,H,W].
 
         With a head for land cover its logits, float [N,5,H,W], are the third.
         """
@@ -82,7 +82,7 @@ class PictureAndLogits(nn.Module):
 class Adversaries:
     """The two networks with their optimisers.
 
-    `generator` is wrapped in `PictureAndLogits`. `discriminator` and
+    `generator` is wrapped in `ImageAndLogits`. `discriminator` and
     `discriminator_optimiser` are None where the objective has no adversarial part. `teacher`,
     wrapped likewise, is what the generator began with, where it is to stay near that.
     """
@@ -104,7 +104,7 @@ def update(
 ) -> Tensor:
     """Update both networks on one batch (Isola et al. 2017, section 3.3).
 
-    The picture is generated once and judged twice: detached for the discriminator's update,
+    The image is generated once and judged twice: detached for the discriminator's update,
     and by the updated discriminator for the generator's.
 
     Args:

@@ -19,10 +19,10 @@ from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
 from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.masks import MaskSplit, open_mask_split
-from sat2map.evaluation.score import Summary, score_pictures, summarise
+from sat2map.evaluation.score import Summary, score_images, summarise
 from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import as_published, reestimate
-from sat2map.networks.values import from_picture, to_pixels
+from sat2map.networks.values import from_image, to_pixels
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
 
@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 
 
 def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn.Module:
-    """Return a copy whose normalisation statistics are those of training pictures.
+    """Return a copy whose normalisation statistics are those of training images.
 
     Args:
         generator: Is left as it is.
@@ -171,7 +171,7 @@ class Validator:
         size = self._recipe.validation.size
         if size is None and self._recipe.data.resize is not None:
             size = self._recipe.data.size
-        scores = score_pictures(
+        scores = score_images(
             translator.translate,
             spread(self._pairs, self._recipe.validation.pictures),
             size=size,
@@ -199,7 +199,7 @@ class Validator:
                     )
                 except Sat2mapError:
                     continue  # validation names it
-                generated = to_pixels(published(from_picture(source, device)))[0].cpu().numpy()
+                generated = to_pixels(published(from_image(source, device)))[0].cpu().numpy()
                 rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
         return rows
 

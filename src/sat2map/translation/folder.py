@@ -1,4 +1,4 @@
-"""Translating whatever the command line is given: a scene, a picture, or a folder of both."""
+"""Translating whatever the command line is given: a scene, an image, or a folder of both."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
 from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_file, open_source
 from sat2map.translation.image import (
-    PictureOptions,
+    ImageOptions,
     compare_name,
     legend_of,
-    translate_picture,
+    translate_image,
 )
 from sat2map.translation.scene import made_of, translate_raster
 from sat2map.translation.tile_tree import translate_tiles
@@ -75,9 +75,9 @@ def translate_path(
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> list[Path]:
-    """Translate a scene, a picture, or a folder.
+    """Translate a scene, an image, or a folder.
 
-    Of a folder, georeferenced rasters become OUT/STEM.tif and pictures OUT/STEM.png; where the
+    Of a folder, georeferenced rasters become OUT/STEM.tif and images OUT/STEM.png; where the
     target is a raster's name, they are one mosaic.
 
     Args:
@@ -85,8 +85,8 @@ def translate_path(
         source: What `translate_raster` takes, an image (PNG, JPEG, WebP) or a folder.
         target: The map's name, or a folder's.
         options: How.
-        max_pixels: Refuse larger pictures; scenes may be of any size.
-        progress: Called with (done, all): pixels of a scene, windows of a picture, or files of
+        max_pixels: Refuse larger images; scenes may be of any size.
+        progress: Called with (done, all): pixels of a scene, windows of an image, or files of
             a folder.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
 
@@ -115,12 +115,12 @@ def translate_path(
     image = Path(opened.where)
     if options.reading != Reading() or options.resolution != "native" or options.mask is not None:
         raise UsageError(
-            "is a picture, to which no option of scenes applies",
+            "is an image, to which no option of scenes applies",
             where=image,
             remedy="Leave out `bands`, `stretch`, `value_range`, `resolution`, `bbox` and `mask`.",
         )
-    pictures = _for_pictures(options, max_pixels)
-    return [translate_picture(translator, image, target, pictures, progress, stop)]
+    images = _for_images(options, max_pixels)
+    return [translate_image(translator, image, target, images, progress, stop)]
 
 
 def _translate_folder(
@@ -141,7 +141,7 @@ def _translate_folder(
         )
     if options.legend_colours:
         legend_of(translator)  # what no file can mend is said once
-    pictures = _for_pictures(options, max_pixels)
+    images = _for_images(options, max_pixels)
     with claim(
         target, "sat2map translate", {"folder of maps": True}, earlier=_of_older_versions
     ) as journal:
@@ -168,7 +168,7 @@ def _translate_folder(
                         if opened.kind == "scene":
                             translate_raster(opened, output, translator, options, stop=stop)
                         else:
-                            translate_picture(translator, file, output, pictures, stop=stop)
+                            translate_image(translator, file, output, images, stop=stop)
                         journal.finish(output.name, facts=as_json(made))
                 stems[file.stem] = output
                 written |= dict.fromkeys(names, file)
@@ -248,8 +248,8 @@ def _suffix(source: Source) -> str:
     return ".tif" if source.is_georeferenced else ".png"
 
 
-def _for_pictures(options: SceneOptions, max_pixels: int) -> PictureOptions:
-    return PictureOptions(
+def _for_images(options: SceneOptions, max_pixels: int) -> ImageOptions:
+    return ImageOptions(
         published=options.published,
         seed=options.seed,
         compare=options.compare,

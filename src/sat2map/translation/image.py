@@ -1,4 +1,4 @@
-"""Translating one picture file into another."""
+"""Translating one image file into another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from sat2map.atomic import check_file_name
 from sat2map.data.images import (
+    IMAGE_SUFFIXES,
     MAX_PIXELS,
-    PICTURE_SUFFIXES,
     in_bands,
-    read_picture,
+    read_image,
     three_bands,
-    write_picture,
+    write_image,
 )
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import Legend
@@ -25,14 +25,14 @@ from sat2map.translation.translator import Translator
 
 
 @dataclass(frozen=True)
-class PictureOptions:
-    """How a picture is translated.
+class ImageOptions:
+    """How an image is translated.
 
     Attributes:
-        published: Predict as published, with dropout and the picture's own statistics.
+        published: Predict as published, with dropout and the image's own statistics.
         seed: Seed of that dropout.
         compare: Also write source and result side by side, as NAME.compare.SUFFIX.
-        max_pixels: Refuse larger pictures.
+        max_pixels: Refuse larger images.
         legend_colours: Give every pixel the nearest colour of the model's legend.
     """
 
@@ -43,20 +43,20 @@ class PictureOptions:
     legend_colours: bool = False
 
 
-def translate_picture(
+def translate_image(
     translator: Translator,
     source: Path,
     target: Path,
-    options: PictureOptions,
+    options: ImageOptions,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Path:
-    """Translate a picture into a picture.
+    """Translate an image into an image.
 
     Args:
         translator: The model.
-        source: A picture (PNG, JPEG, WebP, 8-bit TIFF).
-        target: A picture's name.
+        source: An image (PNG, JPEG, WebP, 8-bit TIFF).
+        target: An image's name.
         options: How.
         progress: Called with (done, all) windows.
         stop: Another thread or a signal's handler sets it to have the work stop after a window.
@@ -65,26 +65,26 @@ def translate_picture(
         `target`.
 
     Raises:
-        DataError: The picture cannot be used.
+        DataError: The image cannot be used.
         UsageError: The names do not fit together, or the model has no legend to snap to.
         OutputError: The place is not writable or the disk is full.
         StoppedError: `stop` is set.
     """
     if not source.exists():
         raise DataError("there is no such file", where=source, remedy="Check the name.")
-    if target.suffix.lower() not in PICTURE_SUFFIXES:
+    if target.suffix.lower() not in IMAGE_SUFFIXES:
         raise UsageError(
-            "is not a name for a picture", where=target, remedy="End it in .png, .jpg or .webp."
+            "is not a name for an image", where=target, remedy="End it in .png, .jpg or .webp."
         )
     if target.resolve() == source.resolve():
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     for name in (target, compare_name(target)) if options.compare else (target,):
         check_file_name(name)
     legend = legend_of(translator) if options.legend_colours else None
-    picture = read_picture(source, max_pixels=options.max_pixels)
-    pixels = picture.pixels
-    if picture.alpha is not None:  # what lies under transparency is often black
-        pixels = fill_nearest(pixels, picture.alpha > 0)
+    image = read_image(source, max_pixels=options.max_pixels)
+    pixels = image.pixels
+    if image.alpha is not None:  # what lies under transparency is often black
+        pixels = fill_nearest(pixels, image.alpha > 0)
     bands = translator.card.bands
     pixels = in_bands(pixels, len(bands))
     if pixels.shape[2] != len(bands):
@@ -109,20 +109,20 @@ def translate_picture(
             pixels,
             published=options.published,
             seed=options.seed,
-            output="picture" if legend is None else "classes",
+            output="image" if legend is None else "classes",
             progress=show,
         )
     except UsageError as error:
-        if error.where is not None or error.parameter is not None:  # not the picture
+        if error.where is not None or error.parameter is not None:  # not the image
             raise
         # It is too large to be predicted as published.
         raise DataError(error.what, where=source, remedy=error.remedy) from error
     if legend is not None:
         result = legend.paint(result)
-    write_picture(target, result, picture.alpha)
+    write_image(target, result, image.alpha)
     if options.compare:
         beside = np.hstack([three_bands(pixels), three_bands(result)])
-        write_picture(compare_name(target), beside)
+        write_image(compare_name(target), beside)
     return target
 
 

@@ -185,7 +185,7 @@ class ScenePipeline:
             raise UsageError(
                 f"the result has {values.shape[2]} bands, but a map has 1 or 3",
                 where=target,
-                remedy="Use a model whose targets are grey or RGB pictures.",
+                remedy="Use a model whose targets are grey or RGB images.",
             )
         return values
 

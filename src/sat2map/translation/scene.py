@@ -63,7 +63,7 @@ def translate_raster(
             what `open_source` found one of these to be.
         output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .pmtiles,
             .mbtiles and DIR/{z}/{x}/{y}.png a pyramid of tiles in the web's Mercator
-            projection; .png and .jpg a picture with a world file.
+            projection; .png and .jpg an image with a world file.
         translator: The model.
         options: How.
         progress: Called with (done, all) pixels of the map.
@@ -190,7 +190,7 @@ def _check_target(target: Path, scene: Scene) -> None:
 def _compared(target: Named) -> Named:
     if target.tiled:
         raise UsageError(
-            "has no room for a second picture",
+            "has no room for a second image",
             parameter="compare",
             remedy="Leave it out, or write a .tif, .png or .jpg.",
         )

@@ -154,7 +154,7 @@ def _check_options(options: SceneOptions) -> None:
         )
     if options.compare:
         raise UsageError(
-            "has no room for a second picture",
+            "has no room for a second image",
             parameter="compare",
             remedy="Leave it out, or write a .tif, .png or .jpg.",
         )

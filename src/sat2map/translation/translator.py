@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain, product
@@ -18,7 +19,7 @@ from sat2map.errors import UsageError
 from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import cover_of
 from sat2map.model.card import ModelCard, model_folder
-from sat2map.networks.values import round_picture
+from sat2map.networks.values import round_image
 from sat2map.runtimes.interface import Output, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.blending import blend
@@ -34,7 +35,7 @@ MAX_PUBLISHED_PIXELS = 16_000_000
 
 
 class Translator:
-    """Translates pictures with one model.
+    """Translates images with one model.
 
     Threads may call it at once, in either mode: each gets what it would get alone.
 
@@ -101,7 +102,7 @@ class Translator:
         *,
         published: bool = ...,
         seed: int = ...,
-        output: Literal["picture", "classes", "cover"] = ...,
+        output: Literal["image", "classes", "cover", "picture"] = ...,
         progress: Callable[[int, int], None] | None = ...,
     ) -> NDArray[np.uint8]: ...
 
@@ -122,28 +123,28 @@ class Translator:
         *,
         published: bool = False,
         seed: int = 0,
-        output: Literal["picture", "classes", "cover", "probabilities"] = "picture",
+        output: Literal["image", "classes", "cover", "probabilities", "picture"] = "image",
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[Any]:
-        """Translate one picture.
+        """Translate one image.
 
         By default prediction is deterministic: dropout is off, and normalisation uses the
         statistics that were stored with the model, so that every window is treated alike and
-        pictures of any size come out without seams. As published, dropout is on and
-        normalisation uses the statistics of the picture itself (Isola et al. 2017, section
+        images of any size come out without seams. As published, dropout is on and
+        normalisation uses the statistics of the image itself (Isola et al. 2017, section
         3.3), which therefore passes as a whole.
 
         Args:
             source: uint8 [H,W,C] with the bands of `card.bands`, any H and W from 1 up.
             published: Predict as published.
             seed: Seed of the dropout as published.
-            output: "picture"; of a model with a legend "classes", the numbers of those that
+            output: "image"; of a model with a legend "classes", the numbers of those that
                 the pixels belong to, or "cover", those of the legend `COVER`: what is on the
                 ground; or with a legend head the "probabilities" of all classes.
             progress: Called with (done, all) windows.
 
         Returns:
-            The picture, uint8 [H,W,out_channels], which of a model with a legend head has the
+            The image, uint8 [H,W,out_channels], which of a model with a legend head has the
             colours of the classes, mixed along their edges; the classes or the cover, uint8
             [H,W]; or the probabilities, float32 [H,W,K], 0 to 1.
 
@@ -158,11 +159,16 @@ class Translator:
                 parameter="source",
                 remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
             )
-        if output not in ("picture", "classes", "cover", "probabilities"):
+        if output == "picture":
+            warnings.warn(
+                'output="picture" is now called "image"', DeprecationWarning, stacklevel=2
+            )
+            output = "image"
+        if output not in ("image", "classes", "cover", "probabilities"):
             raise UsageError(
                 f"{output!r} is not an output",
                 parameter="output",
-                remedy="Choose picture, classes, cover or probabilities.",
+                remedy="Choose image, classes, cover or probabilities.",
             )
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
             raise UsageError(
@@ -170,21 +176,21 @@ class Translator:
                 remedy=f"Give it the bands {', '.join(self.card.bands)}, 0 to 255.",
             )
         if 0 in source.shape:
-            raise UsageError("the picture has no pixels", remedy="Give at least one.")
+            raise UsageError("the image has no pixels", remedy="Give at least one.")
         if output in ("classes", "cover") and self.legend is None:
             raise UsageError(
                 "the model has no legend",
                 where=self.name,
-                remedy="Ask for the picture, or choose a model with a legend.",
+                remedy="Ask for the image, or choose a model with a legend.",
             )
         if output == "probabilities" and not self.answers_in_classes:
             raise UsageError(
                 "the model answers in colours, not in probabilities",
                 where=self.name,
-                remedy="Ask for the picture, or train with generator.head = legend.",
+                remedy="Ask for the image, or train with generator.head = legend.",
             )
         finish: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
-            "picture": self.paint,
+            "image": self.paint,
             "classes": self.classes,
             "cover": self.cover,
             "probabilities": np.asarray,
@@ -200,9 +206,9 @@ class Translator:
         columns = lay_windows(width, width, window, OVERLAP, self.multiple)
         if len(rows) == len(columns) == 1:  # nothing to blend it with
             pixels = self._window(source, rows[0].span, columns[0].span)
-            if output == "picture" and self.legend == self.card.legend:
+            if output == "image" and self.legend == self.card.legend:
                 # The network mixes the colours faster than `paint` does.
-                answer = round_picture(self._runtime.run(pixels[None], "picture")[0])
+                answer = round_image(self._runtime.run(pixels[None], "picture")[0])
             else:
                 answer = finish[output](self.predict(pixels, asked))
             if progress is not None:
@@ -225,7 +231,7 @@ class Translator:
         """Return what the network makes of one window, deterministically.
 
         This is for those who lay and blend windows themselves; `translate` does it for arrays.
-        The picture comes of it by `paint`. Classes are blended by their probabilities, so that
+        The image comes of it by `paint`. Classes are blended by their probabilities, so that
         one is chosen once, where all windows have had their say.
 
         Args:
@@ -240,12 +246,12 @@ class Translator:
         return values
 
     def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the picture, uint8 [H,W,C], of what `predict` gave, blended or not.
+        """Return the image, uint8 [H,W,C], of what `predict` gave, blended or not.
 
         Probabilities to the power of `SHARPNESS` mix the colours of the classes.
         """
         if not self.answers_in_classes:
-            return round_picture(values)
+            return round_image(values)
         assert self.legend is not None
         colours = np.ones((len(self.legend), 4), np.float32)  # the last one adds up the weights
         colours[:, :3] = self.legend.colours
@@ -318,7 +324,7 @@ class Translator:
 
     @staticmethod
     def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
-        """Return a window, mirrored where it reaches beyond the picture."""
+        """Return a window, mirrored where it reaches beyond the image."""
         height, width, _ = source.shape
         inside = source[row.start :, column.start :][: row.size, : column.size]
         if inside.shape[:2] == (row.size, column.size):
@@ -330,7 +336,7 @@ class Translator:
     def predict_published(
         self, source: NDArray[np.uint8], seed: int = 0, output: Output | None = None
     ) -> NDArray[np.float32]:
-        """Return what the network makes of a whole picture as published; see `translate`.
+        """Return what the network makes of a whole image as published; see `translate`.
 
         Args:
             source: uint8 [H,W,C], any H and W from 1 up.
@@ -341,14 +347,14 @@ class Translator:
             float32 [H,W,depth], as `predict` gives it.
 
         Raises:
-            UsageError: The picture is too large, or the model cannot be run like this.
+            UsageError: The image is too large, or the model cannot be run like this.
         """
         height, width, _ = source.shape
         if height * width > MAX_PUBLISHED_PIXELS:
             raise UsageError(
                 f"{width} x {height} pixels are too many to be predicted as published, which "
-                "takes the whole picture at once",
-                remedy="Predict deterministically, or cut the picture into parts.",
+                "takes the whole image at once",
+                remedy="Predict deterministically, or cut the image into parts.",
             )
         rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
         columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)

@@ -1,0 +1,41 @@
+"""Public names of the version before work one version more, and say what they are called now."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+
+from sat2map.evaluation.score import score_image, summarise
+from sat2map.geo.grid import Grid
+from sat2map.legend import STREETS
+from sat2map.style.features import Features, Vectors
+from sat2map.style.render import Painter
+from sat2map.style.spec import read_style
+from sat2map.translation.translator import load
+
+
+def test_a_summary_counts_images():
+    same = np.zeros((8, 8, 3), np.uint8)
+    summary = summarise([score_image("a", same, same, same, STREETS)], STREETS)
+    with pytest.warns(DeprecationWarning, match="`images`"):
+        assert summary.pictures == 1
+    assert summary.images == summary.to_json()["pictures"] == 1
+
+
+def test_a_drawing_has_an_image():
+    grid = Grid(8, 8, Affine(1, 0, 500_000, 0, -1, 0), CRS.from_epsg(32633))
+    nothing = Features(np.array([], object), np.array([], np.int32), [])
+    vectors = Vectors(read_style("streets"), grid.crs, nothing, 0, 0)
+    drawing = Painter(vectors, 1.0).draw(grid)
+    with pytest.warns(DeprecationWarning, match="`image`"):
+        assert drawing.picture is drawing.image
+
+
+def test_a_translation_gives_an_image():
+    source = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    translator = load("streets", "cpu")
+    with pytest.warns(DeprecationWarning, match='"image"'):
+        found = translator.translate(source, output="picture")
+    np.testing.assert_array_equal(found, translator.translate(source, output="image"))
