@@ -206,7 +206,7 @@ def test_the_model_folder_page_has_every_field() -> None:
         assert all(f"`{name}`" in told[key] for name in names)
 
 
-def test_the_metrics_page_has_every_figure() -> None:
+def test_the_metrics_page_has_every_metric() -> None:
     page = text(DOCS / "reference" / "metrics.md")
     labels = np.zeros((32, 32), np.uint8)
     labels[:, 10:14], labels[20:24] = STREETS.names.index("road"), STREETS.names.index("highway")

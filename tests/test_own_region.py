@@ -1,4 +1,4 @@
-"""The tutorial of one's own region, with its figures: docs/tutorial-own-region.md."""
+"""The tutorial of one's own region, with its numbers: docs/tutorial-own-region.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trained(chips: Chips, run: Path, *settings: str) -> Path:
     return train(load_recipe("demo", list(settings)), chips.directory, run, quiet=True)
 
 
-def figures(model: Path, chips: Chips) -> dict[str, float]:
+def metrics(model: Path, chips: Chips) -> dict[str, float]:
     summary = evaluate(load(model), chips.directory, split="train", size=None).summary
     return {name: summary.metrics[name].mean for name in ("road_cldice", "mean_iou")}
 
@@ -43,7 +43,7 @@ def test_chips_are_trained_on_evaluated_and_tuned_further(tmp_path: Path) -> Non
     assert card.legend is not None and "building" in card.legend.names
     more = (*small, "training.max_steps=2", f'training.init="{model}"')
     tuned = trained(chips, tmp_path / "tuned", *more)
-    assert set(figures(tuned, chips)) == {"road_cldice", "mean_iou"}
+    assert set(metrics(tuned, chips)) == {"road_cldice", "mean_iou"}
 
 
 @pytest.mark.slow
@@ -52,9 +52,9 @@ def test_a_model_of_a_region_knows_another_town_better_than_one_that_learned_not
 ) -> None:
     region = cut(tmp_path / "region", 2048, 11)
     elsewhere = cut(tmp_path / "elsewhere", 768, 12, validation=0.0)
-    untrained = figures(trained(region, tmp_path / "none", "training.max_steps=1"), elsewhere)
+    untrained = metrics(trained(region, tmp_path / "none", "training.max_steps=1"), elsewhere)
     model = trained(region, tmp_path / "run")
-    scratch = figures(model, elsewhere)
+    scratch = metrics(model, elsewhere)
     assert scratch["road_cldice"] > untrained["road_cldice"] + 0.05
     assert scratch["mean_iou"] > untrained["mean_iou"] + 0.05
 
@@ -65,7 +65,7 @@ def test_a_model_of_a_region_knows_another_town_better_than_one_that_learned_not
     # With few chips and few steps, a model of another region is ahead of none.
     small = cut(tmp_path / "small", 768, 13)
     few = "training.max_steps=60"
-    fresh = figures(trained(small, tmp_path / "fresh", few), elsewhere)
+    fresh = metrics(trained(small, tmp_path / "fresh", few), elsewhere)
     init = f'training.init="{model}"'
-    tuned = figures(trained(small, tmp_path / "tuned", few, init), elsewhere)
+    tuned = metrics(trained(small, tmp_path / "tuned", few, init), elsewhere)
     assert tuned["road_cldice"] > fresh["road_cldice"]

@@ -71,7 +71,7 @@ def tree(folder: Path) -> set[str]:
 # The main path.
 
 
-def test_from_towns_to_figures(sat2map: Sat2map, tmp_path: Path) -> None:
+def test_from_towns_to_metrics(sat2map: Sat2map, tmp_path: Path) -> None:
     data, run = tmp_path / "towns", tmp_path / "run"
     drawn = sat2map("data", "synthetic", data, "--pairs", 4, "--size", 32, "--seed", 1)
     assert (drawn.code, drawn.out.strip()) == (0, str(data))
@@ -85,9 +85,9 @@ def test_from_towns_to_figures(sat2map: Sat2map, tmp_path: Path) -> None:
 
     scored = sat2map("evaluate", run / "model", "--data", data, "--size", "native", "--json", "-q")
     assert (scored.code, scored.err) == (0, "")
-    figures = json.loads(scored.out)
-    assert figures["pictures"] == 1
-    assert {"l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou"} <= set(figures["metrics"])
+    metrics = json.loads(scored.out)
+    assert metrics["pictures"] == 1
+    assert {"l1", "rmse", "psnr", "ssim", "acc_5", "acc_10", "mean_iou"} <= set(metrics["metrics"])
     published = sat2map(
         "evaluate", run / "model", "--data", data, "--size", 32, "--as-published", "--seed", 3
     )

@@ -19,7 +19,7 @@ from sat2map.evaluation.masks import (
     MaskProtocol,
     asked_legend,
     mask_notices,
-    road_figures,
+    road_metrics,
     score_mask,
     score_masks,
     show,
@@ -107,28 +107,28 @@ def test_unknown_pixels_cost_nothing() -> None:
     assert np.array_equal(score.agreement.intersections, score.agreement.unions)
 
 
-def test_road_figures_allow_a_tolerance() -> None:
+def test_road_metrics_allow_a_tolerance() -> None:
     true, generated = streets(1) == ROAD, streets(2) == ROAD
     known = np.random.default_rng(0).random(true.shape) < 0.9
-    figures = road_figures(generated, true, known, 3.0)
+    metrics = road_metrics(generated, true, known, 3.0)
     lines = skeletonize(generated) & known, skeletonize(true) & known
     right = (distance_transform_edt(~true) <= 3)[lines[0]].sum() / lines[0].sum()
     found = (distance_transform_edt(~generated) <= 3)[lines[1]].sum() / lines[1].sum()
-    assert figures["road_correctness"] == pytest.approx(right)
-    assert figures["road_completeness"] == pytest.approx(found)
-    assert figures["road_cldice"] == pytest.approx(2 * right * found / (right + found))
-    assert road_figures(true, true, known, 1.5)["road_cldice"] == 1
+    assert metrics["road_correctness"] == pytest.approx(right)
+    assert metrics["road_completeness"] == pytest.approx(found)
+    assert metrics["road_cldice"] == pytest.approx(2 * right * found / (right + found))
+    assert road_metrics(true, true, known, 1.5)["road_cldice"] == 1
     moved = np.roll(true, 4, axis=(0, 1))
-    assert road_figures(moved, true, known, 6.0)["road_cldice"] > 0.95
-    assert road_figures(moved, true, known, 1.5)["road_cldice"] < 0.9
+    assert road_metrics(moved, true, known, 6.0)["road_cldice"] > 0.95
+    assert road_metrics(moved, true, known, 1.5)["road_cldice"] < 0.9
 
 
-def test_road_figures_where_there_is_no_road() -> None:
+def test_road_metrics_where_there_is_no_road() -> None:
     true, nothing = streets(1) == ROAD, np.zeros((80, 80), np.bool_)
     known = np.ones((80, 80), np.bool_)
-    assert road_figures(true, nothing, known, 3.0) == {}
-    assert road_figures(true, true, nothing, 3.0) == {}
-    missed = road_figures(nothing, true, known, 3.0)
+    assert road_metrics(true, nothing, known, 3.0) == {}
+    assert road_metrics(true, true, nothing, 3.0) == {}
+    missed = road_metrics(nothing, true, known, 3.0)
     assert missed == {"road_cldice": 0, "road_completeness": 0, "road_correctness": 0}
 
 
@@ -176,7 +176,7 @@ def test_masks_of_another_legend_are_scored_as_cover() -> None:
     assert asked_legend(COVER, MAPPING, STREETS)[0] == COVER
 
 
-def test_notices_name_what_the_figures_do_not_say() -> None:
+def test_notices_name_what_the_metrics_do_not_say() -> None:
     told = protocol(shown_m=0.75).describe(["land", "water"])
     assert json.loads(json.dumps(told)) == told
     (line,) = mask_notices(told, (0.7, 2.6))
@@ -236,9 +236,9 @@ def test_iou_is_summed_over_images_and_roads_are_averaged(tmp_path: Path) -> Non
     counts = [naive(streets(i + 10), truths[str(i)], ROAD) for i in range(5)]
     both, either = np.sum(counts, axis=0)
     assert summary.metrics["iou_road"].mean == pytest.approx(both / either)
-    figures = [score.values.get("road_cldice") for score in scores.scores]
-    assert figures[4] is None
-    assert summary.metrics["road_cldice"].mean == pytest.approx(np.mean(figures[:4]))  # type: ignore[arg-type]
+    metrics = [score.values.get("road_cldice") for score in scores.scores]
+    assert metrics[4] is None
+    assert summary.metrics["road_cldice"].mean == pytest.approx(np.mean(metrics[:4]))  # type: ignore[arg-type]
     interval = summary.metrics["road_cldice"]
     assert interval.low < interval.mean < interval.high
 

@@ -118,9 +118,9 @@ def test_without_the_extra_it_is_named(images):
 
 @pytest.mark.skipif(find_spec("torch_fidelity") is not None, reason="the extra is installed")
 def test_without_the_inception_package_it_is_named(images):
-    for figure in (perceptual.fid, perceptual.kid, perceptual.measure):
+    for metric in (perceptual.fid, perceptual.kid, perceptual.measure):
         with pytest.raises(MissingExtraError, match=r"torch-fidelity.*sat2map\[perceptual\]"):
-            figure(images)
+            metric(images)
 
 
 def test_what_is_missing_is_said_before_anything_is_scored(data_set, model_folder, monkeypatch):

@@ -109,7 +109,7 @@ def test_the_page_holds_all_it_shows(tmp_path, evaluated):
         assert image.size == (64, 64)
 
 
-def test_the_page_shows_the_figures_with_their_intervals(tmp_path, evaluated):
+def test_the_page_shows_the_metrics_with_their_intervals(tmp_path, evaluated):
     *_, result = evaluated
     words = " ".join(Page(write(tmp_path / "report", evaluated).read_text(encoding="utf-8")).words)
     summary = summarise(result.scores, STREETS)

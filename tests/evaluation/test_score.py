@@ -76,7 +76,7 @@ def test_haze_scores_low_where_it_matters():
     assert values["psnr"] > 15
 
 
-def test_without_roads_in_truth_road_figures_are_absent():
+def test_without_roads_in_truth_road_metrics_are_absent():
     true = small_map(1, roads=False)
     values = score_image("a", true, true, true, STREETS).values
     assert "road_cldice" not in values
@@ -89,7 +89,7 @@ def test_without_roads_in_truth_road_figures_are_absent():
     assert invented["road_components_difference"] > 0
 
 
-def test_without_a_legend_only_the_figures_of_images():
+def test_without_a_legend_only_the_metrics_of_images():
     true = small_map(0)
     score = score_image("a", true, true, true, None)
     assert set(score.values) == {
@@ -174,7 +174,7 @@ def test_an_answer_of_another_shape_is_named(pairs):
         result.raise_failures()
 
 
-def test_targets_of_several_bands_get_the_figures_of_images():
+def test_targets_of_several_bands_get_the_metrics_of_images():
     target = np.random.default_rng(0).integers(0, 255, (20, 20, 4), np.uint8)
     native = np.random.default_rng(0).integers(0, 255, (40, 40, 4), np.uint8)
     values = score_image("a", target, target, native, STREETS).values

@@ -187,7 +187,7 @@ def test_the_card_for_people(saved: Path) -> None:
     assert "| licence of that data | not recorded |" in bare
     assert "| trained on | unknown |" in bare
     assert "Legend" not in bare
-    assert "Figures" not in bare
+    assert "Metrics" not in bare
 
 
 def test_the_card_for_people_shows_an_evaluation_as_a_table() -> None:
@@ -199,8 +199,8 @@ def test_the_card_for_people_shows_an_evaluation_as_a_table() -> None:
         "class_iou": {"park": {"iou": interval}},
     }
     card = ModelCard(generator=TINY, normalisation="none", metrics={"validation": evaluation})
-    _, _, figures = describe("a", card).partition("## Figures")
-    assert figures.splitlines()[2:] == [
+    _, _, metrics = describe("a", card).partition("## Metrics")
+    assert metrics.splitlines()[2:] == [
         "validation: 8 images; size: 256; split: val",
         "",
         "| metric | mean | 95 % interval |",

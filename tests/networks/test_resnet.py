@@ -9,7 +9,7 @@ from sat2map.networks.resnet import ResNet
 
 @pytest.mark.parametrize(
     ("arguments", "parameters"),
-    # The figures that the published code prints for its resnet_9blocks and resnet_6blocks.
+    # The numbers that the published code prints for its resnet_9blocks and resnet_6blocks.
     [({}, 11_378_179), ({"blocks": 6}, 7_837_699)],
 )
 def test_it_has_the_published_size(arguments: dict[str, int], parameters: int) -> None:

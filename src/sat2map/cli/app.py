@@ -226,8 +226,8 @@ def evaluate(
     if as_json:
         print(json.dumps(result.to_json(), indent=2))
     else:
-        for name, figure in result.summary.metrics.items():
-            print(f"{name:32}{figure.mean:10.4f}   [{figure.low:.4f}, {figure.high:.4f}]")
+        for name, metric in result.summary.metrics.items():
+            print(f"{name:32}{metric.mean:10.4f}   [{metric.low:.4f}, {metric.high:.4f}]")
         for name, value in result.to_json().get("perceptual", {}).items():
             print(f"{name:32}{value:10.4f}")
         print(f"{'images':32}{result.summary.images:10}")

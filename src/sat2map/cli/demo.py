@@ -104,14 +104,14 @@ def _write_page(directory: Path, translator: Translator, scene: Scene, generated
     for path, image in zip(images, pixels.values(), strict=True):
         write_image(path, image)
     answer, true = pixels["scene_generated"], pixels["scene_true_map"]
-    figures = summarise([score_image("scene", answer, true, true, STREETS)], STREETS).metrics
+    metrics = summarise([score_image("scene", answer, true, true, STREETS)], STREETS).metrics
     template = files("sat2map.cli").joinpath("demo.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.from_string(template).render(
         side=answer.shape[0],
         model=translator.name,
         runtime=translator.runtime,
-        figures=[(name, figures[name].mean, said) for name, said in SHOWN if name in figures],
+        metrics=[(name, metrics[name].mean, said) for name, said in SHOWN if name in metrics],
         legend=STREETS.classes,
     )
     write_text(directory / "index.html", page)

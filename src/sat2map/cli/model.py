@@ -135,7 +135,7 @@ def info(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a model is: network, scale, legend, data, figures; or what a scene is."""
+    """Say what a model is: network, scale, legend, data, metrics; or what a scene is."""
     from sat2map.model.card import describe, is_model, model_folder, model_name, read_card
 
     if not is_model(path):

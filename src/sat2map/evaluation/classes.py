@@ -1,4 +1,4 @@
-"""Figures of a map's classes: who labels a pixel, and how often both maps agree.
+"""Metrics of a map's classes: who labels a pixel, and how often both maps agree.
 
 The truth is labelled where its colours are pure, at the native size, and then averaged over
 the area of each compared pixel. Relabelling a true map after shrinking it would be wrong

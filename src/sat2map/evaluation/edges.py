@@ -1,4 +1,4 @@
-"""Figures of lines: edges, the roads that stand out, and the seams of tiled images."""
+"""Metrics of lines: edges, the roads that stand out, and the seams of tiled images."""
 
 from __future__ import annotations
 

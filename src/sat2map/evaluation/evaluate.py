@@ -43,11 +43,11 @@ class Evaluation:
     """What an evaluation gave.
 
     Attributes:
-        summary: The figures.
+        summary: The metrics.
         failures: One error for each pair that could not be scored.
         report: The page, if one was asked for.
         perceptual: FID, KID and LPIPS, if they were asked for.
-        notices: Lines that say what the figures do not.
+        notices: Lines that say what the metrics do not.
     """
 
     summary: Summary
@@ -57,11 +57,11 @@ class Evaluation:
     notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON's own types; those of `perceptual` have no interval."""
-        figures = self.summary.to_json()
+        """Return the metrics as JSON's own types; those of `perceptual` have no interval."""
+        metrics = self.summary.to_json()
         if self.perceptual is not None:
-            figures["perceptual"] = self.perceptual.to_json()
-        return figures
+            metrics["perceptual"] = self.perceptual.to_json()
+        return metrics
 
     def raise_failures(self) -> None:
         """Raise what failed, if anything did.
@@ -99,7 +99,7 @@ def evaluate(
         progress: Called with (done, all) pairs.
 
     Returns:
-        The figures over the pairs that could be used, and the errors of the others.
+        The metrics over the pairs that could be used, and the errors of the others.
 
     Raises:
         DataError: There is no such split, or none of its pairs can be used.
@@ -188,7 +188,7 @@ def evaluate_masks(
         progress: Called with (done, all) images.
 
     Returns:
-        The figures over the images that could be used, and the errors of the others. Which
+        The metrics over the images that could be used, and the errors of the others. Which
         classes no mask shows stands in the summary's protocol as "not_asked".
 
     Raises:

@@ -29,7 +29,7 @@ class Example:
 
     Attributes:
         place: Where it stands among all images.
-        score: Its figures.
+        score: Its metrics.
         source: uint8 [H,W,C].
         generated: uint8 [H,W,C'].
         true: uint8 [H,W,C'].
@@ -43,7 +43,7 @@ class Example:
 
 
 def ranking_metric(scores: Sequence[ImageScore]) -> str:
-    """Return the figure by which images are best or worst: road clDice where there is one."""
+    """Return the metric by which images are best or worst: road clDice where there is one."""
     return "road_cldice" if any("road_cldice" in score.values for score in scores) else "l1"
 
 

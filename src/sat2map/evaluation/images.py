@@ -1,7 +1,7 @@
-"""Figures that compare two images pixel by pixel.
+"""Metrics that compare two images pixel by pixel.
 
 All of them reward haze: a blurred image without a single road scores well. They are
-guard-rails; the structure figures (`classes`, `roads`, `edges`) are what counts.
+guard-rails; the structure metrics (`classes`, `roads`, `edges`) are what counts.
 """
 
 from __future__ import annotations

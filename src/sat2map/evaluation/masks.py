@@ -72,14 +72,14 @@ class MaskProtocol:
         return max(LEAST_TOLERANCE, self.tolerance_m / self.shown_m)
 
     def describe(self, not_asked: Sequence[str]) -> dict[str, Any]:
-        """Return how figures are taken, in JSON's own types, to stand beside them."""
+        """Return how metrics are taken, in JSON's own types, to stand beside them."""
         return {
             "resolution_m": self.resolution_m,
             "shown_m": self.shown_m,
             "resize": "Lanczos (Pillow), masks nearest",
             "tolerance_m": self.tolerance_m,
             "scored": "classes, over the pixels of which the mask says whether they belong",
-            "averaged": "road figures per image, then over the images with roads; IoU summed",
+            "averaged": "road metrics per image, then over the images with roads; IoU summed",
             "interval": f"95 %, bootstrap over images, {RESAMPLES} resamples",
             "not_asked": list(not_asked),
             "legend": self.legend.to_json(),
@@ -215,7 +215,7 @@ def shown_resolution(resolution_m: float, chosen: float | Literal["native"] | No
 
 
 def mask_notices(protocol: Mapping[str, Any], known: tuple[float, float] | None) -> tuple[str, ...]:
-    """Return what the figures do not say, as lines for people.
+    """Return what the metrics do not say, as lines for people.
 
     Args:
         protocol: `Scores.protocol`.
@@ -297,7 +297,7 @@ def show(
 def score_mask(
     name: str, labels: NDArray[np.uint8], values: NDArray[np.uint8], protocol: MaskProtocol
 ) -> ImageScore:
-    """Return every figure of one image.
+    """Return every metric of one image.
 
     Args:
         name: What to call it.
@@ -315,14 +315,14 @@ def score_mask(
         unions.append(np.count_nonzero(generated | true))
     agreement = Agreement(np.array(intersections, np.int64), np.array(unions, np.int64))
     roads = protocol.legend.roads
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if roads.any():
         true, asked = _any_of(protocol.may_be, roads)
-        figures = road_figures(roads[labels], true[values], asked[values], protocol.tolerance)
-    return ImageScore(name, figures, agreement)
+        metrics = road_metrics(roads[labels], true[values], asked[values], protocol.tolerance)
+    return ImageScore(name, metrics, agreement)
 
 
-def road_figures(
+def road_metrics(
     generated: NDArray[np.bool_],
     true: NDArray[np.bool_],
     known: NDArray[np.bool_],

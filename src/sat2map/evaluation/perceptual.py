@@ -1,6 +1,6 @@
 """FID, KID and LPIPS, whose networks' weights are fetched on first use.
 
-They come through torchmetrics and stand behind the extra `perceptual`. Published figures of
+They come through torchmetrics and stand behind the extra `perceptual`. Published numbers of
 the `maps` set are FID; it says how alike two sets of images are, not whether the right
 road is in the right place.
 """
@@ -30,11 +30,11 @@ KID_SUBSET = 1000
 
 @dataclass(frozen=True)
 class Perceptual:
-    """The perceptual figures of a set of images.
+    """The perceptual metrics of a set of images.
 
     Attributes:
         fid: Fréchet distance of Inception features, at least 0; biased upwards for few
-            images, so compare only figures over equally many.
+            images, so compare only values over equally many.
         kid: Kernel distance of the same features, unbiased, around 0 for alike sets.
         lpips: Mean distance of VGG features of each pair, at least 0.
         images: How many pairs there were.
@@ -146,7 +146,7 @@ def _inception() -> nn.Module:
     with _loading("Inception", "torch-fidelity"):
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        # Without antialiasing it resizes to 299 as the network of the published figures does.
+        # Without antialiasing it resizes to 299 as the network of the published numbers does.
         network: nn.Module = NoTrainInceptionV3("inception-v3-compat", ["2048"], antialias=False)
     return network
 
@@ -207,7 +207,7 @@ def _tensors(images: Images, device: torch.device | str) -> Iterator[tuple[Tenso
     for pair in images:
         if any(image.shape[2] != 3 for image in pair):
             raise DataError(
-                f"perceptual figures need three bands, not {pair[1].shape[2]}",
+                f"perceptual metrics need three bands, not {pair[1].shape[2]}",
                 remedy="Evaluate without them.",
             )
         generated, true = (
@@ -220,7 +220,7 @@ def _tensors(images: Images, device: torch.device | str) -> Iterator[tuple[Tenso
 def _need(count: int, least: int) -> None:
     if count < least:
         raise DataError(
-            f"this figure needs at least {least} images, not {count}",
+            f"this metric needs at least {least} images, not {count}",
             remedy="Evaluate more images.",
         )
 
@@ -250,7 +250,7 @@ def _loading(network: str, package: str) -> Iterator[None]:
     except OSError as error:
         raise ModelError(
             f"the weights of the {network} network cannot be fetched ({error})",
-            remedy="Connect to the internet, or evaluate without perceptual figures.",
+            remedy="Connect to the internet, or evaluate without perceptual metrics.",
         ) from error
 
 

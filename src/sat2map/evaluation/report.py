@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that holds its figures and its images."""
+"""The report of an evaluation: one HTML file that holds its metrics and its images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ UNIT = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How a figure is shown.
+class Metric:
+    """How a metric is shown.
 
     Attributes:
         name: Its name in `Summary.metrics`.
@@ -54,40 +54,40 @@ class Figure:
 
 LOWER = "lower is better"
 STRUCTURE = (
-    Figure("road_cldice", "Road clDice", "centre lines that lie on the other map's roads"),
-    Figure("road_completeness", "Road completeness", "true roads that were found, within 3 px"),
-    Figure("road_correctness", "Road correctness", "drawn roads that are true, within 3 px"),
-    Figure(
+    Metric("road_cldice", "Road clDice", "centre lines that lie on the other map's roads"),
+    Metric("road_completeness", "Road completeness", "true roads that were found, within 3 px"),
+    Metric("road_correctness", "Road correctness", "drawn roads that are true, within 3 px"),
+    Metric(
         "road_components_difference", "Road parts", "difference in the number of connected parts",
         LOWER, 1, None,
     ),
-    Figure(
+    Metric(
         "road_loops_difference", "Road loops", "difference in the number of closed blocks",
         LOWER, 1, None,
     ),
-    Figure("mean_iou", "Mean class IoU", "area that both maps give to the same class"),
-    Figure("mean_iou_2px", "Mean class IoU, 2 px", "the same, where a boundary may be 2 px off"),
-    Figure("edge_f1", "Edge F1", "lines of either map that the other has within 2 px"),
-    Figure(
+    Metric("mean_iou", "Mean class IoU", "area that both maps give to the same class"),
+    Metric("mean_iou_2px", "Mean class IoU, 2 px", "the same, where a boundary may be 2 px off"),
+    Metric("edge_f1", "Edge F1", "lines of either map that the other has within 2 px"),
+    Metric(
         "edge_density", "Edge density", "drawn edges for each true one; haze has none",
         "1 is right", 3, None,
     ),
-    Figure("highway_f1", "Highway F1", "main roads' colour that the other map has within 2 px"),
-    Figure(
+    Metric("highway_f1", "Highway F1", "main roads' colour that the other map has within 2 px"),
+    Metric(
         "highway_ratio", "Highway ratio", "pixels of that colour for each one that is true",
         "1 is right", 3, None,
     ),
 )  # fmt: skip
 PIXELS = (
-    Figure("l1", "L1", "mean absolute error, of 255", LOWER, 2, None),
-    Figure("rmse", "RMSE", "root of the mean squared error, of 255", LOWER, 2, None),
-    Figure("psnr", "PSNR", "peak signal-to-noise ratio, dB", "higher is better", 2, None),
-    Figure("ssim", "SSIM", "structural similarity, 7x7 window"),
-    Figure("acc_5", "acc@5", "pixels with no channel off by 5 or more"),
-    Figure("acc_10", "acc@10", "pixels with no channel off by 10 or more"),
+    Metric("l1", "L1", "mean absolute error, of 255", LOWER, 2, None),
+    Metric("rmse", "RMSE", "root of the mean squared error, of 255", LOWER, 2, None),
+    Metric("psnr", "PSNR", "peak signal-to-noise ratio, dB", "higher is better", 2, None),
+    Metric("ssim", "SSIM", "structural similarity, 7x7 window"),
+    Metric("acc_5", "acc@5", "pixels with no channel off by 5 or more"),
+    Metric("acc_10", "acc@10", "pixels with no channel off by 10 or more"),
 )
 SHOWN = ("road_cldice", "mean_iou", "edge_f1", "edge_density", "ssim", "l1")
-FIGURES = {figure.name: figure for figure in STRUCTURE + PIXELS}
+METRICS = {metric.name: metric for metric in STRUCTURE + PIXELS}
 
 
 def write_report(
@@ -106,7 +106,7 @@ def write_report(
         directory: The folder it is put in; made if need be.
         title: The page's heading, for example the model's and the data set's names.
         model_card: What to say about the model; values of JSON's types.
-        summary: The figures, from `summarise`.
+        summary: The metrics, from `summarise`.
         scores: Those of each image, for distributions and the table of all images.
         examples: The images to show, from `collect_examples`.
         failures: What could not be scored.
@@ -125,7 +125,7 @@ def write_report(
         files("sat2map.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
     ranking = ranking_metric(scores)
-    columns = [FIGURES[name] for name in SHOWN if name in summary.metrics]
+    columns = [METRICS[name] for name in SHOWN if name in summary.metrics]
     page = template.render(
         title=title,
         version=version("sat2map"),
@@ -140,8 +140,8 @@ def write_report(
             ),
         ],
         classes=_class_rows(summary),
-        histograms=[_histogram(figure, scores) for figure in columns],
-        ranking=FIGURES[ranking].label,
+        histograms=[_histogram(metric, scores) for metric in columns],
+        ranking=METRICS[ranking].label,
         groups=_groups(examples, ranking),
         error_limit=ERROR_LIMIT,
         error_stops=", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_map()[::15].tolist()),
@@ -184,34 +184,34 @@ def _of_older_versions(directory: Path) -> dict[str, Any] | None:
 
 
 def _headline(summary: Summary) -> list[dict[str, str]]:
-    """Return the few figures that stand large at the top."""
+    """Return the few metrics that stand large at the top."""
     chosen = [name for name in SHOWN if name in summary.metrics][:4]
     return [
         {
-            "label": FIGURES[name].label,
-            "aim": FIGURES[name].aim,
-            "mean": _number(summary.metrics[name].mean, FIGURES[name].digits),
-            "range": _range(summary.metrics[name], FIGURES[name].digits),
+            "label": METRICS[name].label,
+            "aim": METRICS[name].aim,
+            "mean": _number(summary.metrics[name].mean, METRICS[name].digits),
+            "range": _range(summary.metrics[name], METRICS[name].digits),
         }
         for name in chosen
     ]
 
 
 def _rows(
-    figures: Sequence[Figure], summary: Summary, scores: Sequence[ImageScore]
+    metrics: Sequence[Metric], summary: Summary, scores: Sequence[ImageScore]
 ) -> list[dict[str, Any]]:
     rows = []
-    for figure in figures:
-        interval = summary.metrics.get(figure.name)
+    for metric in metrics:
+        interval = summary.metrics.get(metric.name)
         if interval is None:
             continue
         rows.append(
             {
-                "figure": figure,
-                "mean": _number(interval.mean, figure.digits),
-                "range": _range(interval, figure.digits),
-                "images": sum(figure.name in score.values for score in scores),
-                "whisker": interval if figure.scale == UNIT else None,
+                "metric": metric,
+                "mean": _number(interval.mean, metric.digits),
+                "range": _range(interval, metric.digits),
+                "images": sum(metric.name in score.values for score in scores),
+                "whisker": interval if metric.scale == UNIT else None,
             }
         )
     return rows
@@ -230,7 +230,7 @@ def _class_rows(summary: Summary) -> list[dict[str, Any]]:
                 "colour": f"rgb({red} {green} {blue})",
                 "road": entry["road"],
                 "whisker": found["iou"],
-                "figures": [
+                "metrics": [
                     (_number(found[kind].mean, 3), _range(found[kind], 3))
                     for kind in ("iou", "iou_2px")
                     if kind in found
@@ -240,29 +240,29 @@ def _class_rows(summary: Summary) -> list[dict[str, Any]]:
     return rows
 
 
-def _histogram(figure: Figure, scores: Sequence[ImageScore]) -> dict[str, Any]:
-    """Return the distribution of a figure over images, ready to draw."""
-    values = np.array([s.values[figure.name] for s in scores if figure.name in s.values])
-    low, high = figure.scale or (min(0.0, float(values.min())), float(values.max()))
+def _histogram(metric: Metric, scores: Sequence[ImageScore]) -> dict[str, Any]:
+    """Return the distribution of a metric over images, ready to draw."""
+    values = np.array([s.values[metric.name] for s in scores if metric.name in s.values])
+    low, high = metric.scale or (min(0.0, float(values.min())), float(values.max()))
     low = min(low, float(values.min()))
     high = high if high > low else low + 1
     counts, borders = np.histogram(values, bins=BINS, range=(low, high))
     median = float(np.median(values))
     return {
-        "figure": figure,
+        "metric": metric,
         "bars": [
             {
                 "left": index / BINS,
                 "height": float(count / counts.max()),
                 "count": int(count),
-                "from": _number(float(borders[index]), figure.digits),
-                "to": _number(float(borders[index + 1]), figure.digits),
+                "from": _number(float(borders[index]), metric.digits),
+                "to": _number(float(borders[index + 1]), metric.digits),
             }
             for index, count in enumerate(counts)
         ],
         "low": _number(low, 0 if float(low).is_integer() else 2),
         "high": _number(high, 0 if float(high).is_integer() else 2),
-        "median": _number(median, figure.digits),
+        "median": _number(median, metric.digits),
         "median_at": (median - low) / (high - low),
     }
 
@@ -273,8 +273,8 @@ def _groups(examples: Sequence[Example], ranking: str) -> list[dict[str, Any]]:
         shown = [
             {
                 "name": example.score.name,
-                "figures": [
-                    (FIGURES[name].label, _number(example.score.values[name], FIGURES[name].digits))
+                "metrics": [
+                    (METRICS[name].label, _number(example.score.values[name], METRICS[name].digits))
                     for name in dict.fromkeys((ranking, *SHOWN))
                     if name in example.score.values
                 ],

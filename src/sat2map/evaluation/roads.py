@@ -1,4 +1,4 @@
-"""Figures of the road network: is it there, is it where it belongs, does it connect?"""
+"""Metrics of the road network: is it there, is it where it belongs, does it connect?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUFFER = 3
 
 
 @dataclass(frozen=True)
-class RoadFigures:
+class RoadMetrics:
     """How a generated road network compares with the true one; nan where undefined.
 
     Attributes:
@@ -34,15 +34,15 @@ class RoadFigures:
     loops_difference: float
 
 
-def compare_roads(generated: NDArray[np.bool_], true: NDArray[np.bool_]) -> RoadFigures:
+def compare_roads(generated: NDArray[np.bool_], true: NDArray[np.bool_]) -> RoadMetrics:
     """Compare two road masks, bool [H,W].
 
-    The skeletons are taken once for all figures (Zhang and Suen 1984, by scikit-image).
+    The skeletons are taken once for all metrics (Zhang and Suen 1984, by scikit-image).
     """
     generated_line, true_line = skeleton(generated), skeleton(true)
     parts_generated, loops_generated = topology(generated_line)
     parts_true, loops_true = topology(true_line)
-    return RoadFigures(
+    return RoadMetrics(
         cldice(generated, true, generated_line, true_line),
         completeness(generated_line, true_line),
         correctness(generated_line, true_line),

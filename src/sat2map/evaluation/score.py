@@ -1,7 +1,7 @@
 """Scores of many images: each by itself, and all together with intervals.
 
-The protocol for figures at a size: each half of a pair is resized straight to that size with
-Pillow's bicubic and rounded to 8 bits; every figure is taken per image and then averaged
+The protocol for metrics at a size: each half of a pair is resized straight to that size with
+Pillow's bicubic and rounded to 8 bits; every metric is taken per image and then averaged
 over the images where it is defined, but for the class IoU, whose intersections and unions
 are summed over all images. Without a size the files are compared as they are.
 """
@@ -38,11 +38,11 @@ OnImage = Callable[[str, Pixels, Pixels, Pixels, "ImageScore"], None]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The figures of one image.
+    """The metrics of one image.
 
     Attributes:
         name: The pair's stem.
-        values: Each figure by its name; what is not defined for this image is absent.
+        values: Each metric by its name; what is not defined for this image is absent.
         agreement: Pixels of each class that agree, or None without a legend.
         tolerant: The same with a 2-pixel tolerance on boundaries, or None.
     """
@@ -55,7 +55,7 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval over images."""
+    """A metric with its 95 % interval over images."""
 
     mean: float
     low: float
@@ -64,12 +64,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of all images together.
+    """The metrics of all images together.
 
     Attributes:
         images: How many images there were.
-        protocol: How the figures were taken, ready for JSON.
-        metrics: Each figure by its name; what is defined for no image is absent. Shares,
+        protocol: How the metrics were taken, ready for JSON.
+        metrics: Each metric by its name; what is defined for no image is absent. Shares,
             IoU and F1 are 0 to 1, l1 and rmse on the 8-bit scale, psnr in dB.
         class_iou: For each class that occurs, its IoU as "iou", with a tolerance of 2
             pixels on boundaries as "iou_2px". Empty without a legend.
@@ -87,7 +87,7 @@ class Summary:
         return self.images
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON's own types; a figure is {"mean", "low", "high"}.
+        """Return it as JSON's own types; a metric is {"mean", "low", "high"}.
 
         The number of images is called "pictures", as in the first versions.
         """
@@ -102,7 +102,7 @@ class Scores:
     Attributes:
         scores: One for each pair that could be read and translated, in their order.
         failures: One error for each pair that could not.
-        protocol: How the figures were taken, ready for JSON.
+        protocol: How the metrics were taken, ready for JSON.
     """
 
     scores: list[ImageScore]
@@ -139,7 +139,7 @@ def score_images(
         pairs: What to score.
         size: The side both are resized to, in pixels, or None to take them as they are.
         direction: "reverse" swaps source and target.
-        legend: The classes of the targets; None leaves out class and road figures, and so
+        legend: The classes of the targets; None leaves out class and road metrics, and so
             does a target that has not three bands.
         progress: Called with how many pairs are done and how many there are.
         on_image: Called with the stem, the source, the generated and the true image as
@@ -204,7 +204,7 @@ def score_image(
     native_true: Pixels,
     legend: Legend | None,
 ) -> ImageScore:
-    """Return every figure of one image.
+    """Return every metric of one image.
 
     Args:
         name: What to call it.
@@ -212,7 +212,7 @@ def score_image(
         true: The true image at the compared size, uint8 [H,W,C].
         native_true: The true image as it is in the data set, uint8 [H',W',C]: classes are
             labelled there, where the colours are pure.
-        legend: The classes, or None to leave out the class and road figures. It is not used
+        legend: The classes, or None to leave out the class and road metrics. It is not used
             where C is not 3.
     """
     generated_edges, true_edges = edges.edges(generated), edges.edges(true)
@@ -255,13 +255,13 @@ def summarise(
     """Put the scores of images together.
 
     The intervals are 95 % percentile intervals of a bootstrap over images, 1000 resamples
-    with a fixed seed: they say how much the figures would swing with other images of the
+    with a fixed seed: they say how much the metrics would swing with other images of the
     same kind, not with another training run.
 
     Args:
         scores: What `score_images` gave.
         legend: The legend they were scored with.
-        protocol: How the figures were taken, `Scores.protocol`.
+        protocol: How the metrics were taken, `Scores.protocol`.
     """
     summary = Summary(len(scores), dict(protocol or {}), {})
     if not scores:
@@ -304,7 +304,7 @@ def summarise(
 def describe_protocol(
     size: int | None, direction: Direction, legend: Legend | None
 ) -> dict[str, Any]:
-    """Return how figures are taken, in JSON's own types, to stand beside them."""
+    """Return how metrics are taken, in JSON's own types, to stand beside them."""
     return {
         "size": size,
         "resize": None if size is None else "bicubic (Pillow), straight to size x size, 8 bits",

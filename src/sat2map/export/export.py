@@ -75,7 +75,7 @@ def export_model(
             what `load` takes from then on.
         kind: For which runtime.
         calibration: With what to quantise to int8; None leaves it float32.
-        progress: Called with (done, all) images that were translated for the figures.
+        progress: Called with (done, all) images that were translated for the metrics.
 
     Raises:
         ModelError: The folder is damaged, or the exported model answers otherwise than torch.

@@ -1,4 +1,4 @@
-"""Int8: post-training quantisation, and what it costs in every figure of an evaluation.
+"""Int8: post-training quantisation, and what it costs in every metric of an evaluation.
 
 Weights and activations become 8-bit numbers, with ranges measured on training images (Jacob
 et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -76,8 +76,8 @@ class Quantised:
 
     Attributes:
         windows: With how many windows it was calibrated.
-        pairs: On how many pairs the figures were taken; 0 where there were none.
-        metrics: Each figure of an evaluation as (float32, int8); empty without pairs.
+        pairs: On how many pairs the metrics were taken; 0 where there were none.
+        metrics: Each metric of an evaluation as (float32, int8); empty without pairs.
         layers: How many layers with weights there are.
         kept: How many of them stayed in float32.
     """
@@ -89,10 +89,10 @@ class Quantised:
     kept: int
 
     def lines(self) -> list[str]:
-        """Return it for people, a table of every figure."""
+        """Return it for people, a table of every metric."""
         lines = [f"calibrated with {self.windows} windows"]
         if self.metrics:
-            lines.append(f"{f'figures of {self.pairs} pairs':32}{'float32':>10}{'int8':>10}")
+            lines.append(f"{f'metrics of {self.pairs} pairs':32}{'float32':>10}{'int8':>10}")
         for name, (plain, small) in self.metrics.items():
             lines.append(f"{name:32}{plain:10.4f}{small:10.4f}{small - plain:+10.4f}")
         lines.append(f"convolutions left in float32: {self.kept} of {self.layers}")
@@ -109,7 +109,7 @@ def quantise(
 ) -> Quantised:
     """Quantise a model, in a process of its own.
 
-    Layers are chosen by pairs of `train`, the figures are taken on those of `val`.
+    Layers are chosen by pairs of `train`, the metrics are taken on those of `val`.
 
     Args:
         source: The folder of an exported model with ordinary convolutions (`for_int8`).
@@ -117,7 +117,7 @@ def quantise(
         kind: For which runtime.
         card: The card of the exported model.
         calibration: With what.
-        progress: Called with (done, all) images that were translated for the figures.
+        progress: Called with (done, all) images that were translated for the metrics.
 
     Returns:
         What it cost.
@@ -204,8 +204,8 @@ def _quantised(
             _score(model, card, calibration, pairs, progress) for model in (graph, quantised)
         )
         metrics = {
-            name: (figure.mean, small.metrics[name].mean)
-            for name, figure in plain.metrics.items()
+            name: (metric.mean, small.metrics[name].mean)
+            for name, metric in plain.metrics.items()
             if name in small.metrics
         }
     layers, in_int8 = count_layers(quantised)

@@ -61,7 +61,7 @@ class ModelCard(BaseModel):
         legend: The classes of the maps it draws, or None.
         cover: The classes of land cover that a second head tells, or None.
         data: What it was trained on.
-        metrics: Figures of an evaluation, with what they were measured on.
+        metrics: Metrics of an evaluation, with what they were measured on.
         multiple: What the height and width of the source must be multiples of; None leaves it
             to the network. Exported models say it, since they come without one.
     """
@@ -280,7 +280,7 @@ def describe(name: str, card: ModelCard) -> str:
             f"| {c.name} | rgb{c.colour} | {'yes' if c.road else ''} |" for c in card.legend.classes
         ]
     if card.metrics:
-        lines += ["", "## Figures", *(_figures(name, of) for name, of in card.metrics.items())]
+        lines += ["", "## Metrics", *(_metrics(name, of) for name, of in card.metrics.items())]
     return "\n".join([*lines, ""])
 
 
@@ -288,13 +288,13 @@ def _pairs(count: int | None) -> str:
     return "" if count is None else f", {count} pairs"
 
 
-def _figures(name: str, of: Any) -> str:
+def _metrics(name: str, of: Any) -> str:
     """Return an evaluation as a table, as `Summary.to_json` gives it, or else as JSON."""
     try:
         rows = [
-            f"| {metric} | {figure['mean']:.4g} | {figure['low']:.4g} to {figure['high']:.4g} |"
-            for metric, figure in of["metrics"].items()
-            if not metric.startswith("iou_")  # class by class in model.json
+            f"| {name} | {found['mean']:.4g} | {found['low']:.4g} to {found['high']:.4g} |"
+            for name, found in of["metrics"].items()
+            if not name.startswith("iou_")  # class by class in model.json
         ]
         protocol = "".join(f"; {k}: {v}" for k, v in of["protocol"].items() if k != "legend")
         head = f"\n{name}: {of['pictures']} images{protocol}\n"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHARPNESS = 4
 """To which power probabilities are raised before they mix the colours of their classes: pure
 ones where a network is fairly sure, and smooth edges between them. Mixed by the probabilities
-themselves they would give haze, and by the most probable class alone jagged edges (figures in
+themselves they would give haze, and by the most probable class alone jagged edges (numbers in
 records/2026-11-25_streets)."""
 
 

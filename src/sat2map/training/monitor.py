@@ -1,4 +1,4 @@
-"""What can be watched of a run: progress, losses, figures and grids of images."""
+"""What can be watched of a run: progress, losses, metrics and grids of images."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Monitor:
         self._progress.note(" ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
     def validation(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Write the figures of a validation."""
+        """Write the metrics of a validation."""
         self._write("validation.csv", step, epoch, values)
         self._since = (time.monotonic(), step)
 

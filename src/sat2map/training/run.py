@@ -158,7 +158,7 @@ class Run:
         self.fabric.barrier()
 
     def finish(self, *, quiet: bool) -> Path:
-        """Write the finished model, with statistics and figures of its own; return its folder."""
+        """Write the finished model, with statistics and metrics of its own; return its folder."""
         folder, card = self.folder / "model", self.card
         if self.fabric.is_global_zero:
             with Progress("estimating normalisation statistics", quiet=quiet) as progress:

@@ -53,7 +53,7 @@ class Validation:
     """What a validation gave.
 
     Attributes:
-        summary: The figures on the first data set, or None where it has no split `val`.
+        summary: The metrics on the first data set, or None where it has no split `val`.
         away: Those on the class masks of further sets, by the name of the set.
         failures: What says why images were left out.
     """
@@ -64,13 +64,13 @@ class Validation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The means of all figures; those away are called SET_METRIC."""
+        """The means of all metrics; those away are called SET_METRIC."""
         parts = [("", self.summary)] if self.summary is not None else []
         parts += [(f"{name}_", summary) for name, summary in self.away.items()]
         return {
-            f"{before}{metric}": figure.mean
+            f"{before}{metric}": interval.mean
             for before, summary in parts
-            for metric, figure in summary.metrics.items()
+            for metric, interval in summary.metrics.items()
         }
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Validator:
     """Scores what a run makes on the split `val` of its data sets, and shows what it draws.
 
     On the first set that is how well maps are drawn, or, where it has class masks only, how well
-    these are met; by one of its figures the best model is chosen. On further sets that have class
+    these are met; by one of its metrics the best model is chosen. On further sets that have class
     masks it is how well these are met, so that one sees how a model does away from home.
 
     Args:
