@@ -201,7 +201,7 @@ def benchmark(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         source = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
         competitors: dict[str, Callable[[], object]] = {"plain loop": lambda s=source: run(s)}  # type: ignore[misc]
         for name, translator in translators.items():
-            competitors[name] = lambda t=translator, s=source: t._runtime.run(s)  # type: ignore[misc]
+            competitors[name] = lambda t=translator, s=source: t._runtime.run(s, ["colours"])  # type: ignore[misc]
         competitors["streets, to the image"] = lambda s=source: [*map(shipped.translate, s)]  # type: ignore[misc]
         rows[f"{batch} x {side}"] = measure(competitors, arguments.repeats)
     if arguments.scene is not None:

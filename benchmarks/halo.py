@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import sat2map
 from sat2map.data.images import list_images, read_image
+from sat2map.translation.maps import Layer
 from sat2map.translation.translator import Translator
 
 CORE = 64
@@ -72,10 +73,9 @@ def main() -> None:
 
 def numbers(model: Translator, window: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the classes of map and land cover, uint8 [H,W,2], as far as the model has them."""
-    answers = [model.predict(window).argmax(2)]
-    if model.answers_in_cover:
-        answers.append(model.predict(window, "cover").argmax(2))
-    return np.stack(answers, axis=2).astype(np.uint8)
+    layers: tuple[Layer, ...] = ("classes", "cover") if model.answers_in_cover else ("classes",)
+    answers: NDArray[np.uint8] = model.predict(window, layers)
+    return answers
 
 
 if __name__ == "__main__":

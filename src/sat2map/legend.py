@@ -295,6 +295,12 @@ def cover_of(legend: Legend) -> NDArray[np.uint8]:
     )
 
 
+def cover_shares(legend: Legend) -> NDArray[np.float32]:
+    """Return `cover_of` as a matrix that adds up probabilities, float32 [5,K], of 0 and 1."""
+    adds = np.arange(len(COVER))[:, None] == cover_of(legend)[None]
+    return np.asarray(adds, np.float32)
+
+
 _MAY_BE: dict[Role, tuple[Role, ...]] = {
     "land": ("land", "vegetation"),
     "building": ("building",),

@@ -26,6 +26,7 @@ from sat2map.networks.specs import CompactSpec, LiteSpec
 from sat2map.networks.values import SHARPNESS, round_image
 from sat2map.runtimes import convert, open
 from sat2map.runtimes.interface import RuntimeName
+from sat2map.translation.maps import LAYERS, pack
 from sat2map.translation.translator import Translator, load
 
 RUNTIMES: tuple[RuntimeName, ...] = ("torch", "openvino", "onnx")
@@ -237,11 +238,11 @@ def test_threads_are_what_was_asked_for(runtime: RuntimeName, model_folder: Path
         assert seen == [wanted]
         assert torch.get_num_threads() == before  # the number is the caller's again
     elif runtime == "openvino":
-        compiled = inside._requests["picture"].get_compiled_model()
+        compiled = inside._requests[("image",), None].get_compiled_model()
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else wanted
         assert compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, cores)
     else:
-        assert inside._session.get_session_options().intra_op_num_threads == wanted
+        assert inside._options.intra_op_num_threads == wanted
 
 
 def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> None:
@@ -251,7 +252,7 @@ def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> 
     translator = load(model_folder, "cpu", runtime="openvino")
     translator.translate(photo(16, 16))
     inside: Any = translator._runtime
-    compiled = inside._requests["picture"].get_compiled_model()
+    compiled = inside._requests[("image",), None].get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
 
 
@@ -308,25 +309,84 @@ def test_rounding_is_that_of_numpy() -> None:
     assert values[0] == np.float32(-1.2)  # they are left as they are
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=[False, True], ids=["classes", "classes and cover"])
+def legend_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers differ from place to place, without and with a head for cover."""
     import torch
 
-    colours = [list(entry.colour) for entry in STREETS.classes]
-    arguments = {"colours": colours, "channels": [8, 8, 8], "blocks": [1, 0, 0, 0, 0]}
-    spec = CompactSpec(**arguments)
-    torch.manual_seed(0)
-    card = ModelCard(generator=spec, normalisation="none", legend=STREETS)
-    save_model(tmp_path / "legend", build_generator(spec), card)
-    translator = load(tmp_path / "legend", "cpu", runtime=runtime)
+    colours = STREETS.colours.tolist()
+    spec: CompactSpec | LiteSpec = CompactSpec(
+        colours=colours, channels=[8, 8, 8], blocks=[1, 0, 0, 0, 0]
+    )
+    cover = None
+    if request.param:
+        spec, cover = LiteSpec(colours=colours, cover=True, encoder="none"), COVER
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_generator(spec)
+    for name in ("exit", "cover_exit"):
+        if hasattr(network, name):
+            getattr(network, name).weight.data.mul_(5)
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS, cover=cover)
+    folder = tmp_path_factory.mktemp("models") / "legend"
+    save_model(folder, network, card)
+    return folder
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_legend_head_gives_its_probabilities(runtime: RuntimeName, legend_folder: Path) -> None:
+    translator = load(legend_folder, "cpu", runtime=runtime)
     window = photo(32, 48)
     probabilities = translator.predict(window)
     assert probabilities.shape == (32, 48, 8)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     sharp = probabilities**SHARPNESS / (probabilities**SHARPNESS).sum(-1, keepdims=True)
     mixed = sharp @ (STREETS.colours.astype(np.float32) / 127.5 - 1)
-    image = translator._runtime.run(window[None], "picture")[0]
-    np.testing.assert_allclose(image, mixed, atol=1e-5)
+    np.testing.assert_allclose(translator.predict(window, ["colours"]), mixed, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_bytes_are_what_the_values_say(runtime: RuntimeName, legend_folder: Path) -> None:
+    """Whether the graph chooses the classes or numpy does, on every runtime."""
+    translator = load(legend_folder, "cpu", runtime=runtime)
+    legend = STREETS.in_colours({"land": "#000000"})
+    translator = translator.in_colours({"land": "#000000"})
+    batch = np.stack([photo(32, 48), photo(32, 48, seed=1)])
+    kind = translator.kind
+    values = translator._runtime.run(batch, kind.values(LAYERS), legend)
+    found = translator._runtime.run(batch, kind.bytes(LAYERS), legend)
+    assert list(found) == list(LAYERS)
+    assert all(answer.dtype == np.uint8 for answer in found.values())
+    for number in range(2):
+        one = {name: answer[number : number + 1] for name, answer in values.items()}
+        expected = kind.unpack(kind.to_bytes(pack(one), LAYERS), LAYERS)
+        got = kind.unpack(
+            pack({name: answer[number : number + 1] for name, answer in found.items()}), LAYERS
+        )
+        assert got.image is not None and got.image.shape == (32, 48, 3)
+        for layer in LAYERS:
+            one_of, other = getattr(got, layer).astype(int), getattr(expected, layer)
+            apart = np.abs(one_of - other)
+            if layer in ("classes", "cover"):
+                assert len(np.unique(other)) > 1
+                close = getattr(expected, f"{layer}_confidence".removeprefix("classes_")) < 1
+                assert apart[~close].max(initial=0) == 0
+            else:
+                assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES[1:])
+def test_bytes_are_those_of_torch(runtime: RuntimeName, legend_folder: Path) -> None:
+    window = photo(48, 32)
+    truth = load(legend_folder, "cpu", runtime="torch").maps(window, LAYERS)
+    found = load(legend_folder, "cpu", runtime=runtime).maps(window, LAYERS)
+    for layer in LAYERS:
+        apart = np.abs(getattr(found, layer).astype(int) - getattr(truth, layer))
+        if layer in ("classes", "cover"):
+            close = getattr(truth, f"{layer}_confidence".removeprefix("classes_")) < 1
+            assert apart[~close].max(initial=0) == 0
+        else:
+            assert apart.max() <= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")

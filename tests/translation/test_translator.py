@@ -16,6 +16,7 @@ from sat2map.legend import STREETS, cover_of
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.translation import translator as module
+from sat2map.translation.maps import LAYERS, mixed
 from sat2map.translation.translator import Translator, load
 
 
@@ -257,17 +258,22 @@ def test_classes_are_blended_before_one_is_chosen(small_windows: None) -> None:
     shares = translator.translate(source, output="probabilities")
     np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-5)
     assert np.array_equal(translator.translate(source, output="classes"), shares.argmax(2))
-    painted = translator.paint(shares)  # as the network does it
+    painted = mixed(shares, STREETS)  # as the network does it
     assert np.abs(translator.translate(source).astype(int) - painted).max() <= 1
 
 
 def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
     translator = legend_model()
     for source in (image(12, 12), image(80, 90)):
-        classes = translator.translate(source, output="classes")
+        shares = translator.translate(source, output="probabilities")
         cover = translator.translate(source, output="cover")
-        assert (cover.shape, cover.dtype) == (classes.shape, np.uint8)
-        assert np.array_equal(cover, cover_of(STREETS)[classes])
+        assert (cover.shape, cover.dtype) == (source.shape[:2], np.uint8)
+        ground = np.stack([shares[..., cover_of(STREETS) == c].sum(2) for c in range(5)], axis=2)
+        ground.sort(axis=2)
+        sure = ground[..., -1] - ground[..., -2] > 1e-5
+        assert sure.mean() > 0.99
+        of_map = np.stack([shares[..., cover_of(STREETS) == c].sum(2) for c in range(5)], axis=2)
+        assert np.array_equal(cover[sure], of_map.argmax(2)[sure])
     assert len(np.unique(cover)) > 2
     model = unet_model()
     card = model.card.model_copy(update={"legend": STREETS})
@@ -275,6 +281,42 @@ def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
     source = image(40, 24)
     expected = cover_of(STREETS)[colours.translate(source, output="classes")]
     assert np.array_equal(colours.translate(source, output="cover"), expected)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (80, 90)])
+def test_one_pass_gives_all_layers(size: tuple[int, int], small_windows: None) -> None:
+    translator, source = legend_model(), image(*size)
+    found = translator.maps(source, LAYERS)
+    shares = translator.translate(source, output="probabilities")
+    first, second = np.moveaxis(np.sort(shares, axis=2)[..., :-3:-1], 2, 0)
+    assert found.confidence is not None
+    assert found.confidence.dtype == np.uint8
+    assert np.abs(found.confidence - 255 * (first - second)).max() <= 0.501
+    for name, layer in (("image", found.image), ("classes", found.classes)):
+        assert np.array_equal(translator.translate(source, output=name), layer)  # type: ignore[call-overload]
+    assert found.cover is not None and found.cover_confidence is not None
+    assert np.array_equal(translator.translate(source, output="cover"), found.cover)
+    ground = np.stack([shares[..., cover_of(STREETS) == c].sum(2) for c in range(5)], axis=2)
+    told = np.take_along_axis(ground, found.cover[..., None].astype(int), 2)[..., 0]
+    np.put_along_axis(ground, found.cover[..., None].astype(int), 0, 2)
+    assert np.abs(found.cover_confidence - 255 * (told - ground.max(2))).max() <= 0.501
+    alone = translator.maps(source, ("cover",))
+    assert alone.image is None and alone.confidence is None
+    assert np.array_equal(alone.cover, found.cover)
+
+
+def test_layers_that_a_model_does_not_have() -> None:
+    source = image(16, 16)
+    with pytest.raises(UsageError, match="no confidence"):
+        unet().maps(source, ("confidence",))
+    with pytest.raises(UsageError, match="no legend"):
+        unet().maps(source, ("cover",))
+    with pytest.raises(UsageError, match="named twice"):
+        legend_model().maps(source, ("cover", "cover"))
+    with pytest.raises(UsageError, match="'roads' is not a layer"):
+        legend_model().maps(source, ("roads",))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="nothing"):
+        legend_model().maps(source, ())
 
 
 def test_another_style_paints_the_same_classes() -> None:
@@ -287,7 +329,7 @@ def test_another_style_paints_the_same_classes() -> None:
     legend = STREETS.in_colours({"land": (1, 2, 3), "road": "#0000ff"})
     off = np.abs(other.translate(source).astype(int) - legend.paint(shares.argmax(2)))[sure]
     assert off.max() <= 1
-    painted = translator.paint(shares)  # as the network does it
+    painted = mixed(shares, STREETS)  # as the network does it
     assert np.abs(translator.translate(source).astype(int) - painted).max() <= 1
     assert other.digest() != translator.digest()  # an interrupted map is not mixed
 

@@ -259,7 +259,7 @@ def _is_onnx(graph: Any) -> bool:
 def _psnr(card: ModelCard, model: Any, items: Iterable[Compared]) -> tuple[float, list[float]]:
     """Return the mean PSNR, and that of each pair, of a model as NNCF hands it out."""
     values, multiple = [], card.multiple or 1
-    run = _compiled(model) if hasattr(model, "create_infer_request") else _runtime(model, card).run
+    run = _compiled(model) if hasattr(model, "create_infer_request") else _colours(model, card)
     for source, target in items:
         height, width, _ = source.shape
         rows = mirrored(0, -(-height // multiple) * multiple, height)
@@ -277,6 +277,11 @@ def _compiled(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         return answer.transpose(0, 2, 3, 1)
 
     return run
+
+
+def _colours(model: Any, card: ModelCard) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    runtime = _runtime(model, card)
+    return lambda source: runtime.run(source, ["colours"])["colours"]
 
 
 def _runtime(model: Any, card: ModelCard) -> Runtime:

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.legend import Legend
+
 RuntimeName = Literal["torch", "openvino", "onnx"]
 
-Output = Literal["picture", "probabilities", "cover"]
-"""What a network can be asked for, as exported files name their outputs: colours ("picture"), with
-a legend head also the classes' probabilities, and with a head for land cover those of what is on
-the ground."""
+Asked = Literal[
+    "colours",
+    "probabilities",
+    "cover_probabilities",
+    "image",
+    "classes",
+    "cover",
+    "confidence",
+    "cover_confidence",
+]
+"""What one pass of a network can be asked for.
+
+The first three are its values, float32 [N,H,W,channels]: colours, about -1 to 1; with a legend
+head the probabilities of the classes of the map; with a head for land cover those of the classes
+on the ground. The others are uint8, made of the values where the network runs, so that one to
+three bytes leave it for each pixel:
+
+- `image` [N,H,W,channels]: the colours, 0 to 255; of a legend head mixed of those of the legend;
+- `classes` [N,H,W]: the number of the most probable class of the map;
+- `cover` [N,H,W]: that of the most probable class on the ground. Without a head for it the
+  probabilities of the map's classes that are drawn for the same are added up;
+- `confidence`, `cover_confidence` [N,H,W]: by how much the most probable class is more probable
+  than the next one, 0 to 1 as 0 to 255.
+"""
+
+Answers = dict[Asked, NDArray[Any]]
+"""What was asked for."""
+
+VALUES = frozenset({"colours", "probabilities", "cover_probabilities"})
+"""What is float32; everything else is uint8."""
 
 
 class Runtime(Protocol):
@@ -37,17 +66,22 @@ class Runtime(Protocol):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What the network can be asked for."""
+        """What the network answers by itself: see `networks/portable.py`."""
 
-    def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
-        """Translate a batch of images of one size.
+    def run(
+        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+    ) -> Answers:
+        """Translate a batch of images of one size, in one pass.
 
         Args:
             source: uint8 [N,H,W,bands].
-            output: What is wanted, one of `outputs`.
+            asked: What is wanted; colours and images of every network, the others of those with
+                such a head.
+            legend: The classes of a legend head: in its colours is the image, and by its roles
+                cover follows from the classes.
 
         Returns:
-            float32 [N,H,W,channels]: colours, about -1 to 1, or probabilities, 0 to 1.
+            What was asked for; see `Asked`.
         """
 
     def digest(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.errors import ModelError
-from sat2map.runtimes.interface import Output, RuntimeName, threads_or_default
+from sat2map.legend import Legend, cover_shares
+from sat2map.networks.values import SHARPNESS
+from sat2map.runtimes.interface import Answers, Asked, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:
     import openvino
@@ -48,7 +51,7 @@ class OpenVINORuntime:
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
         self._model = model
         self._lock = threading.Lock()  # a request is for one at a time
-        self._requests: dict[str, openvino.InferRequest] = {}
+        self._requests: dict[tuple[tuple[Asked, ...], Legend | None], openvino.InferRequest] = {}
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -59,18 +62,23 @@ class OpenVINORuntime:
         if cache is not None:
             self._settings["CACHE_DIR"] = str(cache)
 
-    def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
+    def run(
+        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+    ) -> Answers:
         """Translate a batch; see `Runtime`."""
         import openvino
 
         with self._lock:
-            request = self._request(output)
+            request = self._request(tuple(asked), legend)
             # A tensor of its own: what belongs to the request cannot grow with the source.
             pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
             tensor = openvino.Tensor(pixels, shared_memory=True)
             request.set_input_tensor(tensor)
             request.infer()
-            return np.array(request.get_output_tensor(0).data)
+            return {
+                name: np.array(request.get_output_tensor(number).data)
+                for number, name in enumerate(asked)
+            }
 
     def digest(self) -> str:
         """Return a short text that other weights change."""
@@ -81,40 +89,109 @@ class OpenVINORuntime:
                 digest.update(np.ascontiguousarray(node.get_data()).data)
         return digest.hexdigest()
 
-    def _request(self, output: str) -> openvino.InferRequest:
-        if output not in self._requests:
+    def _request(self, asked: tuple[Asked, ...], legend: Legend | None) -> openvino.InferRequest:
+        if (asked, legend) not in self._requests:
             # OpenVINO gives the thread that loads it a stack for signals which is so small that
             # Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
             with ThreadPoolExecutor(1, "sat2map-compile") as thread:
-                self._requests[output] = thread.submit(self._compile, output).result()
-        return self._requests[output]
+                made = thread.submit(self._compile, asked, legend)
+                self._requests[asked, legend] = made.result()
+        return self._requests[asked, legend]
 
-    def _compile(self, output: str) -> openvino.InferRequest:
+    def _compile(self, asked: tuple[Asked, ...], legend: Legend | None) -> openvino.InferRequest:
         import openvino
 
-        model = with_images(self._model, self.outputs.index(output))
+        model = with_pixels(self._model, asked, legend)
         compiled = openvino.Core().compile_model(model, "CPU", self._settings)
         return compiled.create_infer_request()
 
 
-def with_images(model: openvino.Model, output: int) -> openvino.Model:
-    """Return a model that takes uint8 [N,H,W,C] and answers one output, float32 [N,H,W,channels].
+def with_pixels(
+    model: openvino.Model, asked: Sequence[Asked], legend: Legend | None
+) -> openvino.Model:
+    """Return a model that takes uint8 [N,H,W,C] and answers what is asked, in that order.
 
-    Scaling and transposing within the graph is faster than outside.
+    Scaling, transposing and choosing within the graph is faster than outside.
+
+    Args:
+        model: The model as `export` writes it.
+        asked: What is wanted; see `Asked`.
+        legend: The classes of a legend head.
     """
     import openvino
     from openvino.preprocess import PrePostProcessor
 
     copied = model.clone()
-    single = openvino.Model([copied.outputs[output]], copied.get_parameters())
-    pre_post = PrePostProcessor(single)
-    source, answer = pre_post.input(), pre_post.output()
+    told = {output.get_any_name(): output.node.input_value(0) for output in copied.outputs}
+    answers = [_answer(name, told, legend) for name in asked]
+    pre_post = PrePostProcessor(openvino.Model(answers, copied.get_parameters()))
+    source = pre_post.input()
     source.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     source.model().set_layout(openvino.Layout("NCHW"))
     source.preprocess().convert_element_type(openvino.Type.f32).mean(127.5).scale(127.5)
-    answer.model().set_layout(openvino.Layout("NCHW"))
-    answer.tensor().set_layout(openvino.Layout("NHWC"))
     return pre_post.build()
+
+
+def _answer(
+    name: Asked, told: Mapping[str, openvino.Output], legend: Legend | None
+) -> openvino.Output:
+    """Return one answer, made of the outputs that a network has by itself."""
+    from openvino import opset13 as op
+
+    def number(value: float) -> openvino.Node:
+        return op.constant(np.float32(value))
+
+    def integers(*values: int) -> openvino.Node:
+        return op.constant(np.array(values, np.int64))
+
+    def to_bytes(values: openvino.Node) -> openvino.Node:
+        return op.convert(op.clamp(op.round(values, "half_to_even"), 0, 255), "u8")
+
+    last = integers(0, 2, 3, 1)
+    classes = told.get("probabilities")
+    if name.startswith("cover"):
+        classes = told.get("cover")
+        if classes is None and legend is not None:
+            weights = cover_shares(legend)[:, :, None, None]
+            classes = op.convolution(
+                told["probabilities"], op.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1]
+            ).output(0)
+    match name:
+        case "colours":
+            made = op.transpose(told["picture"], last)
+        case "probabilities" | "cover_probabilities":
+            made = op.transpose(classes, last)
+        case "image" if classes is None or legend is None:
+            scaled = op.multiply(op.add(told["picture"], number(1)), number(127.5))
+            made = op.transpose(to_bytes(scaled), last)
+        case "image":
+            assert legend is not None
+            shares = op.softmax(op.multiply(_before_softmax(classes), number(SHARPNESS)), 1)
+            flat = op.reshape(shares, integers(0, 0, -1), True)
+            colours = op.constant(legend.colours.T.astype(np.float32))
+            mixed = to_bytes(op.matmul(colours, flat, False, False))
+            sides = op.slice(op.shape_of(shares), integers(2), integers(4), integers(1))
+            shape = op.concat([integers(0, 3), sides], 0)
+            made = op.transpose(op.reshape(mixed, shape, True), last)
+        case "classes" | "cover":
+            best = op.topk(_before_softmax(classes), op.constant(np.int64(1)), 1, "max", "none")
+            made = op.squeeze(op.convert(best.output(1), "u8"), integers(1))
+        case _:
+            best = op.topk(classes, op.constant(np.int64(2)), 1, "max", "value")
+            first, second = op.split(best.output(0), op.constant(np.int64(1)), 2).outputs()
+            margin = op.multiply(op.subtract(first, second), number(255))
+            made = op.squeeze(to_bytes(margin), integers(1))
+    return made.output(0)
+
+
+def _before_softmax(shares: openvino.Output) -> openvino.Output:
+    """Return what probabilities are made of, which is in the same order."""
+    node = shares.node
+    if node.get_type_name() == "Softmax" and node.get_attributes()["axis"] in (1, -3):
+        return node.input_value(0)
+    from openvino import opset13 as op
+
+    return op.log(shares).output(0)
 
 
 def read_openvino(

@@ -7,6 +7,7 @@ needs it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sat2map.legend import Legend, cover_shares
 from sat2map.model.folder import load_model
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.portable import outputs_of
-from sat2map.networks.values import to_network
+from sat2map.networks.values import SHARPNESS, to_network
 from sat2map.runtimes import convert
-from sat2map.runtimes.interface import Output, RuntimeName
+from sat2map.runtimes.interface import Answers, Asked, RuntimeName
 
 
 class TorchRuntime:
@@ -52,51 +54,60 @@ class TorchRuntime:
         self.multiple = int(getattr(network, "multiple", 1))
         self.outputs = outputs_of(network)
 
-    def run(self, source: NDArray[np.uint8], output: Output = "picture") -> NDArray[np.float32]:
+    def run(
+        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+    ) -> Answers:
         """Translate a batch; see `Runtime`."""
-        return self._run(self._network, source, output)
+        return self._run(self._network, source, asked, legend)
 
     def _run(
-        self, network: nn.Module, source: NDArray[np.uint8], output: Output
-    ) -> NDArray[np.float32]:
+        self,
+        network: nn.Module,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None,
+    ) -> Answers:
         if self._threads is None:
-            return self._answer(network, source, output)
+            return self._answer(network, source, asked, legend)
         torch.set_num_threads(self._threads)
         try:
-            return self._answer(network, source, output)
+            return self._answer(network, source, asked, legend)
         finally:
             torch.set_num_threads(self._others_threads)
 
     @torch.inference_mode()
     def _answer(
-        self, network: nn.Module, source: NDArray[np.uint8], output: Output
-    ) -> NDArray[np.float32]:
+        self,
+        network: nn.Module,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None,
+    ) -> Answers:
         # A copy, since torch takes neither read-only arrays nor negative strides.
         values = to_network(torch.from_numpy(np.array(source)).to(self._device))
-        if output == "picture":
-            answer: Tensor = network(values)
-        elif output == "cover":
-            answer = network.both_logits(values)[1].softmax(1)  # type: ignore[operator]
-        else:
-            answer = network.logits(values).softmax(1)  # type: ignore[operator]
-        pixels: NDArray[np.float32] = answer.permute(0, 2, 3, 1).float().cpu().numpy()
-        return pixels
+        answers = answer(network, values, asked, legend)
+        return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
 
     def run_published(
-        self, source: NDArray[np.uint8], seed: int, output: Output = "picture"
-    ) -> NDArray[np.float32]:
+        self,
+        source: NDArray[np.uint8],
+        seed: int,
+        asked: Sequence[Asked],
+        legend: Legend | None = None,
+    ) -> Answers:
         """Translate as published: dropout on, each batch normalised by its own statistics.
 
         Args:
             source: uint8 [N,H,W,bands].
             seed: Seed of the dropout; on one device it always gives the same.
-            output: As for `run`.
+            asked: As for `run`.
+            legend: As for `run`.
 
         Returns:
-            float32 [N,H,W,channels]: colours, about -1 to 1, or probabilities, 0 to 1.
+            As of `run`.
         """
         dropout = torch.Generator(self._device).manual_seed(seed)
-        return self._run(as_published(self._network, dropout), source, output)
+        return self._run(as_published(self._network, dropout), source, asked, legend)
 
     def digest(self) -> str:
         """Return a short text that other weights or another device change."""
@@ -107,6 +118,57 @@ class TorchRuntime:
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(flat.numpy().data)
         return digest.hexdigest()
+
+
+def answer(
+    network: nn.Module, source: Tensor, asked: Sequence[Asked], legend: Legend | None
+) -> dict[Asked, Tensor]:
+    """Return what is asked of a network, in one pass; see `Asked`.
+
+    Args:
+        network: A generator.
+        source: float [N,bands,H,W] in [-1,1].
+        asked: What is wanted.
+        legend: The classes of a legend head.
+    """
+    answers: dict[Asked, Tensor] = {}
+    if "probabilities" not in outputs_of(network):
+        colours = network(source).permute(0, 2, 3, 1).float()
+        return {name: colours if name == "colours" else _rounded(colours) for name in asked}
+    if "cover" in outputs_of(network):
+        logits, cover_logits = network.both_logits(source)  # type: ignore[operator]
+        cover = cover_logits.softmax(1).float()
+    else:
+        logits, cover = network.logits(source), None  # type: ignore[operator]
+    classes = logits.softmax(1).float()
+    if cover is None and legend is not None:
+        drawn_for = torch.from_numpy(cover_shares(legend)).to(classes)
+        cover = torch.einsum("ck,nkhw->nchw", drawn_for, classes)
+    for name in asked:
+        told = cover if name.startswith("cover") else classes
+        match name:
+            case "colours":
+                answers[name] = network.head(logits).permute(0, 2, 3, 1).float()  # type: ignore[operator]
+            case "image" if legend is None:
+                answers[name] = _rounded(network.head(logits).permute(0, 2, 3, 1).float())  # type: ignore[operator]
+            case "image":
+                assert legend is not None
+                shares = (SHARPNESS * logits).softmax(1).float()
+                colours = torch.from_numpy(legend.colours).to(shares)
+                mixed = torch.einsum("kc,nkhw->nhwc", colours, shares)
+                answers[name] = mixed.round().clamp(0, 255).byte()
+            case "probabilities" | "cover_probabilities":
+                answers[name] = told.permute(0, 2, 3, 1)
+            case "classes" | "cover":
+                answers[name] = told.argmax(1).byte()
+            case "confidence" | "cover_confidence":
+                first, second = told.topk(2, 1).values.unbind(1)
+                answers[name] = ((first - second) * 255).round().clamp(0, 255).byte()
+    return answers
+
+
+def _rounded(colours: Tensor) -> Tensor:
+    return colours.add(1).mul(127.5).round().clamp(0, 255).byte()
 
 
 def default_device() -> torch.device:

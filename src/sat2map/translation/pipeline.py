@@ -41,6 +41,7 @@ from sat2map.raster.strips import TILE, Strips, writing
 from sat2map.translation.background import ahead, behind
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest
+from sat2map.translation.maps import Layer
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 from sat2map.translation.windows import AxisWindow, lay_windows
 
@@ -75,6 +76,8 @@ class ScenePipeline:
         self._options = options
         self._legend = legend
         self._mask = mask
+        self._layers: tuple[Layer, ...] = ("image",) if legend is None else ("classes",)
+        self._asked = translator.kind.values(self._layers)
         self._some = False
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
@@ -178,9 +181,9 @@ class ScenePipeline:
 
     def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
         if self._options.published:
-            values = self._translator.predict_published(pixels, self._options.seed)
+            values = self._translator.predict_published(pixels, self._options.seed, self._asked)
         else:
-            values = self._translator.predict(pixels)
+            values = self._translator.predict(pixels, self._asked)
         if values.shape[2] not in (1, 3) and not self._translator.answers_in_classes:
             raise UsageError(
                 f"the result has {values.shape[2]} bands, but a map has 1 or 3",
@@ -199,7 +202,7 @@ class ScenePipeline:
         """Blend the answers and write the strips that are not finished yet."""
         try:
             with writing():
-                depth = self._translator.depth
+                depth = self._translator.depth(self._asked)
                 for row, column, values in blend(
                     rows, self._columns, answers, depth, partial.folder
                 ):
@@ -233,11 +236,13 @@ class ScenePipeline:
     def _write_piece(
         self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
     ) -> None:
-        if self._legend is None:
-            pixels = shown = three_bands(self._translator.paint(values))
+        kind = self._translator.kind
+        maps = kind.unpack(kind.to_bytes(values, self._layers), self._layers)
+        if maps.image is not None:
+            pixels = shown = three_bands(maps.image)
         else:
-            labels = self._translator.classes(values)
-            pixels, shown = labels[..., None], self._legend.paint(labels)
+            assert self._legend is not None and maps.classes is not None
+            pixels, shown = maps.classes[..., None], self._legend.paint(maps.classes)
         height, width, _ = pixels.shape
         inside = np.ones((height, width), np.bool_)
         if self._mask is not None:

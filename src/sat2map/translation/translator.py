@@ -6,7 +6,7 @@ import copy
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from sat2map.errors import UsageError
 from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
-from sat2map.legend import cover_of
+from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
-from sat2map.networks.values import round_image
-from sat2map.runtimes.interface import Output, Runtime, RuntimeName
+from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.blending import blend
+from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
 from sat2map.translation.windows import AxisWindow, lay_windows
 
 if TYPE_CHECKING:
@@ -73,16 +73,24 @@ class Translator:
         self.runtime_version = self._runtime.version
         self.multiple = self._runtime.multiple
         self.legend = self.card.legend
-        self.answers_in_classes = "probabilities" in self._runtime.outputs
-        self.answers_in_cover = "cover" in self._runtime.outputs
-        self._output: Output = "probabilities" if self.answers_in_classes else "picture"
+        has_classes = "probabilities" in self._runtime.outputs and self.legend is not None
+        self.answers_in_classes = has_classes
+        self.answers_in_cover = has_classes and "cover" in self._runtime.outputs
 
     @property
-    def depth(self) -> int:
-        """How many channels `predict` gives: colours, or classes of a legend head."""
-        if self.answers_in_classes and self.legend is not None:
-            return len(self.legend)
-        return self.card.generator.out_channels
+    def kind(self) -> Kind:
+        """What it answers in."""
+        return Kind(self.answers_in_classes, self.answers_in_cover, self.legend)
+
+    def depth(self, asked: Sequence[Asked]) -> int:
+        """Return how many channels `predict` gives for what is asked."""
+        deep: dict[Asked, int] = {
+            "colours": self.card.generator.out_channels,
+            "image": 3 if self.answers_in_classes else self.card.generator.out_channels,
+            "probabilities": 0 if self.legend is None else len(self.legend),
+            "cover_probabilities": len(COVER),
+        }
+        return sum(deep.get(name, 1) for name in asked)
 
     def digest(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
@@ -152,13 +160,6 @@ class Translator:
             UsageError: The array is not uint8 with the model's bands, or too large to be
                 predicted as published, or the model has no legend or no legend head.
         """
-        bands = len(self.card.bands)
-        if not isinstance(source, np.ndarray):
-            raise UsageError(
-                f"is a {type(source).__name__}, not an array of numpy",
-                parameter="source",
-                remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
-            )
         if output == "picture":
             warnings.warn(
                 'output="picture" is now called "image"', DeprecationWarning, stacklevel=2
@@ -170,6 +171,65 @@ class Translator:
                 parameter="output",
                 remedy="Choose image, classes, cover or probabilities.",
             )
+        if output == "probabilities":
+            self._check(source)
+            if not self.answers_in_classes:
+                raise UsageError(
+                    "the model answers in colours, not in probabilities",
+                    where=self.name,
+                    remedy="Ask for the image, or train with generator.head = legend.",
+                )
+            return self._whole(source, ("probabilities",), (), published, seed, progress)
+        maps = self.maps(source, (output,), published=published, seed=seed, progress=progress)
+        found: NDArray[np.uint8] = getattr(maps, output)
+        return found
+
+    def maps(
+        self,
+        source: NDArray[np.uint8],
+        layers: Sequence[Layer],
+        *,
+        published: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Maps:
+        """Translate one image to several layers in one pass of the network.
+
+        For example, what is on the ground and how sure that is:
+
+            found = translator.maps(source, ("cover", "cover_confidence"))
+            found.cover, found.cover_confidence  # uint8 [H,W]
+
+        Args:
+            source: As for `translate`.
+            layers: What is wanted, each once: "image", "classes", "cover", and with a legend
+                head "confidence" and "cover_confidence"; see `Maps`.
+            published: As for `translate`.
+            seed: As for `translate`.
+            progress: As for `translate`.
+
+        Returns:
+            The layers that were asked for.
+
+        Raises:
+            UsageError: As for `translate`, or the model has no such layer.
+        """
+        self._check(source)
+        check_layers(layers, self.kind, self.name)
+        kind, layers = self.kind, tuple(layers)
+        alone = not published and self._is_one_window(source)
+        asked = kind.bytes(layers) if alone else kind.values(layers)
+        return kind.unpack(self._whole(source, asked, layers, published, seed, progress), layers)
+
+    def _check(self, source: NDArray[np.uint8]) -> None:
+        """Refuse what is not an image with the model's bands."""
+        bands = len(self.card.bands)
+        if not isinstance(source, np.ndarray):
+            raise UsageError(
+                f"is a {type(source).__name__}, not an array of numpy",
+                parameter="source",
+                remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
+            )
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
             raise UsageError(
                 f"the model takes uint8 [H,W,{bands}], not {source.dtype} {list(source.shape)}",
@@ -177,115 +237,74 @@ class Translator:
             )
         if 0 in source.shape:
             raise UsageError("the image has no pixels", remedy="Give at least one.")
-        if output in ("classes", "cover") and self.legend is None:
-            raise UsageError(
-                "the model has no legend",
-                where=self.name,
-                remedy="Ask for the image, or choose a model with a legend.",
-            )
-        if output == "probabilities" and not self.answers_in_classes:
-            raise UsageError(
-                "the model answers in colours, not in probabilities",
-                where=self.name,
-                remedy="Ask for the image, or train with generator.head = legend.",
-            )
-        finish: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
-            "image": self.paint,
-            "classes": self.classes,
-            "cover": self.cover,
-            "probabilities": np.asarray,
-        }
-        asked: Output = self._output
-        if output == "cover" and self.answers_in_cover:
-            asked = "cover"
-        if published:
-            return finish[output](self.predict_published(source, seed, asked))
-        height, width, _ = source.shape
+
+    def _axes(self, source: NDArray[np.uint8]) -> tuple[list[AxisWindow], list[AxisWindow]]:
         window = -(-WINDOW // self.multiple) * self.multiple
-        rows = lay_windows(height, height, window, OVERLAP, self.multiple)
-        columns = lay_windows(width, width, window, OVERLAP, self.multiple)
-        if len(rows) == len(columns) == 1:  # nothing to blend it with
-            pixels = self._window(source, rows[0].span, columns[0].span)
-            if output == "image" and self.legend == self.card.legend:
-                # The network mixes the colours faster than `paint` does.
-                answer = round_image(self._runtime.run(pixels[None], "picture")[0])
-            else:
-                answer = finish[output](self.predict(pixels, asked))
-            if progress is not None:
-                progress(1, 1)
-            return answer[:height, :width]
-        result: NDArray[Any] | None = None
+        height, width, _ = source.shape
+        return (
+            lay_windows(height, height, window, OVERLAP, self.multiple),
+            lay_windows(width, width, window, OVERLAP, self.multiple),
+        )
+
+    def _is_one_window(self, source: NDArray[np.uint8]) -> bool:
+        rows, columns = self._axes(source)
+        return len(rows) == len(columns) == 1  # nothing to blend it with
+
+    def _whole(
+        self,
+        source: NDArray[np.uint8],
+        asked: tuple[Asked, ...],
+        layers: tuple[Layer, ...],
+        published: bool,
+        seed: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> NDArray[Any]:
+        """Return what is asked of the network for a source of any size, [H,W,channels].
+
+        Where layers are wanted, values become bytes.
+        """
+
+        def finish(answer: NDArray[Any]) -> NDArray[Any]:
+            is_done = not layers or answer.dtype == np.uint8
+            return answer if is_done else self.kind.to_bytes(answer, layers)
+
+        if published:
+            return finish(self.predict_published(source, seed, asked))
+        height, width, _ = source.shape
+        rows, columns = self._axes(source)
         answers = self._answers(source, rows, columns, asked, progress)
         first = next(answers)
+        if len(rows) == len(columns) == 1:
+            return finish(first)[:height, :width]
+        result: NDArray[Any] | None = None
         for row, column, values in blend(rows, columns, chain((first,), answers), first.shape[2]):
-            finished = finish[output](values)
+            part = finish(values)
             if result is None:
-                result = np.empty((height, width, *finished.shape[2:]), finished.dtype)
-            result[row.out_start : row.out_stop, column.out_start : column.out_stop] = finished
+                result = np.empty((height, width, part.shape[2]), part.dtype)
+            result[row.out_start : row.out_stop, column.out_start : column.out_stop] = part
         assert result is not None
         return result
 
     def predict(
-        self, window: NDArray[np.uint8], output: Output | None = None
-    ) -> NDArray[np.float32]:
+        self, window: NDArray[np.uint8], asked: Sequence[Asked] | None = None
+    ) -> NDArray[Any]:
         """Return what the network makes of one window, deterministically.
 
-        This is for those who lay and blend windows themselves; `translate` does it for arrays.
-        The image comes of it by `paint`. Classes are blended by their probabilities, so that
-        one is chosen once, where all windows have had their say.
+        This is for those who lay and blend windows themselves; `maps` does it for arrays. Of
+        what is blended, `kind` makes the layers: classes are blended by their probabilities,
+        so that one is chosen once, where all windows have had their say.
 
         Args:
             window: uint8 [h,w,C], both sides multiples of `multiple`.
-            output: What to ask the network for; None asks for what `depth` describes.
+            asked: What to ask the network for; None asks for the probabilities of a legend head,
+                or for colours.
 
         Returns:
-            float32 [h,w,depth]: colours, about -1 to 1, or with a legend head the
-            probabilities of the classes.
+            [h,w,channels], what is asked side by side: float32 for values, uint8 for layers.
         """
-        values: NDArray[np.float32] = self._runtime.run(window[None], output or self._output)[0]
-        return values
-
-    def paint(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the image, uint8 [H,W,C], of what `predict` gave, blended or not.
-
-        Probabilities to the power of `SHARPNESS` mix the colours of the classes.
-        """
-        if not self.answers_in_classes:
-            return round_image(values)
-        assert self.legend is not None
-        colours = np.ones((len(self.legend), 4), np.float32)  # the last one adds up the weights
-        colours[:, :3] = self.legend.colours
-        sharp = np.square(np.square(values))  # `SHARPNESS`, much faster than by `**`
-        mixed = sharp.reshape(-1, len(colours)) @ colours
-        pixels: NDArray[np.uint8] = np.rint(mixed[:, :3] / mixed[:, 3:]).astype(np.uint8)
-        return pixels.reshape(*values.shape[:2], 3)
-
-    def classes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the class of each pixel, uint8 [H,W], of what `predict` gave.
-
-        It is the most probable one, or of a model that answers in colours the one with the
-        nearest colour in its legend.
-        """
-        assert self.legend is not None
-        if not self.answers_in_classes:
-            return self.legend.label(self.paint(values))
-        numbers: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
-        return numbers
-
-    def cover(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return what is on the ground, uint8 [H,W], numbers of `COVER`.
-
-        Without a head for land cover it follows from the classes of the map by their roles.
-
-        Args:
-            values: What `predict` gave, blended or not, where there is such a head for "cover".
-        """
-        if self.answers_in_cover:
-            told: NDArray[np.uint8] = values.argmax(2).astype(np.uint8)
-            return told
-        assert self.legend is not None
-        numbers: NDArray[np.uint8] = np.take(cover_of(self.legend), self.classes(values))
-        return numbers
+        if asked is None:
+            asked = self.kind.values(("image",))
+        return pack(self._runtime.run(window[None], asked, self.legend))
 
     def in_colours(self, colours: Mapping[str, object]) -> Translator:
         """Return a translator that paints the same classes in other colours.
@@ -312,10 +331,10 @@ class Translator:
         source: NDArray[np.uint8],
         rows: list[AxisWindow],
         columns: list[AxisWindow],
-        asked: Output,
+        asked: tuple[Asked, ...],
         progress: Callable[[int, int], None] | None,
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield what the network makes of each window, float32 [h,w,C]."""
+    ) -> Iterator[NDArray[Any]]:
+        """Yield what the network makes of each window, [h,w,channels]."""
         for done, (row, column) in enumerate(product(rows, columns), 1):
             answer = self.predict(self._window(source, row.span, column.span), asked)
             if progress is not None:
@@ -334,17 +353,17 @@ class Translator:
         return source[rows[:, None], columns[None, :]]
 
     def predict_published(
-        self, source: NDArray[np.uint8], seed: int = 0, output: Output | None = None
-    ) -> NDArray[np.float32]:
+        self, source: NDArray[np.uint8], seed: int, asked: Sequence[Asked]
+    ) -> NDArray[Any]:
         """Return what the network makes of a whole image as published; see `translate`.
 
         Args:
             source: uint8 [H,W,C], any H and W from 1 up.
             seed: Seed of the dropout.
-            output: As for `predict`.
+            asked: As for `predict`.
 
         Returns:
-            float32 [H,W,depth], as `predict` gives it.
+            [H,W,channels], as `predict` gives it.
 
         Raises:
             UsageError: The image is too large, or the model cannot be run like this.
@@ -363,8 +382,8 @@ class Translator:
             if self._torch is None:
                 assert isinstance(self._model, OpenModel)
                 self._torch = self._model.with_torch()
-        answer = self._torch.run_published(pixels[None], seed, output or self._output)
-        return answer[0, :height, :width]
+        answers = self._torch.run_published(pixels[None], seed, asked, self.legend)
+        return pack(answers)[:height, :width]
 
 
 def load(

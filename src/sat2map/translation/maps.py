@@ -1,0 +1,200 @@
+"""What one pass over a source gives, and how it is made of a network's values.
+
+    network -> bytes -------------------------------> `unpack` -> maps
+    network -> values -> blended or resampled -> `to_bytes` -> `unpack` -> maps
+
+Values are probabilities or colours, float32; bytes are images, class numbers and confidence,
+uint8. The first way is for windows whose answer stands alone, the second for what is blended of
+overlapping windows, or laid on another grid: classes are chosen once, where all windows have had
+their say. Both give the same, but for the rounding. On its way an answer is one array
+[h,w,channels], what was asked for side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sat2map.errors import UsageError
+from sat2map.legend import COVER, Legend, cover_of, cover_shares
+from sat2map.networks.values import round_image
+from sat2map.runtimes.interface import Answers, Asked
+
+Layer = Literal["image", "classes", "cover", "confidence", "cover_confidence"]
+"""What a source can be translated to; see `Maps`."""
+
+LAYERS: tuple[Layer, ...] = ("image", "classes", "cover", "confidence", "cover_confidence")
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What one pass gives; what nobody asked for is None.
+
+    Attributes:
+        image: The map, uint8 [H,W,channels]; with a legend head in the colours of the classes,
+            mixed along their edges.
+        classes: The numbers of the classes that the pixels belong to, uint8 [H,W], of the
+            translator's legend.
+        cover: What is on the ground, uint8 [H,W], numbers of the legend `COVER`.
+        confidence: By how much the most probable class is more probable than the next one, 0 to
+            1 as 0 to 255, uint8 [H,W].
+        cover_confidence: The same of `cover`.
+    """
+
+    image: NDArray[np.uint8] | None = None
+    classes: NDArray[np.uint8] | None = None
+    cover: NDArray[np.uint8] | None = None
+    confidence: NDArray[np.uint8] | None = None
+    cover_confidence: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model answers in.
+
+    Attributes:
+        has_classes: Whether it has a legend head.
+        has_cover: Whether it has a head for land cover.
+        legend: The classes of its maps, if any.
+    """
+
+    has_classes: bool
+    has_cover: bool
+    legend: Legend | None
+
+    def values(self, layers: Sequence[Layer]) -> tuple[Asked, ...]:
+        """Return the values of the network that layers follow from."""
+        if not self.has_classes:
+            return ("colours",)
+        ground = {"cover", "cover_confidence"} if self.has_cover else set()
+        asked: list[Asked] = []
+        if set(layers) - ground:
+            asked.append("probabilities")
+        if ground & set(layers):
+            asked.append("cover_probabilities")
+        return tuple(asked)
+
+    def bytes(self, layers: Sequence[Layer]) -> tuple[Asked, ...]:
+        """Return what the network is asked for, where it makes the layers itself."""
+        return tuple(layers) if self.has_classes else ("image",)
+
+    def to_bytes(self, values: NDArray[np.float32], layers: Sequence[Layer]) -> NDArray[np.uint8]:
+        """Return what the network would have been asked for by `bytes`, made of its values.
+
+        Args:
+            values: float32 [h,w,channels], what was asked for by `values`, blended or not.
+            layers: What is wanted.
+
+        Returns:
+            uint8 [h,w,channels].
+        """
+        if not self.has_classes:
+            return round_image(values)
+        assert self.legend is not None
+        split = values.shape[2]
+        if "cover_probabilities" in self.values(layers):
+            split -= len(COVER)
+        classes, cover = values[..., :split], values[..., split:]
+        if not self.has_cover and {"cover", "cover_confidence"} & set(layers):
+            cover = classes @ cover_shares(self.legend).T
+        parts: list[NDArray[np.uint8]] = []
+        for layer in layers:
+            told = cover if layer.startswith("cover") else classes
+            match layer:
+                case "image":
+                    parts.append(mixed(told, self.legend))
+                case "classes" | "cover":
+                    parts.append(told.argmax(2).astype(np.uint8)[..., None])
+                case _:
+                    parts.append(margin(told)[..., None])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def unpack(self, answer: NDArray[np.uint8], layers: Sequence[Layer]) -> Maps:
+        """Return the layers of bytes that the network was asked for by `bytes`.
+
+        Args:
+            answer: uint8 [h,w,channels].
+            layers: What is wanted.
+        """
+        if not self.has_classes:
+            return self._of_image(answer, layers)
+        found: dict[str, NDArray[np.uint8]] = {}
+        left, others = 0, len(layers) - 1
+        for layer in layers:
+            deep = answer.shape[2] - others if layer == "image" else 1
+            part = answer[..., left : left + deep]
+            found[layer] = part if layer == "image" else part[..., 0]
+            left += deep
+        return Maps(**found)
+
+    def _of_image(self, image: NDArray[np.uint8], layers: Sequence[Layer]) -> Maps:
+        """Return layers of a model that answers in colours, by the nearest of its legend."""
+        classes = cover = None
+        if {"classes", "cover"} & set(layers):
+            assert self.legend is not None
+            classes = self.legend.label(image)
+            cover = np.take(cover_of(self.legend), classes)
+        return Maps(
+            image=image if "image" in layers else None,
+            classes=classes if "classes" in layers else None,
+            cover=cover if "cover" in layers else None,
+        )
+
+
+def pack(answers: Answers) -> NDArray[Any]:
+    """Return the answers for one window side by side, [h,w,channels], in their order."""
+    parts = [answer[0] if answer.ndim == 4 else answer[0][..., None] for answer in answers.values()]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def mixed(shares: NDArray[np.float32], legend: Legend) -> NDArray[np.uint8]:
+    """Return the image, uint8 [H,W,3], of the probabilities of classes, float32 [H,W,K].
+
+    To the power of `SHARPNESS` they mix the colours of the classes.
+    """
+    colours = np.ones((len(legend), 4), np.float32)  # the last one adds up the weights
+    colours[:, :3] = legend.colours
+    sharp = np.square(np.square(shares))  # `SHARPNESS`, much faster than by `**`
+    sums = sharp.reshape(-1, len(colours)) @ colours
+    pixels: NDArray[np.uint8] = np.rint(sums[:, :3] / sums[:, 3:]).astype(np.uint8)
+    return pixels.reshape(*shares.shape[:2], 3)
+
+
+def margin(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return by how much the most probable class leads, uint8 [H,W], 255 times the difference."""
+    second, first = np.moveaxis(np.partition(shares, -2, axis=2)[..., -2:], 2, 0)
+    told: NDArray[np.uint8] = np.clip(np.rint((first - second) * 255), 0, 255).astype(np.uint8)
+    return told
+
+
+def check_layers(layers: Sequence[str], kind: Kind, name: str) -> None:
+    """Refuse layers that a model does not have.
+
+    Raises:
+        UsageError: A layer is unknown, or the model has no legend or no legend head for it.
+    """
+    if not layers:
+        raise UsageError("nothing is asked for", parameter="layers", remedy="Name a layer.")
+    for layer in layers:
+        if layer not in LAYERS or list(layers).count(layer) > 1:
+            raise UsageError(
+                f"{layer!r} is not a layer, or is named twice",
+                parameter="layers",
+                remedy=f"Choose of {', '.join(LAYERS)}.",
+            )
+        if layer in ("classes", "cover") and kind.legend is None:
+            raise UsageError(
+                "the model has no legend",
+                where=name,
+                remedy="Ask for the image, or choose a model with a legend.",
+            )
+        if layer.endswith("confidence") and not (kind.has_classes and kind.legend is not None):
+            raise UsageError(
+                "the model answers in colours, which tell no confidence",
+                where=name,
+                remedy="Ask for the image, or choose a model with a legend head.",
+            )
