@@ -3,6 +3,7 @@
     model.safetensors   the weights
     model.json          the card, for programs
     README.md           the card, for people
+    familiar.json       what the photos look like that it has learned from, where that is known
 
 There is never a pickle in it.
 """
@@ -32,6 +33,8 @@ from sat2map.model.card import (
     read_card,
     write_card,
 )
+from sat2map.model.familiar import FILE as FAMILIAR
+from sat2map.model.familiar import Familiar
 from sat2map.networks.specs import GeneratorSpec
 
 __all__ = [
@@ -74,6 +77,7 @@ def save_model(
     network: nn.Module,
     card: ModelCard,
     *,
+    familiar: Familiar | None = None,
     replace: bool = False,
     half: bool = False,
 ) -> None:
@@ -83,6 +87,7 @@ def save_model(
         folder: Its name; the last part is the model's name.
         network: A generator whose `card.generator` builds one of the same shape.
         card: Its card.
+        familiar: What the photos look like that it has learned from.
         replace: Whether an existing folder gives way.
         half: Whether weights are written as float16, half as large; they are read as float32.
 
@@ -97,7 +102,11 @@ def save_model(
             save_file(weights, aside / "model.safetensors", {"format": "pt"})
         except SafetensorError as error:  # what it says of a full disk
             raise OSError(str(error)) from error
-        write_card(aside, card, ["model.safetensors"])
+        names = ["model.safetensors"]
+        if familiar is not None:
+            familiar.save(aside)
+            names.append(FAMILIAR)
+        write_card(aside, card, names)
         (aside / "README.md").write_text(describe(folder.name, card), encoding="utf-8")
 
 

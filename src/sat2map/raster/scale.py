@@ -19,7 +19,7 @@ NEAR = 1.1
 """A scene this close to what the model knows is translated pixel for pixel."""
 
 FAR = 2.0
-"""A scene this much coarser than the model knows gets a warning."""
+"""A scene this much coarser than the model knows gets a graver warning."""
 
 ENLARGED = 4.0
 """No scene is enlarged by more before it is translated: there is nothing more to see."""
@@ -169,5 +169,10 @@ def _notice(
         return (
             f"has {mean:.3g} m per pixel, but the model knows {_span(known)}; what it has not seen "
             "it will make up."
+        )
+    if mean > NEAR * known[1]:
+        return (
+            f"has {mean:.3g} m per pixel, a little coarser than the model knows "
+            f"({_span(known)}); it is enlarged, and what is small will be missing."
         )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,12 @@ from sat2map.training.augment import (
     weather,
 )
 from sat2map.training.schedule import Plan
+
+
+def without_photometric(recipe: Recipe) -> Recipe:
+    """Return a recipe that leaves the colours of photos as they are."""
+    data = recipe.data.model_copy(update={"weather": 0.0, "camera": 0.0})
+    return recipe.model_copy(update={"data": data})
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,12 @@ class Batches:
             yield self._cut(chosen[first : first + batch], self._plan.samples(first)).source
             if progress is not None:
                 progress(min(first + batch, count), count)
+
+    def without_photometric(self) -> Batches:
+        """Return what cuts the same out, with the colours of the files."""
+        other = copy.copy(self)
+        other._recipe = without_photometric(self._recipe)
+        return other
 
     def _cut(self, images: Tensor, random: torch.Generator) -> Batch:
         data = self._recipe.data

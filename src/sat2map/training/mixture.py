@@ -6,6 +6,7 @@ drawn anew.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from sat2map.legend import COVER, Legend
 from sat2map.recipe import Recipe
 from sat2map.training.augment import Ground, other_camera, random_views, weather
-from sat2map.training.batches import Batch
+from sat2map.training.batches import Batch, without_photometric
 from sat2map.training.schedule import Plan
 from sat2map.training.training_sets import TrainingSet
 
@@ -78,6 +79,12 @@ class Mixture:
             yield self._cut(2**31 + first, self._plan.samples(first)).source
             if progress is not None:
                 progress(min(first + batch, images), images)
+
+    def without_photometric(self) -> Mixture:
+        """Return what cuts the same out, with the colours of the files."""
+        other = copy.copy(self)
+        other._recipe = without_photometric(self._recipe)
+        return other
 
     def _cut(self, step: int, random: torch.Generator) -> Batch:
         data = self._recipe.data

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map.errors import DataError, TrainingError
+from sat2map.model.familiar import FEWEST, Familiar
 from sat2map.model.folder import ModelCard, save_model
+from sat2map.networks.values import to_pixels
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training import setup
@@ -29,6 +31,9 @@ from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, follow, up
 from sat2map.training.validation import Validator, improves, with_fresh_statistics
 
 log = logging.getLogger(__name__)
+
+DESCRIBED = 1500
+"""How many photos tell, at the end, what photos the model has learned from."""
 
 Learn = Callable[[int, float], Tensor]
 """Takes the step of a number at a learning rate; returns its losses, on the device."""
@@ -171,9 +176,18 @@ class Run:
                     if validation.summary is not None:
                         metrics = {"validation": validation.summary.to_json()}
                         card = card.model_copy(update={"metrics": metrics})
-            save_model(folder, network, card)
+            save_model(folder, network, card, familiar=self._familiar(quiet))
         self.fabric.barrier()
         return folder
+
+    def _familiar(self, quiet: bool) -> Familiar | None:
+        """Describe the photos that the model has learned from, where they are photos."""
+        if self.card.direction == "reverse" or self.plan.pairs < FEWEST:
+            return None
+        with Progress("describing photos", quiet=quiet) as progress:
+            photos = self.batches.without_photometric().spread(DESCRIBED, progress.show)
+            windows = [window for batch in photos for window in to_pixels(batch.cpu()).numpy()]
+            return Familiar.learn(windows)
 
 
 def prepare(

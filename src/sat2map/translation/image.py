@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ from sat2map.data.images import (
 )
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import Legend
+from sat2map.translation.strangeness import strange_image
 from sat2map.translation.translator import Translator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,9 @@ def translate_image(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
+    strange = strange_image(translator, pixels)
+    if strange is not None:
+        logger.warning("%s: %s", source, strange)
 
     def show(done: int, total: int) -> None:
         if progress is not None:

@@ -20,6 +20,7 @@ from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import choose_scale, knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
+from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,10 @@ def scene_facts(
         elif scene.source.kind == "mosaic":
             facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
         if translator is not None:
+            scale = choose_scale(scene.grid, known, "native", scene.source.where, logger.debug)
+            strange = strange_scene(translator, ResampledScene(scene, *scale.seen))
+            if strange is not None:
+                notices.append(f"{scene.source.where}: {strange}")
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
             facts["estimated_seconds"] = _estimate(scene, valid, translator)
         return facts

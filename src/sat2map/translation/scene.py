@@ -32,6 +32,7 @@ from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import ScenePipeline
+from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,9 @@ def translate_scene(
         if target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
         seen = ResampledScene(scene, *scale.seen)
+        strange = strange_scene(translator, seen)
+        if strange is not None:
+            say(f"{source}: {strange}")
         pipeline = ScenePipeline(translator, seen, shown, options, legend, mask)
         partial = stack.enter_context(
             partial_work(

@@ -19,6 +19,7 @@ from sat2map.errors import UsageError
 from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
+from sat2map.model.familiar import Familiar, read_familiar
 from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.blending import blend
@@ -97,6 +98,15 @@ class Translator:
         colours = None if self.legend is None else self.legend.to_json()
         text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._weights}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def familiar(self) -> Familiar | None:
+        """What the photos look like that it has learned from, where its folder tells.
+
+        Raises:
+            ModelError: What it tells is damaged.
+        """
+        return read_familiar(self._model.folder)
 
     @cached_property
     def _weights(self) -> str:
