@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rasterio._env import get_gdal_config
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy as copy_raster
+from rasterio.warp import transform_bounds
 
 from fixtures.scenes import MakeScene, noise, smooth
 from sat2map.errors import DataError, UsageError
@@ -400,3 +401,38 @@ def test_notices_are_given_once(make_scene: MakeScene, caplog: pytest.LogCapture
     ):
         pass
     assert len(caplog.records) == 1
+
+
+def test_a_dark_scene_of_8_bits_is_stretched_and_that_is_said(
+    make_scene: MakeScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    bright = smooth(300, 300)
+    with Scene(make_scene(bright // 6, "dark.tif"), 3) as dark:
+        assert dark.value_range is not None
+        shown = dark.read(0, 0, 300, 300)[0]
+    assert "is dark" in caplog.text and "`value_range`=0,255" in caplog.text
+    assert shown.max() == 255 and shown.std() > 50
+    caplog.clear()
+    with Scene(make_scene(bright // 6, "left.tif"), 3, Reading(value_range=(0, 255))) as left:
+        assert np.array_equal(left.read(0, 0, 300, 300)[0], bright // 6)
+    with Scene(make_scene(bright, "bright.tif"), 3) as usual:
+        assert usual.value_range is None
+    with Scene(make_scene(bright * 0, "black.tif"), 3) as black:
+        assert black.value_range is None
+    assert "is dark" not in caplog.text
+
+
+def test_a_part_of_a_dark_scene_looks_like_the_whole(make_scene: MakeScene) -> None:
+    path = make_scene(smooth(300, 300) // 6)
+    with Scene(path, 3) as whole:
+        expected = whole.read(40, 50, 30, 30)[0]
+        west, north = whole.grid.transform @ (50, 40)
+        east, south = whole.grid.transform @ (80, 70)
+    bounds = transform_bounds("EPSG:32633", "EPSG:4326", west, south, east, north)
+    with Scene(path, 3, Reading(bbox=bounds)) as part:
+        inner = part.read(1, 1, 20, 20)[0]
+    assert any(
+        np.array_equal(inner, expected[r : r + 20, c : c + 20])
+        for r in range(10)
+        for c in range(10)
+    )

@@ -11,6 +11,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
+from fixtures.scenes import Identity, MakeModel, noise, smooth, with_classes
 from sat2map.data.images import read_image
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import STREETS
@@ -230,3 +231,28 @@ def test_legend_colours_are_the_only_ones(model_folder: Path, photo: Path, tmp_p
     assert found <= {entry.colour for entry in STREETS.classes}
     with pytest.raises(UsageError, match="`legend_colours`: the model tiny has no legend"):
         translate_image(Translator(model, "cpu"), photo, tmp_path / "other.png", options)
+
+
+def test_an_image_whose_pixel_size_is_told_is_seen_at_a_scale_that_the_model_knows(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    network = Identity(1)
+    translator = make_model((0.5, 2), network=network)
+    source = tmp_path / "fine.png"
+    Image.fromarray(smooth(120, 90)).save(source)
+    options = ImageOptions(pixel_size=0.25)
+    translate_image(translator, source, tmp_path / "map.png", options)
+    assert network.seen == [(60, 45)]
+    result = np.asarray(Image.open(tmp_path / "map.png")).astype(int)
+    assert result.shape == (120, 90, 3)
+    assert np.abs(result - smooth(120, 90)).mean() < 3
+
+
+def test_and_snapped_to_its_legend_it_keeps_to_it(tmp_path: Path) -> None:
+    translator = with_classes((0.5, 2))
+    source = tmp_path / "fine.png"
+    Image.fromarray(noise(120, 90)).save(source)
+    options = ImageOptions(pixel_size=0.25, legend_colours=True)
+    translate_image(translator, source, tmp_path / "map.png", options)
+    colours = np.unique(np.asarray(Image.open(tmp_path / "map.png")).reshape(-1, 3), axis=0)
+    assert {tuple(c) for c in colours.tolist()} <= {c.colour for c in translator.legend.classes}

@@ -8,7 +8,7 @@ import pytest
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from fixtures.scenes import Identity, MakeModel, MakeScene, cut_tiles, noise
+from fixtures.scenes import Identity, MakeModel, MakeScene, cut_tiles, noise, with_classes
 from sat2map.errors import DataError
 from sat2map.raster.options import Reading
 from sat2map.translation import info as module
@@ -117,3 +117,23 @@ def test_the_same_notices_as_a_translation(
     cured = scene_facts(path, model, Reading(bands=(1, 2, 3), nodata=(0.0,)))
     assert cured["nodata_share"] == pytest.approx(40 / 128, abs=0.01)
     assert len(cured["notices"]) == 1
+
+
+def test_where_nothing_says_the_scale_three_are_tried(make_scene: MakeScene) -> None:
+    path = make_scene(noise(300, 280), georeference={})
+    translator = with_classes((0.5, 2))
+    facts = scene_facts(path, translator)
+    assert list(facts["margin_by_pixel_size_m"]) == ["1", "0.25", "0.12"]
+    said = " ".join(facts["notices"])
+    assert "is surest of it with pixels of about" in said
+    assert "`pixel_size=METRES`" in said
+    told = scene_facts(path, translator, Reading(pixel_size=0.3))
+    assert told["ground_resolution_m"] == (0.3, 0.3)
+    assert "margin_by_pixel_size_m" not in told
+    assert "surest" not in " ".join(told["notices"])
+
+
+def test_a_model_without_classes_tries_none(make_scene: MakeScene, make_model: MakeModel) -> None:
+    facts = scene_facts(make_scene(noise(100, 100), georeference={}), make_model((0.5, 2)))
+    assert facts["margin_by_pixel_size_m"] == {}
+    assert "surest" not in " ".join(facts["notices"])

@@ -24,6 +24,7 @@ from sat2map.cli.options import (
     AsPublished,
     Crs,
     Nodata,
+    PixelSize,
     Quiet,
     RuntimeChoice,
     Seed,
@@ -274,6 +275,7 @@ def translate(
     ] = None,
     nodata: Nodata = None,
     crs: Crs = None,
+    pixel_size: PixelSize = None,
     resolution: Annotated[
         str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
     ] = "native",
@@ -319,7 +321,7 @@ def translate(
     from sat2map.translation.translator import load
 
     options = SceneOptions(
-        reading=parse.scene_reading(bands, stretch, value_range, bbox, nodata, crs),
+        reading=parse.scene_reading(bands, stretch, value_range, bbox, nodata, crs, pixel_size),
         resolution=parse.map_resolution(resolution),
         legend_colours=legend_colours,
         published=published,

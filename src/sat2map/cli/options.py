@@ -43,4 +43,12 @@ Crs = Annotated[
         help="Scene: its own coordinate reference system, where it says none or a wrong one.",
     ),
 ]
+PixelSize = Annotated[
+    float | None,
+    typer.Option(
+        "--pixel-size",
+        metavar="METRES",
+        help="Side of its pixels on the ground, where it says none or a wrong one.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -25,6 +25,7 @@ def scene_reading(
     bbox: str | None,
     nodata: str | None = None,
     crs: str | None = None,
+    pixel_size: float | None = None,
 ) -> Reading:
     """Return a `Reading` of the options of these names.
 
@@ -40,6 +41,7 @@ def scene_reading(
         bbox=None if bbox is None else bounding_box(bbox),
         nodata=None if nodata is None else _nodata(nodata),
         crs=crs,
+        pixel_size=pixel_size,
     )
 
 

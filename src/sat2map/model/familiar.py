@@ -234,7 +234,7 @@ def _statistics(
     described: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return mean, deviation and the inverse covariance of the standardised numbers."""
-    mean, deviation = described.mean(0), described.std(0) + 1e-6
+    mean, deviation = described.mean(0), described.std(0) + 1e-3
     own = _standardised(described, mean, deviation)
     covariance = np.cov(own.T) + _SHRINKAGE * np.eye(own.shape[1])
     return mean, deviation, np.asarray(np.linalg.inv(covariance), np.float64)
@@ -255,4 +255,4 @@ def _squared_distances(
 
 
 def _rounded(numbers: NDArray[np.float64]) -> list[float]:
-    return [float(f"{number:.4g}") for number in numbers]
+    return [float(f"{number:.6g}") for number in numbers]

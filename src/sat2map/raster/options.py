@@ -33,6 +33,8 @@ class Reading:
             comes to no value of its own, ().
         crs: The scene's own coordinate reference system, such as EPSG:32633, in place of what it
             says; nothing is warped.
+        pixel_size: Side of a pixel on the ground in metres, in place of what the georeference
+            says or where there is none.
     """
 
     bands: tuple[int, ...] | None = None
@@ -41,6 +43,7 @@ class Reading:
     bbox: Bounds | None = None
     nodata: tuple[float, ...] | None = None
     crs: str | None = None
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         for name, limits, lowest, highest in (
@@ -66,6 +69,12 @@ class Reading:
             )
         if self.bbox is not None:
             check_bbox(self.bbox)
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
+            raise UsageError(
+                f"{self.pixel_size:g} is not the size of a pixel",
+                parameter="pixel_size",
+                remedy="Give metres above 0, such as 0.3.",
+            )
 
 
 @dataclass(frozen=True)

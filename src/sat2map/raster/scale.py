@@ -51,6 +51,8 @@ def choose_scale(
     resolution: Resolution,
     where: str | Path,
     say: Callable[[str], object] = logger.warning,
+    *,
+    pixel_size: float | None = None,
 ) -> Scale:
     """Choose the sizes of the grids that a scene is translated on and written on.
 
@@ -60,12 +62,13 @@ def choose_scale(
         resolution: The map's: the scene's own, the one that the network sees, or metres.
         where: The scene, for messages.
         say: Called with a notice, where there is one.
+        pixel_size: Metres per pixel of the scene, in place of what its grid tells.
 
     Raises:
         UsageError: The resolution asks for what nobody knows, or for far too much.
     """
     own = (grid.height, grid.width)
-    ground = ground_resolution(grid)
+    ground = ground_resolution(grid) if pixel_size is None else (pixel_size, pixel_size)
     notice = _notice(grid, ground, known)
     if notice is not None:
         say(f"{where}: {notice}")
@@ -148,16 +151,20 @@ def _notice(
     grid: Grid, ground: tuple[float, float] | None, known: tuple[float, float] | None
 ) -> str | None:
     """Return what a user should know of a scene's scale, or None."""
-    if grid.crs is None:
+    if ground is None and grid.crs is None:
         return (
             "has no coordinate reference system; it is translated pixel for pixel, and the map has "
-            "none either."
-            + (" If you know which it is, give `crs=EPSG:CODE`." if grid.georeferenced else "")
+            "none either. "
+            + (
+                "If you know which it is, give `crs=EPSG:CODE`."
+                if grid.georeferenced
+                else "If you know how large a pixel is, give `pixel_size=METRES`."
+            )
         )
     if ground is None:
         return (
             "its ground resolution cannot be told from its georeference; it is translated pixel "
-            "for pixel."
+            "for pixel. If you know how large a pixel is, give `pixel_size=METRES`."
         )
     if known is None:
         return (

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,15 @@ from sat2map.raster.options import STRETCH, Reading
 from sat2map.raster.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
+
+DARK = 48
+"""An 8-bit scene whose pixels are hardly ever brighter than this in any band is stretched."""
+
+BRIGHT = 0.02
+"""The share of brighter pixels up to which it is."""
+
+LOOK = 64
+"""Side of the windows that are looked at for that, four along each side."""
 
 _SEPARATE = re.compile(r"(?<![A-Za-z0-9])(B(?:and)?0?)(\d{1,2}A?)(?![A-Za-z0-9])")
 """How satellites' files of one band each are called: T33UUU_20200101_B04_10m, LC08_..._B4."""
@@ -298,10 +308,15 @@ class Scene:
             "uint8"
         }:
             bits = _bits(self.dataset, self.bands[0])
-            if bits >= 8 and not inverted:
+            if bits >= 8 and not inverted and not self._is_dark():
                 return None
-            ends = (2**bits - 1, 0) if inverted else (0, 2**bits - 1)
-            return np.array([ends] * len(self.bands), np.float64)
+            if bits < 8 or inverted:
+                ends = (2**bits - 1, 0) if inverted else (0, 2**bits - 1)
+                return np.array([ends] * len(self.bands), np.float64)
+            self._say(
+                f"{self._where}: is dark (values up to about {DARK} of 255), so it is stretched "
+                "as scenes of more than 8 bits are. `value_range`=0,255 leaves it as it is."
+            )
         values, valid = self.sample()
         if not valid.any():
             return np.array([_limits(values.dtype)] * len(self.bands), np.float64)
@@ -312,6 +327,26 @@ class Scene:
             found = found[:, ::-1]
         ranges = dict(zip(sorted(set(self.bands)), found, strict=True))
         return np.array([ranges[band] for band in self.bands])
+
+    def _is_dark(self) -> bool:
+        """Return whether nearly all of an 8-bit file is too dark to be a photo as models know it.
+
+        It looks at a few small windows of all of the file, so that a part of it looks like the
+        whole, and a large one takes no longer.
+        """
+        height, width = self.dataset.height, self.dataset.width
+        size = min(LOOK, height), min(LOOK, width)
+        bright = count = most = 0
+        for row, column in product(_spread(height - size[0]), _spread(width - size[1])):
+            try:
+                values, valid = self._values(Window(column, row, size[1], size[0]), size, 1)
+            except (RasterioError, CPLE_BaseError):  # who needs what is damaged will say so
+                continue
+            brightest = values.max(0)[valid]
+            bright += int((brightest > DARK).sum())
+            count += brightest.size
+            most = max(most, int(brightest.max(initial=0)))
+        return most > 0 and bright <= BRIGHT * count
 
     def _find_profile(self, reading: Reading) -> ColourProfile | None:
         """Return the colour profile of values that are shown as they are, if there is one."""
@@ -485,6 +520,11 @@ class Scene:
         if self._others and empty.any():
             empty &= find(read(self._others), [self._nodata[b] for b in self._others])
         return ~empty & is_believable(values)
+
+
+def _spread(free: int) -> list[int]:
+    """Return up to four places from 0 to `free`."""
+    return sorted({i * free // 3 for i in range(4)})
 
 
 def _in_place(path: Path, band: re.Match[str], number: str) -> str:

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,8 @@ def translate_path(
                 translator, opened, target, options, max_pixels, progress, stop
             )
     image = Path(opened.where)
-    if options.reading != Reading() or options.resolution != "native" or options.mask is not None:
+    of_scenes = replace(options.reading, pixel_size=None) != Reading()
+    if of_scenes or options.resolution != "native" or options.mask is not None:
         raise UsageError(
             "is an image, to which no option of scenes applies",
             where=image,
@@ -255,4 +257,5 @@ def _for_images(options: SceneOptions, max_pixels: int) -> ImageOptions:
         compare=options.compare,
         max_pixels=max_pixels,
         legend_colours=options.legend_colours,
+        pixel_size=options.reading.pixel_size,
     )

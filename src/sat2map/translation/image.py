@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 
 from sat2map.atomic import check_file_name
 from sat2map.data.images import (
@@ -21,7 +22,10 @@ from sat2map.data.images import (
     write_image,
 )
 from sat2map.errors import DataError, StoppedError, UsageError
+from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
+from sat2map.raster.resampling import resample, resampling
+from sat2map.raster.scale import choose_scale
 from sat2map.translation.strangeness import strange_image
 from sat2map.translation.translator import Translator
 
@@ -38,6 +42,8 @@ class ImageOptions:
         compare: Also write source and result side by side, as NAME.compare.SUFFIX.
         max_pixels: Refuse larger images.
         legend_colours: Give every pixel the nearest colour of the model's legend.
+        pixel_size: Side of a pixel on the ground in metres, where it is known: then the network
+            sees the image at a resolution that it knows.
     """
 
     published: bool = False
@@ -45,6 +51,7 @@ class ImageOptions:
     compare: bool = False
     max_pixels: int = MAX_PIXELS
     legend_colours: bool = False
+    pixel_size: float | None = None
 
 
 def translate_image(
@@ -97,7 +104,8 @@ def translate_image(
             where=source,
             remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
         )
-    strange = strange_image(translator, pixels)
+    seen = _as_seen(pixels, translator, options.pixel_size, source)
+    strange = strange_image(translator, seen)
     if strange is not None:
         logger.warning("%s: %s", source, strange)
 
@@ -113,7 +121,7 @@ def translate_image(
 
     try:
         result = translator.translate(
-            pixels,
+            seen,
             published=options.published,
             seed=options.seed,
             output="image" if legend is None else "classes",
@@ -125,12 +133,43 @@ def translate_image(
         # It is too large to be predicted as published.
         raise DataError(error.what, where=source, remedy=error.remedy) from error
     if legend is not None:
-        result = legend.paint(result)
+        result = legend.paint(_nearest(result, pixels.shape[0], pixels.shape[1]))
+    else:
+        result = _resized(result, pixels.shape[0], pixels.shape[1])
     write_image(target, result, image.alpha)
     if options.compare:
         beside = np.hstack([three_bands(pixels), three_bands(result)])
         write_image(compare_name(target), beside)
     return target
+
+
+def _as_seen(
+    pixels: NDArray[np.uint8], translator: Translator, pixel_size: float | None, source: Path
+) -> NDArray[np.uint8]:
+    """Return a image at a resolution that the model knows, if its own is told."""
+    if pixel_size is None:
+        return pixels
+    grid = Grid(pixels.shape[0], pixels.shape[1], Affine.identity(), None)
+    known = translator.card.resolution_m
+    seen = choose_scale(grid, known, "native", source, logger.warning, pixel_size=pixel_size).seen
+    return _resized(pixels, *seen)
+
+
+def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return uint8 [H,W,C] as uint8 [height,width,C], without aliasing."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    down, across = resampling(pixels.shape[0], height), resampling(pixels.shape[1], width)
+    values = resample(down, pixels.astype(np.float32), across)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _nearest(classes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return numbers, uint8 [H,W], as uint8 [height,width]."""
+    rows = (np.arange(height) * 2 + 1) * classes.shape[0] // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * classes.shape[1] // (2 * width)
+    nearest: NDArray[np.uint8] = classes[rows[:, None], columns]
+    return nearest
 
 
 def legend_of(translator: Translator) -> Legend:

@@ -13,17 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import bounds_wgs84, ground_resolution
+from sat2map.geo.grid import bounds_wgs84
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading
 from sat2map.raster.resampled import ResampledScene
-from sat2map.raster.scale import choose_scale, knows
+from sat2map.raster.scale import Scale, choose_scale, knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
+
+SMALLEST = 64
+"""Smallest side at which a model is asked how sure it is."""
+
+LARGEST = 768
+"""Largest side of what it is asked about."""
 
 
 def scene_facts(
@@ -54,16 +60,25 @@ def scene_facts(
     source = open_source(source)
     bands = 3 if translator is None else len(translator.card.bands)
     notices: list[str] = []
-    # Percentiles cost another look at all of it, and nothing is told of them.
-    reading = replace(reading or Reading(), stretch=None, value_range=(0, 1))
+    reading = reading or Reading()
+    if translator is None:
+        # Percentiles cost another look at all of it, and nothing is told of them.
+        reading = replace(reading, stretch=None, value_range=(0, 1))
     with (
         settings(remote=source.kind == "address"),
         Scene(source, bands, reading, say=notices.append) as scene,
     ):
         known = (0.0, math.inf) if translator is None else translator.card.resolution_m
-        choose_scale(scene.grid, known, "native", scene.source.where, notices.append)
+        scale = choose_scale(
+            scene.grid,
+            known,
+            "native",
+            scene.source.where,
+            notices.append,
+            pixel_size=reading.pixel_size,
+        )
         dataset = scene.dataset
-        ground = ground_resolution(scene.grid)
+        ground = scale.ground
         valid = scene.sample()[1]
         facts: dict[str, Any] = {
             "name": scene.source.name,
@@ -87,25 +102,74 @@ def scene_facts(
         elif scene.source.kind == "mosaic":
             facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
         if translator is not None:
-            scale = choose_scale(scene.grid, known, "native", scene.source.where, logger.debug)
             strange = strange_scene(translator, ResampledScene(scene, *scale.seen))
             if strange is not None:
                 notices.append(f"{scene.source.where}: {strange}")
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
-            facts["estimated_seconds"] = _estimate(scene, valid, translator)
+            facts["estimated_seconds"] = _estimate(scene, scale, valid, translator)
+            if ground is None and translator.card.resolution_m is not None:
+                tried = margins_by_pixel_size(scene, translator, translator.card.resolution_m)
+                facts["margin_by_pixel_size_m"] = {f"{size:.2g}": m for size, m in tried.items()}
+                if tried:
+                    notices.append(f"{scene.source.where}: {_surest(tried, translator)}")
         return facts
 
 
-def _estimate(scene: Scene, valid: NDArray[np.bool_], translator: Translator) -> float:
+def margins_by_pixel_size(
+    scene: Scene, translator: Translator, known: tuple[float, float]
+) -> dict[float, float]:
+    """Return how sure a model is of a scene, by what its pixels are taken to measure.
+
+    The middle of the scene is shown as it is, which suits all that the model knows, and reduced
+    by two and by four, which suits finer ones.
+
+    Args:
+        scene: A scene that does not say its ground resolution.
+        translator: The model.
+        known: Finest and coarsest metres per pixel that it knows.
+
+    Returns:
+        By metres per pixel the mean margin of the most probable class over the second, 0 to 1;
+        nothing where the model has no classes or the scene is small.
+    """
+    if not translator.answers_in_classes:
+        return {}
+    finest, coarsest = known
+    tried = {math.sqrt(finest * coarsest): 1, finest / 2: 2, finest / 4: 4}
+    margins = {}
+    for size, reduced in tried.items():
+        height, width = scene.grid.height // reduced, scene.grid.width // reduced
+        if min(height, width) < SMALLEST:
+            continue
+        side = min(height, LARGEST), min(width, LARGEST)
+        seen = ResampledScene(scene, height, width)
+        pixels, _ = seen.read((height - side[0]) // 2, (width - side[1]) // 2, *side)
+        best = np.sort(translator.translate(pixels, output="probabilities"), axis=-1)
+        margins[size] = round(float((best[..., -1] - best[..., -2]).mean()), 3)
+    return margins
+
+
+def _surest(margins: dict[float, float], translator: Translator) -> str:
+    size = max(margins, key=lambda size: margins[size])
+    tried = ", ".join(f"{size:.2g} m ({margin:.2f})" for size, margin in margins.items())
+    return (
+        f"the model {translator.name} is surest of it with pixels of about {size:.2g} m (margins "
+        f"of those tried: {tried}); that is a guess. If you know their size, give "
+        f"`pixel_size=METRES`."
+    )
+
+
+def _estimate(
+    scene: Scene, scale: Scale, valid: NDArray[np.bool_], translator: Translator
+) -> float:
     """Return about how many seconds reading and translating a scene take, without the writing.
 
     Args:
         scene: The scene.
+        scale: At which scale the network sees it.
         valid: Where it has values, bool [h,w], thinned.
         translator: The model.
     """
-    known = translator.card.resolution_m
-    scale = choose_scale(scene.grid, known, "native", scene.source.where, logger.debug)
     multiple = translator.multiple
     window = math.ceil(WINDOW / multiple) * multiple
     rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)

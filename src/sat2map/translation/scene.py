@@ -118,7 +118,12 @@ def translate_scene(
         source = scene.source.where
         _check_target(target.path, scene)
         scale = choose_scale(
-            scene.grid, translator.card.resolution_m, options.resolution, source, say
+            scene.grid,
+            translator.card.resolution_m,
+            options.resolution,
+            source,
+            say,
+            pixel_size=options.reading.pixel_size,
         )
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.opened_again())
