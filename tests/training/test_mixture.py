@@ -11,9 +11,11 @@ from PIL import Image
 
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import COVER, STREETS, map_to_cover_may_be
+from sat2map.model import familiar
+from sat2map.model.familiar import read_familiar
 from sat2map.model.folder import load_model
 from sat2map.recipe import Recipe, load_recipe
-from sat2map.training import training_sets
+from sat2map.training import run, training_sets
 from sat2map.training.batches import Batch
 from sat2map.training.data_sets import load_data_sets
 from sat2map.training.loop import train
@@ -245,3 +247,21 @@ def test_what_a_map_leaves_open_follows_from_how_the_photo_looks() -> None:
         "green": [{"land", "vegetation"}, {"road", "vegetation"}, {"vegetation"}],
         "dark": [{"land", "vegetation"}, {"road"}, {"land", "vegetation"}],
     }
+
+
+def test_a_model_knows_what_its_photos_look_like(
+    tmp_path: Path, maps: Path, masks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (familiar, run):
+        monkeypatch.setattr(module, "FEWEST", 5)
+    monkeypatch.setattr(run, "DESCRIBED", 40)
+    settings = recipe("data.size=64", "data.camera=1.0", "generator.widths=[4, 4, 8, 8]")
+    known = read_familiar(train(settings, [maps, masks], tmp_path / "run", quiet=True))
+    assert known is not None and known.side == 64
+    photo = np.asarray(Image.open(maps / "train" / "0.png"))[:64, :64]
+    negative, familiar_one = known.distances([255 - photo, photo])
+    assert negative > familiar_one
+
+
+def test_from_few_photos_it_does_not(tmp_path: Path, maps: Path, masks: Path) -> None:
+    assert read_familiar(train(recipe(), [maps, masks], tmp_path / "run", quiet=True)) is None
