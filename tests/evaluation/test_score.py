@@ -239,3 +239,37 @@ def test_a_summary_is_json(pairs):
 
 def test_no_scores_give_an_empty_summary():
     assert summarise([], STREETS).to_json()["metrics"] == {}
+
+
+def test_of_maps_that_tell_of_houses_only_houses_are_scored(tmp_path):
+    labels = np.zeros((64, 64), np.uint8)
+    house, road = STREETS.names.index("building"), STREETS.names.index("road")
+    labels[10:20, 10:30] = house
+    answered = labels.copy()
+    answered[40:48] = road  # of which the vectors say nothing
+    answered[10:20, 20:30] = 0
+    true, answer = STREETS.paint(labels), STREETS.paint(answered)
+    score = score_image("a", answer, true, true, STREETS, ["building"])
+    assert set(score.values) == {"mean_iou", "mean_iou_2px"}
+    assert score.values["mean_iou"] == pytest.approx(0.5)
+    empty = STREETS.paint(np.zeros((64, 64), np.uint8))
+    # A house where the vectors have none is wrong, too.
+    assert score_image("b", answer, empty, empty, STREETS, ["building"]).values["mean_iou"] == 0
+    summary = summarise([score], STREETS)
+    assert set(summary.class_iou) == {"building"}
+    assert summary.metrics["mean_iou"].mean == pytest.approx(0.5)
+    roads_too = score_image("c", answer, true, true, STREETS, ["road", "highway", "main_road"])
+    assert roads_too.values["road_correctness"] == 0
+
+    folder = tmp_path / "chips" / "val"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.hstack([answer, true])).save(folder / "1.png")
+    scores = score_images(
+        lambda source: source,
+        find_pairs(tmp_path / "chips", "val"),
+        size=None,
+        legend=STREETS,
+        told=("building",),
+    )
+    assert scores.protocol["told"] == ["building"]
+    assert scores.scores[0].values == score.values

@@ -107,6 +107,10 @@ class Agreement:
     intersections: NDArray[np.int64]
     unions: NDArray[np.int64]
 
+    def of(self, asked: NDArray[np.bool_]) -> Agreement:
+        """Return the counts of some classes, bool [K]; those of the others are 0."""
+        return Agreement(self.intersections * asked, self.unions * asked)
+
 
 def agreement(
     generated: NDArray[np.uint8], true: NDArray[np.uint8], classes: int, tolerance: float = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +124,9 @@ def evaluate(
     direction = translator.card.direction
     legend = legend_of(translator.card, data)
 
-    refuse_class_numbers(pairs, direction, read_card(data).legend)
+    card = read_card(data)
+    refuse_class_numbers(pairs, direction, card.legend)
+    told = card.told if direction == "forward" else None
 
     def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         source = in_bands(source, len(translator.card.bands))
@@ -132,7 +134,13 @@ def evaluate(
         return three_bands(answer) if answer.shape[2] == 1 else answer  # as targets are read
 
     scores = score_images(
-        translate, pairs, size=size, direction=direction, legend=legend, progress=progress
+        translate,
+        pairs,
+        size=size,
+        direction=direction,
+        legend=legend,
+        told=told,
+        progress=progress,
     )
     if not scores.scores:
         scores.raise_failures()
@@ -157,7 +165,15 @@ def evaluate(
         good = {score.name for score in scores.scores}
         again = [pair for pair in pairs if pair.stem in good]
         seen = measure(_both(translate, again, size, direction), device=translator.device)
-    return Evaluation(summary, scores.failures, page, seen)
+    notices = () if told is None else (_asked(data, told),)
+    return Evaluation(summary, scores.failures, page, seen, notices)
+
+
+def _asked(data: Path, told: Sequence[str]) -> str:
+    return (
+        f"{data}: the maps tell of {', '.join(told)} only; other classes, colours and edges are "
+        "not compared."
+    )
 
 
 def evaluate_masks(

@@ -126,6 +126,7 @@ def score_images(
     size: int | None,
     direction: Direction = "forward",
     legend: Legend | None = None,
+    told: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_image: OnImage | None = None,
 ) -> Scores:
@@ -141,6 +142,8 @@ def score_images(
         direction: "reverse" swaps source and target.
         legend: The classes of the targets; None leaves out class and road metrics, and so
             does a target that has not three bands.
+        told: The classes that the targets tell of, where they do not tell of all: then these are
+            scored, and nothing else.
         progress: Called with how many pairs are done and how many there are.
         on_image: Called with the stem, the source, the generated and the true image as
             compared, and their score.
@@ -169,13 +172,16 @@ def score_images(
                 if progress is not None:
                     progress(len(scores) + len(failures), len(pairs))
                 continue
-            future = pool.submit(score_image, pair.stem, generated, target, native, legend)
+            future = pool.submit(score_image, pair.stem, generated, target, native, legend, told)
             waiting.append((source, generated, target, future))
             if len(waiting) > 1:
                 finish()
         while waiting:
             finish()
-    return Scores(scores, failures, describe_protocol(size, direction, legend))
+    protocol = describe_protocol(size, direction, legend)
+    if told is not None:
+        protocol["told"] = list(told)
+    return Scores(scores, failures, protocol)
 
 
 def read_compared(
@@ -203,6 +209,7 @@ def score_image(
     true: Pixels,
     native_true: Pixels,
     legend: Legend | None,
+    told: Sequence[str] | None = None,
 ) -> ImageScore:
     """Return every metric of one image.
 
@@ -214,7 +221,10 @@ def score_image(
             labelled there, where the colours are pure.
         legend: The classes, or None to leave out the class and road metrics. It is not used
             where C is not 3.
+        told: The classes that the target tells of, where it does not tell of all.
     """
+    if told is not None and legend is not None and true.shape[2] == 3:
+        return _score_told(name, generated, true, native_true, legend, told)
     generated_edges, true_edges = edges.edges(generated), edges.edges(true)
     values = {
         "l1": image.l1(generated, true),
@@ -244,6 +254,35 @@ def score_image(
         values["highway_f1"] = edges.f1(drawn, there)
         if there.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
             values["highway_ratio"] = edges.edge_density(drawn, there)
+    return ImageScore(name, _defined(values), exact, tolerant)
+
+
+def _score_told(
+    name: str,
+    generated: Pixels,
+    true: Pixels,
+    native_true: Pixels,
+    legend: Legend,
+    told: Sequence[str],
+) -> ImageScore:
+    """Return the metrics of the classes that a target tells of, as `score_image` takes them.
+
+    Where it shows another class anything may be, so images and edges are not compared; but a told
+    class that is not there is told, too.
+    """
+    truth = classes.true_classes(native_true, legend, *true.shape[:2])
+    labels = legend.label(generated)
+    asked = np.isin(legend.names, list(told))
+    exact = classes.agreement(labels, truth.labels, len(legend)).of(asked)
+    tolerance = classes.BOUNDARY_TOLERANCE
+    tolerant = classes.agreement(labels, truth.labels, len(legend), tolerance).of(asked)
+    values = {}
+    for metric, counts in (("mean_iou", exact), ("mean_iou_2px", tolerant)):
+        occurring = _occurring(classes.iou(counts))
+        values[metric] = float(np.mean(occurring)) if occurring.size else math.nan
+    if legend.roads.any() and asked[legend.roads].all():
+        network = roads.compare_roads(legend.roads[labels], truth.road)
+        values |= {f"road_{metric}": value for metric, value in asdict(network).items()}
     return ImageScore(name, _defined(values), exact, tolerant)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sat2map.data.images import resize_square
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
+from sat2map.data.pairs import read_card as read_data_card
 from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.masks import MaskSplit, open_mask_split
 from sat2map.evaluation.score import Summary, score_images, summarise
@@ -111,6 +112,7 @@ class Validator:
         self._masks: MaskSplit | None = None
         self._shown: list[PairFile] = []
         home = data[0]
+        self._told = read_data_card(home).told if recipe.data.direction == "forward" else None
         validated = (home / "val").is_dir()
         if is_mask_set(home, "train") and not (home / "train" / "target").is_dir():
             if validated:
@@ -177,6 +179,7 @@ class Validator:
             size=size,
             direction=self._recipe.data.direction,
             legend=self._card.legend,
+            told=self._told,
         )
         protocol = scores.protocol | _PROTOCOL
         return summarise(scores.scores, self._card.legend, protocol), scores.failures
