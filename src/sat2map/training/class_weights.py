@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.legend import COVER, Legend
+from sat2map.legend import Legend
 from sat2map.training.training_sets import TrainingSet
 
 COUNTED = 64
@@ -37,19 +37,24 @@ def class_weights(
 def class_weights_of(counts: NDArray[np.float64], balance: float) -> NDArray[np.float32]:
     """Return the weight of each class by how often it occurs, float32 [K], from 0.7 to 2.5.
 
+    The median is that of the classes that occur: or where most of a legend is absent, all that
+    occurs would be frequent. What does not occur has 1.
+
     Args:
         counts: How often, float [K].
         balance: As for `class_weights`.
     """
     shares = np.maximum(counts / max(counts.sum(), 1), 1e-6)
-    weights = np.clip((np.median(shares) / shares) ** balance, 0.7, 2.5)
+    median = np.median(shares[counts > 0]) if (counts > 0).any() else shares[0]
+    weights = np.clip((median / shares) ** balance, 0.7, 2.5)
+    weights[counts == 0] = 1
     return np.asarray(weights, np.float32)
 
 
-def cover_weights(
-    sets: Sequence[TrainingSet], shares: Sequence[float], balance: float
+def partial_weights(
+    sets: Sequence[TrainingSet], shares: Sequence[float], balance: float, classes: int, *, head: int
 ) -> NDArray[np.float32]:
-    """Return the weight of each class of land cover in its loss, float32 [5].
+    """Return the weight of each class where pixels may be of several, float32 [K].
 
     Pixels are counted for all classes that they may be, those of each set by its share.
 
@@ -57,12 +62,14 @@ def cover_weights(
         sets: The sets.
         shares: Their shares of a batch.
         balance: As for `class_weights_of`.
+        classes: How many classes there are.
+        head: 0 for those of the map, 1 for land cover.
     """
-    counts = np.zeros(len(COVER))
+    counts = np.zeros(classes)
     for one, share in zip(sets, shares, strict=True):
-        own = np.zeros(len(COVER))
+        own = np.zeros(classes)
         for number in range(0, len(one), max(1, len(one) // COUNTED)):
-            labels = one.labels(number)[1]
+            labels = one.labels(number)[head]
             if labels is not None:
                 table = labels.may_be.numpy()
                 possible = np.where(table.all(1, keepdims=True), 0, table)

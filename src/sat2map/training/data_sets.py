@@ -21,7 +21,7 @@ from sat2map.model.folder import ModelCard
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training.batches import Batches
-from sat2map.training.class_weights import class_weights, cover_weights
+from sat2map.training.class_weights import class_weights, partial_weights
 from sat2map.training.draft_card import draft_card, resolution_seen
 from sat2map.training.mixture import Mixture
 from sat2map.training.schedule import Plan
@@ -147,14 +147,15 @@ def _load_mixture(
     sets, shares = [sets[i] for i in order], [shares[i] for i in order]
     labels = [one.classes for one in sets if isinstance(one, PairSet)]
     balance = recipe.objective.class_balance
-    weights = torch.from_numpy(class_weights(labels, legend, balance)) if labels else None
-    if weights is None:
-        weights = torch.ones(len(legend))
+    if labels and all(one.complete for one in sets if one.paired):
+        weights = class_weights(labels, legend, balance)
+    else:
+        weights = partial_weights(sets, shares, balance, len(legend), head=0)
     of_cover: tuple[Tensor, Tensor] | tuple[()] = ()
     if recipe.generator.tells_cover:
-        cover = cover_weights(sets, shares, balance)
+        cover = partial_weights(sets, shares, balance, len(COVER), head=1)
         of_cover = (torch.from_numpy(cover), torch.from_numpy(COVER.roads))
-    facts = ClassFacts(weights, torch.from_numpy(legend.roads), casing, *of_cover)
+    facts = ClassFacts(torch.from_numpy(weights), torch.from_numpy(legend.roads), casing, *of_cover)
 
     def batches(plan: Plan, device: torch.device) -> Mixture:
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
