@@ -48,7 +48,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 IN_ONE_GO = {"README.md", "docs/tutorial.md", "docs/tutorial-own-region.md"}
 """Pages whose commands stand on each other; elsewhere each block is run by itself."""
 
-CHIPS = {"pairs", "shifted", "elsewhere-pairs", "small-pairs", "OUT"}
+CHIPS = {"chips", "pairs", "shifted", "elsewhere-pairs", "small-pairs", "OUT"}
 """Where the pages have chips of imagery and vectors."""
 
 MASKS = {"inria-set", "MASKS"}

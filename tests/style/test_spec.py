@@ -54,7 +54,7 @@ def read(tmp_path: Path, change: dict[str, Any] | None = None, **road: Any) -> S
 
 
 def test_the_shipped_styles_are_valid_and_streets_has_the_house_legend() -> None:
-    assert shipped_styles() == ["landcover", "osm", "streets"]
+    assert shipped_styles() == ["houses", "landcover", "osm", "streets"]
     for name in shipped_styles():
         style = read_style(name)
         assert style.name == name
@@ -65,7 +65,7 @@ def test_the_shipped_styles_are_valid_and_streets_has_the_house_legend() -> None
     assert read_style("streets").legend == STREETS
 
 
-@pytest.mark.parametrize("name", ["streets", "osm", "landcover"])
+@pytest.mark.parametrize("name", ["streets", "houses", "osm", "landcover"])
 def test_solid_layers_have_the_colours_of_the_legend(name: str) -> None:
     style = read_style(name)
     for layer in style.layers:
@@ -183,7 +183,7 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_style_names_those_that_are_shipped(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="landcover, osm, streets"):
+    with pytest.raises(UsageError, match="houses, landcover, osm, streets"):
         read_style(tmp_path / "none.json")
     (tmp_path / "own.json").write_text("{")
     with pytest.raises(UsageError, match="not valid JSON"):
