@@ -38,7 +38,7 @@ from PIL import Image
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
 from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
-from sat2map.networks.normalisation import reestimate
+from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.specs import UNetSpec
 from sat2map.translation.translator import Translator, load
 from training_step import compare
@@ -55,7 +55,7 @@ def make_models(folder: Path) -> None:
     network = build_generator(spec)
     noise = np.random.default_rng(0).integers(0, 256, (8, TILE, TILE, 3), dtype=np.uint8)
     values = torch.from_numpy(noise).permute(0, 3, 1, 2).float() / 127.5 - 1
-    reestimate(network, [values[:4]])
+    recalibrate(network, [values[:4]])
     card = ModelCard(generator=spec, normalisation="of noise", resolution_m=(1, 1))
     save_model(folder / "model", network.eval(), card)
     (folder / "noise").mkdir()

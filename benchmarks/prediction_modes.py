@@ -3,7 +3,7 @@
 Takes the newest checkpoint of a run and scores its generator on the validation pairs
 
 - with the running averages that training at batch 1 left behind,
-- with statistics re-estimated on training images, as `RUN/model` has them,
+- with statistics recalibrated on training images, as `RUN/model` has them,
 - as published: statistics of each image itself, dropout on.
 
     python benchmarks/prediction_modes.py RUN DATA [--json FILE]
@@ -50,7 +50,7 @@ def main() -> None:
         raw = with_running_averages(arguments.run, Path(folder) / "averages")
         for name, model, published in (
             ("running averages", raw, False),
-            ("re-estimated", arguments.run / "model", False),
+            ("recalibrated", arguments.run / "model", False),
             ("as published, seed 0", arguments.run / "model", True),
         ):
             with Progress(name) as progress:

@@ -22,8 +22,8 @@ import pytest
         ),
         ("from sat2map.recipe import load_recipe; load_recipe('pix2pix')", {"torch", "numpy"}),
         (
-            "from sat2map.model.card import model_folder, read_card\n"
-            "read_card(model_folder('streets'))",
+            "from sat2map.model.card import model_folder, read_model_card\n"
+            "read_model_card(model_folder('streets'))",
             {"torch"},
         ),
         ("import sat2map.geo.windows", {"torch"}),

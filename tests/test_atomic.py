@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sat2map.atomic import sweep, whole_file, whole_folder, write_text
+from sat2map.atomic import atomic_file, atomic_folder, sweep, write_text
 from sat2map.errors import OutputError
 
 
@@ -22,7 +22,7 @@ def no_space(*_: object) -> None:
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.png"
-    with whole_file(path) as aside:
+    with atomic_file(path) as aside:
         assert aside.parent == path.parent  # a rename within one file system
         assert aside.suffix == ".png"
         assert aside.name.startswith(".")
@@ -35,11 +35,11 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_file_stays_as_it_was_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
     write_text(tmp_path / "a", "old")
-    with pytest.raises(error), whole_file(tmp_path / "a") as aside:
+    with pytest.raises(error), atomic_file(tmp_path / "a") as aside:
         aside.write_text("half")
         raise error
     assert contents(tmp_path) == {"a": "old"}
-    with pytest.raises(error), whole_file(tmp_path / "b") as aside:
+    with pytest.raises(error), atomic_file(tmp_path / "b") as aside:
         raise error
     assert contents(tmp_path) == {"a": "old"}
 
@@ -61,7 +61,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "a", "new")
     with (
         pytest.raises(OutputError, match="file/a: cannot be written"),
-        whole_folder(tmp_path / "file" / "a"),
+        atomic_folder(tmp_path / "file" / "a"),
     ):
         pytest.fail("there is nothing to write to")
     (tmp_path / "folder").mkdir()
@@ -75,7 +75,7 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    for writer in (whole_file, whole_folder):
+    for writer in (atomic_file, atomic_folder):
         with (
             pytest.raises(OutputError, match=r"a: .*Permission denied.*you may write to"),
             writer(tmp_path / "a"),
@@ -91,7 +91,7 @@ def test_text_is_utf_8(tmp_path: Path) -> None:
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a"
-    with whole_folder(path) as aside:
+    with atomic_folder(path) as aside:
         (aside / "1").write_text("one")
         (aside / "sub").mkdir()
         (aside / "sub" / "2").write_text("two")
@@ -102,13 +102,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_folder_that_exists_gives_way_only_if_told(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.mkdir()
-    with whole_folder(path) as aside:  # an empty one is no loss
+    with atomic_folder(path) as aside:  # an empty one is no loss
         (aside / "1").write_text("one")
-    with pytest.raises(OutputError, match="a: exists already"), whole_folder(path):
+    with pytest.raises(OutputError, match="a: exists already"), atomic_folder(path):
         pytest.fail("it is refused before anything is written")
     (path / "notes").mkdir()
     (path / "notes" / "mine.txt").write_text("mine")
-    with whole_folder(path, replace=True) as aside:
+    with atomic_folder(path, replace=True) as aside:
         (aside / "1").write_text("two")
     assert contents(tmp_path) == {"a/1": "two", "a/notes/mine.txt": "mine"}
 
@@ -118,7 +118,7 @@ def test_a_link_is_not_taken_for_the_folder_that_is_replaced(tmp_path: Path) -> 
     (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(OutputError, match="a: is a link"),
-        whole_folder(tmp_path / "a", replace=True),
+        atomic_folder(tmp_path / "a", replace=True),
     ):
         pytest.fail("it is refused before anything is written")
     assert (tmp_path / "a").is_symlink()
@@ -144,7 +144,7 @@ def test_a_folder_never_replaces_a_file(tmp_path: Path, replace: bool) -> None:
     (tmp_path / "a").write_text("old")
     with (
         pytest.raises(OutputError, match="a: exists already"),
-        whole_folder(tmp_path / "a", replace=replace),
+        atomic_folder(tmp_path / "a", replace=replace),
     ):
         pytest.fail("it is refused before anything is written")
     assert contents(tmp_path) == {"a": "old"}
@@ -153,7 +153,7 @@ def test_a_folder_never_replaces_a_file(tmp_path: Path, replace: bool) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_folder_stays_as_it_was_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
     write_text(tmp_path / "a" / "1", "old")
-    with pytest.raises(error), whole_folder(tmp_path / "a", replace=True) as aside:
+    with pytest.raises(error), atomic_folder(tmp_path / "a", replace=True) as aside:
         (aside / "1").write_text("new")
         raise error
     assert contents(tmp_path) == {"a/1": "old"}
@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_the_old_folder(
         monkeypatch.setattr(Path, "rename", fails)
     with (
         pytest.raises(OutputError, match="No space left on device"),
-        whole_folder(tmp_path / "a", replace=True) as aside,
+        atomic_folder(tmp_path / "a", replace=True) as aside,
     ):
         (aside / "1").write_text("new")
     assert contents(tmp_path) == {"a/1": "old"}

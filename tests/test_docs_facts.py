@@ -20,7 +20,7 @@ from PIL import Image
 import sat2map
 from sat2map.cli.app import app
 from sat2map.data.mask_mapping import MaskMapping
-from sat2map.data.pairs import read_card
+from sat2map.data.pairs import read_dataset_card
 from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_image, summarise
 from sat2map.fetch.published import DATA_SETS
@@ -251,10 +251,10 @@ def test_the_data_set_page_has_the_legends_and_a_card_that_is_valid(tmp_path: Pa
         for of in (page, text(DOCS / "how-to" / "own-pairs.md"))
     )
     (tmp_path / "dataset.json").write_text(json.dumps(pairs), encoding="utf-8")
-    card = read_card(tmp_path)
+    card = read_dataset_card(tmp_path)
     assert card.legend is not None and card.legend.roads.tolist() == [False, True, False]
     (tmp_path / "dataset.json").write_text(json.dumps(masks), encoding="utf-8")
-    card = read_card(tmp_path)
+    card = read_dataset_card(tmp_path)
     assert card.legend == COVER and card.classes is not None
     assert set(masks) == {*pairs, "classes"}
     assert set(card.__dataclass_fields__) == {*masks, "mask_legend", "told"}

@@ -18,7 +18,7 @@ from sat2map.errors import OutputError, writing_to
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it becomes `path`.
 
     The suffix is kept, since writers choose their format by it.
@@ -70,7 +70,7 @@ def check_folder_name(path: Path, *, replace: bool = False) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a folder beside `path` to write to; on success it becomes `path`.
 
     Args:
@@ -108,7 +108,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all."""
-    with whole_file(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -275,7 +275,7 @@ class Validation(_Section):
 
 
 class Statistics(_Section):
-    """Re-estimation of the normalisation statistics on training images."""
+    """Recalibration of batch norm: the normalisation statistics, taken anew on training images."""
 
     pictures: int = Field(1000, ge=1, description="after training")
     validation_pictures: int = Field(50, ge=1, description="at each validation")

@@ -26,7 +26,7 @@ from rasterio.warp import transform_bounds
 from sat2map import atomic as whole
 from sat2map.chips.chips import ChipOptions, Chips, make_chips
 from sat2map.chips.preview import write_preview
-from sat2map.data.pairs import find_pairs, read_card, read_pair
+from sat2map.data.pairs import find_pairs, read_dataset_card, read_pair
 from sat2map.errors import DataError, OutputError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo import gdal
 from sat2map.geo.gdal import SETTINGS
@@ -68,7 +68,7 @@ def test_chips_are_a_data_set_whose_pixels_are_those_of_the_ground(
     outside[7:19, 5:19] = False
     assert not building[outside].any()
 
-    card = read_card(tmp_path / "out")
+    card = read_dataset_card(tmp_path / "out")
     assert (card.resolution_m, card.legend, card.licence) == (1.0, legend, None)
     table = geopandas.read_parquet(tmp_path / "out" / "index.parquet")
     assert table[["name", "split", "row", "column"]].values.tolist() == [
@@ -363,9 +363,9 @@ def test_the_licence_is_what_the_files_say(make_ground: Any, tmp_path: Path) -> 
     with rasterio.open(ground.imagery, "r+") as file:
         file.update_tags(ATTRIBUTION="© City, CC BY 4.0")
     make(ground, tmp_path / "out")
-    assert read_card(tmp_path / "out").licence == "Imagery: © City, CC BY 4.0"
+    assert read_dataset_card(tmp_path / "out").licence == "Imagery: © City, CC BY 4.0"
     make(ground, tmp_path / "told", licence="mine")
-    assert read_card(tmp_path / "told").licence == "mine"
+    assert read_dataset_card(tmp_path / "told").licence == "mine"
 
 
 @pytest.mark.slow

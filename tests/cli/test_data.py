@@ -14,7 +14,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from sat2map.data.pairs import read_card
+from sat2map.data.pairs import read_dataset_card
 from sat2map.legend import STREETS
 from sat2map.towns import Scene, write_scene
 
@@ -35,7 +35,7 @@ def test_chips_say_what_they_are_and_where(sat2map: Sat2map, town: Scene, tmp_pa
     assert ended.code == 0, ended.err
     assert ended.out.split() == [str(out), str(out / "preview" / "index.html")]
     assert "chips for training" in ended.err and "the vectors lie" in ended.err
-    assert read_card(out).licence == "mine"
+    assert read_dataset_card(out).licence == "mine"
     ended = sat2map(*arguments, "--size", 64)
     assert ended.code == 1
     assert ended.err.startswith(f"error: {out}: holds chips of other settings (size, validation)")
@@ -139,7 +139,7 @@ def test_masks_become_a_data_set(sat2map: Sat2map, tmp_path: Path) -> None:
     assert ended.out.split() == [str(tmp_path / "out")]
     assert "9 training images, 11 validation images" in ended.err
     assert "--resolution" not in ended.err
-    card = read_card(tmp_path / "out")
+    card = read_dataset_card(tmp_path / "out")
     assert (card.resolution_m, card.licence, card.legend) == (0.5, "mine", STREETS)
     assert (tmp_path / "out/val/classes/17.png").is_file()
     assert not (tmp_path / "out/train/classes/17.png").exists()
@@ -176,14 +176,14 @@ def test_georeferenced_photos_say_their_resolution(sat2map: Sat2map, tmp_path: P
     write("a", 0.25)
     ended = sat2map(*arguments, tmp_path / "out")
     assert ended.code == 0, ended.err
-    assert read_card(tmp_path / "out").resolution_m == pytest.approx(0.25, rel=0.01)
+    assert read_dataset_card(tmp_path / "out").resolution_m == pytest.approx(0.25, rel=0.01)
     assert "0.25 m per pixel" in ended.err
     write("b", 0.5)
     ended = sat2map(*arguments, tmp_path / "both")
     ended.one_line_about("a.tif has 0.25 m per pixel, but b.tif 0.5", "of each ground resolution")
     assert not (tmp_path / "both").exists()
     assert sat2map(*arguments, tmp_path / "both", "--resolution", 0.3).code == 0
-    assert read_card(tmp_path / "both").resolution_m == 0.3
+    assert read_dataset_card(tmp_path / "both").resolution_m == 0.3
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sat2map.data.masks import (
     read_mask_card,
     read_numbers,
 )
-from sat2map.data.pairs import DataSetCard, read_card, write_card
+from sat2map.data.pairs import DataSetCard, read_dataset_card, write_card
 from sat2map.errors import DataError
 from sat2map.legend import COVER, STREETS
 
@@ -172,12 +172,12 @@ def test_the_card_says_what_the_values_mean(tmp_path: Path) -> None:
     assert card == DataSetCard(0.5, COVER, "CC0-1.0", mapping)
     write_card(tmp_path, card)
     assert json.loads((tmp_path / "dataset.json").read_text()) == text
-    assert read_card(tmp_path) == card
+    assert read_dataset_card(tmp_path) == card
 
 
 def test_the_legend_map_has_a_name(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text('{"legend": "map"}')
-    assert read_card(tmp_path).legend == STREETS
+    assert read_dataset_card(tmp_path).legend == STREETS
     with pytest.raises(DataError, match=r"dataset\.json: does not say what the numbers"):
         read_mask_card(tmp_path)
 
@@ -194,4 +194,4 @@ def test_the_legend_map_has_a_name(tmp_path: Path) -> None:
 def test_a_card_that_makes_no_sense(tmp_path: Path, entries: Any, what: str) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(entries))
     with pytest.raises(DataError, match=what):
-        read_card(tmp_path)
+        read_dataset_card(tmp_path)

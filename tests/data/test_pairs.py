@@ -12,7 +12,7 @@ from sat2map.data.pairs import (
     DataSetCard,
     PairFile,
     find_pairs,
-    read_card,
+    read_dataset_card,
     read_pair,
     refuse_class_numbers,
     write_card,
@@ -136,14 +136,14 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert read_card(tmp_path) == DataSetCard()
+    assert read_dataset_card(tmp_path) == DataSetCard()
     card = DataSetCard(resolution_m=0.5, legend=STREETS, licence="CC BY 4.0")
     write_card(tmp_path, card)
-    assert read_card(tmp_path) == card
+    assert read_dataset_card(tmp_path) == card
     write_card(tmp_path, DataSetCard())
-    assert read_card(tmp_path) == DataSetCard()
+    assert read_dataset_card(tmp_path) == DataSetCard()
     (tmp_path / "dataset.json").write_text('{"resolution_m": 2, "made_by": "hand"}')
-    assert read_card(tmp_path) == DataSetCard(resolution_m=2.0)
+    assert read_dataset_card(tmp_path) == DataSetCard(resolution_m=2.0)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_card_that_is_not_valid(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(DataError, match=r"dataset\.json: is not a valid description") as caught:
-        read_card(tmp_path)
+        read_dataset_card(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_card_that_is_not_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dataset.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"dataset\.json"):
-        read_card(tmp_path)
+        read_dataset_card(tmp_path)
 
     def denied(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", denied)
     with pytest.raises(DataError, match=r"dataset\.json.*Permission denied"):
-        read_card(tmp_path)
+        read_dataset_card(tmp_path)
 
 
 def test_a_card_goes_only_where_one_may_write(tmp_path: Path) -> None:

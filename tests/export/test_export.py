@@ -24,7 +24,7 @@ from sat2map.export.deepness import export_for_deepness
 from sat2map.export.export import Format, export_model
 from sat2map.export.int8 import Calibration, count_layers
 from sat2map.legend import STREETS
-from sat2map.model.card import read_card
+from sat2map.model.card import read_model_card
 from sat2map.model.folder import load_model, save_model
 from sat2map.translation.translator import load
 
@@ -63,7 +63,7 @@ def test_an_export_is_what_others_can_run(kind: Format, model_folder: Path, tmp_
     assert 0 < done.difference < 1e-4
     files = {"openvino": {"model.xml", "model.bin"}, "onnx": {"model.onnx"}}[kind]
     assert {path.name for path in done.folder.iterdir()} == files | {"model.json"}
-    assert read_card(done.folder).multiple == 16
+    assert read_model_card(done.folder).multiple == 16
     network = load_model(model_folder).network
     for batch, height, width in ((1, 16, 16), (3, 48, 16), (2, 16, 80)):
         source = torch.rand(batch, 3, height, width) * 2 - 1

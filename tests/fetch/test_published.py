@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sat2map.data.pairs import find_pairs, read_card, read_pair
+from sat2map.data.pairs import find_pairs, read_dataset_card, read_pair
 from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.fetch import published as module
 from sat2map.fetch.http import RetryPolicy
@@ -139,7 +139,7 @@ def test_a_download_becomes_a_data_set(server: Server, tmp_path: Path) -> None:
     assert [pair.stem for pair in find_pairs(folder, "train")] == ["1", "2"]
     source, target = read_pair(find_pairs(folder, "val")[0])
     assert source.shape == target.shape == (32, 32, 3)
-    card = read_card(folder)
+    card = read_dataset_card(folder)
     assert (card.resolution_m, card.legend) == (0.9, STREETS)
     assert card.licence is not None and "Google" in card.licence
     record = json.loads((folder / "download.json").read_text())

@@ -21,7 +21,7 @@ from sat2map.model.folder import (
     build_generator,
     describe,
     load_model,
-    read_card,
+    read_model_card,
     save_model,
 )
 from sat2map.networks.resnet import ResNet
@@ -128,7 +128,7 @@ def test_loading_draws_no_random_numbers(model_folder: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        expected = build_generator(read_card(model_folder).generator)  # as the fixture does
+        expected = build_generator(read_model_card(model_folder).generator)  # as the fixture does
     for name, tensor in expected.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
 
@@ -163,7 +163,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "metrics": {"val": {"l1": 7.5, "n": 3}},
         "multiple": None,
     }
-    assert read_card(saved) == FULL
+    assert read_model_card(saved) == FULL
 
 
 def test_the_card_for_people(saved: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, ModelError, OutputError, UsageError
 from sat2map.model import pix2pix_checkpoint
-from sat2map.model.folder import load_model, read_card
+from sat2map.model.folder import load_model, read_model_card
 from sat2map.model.pix2pix_checkpoint import import_checkpoint, read_checkpoint
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.values import to_network
@@ -498,7 +498,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="`resolution_m`"):
             import_checkpoint(path, tmp_path / "model", resolution_m=resolution)
     import_checkpoint(path, tmp_path / "model")
-    assert len(read_card(tmp_path / "model").bands) == 4
+    assert len(read_model_card(tmp_path / "model").bands) == 4
     with pytest.raises(OutputError, match="exists already"):
         import_checkpoint(path, tmp_path / "model")
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sat2map.legend import STREETS
 from sat2map.networks import lite
 from sat2map.networks.lite import STRIDE, FrozenNorm, Lite, PretrainedWeightsError
-from sat2map.networks.normalisation import reestimate
+from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.portable import Portable
 
 REACH = 216
@@ -79,7 +79,7 @@ def test_frozen_statistics_stay_as_they_are() -> None:
     before = {k: v.clone() for k, v in made.encoder.state_dict().items() if "running" in k}
     assert len(before) == 2 * (1 + 11 * 3 - 1)
     made(torch.rand(2, 3, 32, 32) * 2 - 1).sum().backward()
-    reestimate(made, [torch.rand(2, 3, 32, 32) * 2 - 1])
+    recalibrate(made, [torch.rand(2, 3, 32, 32) * 2 - 1])
     after = made.encoder.state_dict()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from sat2map.networks.normalisation import (
     as_published,
     norm_has_shift,
     norm_layer,
-    reestimate,
+    recalibrate,
 )
 from sat2map.networks.unet import UNet
 
@@ -111,7 +111,7 @@ def test_as_published_normalises_by_the_image_itself(norm: Any) -> None:
 
 
 @pytest.mark.parametrize("norm", TRACKING)
-def test_reestimate_against_a_calculation_layer_by_layer(norm: Any) -> None:
+def test_recalibrate_against_a_calculation_layer_by_layer(norm: Any) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 2, 3),
@@ -139,28 +139,28 @@ def test_reestimate_against_a_calculation_layer_by_layer(norm: Any) -> None:
         x = F.conv2d(x.relu(), network[4].weight, network[4].bias)  # and no dropout
         means[1].append(x.mean((0, 2, 3)))
         variances[1].append(x.var((0, 2, 3), correction=0))
-    assert reestimate(network, [sources[:2], sources[2:]]) == 3
+    assert recalibrate(network, [sources[:2], sources[2:]]) == 3
     for layer, mean, variance in zip((network[1], network[5]), means, variances, strict=True):
         torch.testing.assert_close(layer.running_mean, torch.stack(mean).mean(0))
         torch.testing.assert_close(layer.running_var, torch.stack(variance).mean(0))
 
 
 @pytest.mark.parametrize("norm", TRACKING)
-def test_reestimate_does_not_depend_on_the_grouping(norm: Any) -> None:
+def test_recalibrate_does_not_depend_on_the_grouping(norm: Any) -> None:
     sources = images(6)
     results = []
     for size in (1, 4, 6):
         network = unet(norm=norm)
-        assert reestimate(network, torch.split(sources, size)) == 6
+        assert recalibrate(network, torch.split(sources, size)) == 6
         results.append(state(network))
     assert same(results[0], results[1])
     assert same(results[0], results[2])
 
 
-def test_reestimate_changes_only_the_statistics() -> None:
+def test_recalibrate_changes_only_the_statistics() -> None:
     network = unet().eval()
     before = state(network)
-    reestimate(network, [images(2)])
+    recalibrate(network, [images(2)])
     after = state(network)
     changed = {k.rpartition(".")[2] for k in before if not torch.equal(before[k], after[k])}
     assert changed == {"running_mean", "running_var"}
@@ -170,23 +170,23 @@ def test_reestimate_changes_only_the_statistics() -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "instance"])
-def test_reestimate_without_statistics_does_nothing(norm: Any) -> None:
+def test_recalibrate_without_statistics_does_nothing(norm: Any) -> None:
     def none() -> Any:
         pytest.fail("no image is needed")
         yield
 
-    assert reestimate(unet(norm=norm), none()) == 0
+    assert recalibrate(unet(norm=norm), none()) == 0
 
 
-def test_reestimate_without_images_keeps_the_statistics() -> None:
+def test_recalibrate_without_images_keeps_the_statistics() -> None:
     network = unet()
     before = state(network)
-    assert reestimate(network, []) == 0
+    assert recalibrate(network, []) == 0
     assert same(state(network), before)
 
 
 @pytest.mark.parametrize("norm", TRACKING)
-def test_deterministic_prediction_is_near_the_published_one_after_reestimation(norm: Any) -> None:
+def test_deterministic_prediction_is_near_the_published_one_after_recalibration(norm: Any) -> None:
     network, sources = unet(norm=norm).eval(), images(1).repeat(8, 1, 1, 1)
     # Brightened here and there: images of one kind, which differ a little.
     sources = (sources + torch.linspace(-0.1, 0.1, 8)[:, None, None, None]).clamp(-1, 1)
@@ -198,6 +198,6 @@ def test_deterministic_prediction_is_near_the_published_one_after_reestimation(n
             return float((predict(sources) - published).abs().mean() / published.std())
 
     poor = difference(network)
-    reestimate(network, [sources])
+    recalibrate(network, [sources])
     assert difference(network) < 0.2
     assert poor > 3 * difference(network)

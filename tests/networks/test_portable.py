@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sat2map.networks.compact import Compact
-from sat2map.networks.normalisation import Norm, reestimate
+from sat2map.networks.normalisation import Norm, recalibrate
 from sat2map.networks.portable import Portable, SubPixel, is_replaceable, outputs_of
 from sat2map.networks.resnet import ResNet
 from sat2map.networks.unet import UNet
@@ -62,7 +62,7 @@ def test_a_portable_network_computes_the_same(kind: str, norm: Norm, for_int8: b
         network = UNet(size=16, base_channels=4, norm=norm)
     else:
         network = ResNet(base_channels=4, blocks=1, norm=norm)
-    reestimate(network, [torch.randn(4, 3, 32, 32)])
+    recalibrate(network, [torch.randn(4, 3, 32, 32)])
     network.eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     portable, source = Portable(network, for_int8=for_int8), torch.randn(2, 3, 32, 48)
@@ -79,7 +79,7 @@ def test_a_portable_network_computes_the_same(kind: str, norm: Norm, for_int8: b
 def test_a_legend_head_gives_its_probabilities_too() -> None:
     torch.manual_seed(0)
     network = Compact(colours=[(0, 0, 0), (255, 128, 0), (10, 200, 255)], channels=(8, 8, 8))
-    reestimate(network, [torch.randn(4, 3, 32, 32)])
+    recalibrate(network, [torch.randn(4, 3, 32, 32)])
     portable, source = Portable(network.eval()), torch.randn(2, 3, 32, 48)
     assert portable.outputs == outputs_of(network) == ("picture", "probabilities")
     with torch.no_grad():

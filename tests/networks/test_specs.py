@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from sat2map.legend import COVER
-from sat2map.model.card import ModelCard, model_folder, read_card, shipped_models
+from sat2map.model.card import ModelCard, model_folder, read_model_card, shipped_models
 from sat2map.networks.compact import Compact
 from sat2map.networks.lite import Lite
 from sat2map.networks.resnet import ResNet
@@ -123,8 +123,8 @@ def test_cards_of_the_first_versions_are_read() -> None:
 def test_a_shipped_card_says_of_its_network_what_its_file_says(name: str) -> None:
     folder = model_folder(name)
     stored = json.loads((folder / "model.json").read_text())["generator"]
-    assert read_card(folder).model_dump(mode="json")["generator"] == stored
-    assert list(read_card(folder).generator.arguments()) == list(stored["arguments"])
+    assert read_model_card(folder).model_dump(mode="json")["generator"] == stored
+    assert list(read_model_card(folder).generator.arguments()) == list(stored["arguments"])
 
 
 def test_a_legend_head_needs_colours_and_colours_a_legend_head() -> None:

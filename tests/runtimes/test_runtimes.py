@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.geo.windows import mirrored
 from sat2map.legend import COVER, STREETS
-from sat2map.model.card import read_card
+from sat2map.model.card import read_model_card
 from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
 from sat2map.networks.specs import CompactSpec, LiteSpec
 from sat2map.networks.values import SHARPNESS, round_image
@@ -119,7 +119,7 @@ def test_where_nothing_can_be_kept_torch_does(
     def full(*arguments: object, **named: object) -> None:
         raise OutputError("is full", where="cache", remedy="Free some space.")
 
-    monkeypatch.setattr(open, "whole_folder", full)
+    monkeypatch.setattr(open, "atomic_folder", full)
     assert load(model_folder, "cpu").runtime == "torch"
     assert "slower" in caplog.text
     with pytest.raises(OutputError, match="full"):
@@ -174,7 +174,7 @@ def test_the_card_is_embedded(model_folder: Path) -> None:
     import onnx
     import openvino
 
-    card = json.loads(read_card(carry(model_folder, "openvino")).model_dump_json())
+    card = json.loads(read_model_card(carry(model_folder, "openvino")).model_dump_json())
     assert card["multiple"] == 16
     model = openvino.Core().read_model(model_folder / "openvino" / "model.xml")
     assert json.loads(model.get_rt_info("sat2map").astype(str)) == card

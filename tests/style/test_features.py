@@ -67,7 +67,7 @@ def test_shapefiles_and_several_layers_are_read(tmp_path: Path, streets: Style) 
     assert opened(tmp_path / "areas.shp", streets).features.classes == ["building"]
     both = opened(tmp_path / "both.gpkg", streets)
     assert sorted(both.features.classes) == ["building", "road"]
-    assert {sort.source_layer for sort in both.features.table} == {"lines", "areas"}
+    assert {kind.source_layer for kind in both.features.table} == {"lines", "areas"}
 
 
 def test_a_long_straight_line_is_curved_where_its_projection_says_so(
@@ -143,7 +143,7 @@ def test_openstreetmap_extracts_have_ways_and_multipolygons(
     shapes = dict(zip(vectors.features.classes, vectors.features.geometries, strict=True))
     block = shapes["building"]
     assert block.area == pytest.approx(100 * 100 - 40 * 40, rel=1e-3)
-    kinds = {sort.geometry for sort in vectors.features.table if sort.feature_class == "road"}
+    kinds = {kind.geometry for kind in vectors.features.table if kind.feature_class == "road"}
     assert kinds == {"LineString"}  # a roundabout is closed, and a line all the same
     bridge = next(s for s in vectors.features.table if "bridge" in s.properties)
     assert bridge.properties["layer"] == "1"

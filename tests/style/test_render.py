@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
-from sat2map.style.features import Features, Sort, Vectors
+from sat2map.style.features import FeatureKind, Features, Vectors
 from sat2map.style.render import Drawing, Painter
 from sat2map.style.spec import read_style
 from sat2map.style.style import Style
@@ -42,7 +42,7 @@ def vectors(*things: tuple[Any, dict[str, Any]], style: Style = STREET_STYLE) ->
     for shape, tags in things:
         kind = "Polygon" if "Polygon" in shape.geom_type else "LineString"
         name = style.class_of(tags, kind) or ""
-        table.append(Sort(name, kind, "", {**tags, "class": name}))
+        table.append(FeatureKind(name, kind, "", {**tags, "class": name}))
     features = Features(shapes, np.arange(len(things), dtype=np.int32), table)
     return Vectors(style, UTM, features, 0, 0)
 

@@ -12,7 +12,7 @@ from rasterio.warp import transform, transform_geom
 from shapely.geometry import mapping, shape
 
 from sat2map.data.masks import find_masks, read_mask, read_mask_card
-from sat2map.data.pairs import find_pairs, read_card, read_pair
+from sat2map.data.pairs import find_pairs, read_dataset_card, read_pair
 from sat2map.errors import OutputError, UsageError
 from sat2map.legend import COVER, STREETS, Legend
 from sat2map.towns import draw_pair, draw_town, write_pairs, write_scene
@@ -43,7 +43,7 @@ def test_pairs_are_a_data_set_with_a_card(tmp_path):
         assert photo.shape == true.shape == (32, 32, 3)
     for k, (photo, _) in enumerate(images):
         assert all((photo != other).any() for other, _ in images[:k])
-    card = read_card(tmp_path / "towns")
+    card = read_dataset_card(tmp_path / "towns")
     assert card.resolution_m == 1.0
     assert card.legend == STREETS
     assert card.licence is not None
@@ -53,7 +53,7 @@ def test_pairs_are_a_data_set_with_a_card(tmp_path):
 
 def test_a_set_has_maps_in_one_legend_and_masks_in_another(tmp_path):
     write_pairs(tmp_path, 2, size=32, kinds=("desert",), resolution=0.5)
-    card, of_masks = read_card(tmp_path), read_mask_card(tmp_path)
+    card, of_masks = read_dataset_card(tmp_path), read_mask_card(tmp_path)
     assert (card.legend, of_masks.legend) == (STREETS, COVER)
     assert card.resolution_m == of_masks.resolution_m == 0.5
     assert of_masks.classes.may_be(COVER)[: len(COVER)].tolist() == np.eye(len(COVER)).tolist()

@@ -9,9 +9,9 @@ from sat2map.training.augment import (
     Ground,
     cut_windows,
     other_camera,
+    photometric,
     random_views,
     random_windows,
-    weather,
 )
 
 
@@ -140,14 +140,14 @@ def test_an_image_too_small_for_the_coarsest_scale_is_taken_whole() -> None:
     assert int(rows.amax()) >= 37
 
 
-def test_weather_changes_sources_each_in_its_way_and_repeats() -> None:
+def test_photometric_augmentation_changes_sources_each_in_its_way_and_repeats() -> None:
     sources = torch.rand(4, 3, 24, 24, generator=seeded()).repeat(2, 1, 1, 1) * 2 - 1
-    varied = weather(sources, 1.0, seeded(3))
+    varied = photometric(sources, 1.0, seeded(3))
     assert varied.abs().max() <= 1
-    assert torch.equal(weather(sources, 1.0, seeded(3)), varied)
+    assert torch.equal(photometric(sources, 1.0, seeded(3)), varied)
     assert not torch.equal(varied[:4], varied[4:])
     assert (varied - sources).abs().mean((1, 2, 3)).min() > 0.01
-    torch.testing.assert_close(weather(sources, 0.0, seeded(3)), sources, atol=2e-3, rtol=0)
+    torch.testing.assert_close(photometric(sources, 0.0, seeded(3)), sources, atol=2e-3, rtol=0)
 
 
 def test_ground_is_mirrored_beyond_its_edges_where_it_may_be() -> None:

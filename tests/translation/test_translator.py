@@ -331,7 +331,7 @@ def test_another_style_paints_the_same_classes() -> None:
     assert off.max() <= 1
     painted = mixed(shares, STREETS)  # as the network does it
     assert np.abs(translator.translate(source).astype(int) - painted).max() <= 1
-    assert other.digest() != translator.digest()  # an interrupted map is not mixed
+    assert other.fingerprint() != translator.fingerprint()  # an interrupted map is not mixed
 
 
 def test_classes_of_a_colour_head_are_the_nearest_colours() -> None:

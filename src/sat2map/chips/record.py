@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from sat2map.atomic import sweep, whole_file, write_text
+from sat2map.atomic import atomic_file, sweep, write_text
 from sat2map.chips.cut import Chip, Outcome
 from sat2map.chips.ground import Sheet
 from sat2map.errors import OutputError
@@ -155,7 +155,7 @@ def write_index(
         for outcome in outcomes
     ]
     footprints = [_footprint(sheets[o.chip.sheet], o.chip, size) for o in outcomes]
-    with SILENCING, whole_file(directory / INDEX) as aside:
+    with SILENCING, atomic_file(directory / INDEX) as aside:
         geopandas.GeoDataFrame(rows, geometry=footprints, crs="OGC:CRS84").to_parquet(aside)
 
 

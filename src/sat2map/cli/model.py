@@ -137,7 +137,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, metrics; or what a scene is."""
-    from sat2map.model.card import describe, is_model, model_folder, model_name, read_card
+    from sat2map.model.card import describe, is_model, model_folder, model_name, read_model_card
 
     if not is_model(path):
         from sat2map.raster.sources import open_source
@@ -156,7 +156,7 @@ def info(
 
     folder = model_folder(path)
     if is_exported(folder):
-        card, parameters = read_card(folder), None
+        card, parameters = read_model_card(folder), None
     else:
         from sat2map.model.folder import load_model
 

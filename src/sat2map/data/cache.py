@@ -22,13 +22,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.data.images import resize_square
 from sat2map.data.pairs import (
     Direction,
     PairFile,
     find_pairs,
-    read_card,
+    read_dataset_card,
     read_pair,
     refuse_class_numbers,
 )
@@ -120,7 +120,7 @@ def decode_pairs(
     """
     directory = directory.resolve()
     pairs = find_pairs(directory, split)
-    refuse_class_numbers(pairs, direction, read_card(directory).legend)
+    refuse_class_numbers(pairs, direction, read_dataset_card(directory).legend)
     place = f"{directory}|{split}|{resize}|{direction}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     state = state_of(FORMAT, directory, (f for pair in pairs for f in (pair.source, pair.target)))
@@ -187,7 +187,7 @@ def _decode_all(
     source_channels, shape, first = 0, (0, 0, 0), pairs[0]
     # Written in order rather than through a memory map, where a full disk kills the process.
     with (
-        whole_folder(entry, replace=True) as aside,
+        atomic_folder(entry, replace=True) as aside,
         (aside / "pixels.npy").open("wb") as file,
         closing(in_order(decode, pairs)) as all_decoded,
     ):

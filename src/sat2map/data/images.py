@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from sat2map.atomic import whole_file
+from sat2map.atomic import atomic_file
 from sat2map.data.colour_profile import ColourProfile, read_profile
 from sat2map.data.pillow import open_heic, opened_image, special_kind
 from sat2map.errors import DataError, UsageError
@@ -122,7 +122,7 @@ def write_image(
     if alpha is not None and suffix not in {".jpg", ".jpeg"}:
         pixels = np.dstack([pixels, alpha])
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    with whole_file(path) as aside:
+    with atomic_file(path) as aside:
         if suffix in {".jpg", ".jpeg"}:
             image.save(aside, quality=95, subsampling=0)  # thin coloured lines stay coloured
         elif suffix == ".webp":

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import whole_file
+from sat2map.atomic import atomic_file
 from sat2map.data.cache import DecodedPairs, in_order
 from sat2map.legend import Legend
 from sat2map.user_cache import cache_folder, making, mark_used
@@ -67,7 +67,7 @@ def _label_all(
     shape = pairs.pixels.shape[:3]
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with (
-        whole_file(path) as aside,
+        atomic_file(path) as aside,
         aside.open("wb") as file,
         closing(in_order(label, range(len(pairs)))) as labelled,
     ):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.data.cache import in_order, state_of
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
@@ -177,7 +177,7 @@ def _decode_all(
     channels = 0
     # Written in order rather than through a memory map, where a full disk kills the process.
     with (
-        whole_folder(entry, replace=True) as aside,
+        atomic_folder(entry, replace=True) as aside,
         (aside / "pixels.bin").open("wb") as out,
         closing(in_order(decode, files)) as decoded,
     ):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.data.images import list_images
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, read_mask, read_numbers
@@ -230,7 +230,7 @@ def write_mask_set(
     known = mapping.may_be(legend).any(axis=1)
     val = choose_validation([file.name for file in files], validation)
     palette = _palette(legend, mapping)
-    with whole_folder(out) as aside:
+    with atomic_folder(out) as aside:
         for split in ("train", "val"):
             (aside / split / "source").mkdir(parents=True)
             (aside / split / "classes").mkdir()

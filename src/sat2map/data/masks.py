@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
 from sat2map.data.images import MAX_PIXELS, read_image
-from sat2map.data.pairs import DataSetCard, match_by_stem, read_card
+from sat2map.data.pairs import DataSetCard, match_by_stem, read_dataset_card
 from sat2map.data.pillow import opened_image
 from sat2map.errors import DataError
 
@@ -72,7 +72,7 @@ def read_mask_card(directory: Path) -> DataSetCard:
     Raises:
         DataError: The file is missing or not valid, or says nothing of the masks.
     """
-    card = read_card(directory)
+    card = read_dataset_card(directory)
     if card.mask_legend is not None:
         card = replace(card, legend=card.mask_legend)
     if card.classes is None or card.legend is None:

@@ -207,7 +207,7 @@ def data_set_files(directory: Path, split: str) -> Files:
     return Files(tuple(path for path in paths if not path.is_dir()), directory, limit=None)
 
 
-def read_card(directory: Path) -> DataSetCard:
+def read_dataset_card(directory: Path) -> DataSetCard:
     """Return what `directory/dataset.json` says; an empty card where there is none.
 
     Raises:

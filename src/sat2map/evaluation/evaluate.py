@@ -15,7 +15,7 @@ from sat2map.data.pairs import (
     Direction,
     PairFile,
     find_pairs,
-    read_card,
+    read_dataset_card,
     read_pair,
     refuse_class_numbers,
 )
@@ -124,7 +124,7 @@ def evaluate(
     direction = translator.card.direction
     legend = legend_of(translator.card, data)
 
-    card = read_card(data)
+    card = read_dataset_card(data)
     refuse_class_numbers(pairs, direction, card.legend)
     told = card.told if direction == "forward" else None
 
@@ -256,7 +256,7 @@ def legend_of(card: ModelCard, data: Path) -> Legend | None:
     if card.legend is not None:
         return card.legend
     direction = card.direction
-    told = read_card(data).legend
+    told = read_dataset_card(data).legend
     if told is not None and direction == "forward":
         return told
     pairs = find_pairs(data, "train" if (data / "train").is_dir() else "val")

@@ -69,7 +69,7 @@ def cldice(
 
     It is 2PS/(P+S), with P the share of the generated skeleton inside the true mask and S
     the share of the true skeleton inside the generated mask (Shit et al., arXiv
-    2003.07311), where both masks are widened by one pixel.
+    2003.07311), where both masks are dilated by one pixel.
 
     Args:
         generated: Road mask, bool [H,W].

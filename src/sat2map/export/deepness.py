@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sat2map.atomic import check_folder_name, whole_folder
+from sat2map.atomic import atomic_folder, check_folder_name
 from sat2map.errors import MissingExtraError, ModelError, UsageError
 from sat2map.export.export import TOLERANCE, Export
 from sat2map.legend import Legend
@@ -136,7 +136,7 @@ def export_for_deepness(folder: Path, out: Path, side: int | None = None) -> Exp
         )
     graph = onnx.load_from_string(written.getvalue())
     onnx.helper.set_model_props(graph, _metadata(card, side))
-    with whole_folder(out) as aside:
+    with atomic_folder(out) as aside:
         onnx.save(graph, aside / FILE)
         session = onnxruntime.InferenceSession(aside / FILE, providers=["CPUExecutionProvider"])
         answer = session.run(None, {"source": source.numpy()})[0]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.errors import ModelError, UsageError
 from sat2map.export.int8 import Calibration, Quantised, quantise
 from sat2map.model.card import ModelCard
@@ -92,7 +92,7 @@ def export_model(
         )
     model = load_model(folder)
     card = exported_card(model.card, model.network)
-    with whole_folder(out) as aside:
+    with atomic_folder(out) as aside:
         quantised = _write(model, card, aside, kind, calibration, progress)
         difference = _largest_difference(model, _open(aside, kind, card))
         if quantised is None and difference > TOLERANCE:

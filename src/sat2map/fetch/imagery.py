@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.atomic import check_file_name, whole_file
+from sat2map.atomic import atomic_file, check_file_name
 from sat2map.data.images import TIFF_SUFFIXES, DecodedImage, read_image
 from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
@@ -247,7 +247,7 @@ class _Service:
                 if refusal.status not in _MISSING:
                     raise
                 answer = Answer(b"", "")
-            with whole_file(kept) as aside:
+            with atomic_file(kept) as aside:
                 aside.write_bytes(answer.content)
                 if answer.content:
                     self._decode(aside, shown, answer.kind)  # what is no image is not kept

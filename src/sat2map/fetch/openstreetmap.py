@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from sat2map.atomic import whole_file
+from sat2map.atomic import atomic_file
 from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
 from sat2map.fetch.http import Client, Refusal
 from sat2map.geo.grid import Bounds
@@ -246,7 +246,7 @@ def _answer(client: Client, url: str, part: Bounds, refresh: bool) -> Path | Non
         raise DataError(
             f"the server answers: {remark.strip()}", where=_shown(url), remedy="Try again later."
         )
-    with whole_file(kept) as aside:
+    with atomic_file(kept) as aside:
         aside.write_bytes(content)
     return kept
 
@@ -284,7 +284,7 @@ def _package(
         raise MissingExtraError("pyogrio", "cartography") from error
     begun: set[str] = set()
 
-    with whole_file(target) as aside:
+    with atomic_file(target) as aside:
 
         def write(shapes: list[OsmShape], facts: Mapping[str, str]) -> dict[str, int]:
             counts: dict[str, int] = {}

@@ -152,7 +152,7 @@ def believable_alpha(dataset: Any, band: int) -> bool:
     return bool(between.mean() <= 0.5)
 
 
-def patiently(
+def with_retries(
     work: Callable[[], T],
     again: Callable[[], object],
     where: str | Path,

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sat2map.data.images import in_bands, list_images, read_image
-from sat2map.data.pairs import Direction, PairFile, find_pairs, read_card, read_pair
+from sat2map.data.pairs import Direction, PairFile, find_pairs, read_dataset_card, read_pair
 from sat2map.errors import DataError
 from sat2map.networks.values import from_image
 
@@ -111,7 +111,7 @@ def find_calibration_set(
         )
     chosen = spread(len(found), limit)
     scale = 1.0
-    theirs = read_card(folder).resolution_m
+    theirs = read_dataset_card(folder).resolution_m
     if theirs is not None and resolution_m is not None:
         scale = theirs / min(max(theirs, resolution_m[0]), resolution_m[1])
     return CalibrationSet([found[i] for i in chosen], direction, scale, limit // len(chosen))

@@ -113,7 +113,7 @@ class ModelCard(BaseModel):
         return None if legend is None else legend.to_json()
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_model_card(folder: Path) -> ModelCard:
     """Read `folder/model.json` alone.
 
     Raises:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.errors import ModelError
 from sat2map.model.card import (
     DataFacts,
@@ -30,7 +30,7 @@ from sat2map.model.card import (
     describe,
     model_folder,
     model_name,
-    read_card,
+    read_model_card,
     write_card,
 )
 from sat2map.model.familiar import FILE as FAMILIAR
@@ -44,7 +44,7 @@ __all__ = [
     "build_generator",
     "describe",
     "load_model",
-    "read_card",
+    "read_model_card",
     "save_model",
 ]
 
@@ -97,7 +97,7 @@ def save_model(
     weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-    with whole_folder(folder, replace=replace) as aside:
+    with atomic_folder(folder, replace=replace) as aside:
         try:
             save_file(weights, aside / "model.safetensors", {"format": "pt"})
         except SafetensorError as error:  # what it says of a full disk
@@ -126,7 +126,7 @@ def load_model(folder: str | Path) -> Model:
             where=folder,
             remedy="Give the folder that training or import wrote, such as RUN/model.",
         )
-    card = read_card(folder)
+    card = read_model_card(folder)
     check_card(card, folder / "model.json")
     check_files(folder)
     weights = _read_weights(folder / "model.safetensors")

@@ -24,7 +24,7 @@ from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
 from sat2map.model.calibration import find_calibration_set
 from sat2map.model.folder import DataFacts, ModelCard, build_generator, save_model
-from sat2map.networks.normalisation import reestimate
+from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.specs import ResNetSpec, UNetSpec
 
 log = logging.getLogger(__name__)
@@ -291,7 +291,7 @@ def import_checkpoint(
 
     The averages that batch norm keeps while training with batch 1 are poor, and instance norm
     keeps none, so that tiles of one scene come out differently. With `calibrate`, both get
-    fixed statistics from given images instead (`networks.normalisation.reestimate`).
+    fixed statistics from given images instead (`networks.normalisation.recalibrate`).
 
     Args:
         checkpoint: A .pth file, see `read_checkpoint`.
@@ -326,9 +326,9 @@ def import_checkpoint(
         given = find_calibration_set(calibrate, direction=direction, resolution_m=resolution_m)
         side = spec.size if isinstance(spec, UNetSpec) else RESNET_SIZE
         windows = given.windows(side, spec.in_channels, progress)
-        count = reestimate(generator, windows)
+        count = recalibrate(generator, windows)
         statistics = (
-            f"re-estimated over {count} windows of {side} pixels from "
+            f"recalibrated over {count} windows of {side} pixels from "
             f"{len(given.images)} images of {calibrate.resolve().name}"
         )
     elif spec.norm == "batch":

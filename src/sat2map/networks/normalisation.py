@@ -4,7 +4,7 @@
 - *As published*: statistics of the image itself, dropout on, nothing updated
   (`as_published`). The paper predicts like this, so a tile's result depends on the tile.
 - *Deterministic*: fixed statistics, dropout off (`network.eval()`). The running averages of
-  training with batch 1 are poor statistics; `reestimate` replaces them.
+  training with batch 1 are poor statistics; `recalibrate` replaces them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
     """Return a normalisation layer.
 
     "instance" normalises each image by itself, always; "instance_calibrated" does so in
-    training and takes fixed statistics, filled in by `reestimate`, in evaluation.
+    training and takes fixed statistics, filled in by `recalibrate`, in evaluation.
     """
     match kind:
         case "batch":
@@ -90,7 +90,7 @@ class _DrawnDropout(nn.Module):
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, sources: Iterable[Tensor], *, together: bool = False) -> int:
+def recalibrate(network: nn.Module, sources: Iterable[Tensor], *, together: bool = False) -> int:
     """Replace the running statistics of all normalisation layers; return how many images.
 
     Each layer gets the mean over the images of their own means and (biased) variances,

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from sat2map.data.colour_profile import ColourProfile
 from sat2map.data.images import in_bands, profile_of, read_palette
 from sat2map.errors import DataError, UsageError
-from sat2map.geo.gdal import believable_alpha, patiently, reading_from, sampled, sizes_of
+from sat2map.geo.gdal import believable_alpha, reading_from, sampled, sizes_of, with_retries
 from sat2map.geo.grid import window_of
 from sat2map.raster.georeference import grid_of, named_crs, placed
 from sat2map.raster.nodata import (
@@ -376,7 +376,7 @@ class Scene:
             DataError: A block of the file is damaged.
         """
         with reading_from(self._where):
-            return patiently(self._sample, self._reopen, self._where, self._sizes)
+            return with_retries(self._sample, self._reopen, self._where, self._sizes)
 
     def _sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         distinct = sorted(set(self.bands))
@@ -418,7 +418,7 @@ class Scene:
             height * factor,
         )
         with reading_from(self._where):
-            values, valid = patiently(
+            values, valid = with_retries(
                 partial(self._values, window, (height, width), factor),
                 self._reopen,
                 self._where,

@@ -84,7 +84,7 @@ class Runtime(Protocol):
             What was asked for; see `Asked`.
         """
 
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""
 
 

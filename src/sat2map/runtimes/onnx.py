@@ -85,7 +85,7 @@ class OnnxRuntime:
                 )
             return self._sessions[asked, legend]
 
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Return a short text that other weights change."""
         held = self._model.read_bytes() if isinstance(self._model, Path) else self._model
         return hashlib.blake2b(held, digest_size=16).hexdigest()

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from sat2map.atomic import whole_folder
+from sat2map.atomic import atomic_folder
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
 from sat2map.journal import Files, MadeOf, as_json, differing
-from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_card
+from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
 from sat2map.runtimes.interface import Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used
 
@@ -99,7 +99,7 @@ def open_model(
         raise UsageError(
             f"{threads} threads cannot work", parameter="threads", remedy="Give 1 or more."
         )
-    card = read_card(folder)
+    card = read_model_card(folder)
     check_card(card, folder / "model.json")
     chosen = runtime or _choose(folder, device)
     if chosen == "torch":
@@ -173,7 +173,7 @@ def _carried(folder: Path, runtime: RuntimeName) -> Path | None:
 
 def _exported_card(exported: Path, card: ModelCard) -> ModelCard:
     """Return the card of an exported model, which must be of the same network."""
-    own = read_card(exported)
+    own = read_model_card(exported)
     if own.generator != card.generator or own.legend != card.legend:
         raise ModelError(
             "was exported from another model than the folder's",
@@ -198,7 +198,7 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
     if not _is_made_of(kept, made_of):
         with making(kept):
             if not _is_made_of(kept, made_of):  # another process has not made it meanwhile
-                with whole_folder(kept, replace=True) as aside:
+                with atomic_folder(kept, replace=True) as aside:
                     torch.convert_model(folder, runtime, aside)
                     told = json.dumps(as_json(made_of))
                     (aside / "stamp.json").write_text(told, encoding="utf-8")

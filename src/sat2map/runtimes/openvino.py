@@ -80,14 +80,14 @@ class OpenVINORuntime:
                 for number, name in enumerate(asked)
             }
 
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Return a short text that other weights change."""
-        digest = hashlib.blake2b(digest_size=16)
+        found = hashlib.blake2b(digest_size=16)
         for node in self._model.get_ordered_ops():
-            digest.update(node.get_type_name().encode())
+            found.update(node.get_type_name().encode())
             if node.get_type_name() == "Constant":
-                digest.update(np.ascontiguousarray(node.get_data()).data)
-        return digest.hexdigest()
+                found.update(np.ascontiguousarray(node.get_data()).data)
+        return found.hexdigest()
 
     def _request(self, asked: tuple[Asked, ...], legend: Legend | None) -> openvino.InferRequest:
         if (asked, legend) not in self._requests:

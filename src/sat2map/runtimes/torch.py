@@ -109,15 +109,15 @@ class TorchRuntime:
         dropout = torch.Generator(self._device).manual_seed(seed)
         return self._run(as_published(self._network, dropout), source, asked, legend)
 
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self._device.type} {type(self._network).__name__}".encode())
+        found = hashlib.blake2b(digest_size=16)
+        found.update(f"{self._device.type} {type(self._network).__name__}".encode())
         for name, tensor in self._network.state_dict().items():
-            digest.update(name.encode())
+            found.update(name.encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(flat.numpy().data)
-        return digest.hexdigest()
+            found.update(flat.numpy().data)
+        return found.hexdigest()
 
 
 def answer(

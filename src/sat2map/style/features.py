@@ -47,7 +47,7 @@ class VectorFile:
 
 
 @dataclass(frozen=True)
-class Sort:
+class FeatureKind:
     """What features have in common that a style cannot tell apart.
 
     Attributes:
@@ -73,13 +73,13 @@ class Features:
 
     Attributes:
         geometries: Their (multi)lines and (multi)polygons, object [N].
-        sorts: The place of each one's sort in `table`, int32 [N].
-        table: The sorts.
+        kinds: The place of each one's kind in `table`, int32 [N].
+        table: The kinds.
     """
 
     geometries: Geometries
-    sorts: NDArray[np.int32]
-    table: Sequence[Sort]
+    kinds: NDArray[np.int32]
+    table: Sequence[FeatureKind]
 
     def __len__(self) -> int:
         return len(self.geometries)
@@ -87,7 +87,7 @@ class Features:
     @property
     def classes(self) -> list[str]:
         """The class of each feature."""
-        return [self.table[sort].feature_class for sort in self.sorts.tolist()]
+        return [self.table[kind].feature_class for kind in self.kinds.tolist()]
 
 
 class Vectors:
@@ -118,7 +118,7 @@ class Vectors:
     @property
     def classes(self) -> set[str]:
         """The classes of which there is a feature."""
-        return {self.features.table[sort].feature_class for sort in np.unique(self.features.sorts)}
+        return {self.features.table[kind].feature_class for kind in np.unique(self.features.kinds)}
 
     @cached_property
     def _tree(self) -> Any:
@@ -132,16 +132,16 @@ class Vectors:
 
         Args:
             bounds: West, south, east, north, in the vectors' coordinates.
-            whole: Which sorts are not cut, bool [S].
+            whole: Which kinds are not cut, bool [S].
         """
         found = np.sort(self._tree.query(shapely.box(*bounds), predicate="intersects"))
         geometries = self.features.geometries[found]
-        sorts = self.features.sorts[found]
-        cut = np.ones(len(found), bool) if whole is None else ~whole[sorts]
+        kinds = self.features.kinds[found]
+        cut = np.ones(len(found), bool) if whole is None else ~whole[kinds]
         geometries[cut] = _clipped(geometries[cut], bounds)
         left = ~shapely.is_empty(geometries)
-        geometries, sorts = geometries[left], sorts[left]
-        return Features(geometries, sorts, self.features.table)
+        geometries, kinds = geometries[left], kinds[left]
+        return Features(geometries, kinds, self.features.table)
 
 
 def open_vectors(files: Sequence[VectorFile], style: Style, crs: Any, bounds: Bounds) -> Vectors:
@@ -190,7 +190,7 @@ class _Collected:
     def __init__(self, style: Style) -> None:
         self._style = style
         self._sorts: dict[tuple[Value, ...], int] = {}
-        self._table: list[Sort] = []
+        self._table: list[FeatureKind] = []
         self._geometries: list[Geometries] = []
         self._numbers: list[NDArray[np.int32]] = []
         self._columns: set[str] = set()
@@ -246,7 +246,7 @@ class _Collected:
         name = file.feature_class or self._style.class_of(given, geometry)
         if name is None:
             return -1
-        self._table.append(Sort(name, geometry, source_layer, {**given, CLASS: name}))
+        self._table.append(FeatureKind(name, geometry, source_layer, {**given, CLASS: name}))
         return len(self._table) - 1
 
     def finish(

@@ -35,7 +35,7 @@ class Drawing:
     Args:
         shape: Height and width of the grid.
         palette: Of the style at this resolution.
-        strata: For each brush, from the lowest, the areas that it covers and their sorts.
+        strata: For each brush, from the lowest, the areas that it covers and their kinds.
         background: The background's class.
         class_count: Classes of the legend.
     """
@@ -110,14 +110,14 @@ class Drawing:
         fine = np.zeros(self._fine_shape, np.uint16)
         palette = Palette(list(self._palette.colours))
         waiting: list[tuple[dict[str, Any], int]] = []
-        for brush, shapes, sorts in self._strata:
-            paints = brush.paints[sorts].tolist()
-            if (brush.opacities[sorts] >= 1).all():
+        for brush, shapes, kinds in self._strata:
+            paints = brush.paints[kinds].tolist()
+            if (brush.opacities[kinds] >= 1).all():
                 waiting += zip(shapes, paints, strict=True)
                 continue
             _burn(waiting, fine)
             waiting = []
-            _glaze(shapes, paints, brush.opacities[sorts].tolist(), fine, palette)
+            _glaze(shapes, paints, brush.opacities[kinds].tolist(), fine, palette)
         _burn(waiting, fine)
         return fine, palette.colours
 
@@ -175,10 +175,10 @@ class Painter:
         placed = shapely.transform(features.geometries, lambda points: points @ matrix + offset)
         strata: list[Stratum] = []
         for brush in self._brushes:
-            areas, sorts = brush.areas(placed, features.sorts)
+            areas, kinds = brush.areas(placed, features.kinds)
             if len(areas):
                 shapes, owners = _as_shapes(areas)
-                strata.append((brush, shapes, sorts[owners]))
+                strata.append((brush, shapes, kinds[owners]))
         legend = self.vectors.style.legend
         return Drawing(
             (grid.height, grid.width), self._palette, strata, self._background, len(legend)
@@ -197,7 +197,7 @@ class Painter:
 
 
 Stratum = tuple[Brush, list[dict[str, Any]], NDArray[np.int32]]
-"""A brush, the polygons that it covers in fine pixels, and their sorts."""
+"""A brush, the polygons that it covers in fine pixels, and their kinds."""
 
 
 def _as_shapes(areas: Geometries) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.errors import DataError
-from sat2map.style.features import Geometries, Sort
+from sat2map.style.features import FeatureKind, Geometries
 from sat2map.style.style import Layer, Style
 
 MAX_ERROR = 0.04
@@ -79,7 +79,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Brush:
-    """One layer at one resolution, for each sort of features.
+    """One layer at one resolution, for each kind of features.
 
     Attributes:
         class_number: The class of the legend that it gives, or None.
@@ -102,31 +102,31 @@ class Brush:
 
     @property
     def dashed(self) -> NDArray[np.bool_]:
-        """Of which sorts it draws dashes, which begin where a line does, bool [S]."""
+        """Of which kinds it draws dashes, which begin where a line does, bool [S]."""
         return np.array(
             [stroke is not None and any(stroke.dashes) for stroke in self.strokes], bool
         )
 
     def areas(
-        self, geometries: Geometries, sorts: NDArray[np.int32]
+        self, geometries: Geometries, kinds: NDArray[np.int32]
     ) -> tuple[Geometries, NDArray[np.int32]]:
         """Return what is covered, in drawing order.
 
         Args:
             geometries: Of features, in pixels, object [N].
-            sorts: Theirs, int32 [N].
+            kinds: Theirs, int32 [N].
 
         Returns:
-            Areas, object [M], and the sort of each, int32 [M].
+            Areas, object [M], and the kind of each, int32 [M].
         """
-        chosen = np.flatnonzero(self.paints[sorts])
-        order = self.order[sorts[chosen]]
+        chosen = np.flatnonzero(self.paints[kinds])
+        order = self.order[kinds[chosen]]
         if len(chosen) and (order != order[0]).any():
             chosen = chosen[np.argsort(order, kind="stable")]
-        shapes, own = geometries[chosen], sorts[chosen]
-        for stroke in {self.strokes[sort] for sort in np.unique(own).tolist()}:
+        shapes, own = geometries[chosen], kinds[chosen]
+        for stroke in {self.strokes[kind] for kind in np.unique(own).tolist()}:
             if stroke is not None:
-                mine = np.array([self.strokes[sort] == stroke for sort in own.tolist()], bool)
+                mine = np.array([self.strokes[kind] == stroke for kind in own.tolist()], bool)
                 shapes[mine] = stroke.outline(shapes[mine])
         return shapes, own
 
@@ -154,13 +154,13 @@ class Palette:
 
 
 def brushes(
-    style: Style, table: Sequence[Sort], resolution_m: float
+    style: Style, table: Sequence[FeatureKind], resolution_m: float
 ) -> tuple[Palette, int, list[Brush]]:
     """Work out what a style draws at a resolution.
 
     Args:
         style: The style.
-        table: The sorts of the features.
+        table: The kinds of the features.
         resolution_m: Metres per pixel.
 
     Returns:
@@ -170,7 +170,7 @@ def brushes(
         DataError: An expression met a property's value that it cannot use.
     """
     first = style.layers[0]
-    view = Sort("", "Polygon", "", {}).view(resolution_m)
+    view = FeatureKind("", "Polygon", "", {}).view(resolution_m)
     colour = first.value("background-color", view)
     palette = Palette([(round(colour[0]), round(colour[1]), round(colour[2]))])
     found: list[Brush] = []
@@ -180,13 +180,13 @@ def brushes(
 
 
 def _of_layer(
-    layer: Layer, table: Sequence[Sort], resolution_m: float, palette: Palette
+    layer: Layer, table: Sequence[FeatureKind], resolution_m: float, palette: Palette
 ) -> Iterator[Brush]:
     drawn = [
         k
-        for k, sort in enumerate(table)
-        if (layer.kind == "line" or sort.geometry == "Polygon")
-        and layer.draws(sort.view(resolution_m), sort.source_layer)
+        for k, kind in enumerate(table)
+        if (layer.kind == "line" or kind.geometry == "Polygon")
+        and layer.draws(kind.view(resolution_m), kind.source_layer)
     ]
     if not drawn:
         return
@@ -210,7 +210,7 @@ def _of_layer(
 
 
 class _Columns:
-    """What is drawn of each sort."""
+    """What is drawn of each kind."""
 
     def __init__(self, count: int) -> None:
         self.paints = np.zeros(count, np.uint16)

@@ -165,8 +165,8 @@ def lattice(area: Polygon, axes: Floats, gap: tuple[float, float]) -> Floats:
     return inside
 
 
-def widened(geometry: Any, by: float) -> Any:
-    """Return a geometry widened by so many metres, with corners cut coarsely."""
+def buffered(geometry: Any, by: float) -> Any:
+    """Return a geometry buffered by so many metres, with corners cut coarsely."""
     return shapely.buffer(geometry, by, quad_segs=4)
 
 

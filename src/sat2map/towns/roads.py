@@ -14,12 +14,12 @@ from shapely.geometry import LineString, Point, Polygon, box
 from sat2map.towns.buildings import cars, parked
 from sat2map.towns.geometry import (
     along_line,
+    buffered,
     grown,
     lines,
     polygons,
     rectangles,
     scatter,
-    widened,
 )
 from sat2map.towns.greens import lawn, verge
 from sat2map.towns.kinds import District
@@ -62,9 +62,9 @@ def add_streets(
             continue
         rng = stream(world.seed, BLOCK, *key, 2_000_000 + number)
         if walks:
-            piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+            piece.paint(buffered(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
             if district in {"grid", "curvy", "campus"}:
-                piece.paint(widened(line, width / 2 + 0.9), Layer.VERGE, *verge(look, 1.03))
+                piece.paint(buffered(line, width / 2 + 0.9), Layer.VERGE, *verge(look, 1.03))
         if not look.temperate and dirt:
             earth_road(piece, line, width, look, rng)
         else:
@@ -72,7 +72,7 @@ def add_streets(
                 _dusty_edge(piece, line, width, look, rng)
             tone = np.array(look.dirt) if dirt else asphalt * rng.uniform(0.96, 1.04)
             piece.paint(
-                widened(line, width / 2 - 0.6), Layer.STREET,
+                buffered(line, width / 2 - 0.6), Layer.STREET,
                 Material.SOIL if dirt else Material.ASPHALT, tone,
             )  # fmt: skip
         piece.street(line, "road", "track" if dirt else "street", width)
@@ -88,12 +88,12 @@ def add_streets(
     for line in ends:
         head = Point(line.coords[-1])
         if walks:
-            piece.paint(widened(head, 11.5 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+            piece.paint(buffered(head, 11.5 + 2.2), Layer.WALK, Material.PAVING, _WALK)
         if not look.temperate and dirt:
-            piece.paint(widened(head, 10.9), Layer.STREET, Material.SOIL, np.array(look.dirt))
+            piece.paint(buffered(head, 10.9), Layer.STREET, Material.SOIL, np.array(look.dirt))
         else:
-            piece.paint(widened(head, 10.9), Layer.STREET, Material.ASPHALT, asphalt)
-        turn = LineString(widened(head, 11.5 - width / 2).exterior)
+            piece.paint(buffered(head, 10.9), Layer.STREET, Material.ASPHALT, asphalt)
+        turn = LineString(buffered(head, 11.5 - width / 2).exterior)
         piece.street(turn, "road", "turning_circle", width)
 
 
@@ -112,7 +112,7 @@ def earth_road(
         (Layer.WALK, beside, width / 2 + rim, 0.5, 0.85),
         (Layer.STREET, tone, width / 2 - 0.5, 0.32, 0.55),
     ):
-        piece.paint(widened(line, wide), layer, Material.SOIL, colour)
+        piece.paint(buffered(line, wide), layer, Material.SOIL, colour)
         radius = width * rng.uniform(least, most, len(spots))
         piece.paint_many(
             spots[:, None] + circle * radius[:, None, None], layer, Material.SOIL, colour
@@ -130,7 +130,7 @@ def _dusty_edge(
     """Paint the bare strip beside a road without walks."""
     beside = 0.4 * np.array(look.dirt) + 0.6 * np.array(look.soil)
     piece.paint(
-        widened(line, width / 2 + rng.uniform(0.5, 2.2)), Layer.WALK, Material.SOIL,
+        buffered(line, width / 2 + rng.uniform(0.5, 2.2)), Layer.WALK, Material.SOIL,
         beside * rng.uniform(0.96, 1.04),
     )  # fmt: skip
 
@@ -154,8 +154,8 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
         return
     for ramp in edge_ramps(world, i, j, axis):
         asphalt = np.array(world.look.asphalt) * 1.04
-        piece.paint(widened(ramp, 3.9), Layer.VERGE, *verge(world.look, 0.98))
-        piece.paint(widened(ramp, 2.9), Layer.MAIN, Material.ASPHALT, asphalt)
+        piece.paint(buffered(ramp, 3.9), Layer.VERGE, *verge(world.look, 0.98))
+        piece.paint(buffered(ramp, 2.9), Layer.MAIN, Material.ASPHALT, asphalt)
         piece.street(ramp, "highway", "ramp", 7.0)
     if not line.intersects(view):
         return
@@ -175,16 +175,16 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
         if density < 0.16 or dirt or rng.random() >= look.walks:
             _dusty_edge(piece, line, width, look, rng)
         else:
-            piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+            piece.paint(buffered(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
     elif density < 0.16:
-        piece.paint(widened(line, width / 2 + 0.7), Layer.WALK, Material.SOIL, (146, 138, 112))
+        piece.paint(buffered(line, width / 2 + 0.7), Layer.WALK, Material.SOIL, (146, 138, 112))
     else:
-        piece.paint(widened(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
+        piece.paint(buffered(line, width / 2 + 2.2), Layer.WALK, Material.PAVING, _WALK)
     if dirt:
         earth_road(piece, line, width, look, rng)
         asphalt = np.array(look.dirt)
     else:
-        piece.paint(widened(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
+        piece.paint(buffered(line, width / 2 - 0.4), Layer.MAIN, Material.ASPHALT, asphalt)
     piece.street(line, "main_road" if kind == "main_road" else "road", kind, width)
     for part in lines(line.intersection(wet.buffer(4))) if not wet.is_empty else []:
         deck = part.buffer(width / 2 + 1.6, cap_style="flat")
@@ -192,7 +192,7 @@ def add_edge(piece: Piece, world: World, i: int, j: int, axis: int, view: Polygo
         road = part.buffer(width / 2 - 0.4, cap_style="flat")
         piece.paint(road, Layer.MAIN, Material.ASPHALT, asphalt * 1.06, height=5.0)
     clear = shapely.union_all(
-        [widened(way, reach / 2 + 3) for way, reach in _highways(world, bounds)] or [Polygon()]
+        [buffered(way, reach / 2 + 3) for way, reach in _highways(world, bounds)] or [Polygon()]
     )
     if dirt or (not look.temperate and rng.random() < 0.5 * look.unpaved):
         pass  # nobody paints lines on these
@@ -261,10 +261,10 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
         tone = np.array(look.water) * stream(world.seed, COURSE, 8).uniform(0.85, 1.2)
     dry = world.style is not None and stream(world.seed, COURSE, 6).random() >= world.style.wet
     for line, width in _rivers(world, bounds):
-        area = widened(line, width / 2).intersection(cell)
+        area = buffered(line, width / 2).intersection(cell)
         if area.is_empty:
             continue
-        bank = widened(line, width / 2 + BANK).intersection(cell)
+        bank = buffered(line, width / 2 + BANK).intersection(cell)
         beach = width > 80 and stream(world.seed, COURSE, 7, *key).random() < 0.4
         green = lawn(look, rng, 1)[0] * 0.92
         if not look.temperate and (dry or rng.random() >= look.green):
@@ -278,7 +278,7 @@ def add_courses(piece: Piece, world: World, cell: Polygon, key: tuple[int, int])
         for part in polygons(area):
             piece.paint(part, Layer.WATER, Material.WATER, tone * 1.15 + 8)
             piece.feature(part, "water", "river")
-        deep = widened(line, width / 2 - 2.2).intersection(cell)
+        deep = buffered(line, width / 2 - 2.2).intersection(cell)
         piece.paint(deep, Layer.WATER, Material.WATER, tone)
         roads = road_area(world, key)
         for part in polygons(bank.difference(area.buffer(1.5)).difference(roads), 20.0):
@@ -319,7 +319,7 @@ def _highway(
     inside = lines(line.intersection(cell), 1.0)
     if not inside:
         return
-    strip = widened(line, width / 2 + VERGE).intersection(cell)
+    strip = buffered(line, width / 2 + VERGE).intersection(cell)
     material, green = verge(world.look, 0.97)
     asphalt = np.array(world.look.asphalt)
     piece.paint(strip, Layer.PARCEL, material, green)
@@ -328,7 +328,7 @@ def _highway(
     half = (width - 6.0) / 2
     for part in inside:
         piece.paint(
-            widened(line, width / 2).intersection(cell), Layer.HIGHWAY, material, green * 0.98,
+            buffered(line, width / 2).intersection(cell), Layer.HIGHWAY, material, green * 0.98,
             cover=cover_of(Layer.GROUND, material),
         )  # fmt: skip
         for side in (-1, 1):
@@ -351,7 +351,7 @@ def _highway(
                 if len(places):
                     spots, along = along_line(way, places, lane)
                     cars(piece, spots, along * side, rng, trucks=0.16)
-    beside = strip.difference(widened(line, width / 2 + 3).union(roads.buffer(4)).union(wet))
+    beside = strip.difference(buffered(line, width / 2 + 3).union(roads.buffer(4)).union(wet))
     for part in polygons(beside, 10.0):
         shapely.prepare(part)
         piece.plant(scatter(part, rng, 6.0, 0.3 * world.look.trees), rng, radius=(1.2, 3.8))
@@ -360,10 +360,10 @@ def _highway(
 def barriers_of(world: World, i: int, j: int) -> Polygon:
     """Return the ground in and around a cell where no block may lie."""
     bounds = grown(Polygon(world.cell_ring(i, j)).bounds, 60)
-    parts = [widened(line, width / 2 + BANK) for line, width in _rivers(world, bounds)]
-    parts += [widened(line, width / 2 + VERGE) for line, width in _highways(world, bounds)]
+    parts = [buffered(line, width / 2 + BANK) for line, width in _rivers(world, bounds)]
+    parts += [buffered(line, width / 2 + VERGE) for line, width in _highways(world, bounds)]
     for edge in edges(i, j):
-        parts += [widened(ramp, 6.0) for ramp in edge_ramps(world, *edge)]
+        parts += [buffered(ramp, 6.0) for ramp in edge_ramps(world, *edge)]
     return shapely.union_all(parts) if parts else Polygon()
 
 
@@ -375,7 +375,7 @@ def edges(i: int, j: int) -> tuple[tuple[int, int, int], ...]:
 def road_area(world: World, key: tuple[int, int]) -> Polygon:
     """Return the ground of the roads around a cell, with their walks."""
     parts = [
-        widened(LineString(world.edge_line(*edge)), world.edge_width(*edge) / 2 + 2.6)
+        buffered(LineString(world.edge_line(*edge)), world.edge_width(*edge) / 2 + 2.6)
         for edge in edges(*key)
         if world.edge_kind(*edge) != "none"
     ]
@@ -432,7 +432,7 @@ def _near(world: World, which: int, bounds: Bounds) -> list[tuple[LineString, fl
 
 
 def _river_area(world: World, bounds: Bounds) -> Polygon:
-    parts = [widened(line, width / 2) for line, width in _rivers(world, bounds)]
+    parts = [buffered(line, width / 2) for line, width in _rivers(world, bounds)]
     return shapely.union_all(parts) if parts else Polygon()
 
 

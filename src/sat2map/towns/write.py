@@ -16,7 +16,7 @@ from PIL import Image
 from shapely.geometry import Polygon
 from shapely.geometry.polygon import orient
 
-from sat2map.atomic import sweep, whole_file, write_text
+from sat2map.atomic import atomic_file, sweep, write_text
 from sat2map.data.images import read_image, write_image
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import DataSetCard, write_card
@@ -379,7 +379,7 @@ def _write_pair(
     images = (photo, draw_map(planner, bounds, resolution), cover)
     for path, image in zip(files, images, strict=True):
         if image.ndim == 2:
-            with whole_file(path) as aside:
+            with atomic_file(path) as aside:
                 Image.fromarray(image).save(aside)  # write_image knows of colours only
         else:
             write_image(path, image)
@@ -406,7 +406,7 @@ def _raster(
     from rasterio.windows import Window
 
     west, south, east, north = bounds
-    with whole_file(path) as aside, rasterio.open(
+    with atomic_file(path) as aside, rasterio.open(
         aside, "w", driver="GTiff", width=round((east - west) / resolution),
         height=round((north - south) / resolution), count=bands, dtype="uint8", crs=CRS,
         photometric="RGB" if bands == 3 else "MINISBLACK", tiled=True, blockxsize=256,
@@ -445,7 +445,7 @@ def _shapes(
         },
         "town": {"seed": world.seed, "kind": world.kind},
     }
-    with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(json.dumps(header)[:-1] + ', "features": [')
         separator = "\n"
 

@@ -135,7 +135,9 @@ def _stretch(draw: float, side: int, length: int) -> slice | Tensor:
     return torch.minimum(places, 2 * length - 1 - places)
 
 
-def weather(sources: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
+def photometric(
+    sources: Tensor, strength: float, generator: torch.Generator | None = None
+) -> Tensor:
     """Change the light, the colours, the haze, the focus and the noise of each source.
 
     Args:

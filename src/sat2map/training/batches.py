@@ -16,10 +16,10 @@ from sat2map.recipe import Recipe
 from sat2map.training.augment import (
     Ground,
     cut_windows,
+    photometric,
     random_views,
     random_windows,
     sent,
-    weather,
 )
 from sat2map.training.schedule import Plan
 
@@ -164,7 +164,7 @@ class Batches:
     ) -> Batch:
         source, target = torch.split(both, self._channels, 1)
         if self._recipe.data.weather:
-            source = weather(source, self._recipe.data.weather, random)
+            source = photometric(source, self._recipe.data.weather, random)
         return Batch(self._ordered(source), self._ordered(target), shares)
 
     def _places(self, images: Tensor) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sat2map.atomic import whole_file
+from sat2map.atomic import atomic_file
 from sat2map.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class TrainingState:
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
             "random": random,
         }
-        with whole_file(folder / f"step-{self.step:08d}.pt") as aside:
+        with atomic_file(folder / f"step-{self.step:08d}.pt") as aside:
             try:
                 torch.save(content, aside)
             except RuntimeError as error:  # what torch says of a full disk

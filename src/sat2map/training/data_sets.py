@@ -13,7 +13,7 @@ from sat2map.data.cache import DecodedPairs, decode_pairs
 from sat2map.data.labels import label_targets
 from sat2map.data.mask_cache import DecodedMasks, decode_masks
 from sat2map.data.masks import is_mask_set
-from sat2map.data.pairs import read_card as read_data_card
+from sat2map.data.pairs import read_dataset_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
@@ -70,8 +70,8 @@ def load_data_sets(
         return _load_mixture(recipe, data, quiet, heed)
     with Progress("decoding", quiet=quiet) as progress:
         sets = _decode(recipe, data, _with(heed, progress))
-    legend = _legend(recipe, read_data_card(data[0]).legend, sets[0])
-    told = [read_data_card(one).resolution_m for one in data]
+    legend = _legend(recipe, read_dataset_card(data[0]).legend, sets[0])
+    told = [read_dataset_card(one).resolution_m for one in data]
     count = sum(len(part) for part in sets)
     channels = (sets[0].source_channels, sets[0].target_channels)
     card = draft_card(recipe, data, count, channels, legend, resolution_seen(recipe, told, sets))
@@ -128,7 +128,7 @@ def _load_mixture(
                 remedy="Train on data sets with the same bands.",
             )
     pairs, masks = decoded[0]
-    known = read_data_card(data[0]).legend
+    known = read_dataset_card(data[0]).legend
     legend = _legend(recipe, known, pairs) if pairs is not None else known
     if legend is None:
         raise UsageError(
@@ -179,7 +179,7 @@ def _training_set(
     *,
     first: bool,
 ) -> TrainingSet:
-    resolution = read_data_card(folder).resolution_m
+    resolution = read_dataset_card(folder).resolution_m
     if resolution is None and first:
         resolution = recipe.data.resolution_m
     if resolution is None:
@@ -190,7 +190,7 @@ def _training_set(
         )
     if pairs is not None:
         labels = label_targets(pairs, legend)
-        told = read_data_card(folder).told
+        told = read_dataset_card(folder).told
         return PairSet(pairs, labels, legend, masks, resolution, told)
     assert masks is not None
     if masks.legend.names != legend.names and not (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sat2map.data.cache import DecodedPairs
-from sat2map.data.pairs import read_card
+from sat2map.data.pairs import read_dataset_card
 from sat2map.errors import UsageError
 from sat2map.legend import COVER, Legend
 from sat2map.model.folder import DataFacts, ModelCard
@@ -32,7 +32,7 @@ def draft_card(
         legend: The classes of the targets, or None.
         resolution_m: Finest and coarsest ground resolution that training sees, if known.
     """
-    facts = [read_card(one) for one in data]
+    facts = [read_dataset_card(one) for one in data]
     if channels[0] == 3:
         bands: tuple[str, ...] = ("red", "green", "blue")
     else:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sat2map.legend import COVER, Legend
 from sat2map.recipe import Recipe
-from sat2map.training.augment import Ground, other_camera, random_views, weather
+from sat2map.training.augment import Ground, other_camera, photometric, random_views
 from sat2map.training.batches import Batch, without_photometric
 from sat2map.training.schedule import Plan
 from sat2map.training.training_sets import TrainingSet
@@ -109,7 +109,7 @@ class Mixture:
         views = random_views(grounds, data.size, flip=data.flip, generator=random)
         source = torch.cat([view[:, : self._source_channels] for view, _ in views])
         if data.weather:
-            source = weather(source, data.weather, random)
+            source = photometric(source, data.weather, random)
         if data.camera:
             source = other_camera(source, data.camera, random)
         target = [view[:, self._source_channels :] for view, _ in views[:paired]]

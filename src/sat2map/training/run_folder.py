@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sat2map.atomic import check_folder_name, sweep, write_text
-from sat2map.data.pairs import data_set_files, read_card
+from sat2map.data.pairs import data_set_files, read_dataset_card
 from sat2map.errors import DataError, TrainingError, UsageError
 from sat2map.journal import HIDDEN, Journal, claim
 from sat2map.recipe import Recipe, load_recipe
@@ -93,7 +93,7 @@ def _made_of(data: Sequence[Path]) -> dict[str, Any]:
 
 def _facts(folder: Path) -> object:
     try:
-        card = read_card(folder)
+        card = read_dataset_card(folder)
     except DataError:  # which is told once the data is read
         return None
     classes = None if card.classes is None else card.classes.to_json()

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from sat2map.data.images import resize_square
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
-from sat2map.data.pairs import read_card as read_data_card
+from sat2map.data.pairs import read_dataset_card as read_data_card
 from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.masks import MaskSplit, open_mask_split
 from sat2map.evaluation.score import Summary, score_images, summarise
 from sat2map.model.folder import Model, ModelCard
-from sat2map.networks.normalisation import as_published, reestimate
+from sat2map.networks.normalisation import as_published, recalibrate
 from sat2map.networks.values import from_image, to_pixels
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
@@ -45,7 +45,7 @@ def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn
         sources: Batches as training sees them, float [N,C,H,W] in [-1,1], on its device.
     """
     network = copy.deepcopy(generator)
-    reestimate(network, sources, together=True)
+    recalibrate(network, sources, together=True)
     return network.eval()
 
 

@@ -222,7 +222,7 @@ def made_of(
     return {
         **input,
         "mask": Files(masks),
-        "model": translator.digest(),
+        "model": translator.fingerprint(),
         "set of parameters": parameters,
         "version of sat2map or rasterio": f"{sat2map.__version__} {rasterio.__version__}",
         "runtime": f"{translator.runtime} {translator.runtime_version}",

@@ -93,7 +93,7 @@ class Translator:
         }
         return sum(deep.get(name, 1) for name in asked)
 
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
         colours = None if self.legend is None else self.legend.to_json()
         text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._weights}"
@@ -110,8 +110,8 @@ class Translator:
 
     @cached_property
     def _weights(self) -> str:
-        """Their digest, which takes a while and is asked for by every file of a folder."""
-        return self._runtime.digest()
+        """Their fingerprint, which takes a while and is asked for by every file of a folder."""
+        return self._runtime.fingerprint()
 
     @overload
     def translate(
