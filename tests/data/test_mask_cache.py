@@ -93,14 +93,14 @@ def test_a_split_is_decoded_once_until_a_file_changes(
     tmp_path: Path, masks: dict[str, tuple[Array, Array]], reads: list[str]
 ) -> None:
     first = decode(tmp_path)
-    assert decode(tmp_path).key == first.key
+    assert decode(tmp_path).fingerprint == first.fingerprint
     assert len(reads) == 3
     changed = save(tmp_path / "train/classes/2.png", 2 - masks["2"][1])
     os.utime(tmp_path / "train/classes/2.png", ns=(1, 1))
     masks["2"] = masks["2"][0], changed
     again = decode(tmp_path)
     assert len(reads) == 6
-    assert again.key != first.key
+    assert again.fingerprint != first.fingerprint
     assert_same(again, masks)
 
 

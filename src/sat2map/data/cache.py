@@ -51,14 +51,14 @@ class DecodedPairs:
         source_channels: How many of the channels are the source's; they come first.
         native_sides: Smallest and largest height of the files' images before resizing.
         names: The names of the pairs.
-        key: Changes with the files and with how they are decoded.
+        fingerprint: Changes with the files and with how they are decoded.
     """
 
     pixels: NDArray[np.uint8]
     source_channels: int
     native_sides: tuple[int, int]
     names: tuple[str, ...]
-    key: str
+    fingerprint: str
 
     @property
     def target_channels(self) -> int:
@@ -123,11 +123,13 @@ def decode_pairs(
     refuse_class_numbers(pairs, direction, read_dataset_card(directory).legend)
     place = f"{directory}|{split}|{resize}|{direction}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
-    state = state_of(FORMAT, directory, (f for pair in pairs for f in (pair.source, pair.target)))
-    if _read_state(entry) != state:
+    fingerprint = fingerprint_of(
+        FORMAT, directory, (f for pair in pairs for f in (pair.source, pair.target))
+    )
+    if _read_fingerprint(entry) != fingerprint:
         with making(entry):
-            if _read_state(entry) != state:  # another process has not made it meanwhile
-                _decode_all(entry, state, pairs, resize, direction, progress)
+            if _read_fingerprint(entry) != fingerprint:  # another process has not made it meanwhile
+                _decode_all(entry, fingerprint, pairs, resize, direction, progress)
     mark_used(entry)
     facts = json.loads((entry / "pairs.json").read_text("utf-8"))
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
@@ -140,12 +142,12 @@ def decode_pairs(
             remedy=f"Enlarge them with `data.resize={crop}`, or crop less with `data.size=128`.",
         )
     low, high = facts["native_sides"]
-    key = hashlib.sha256(json.dumps([place, state]).encode()).hexdigest()
+    whole = hashlib.sha256(json.dumps([place, fingerprint]).encode()).hexdigest()
     names = tuple(pair.stem for pair in pairs)
-    return DecodedPairs(pixels, facts["source_channels"], (low, high), names, key)
+    return DecodedPairs(pixels, facts["source_channels"], (low, high), names, whole)
 
 
-def state_of(version: int, directory: Path, files: Iterable[Path]) -> dict[str, object]:
+def fingerprint_of(version: int, directory: Path, files: Iterable[Path]) -> dict[str, object]:
     """Return what changes when a file of a data set, or the format of the cache, does.
 
     Sizes and times tell of it: to read all contents would take as long as to decode them.
@@ -154,7 +156,7 @@ def state_of(version: int, directory: Path, files: Iterable[Path]) -> dict[str, 
     return as_json({"version": version, "files": Files(paths, directory, limit=0)})
 
 
-def _read_state(entry: Path) -> object:
+def _read_fingerprint(entry: Path) -> object:
     try:
         return json.loads((entry / "pairs.json").read_text("utf-8"))["state"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -163,7 +165,7 @@ def _read_state(entry: Path) -> object:
 
 def _decode_all(
     entry: Path,
-    state: object,
+    fingerprint: object,
     pairs: list[PairFile],
     resize: int | None,
     direction: Direction,
@@ -211,7 +213,7 @@ def _decode_all(
         if failures:
             raise BatchError(failures, len(pairs) - len(failures))
         facts = {
-            "state": state,
+            "state": fingerprint,
             "source_channels": source_channels,
             "native_sides": [min(natives), max(natives)],
         }

@@ -49,9 +49,9 @@ def label_targets(
 
 def _place(pairs: DecodedPairs, legend: Legend) -> Path:
     """Return a name that other pixels or another legend would change."""
-    told = json.dumps([pairs.key, legend.to_json()])
-    digest = hashlib.sha256(told.encode()).hexdigest()[:20]
-    return cache_folder() / "labels" / f"{digest}.npy"
+    told = json.dumps([pairs.fingerprint, legend.to_json()])
+    fingerprint = hashlib.sha256(told.encode()).hexdigest()[:20]
+    return cache_folder() / "labels" / f"{fingerprint}.npy"
 
 
 def _label_all(

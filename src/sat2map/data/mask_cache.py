@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import atomic_folder
-from sat2map.data.cache import in_order, state_of
+from sat2map.data.cache import fingerprint_of, in_order
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import BatchError, DataError, Sat2mapError
@@ -43,7 +43,7 @@ class DecodedMasks:
         mapping: What the values of the masks mean.
         resolution_m: Ground resolution in metres per pixel, or None where nobody said.
         known: The share of all pixels of which something is known, 0 to 1.
-        key: Changes with the files, not with what their values mean.
+        fingerprint: Changes with the files, not with what their values mean.
     """
 
     pixels: NDArray[np.uint8]
@@ -55,7 +55,7 @@ class DecodedMasks:
     mapping: MaskMapping
     resolution_m: float | None
     known: float
-    key: str
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.names)
@@ -105,13 +105,15 @@ def decode_masks(
     files = find_masks(directory, split)
     place = f"{directory}|{split}"
     entry = cache_folder() / "masks" / hashlib.sha256(place.encode()).hexdigest()[:20]
-    state = state_of(FORMAT, directory, (f for file in files for f in (file.source, file.classes)))
+    fingerprint = fingerprint_of(
+        FORMAT, directory, (f for file in files for f in (file.source, file.classes))
+    )
     facts = _read_facts(entry)
-    if facts is None or facts["state"] != state:
+    if facts is None or facts["state"] != fingerprint:
         with making(entry):
             facts = _read_facts(entry)
-            if facts is None or facts["state"] != state:  # nor has another process made it
-                facts = _decode_all(entry, state, files, progress)
+            if facts is None or facts["state"] != fingerprint:  # nor has another process made it
+                facts = _decode_all(entry, fingerprint, files, progress)
     mark_used(entry)
     counts = np.array(facts["counts"], np.int64)
     _check_values(counts, card.classes, files)
@@ -143,7 +145,7 @@ def decode_masks(
         card.classes,
         card.resolution_m,
         float(known),
-        hashlib.sha256(json.dumps([place, state]).encode()).hexdigest(),
+        hashlib.sha256(json.dumps([place, fingerprint]).encode()).hexdigest(),
     )
 
 
@@ -160,7 +162,7 @@ def _read_facts(entry: Path) -> dict[str, Any] | None:
 
 def _decode_all(
     entry: Path,
-    state: object,
+    fingerprint: object,
     files: list[MaskFile],
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _decode_all(
         if failures:
             raise BatchError(failures, len(files) - len(failures))
         facts = {
-            "state": state,
+            "state": fingerprint,
             "source_channels": channels - 1,
             "sizes": sizes,
             "counts": counts,

@@ -192,8 +192,8 @@ def _converted(folder: Path, runtime: RuntimeName) -> Path:
             remedy="Leave out the runtime, or export the model for this one.",
         )
     torch = _torch_runtime()
-    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    kept = cache_folder() / "converted" / f"{key}-{runtime}"
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    kept = cache_folder() / "converted" / f"{place}-{runtime}"
     made_of = _made_of(folder, runtime)
     if not _is_made_of(kept, made_of):
         with making(kept):
