@@ -22,6 +22,7 @@ import torch
 from sat2map.evaluation.evaluate import evaluate
 from sat2map.model.folder import load_model, save_model
 from sat2map.progress import Progress
+from sat2map.raster.options import Mode
 from sat2map.training.checkpoint import checkpoints
 from sat2map.translation.translator import load
 
@@ -48,14 +49,15 @@ def main() -> None:
     figures: dict[str, dict[str, Any]] = {}
     with TemporaryDirectory() as folder:
         raw = with_running_averages(arguments.run, Path(folder) / "averages")
-        for name, model, published in (
-            ("running averages", raw, False),
-            ("recalibrated", arguments.run / "model", False),
-            ("as published, seed 0", arguments.run / "model", True),
-        ):
+        modes: list[tuple[str, Path, Mode]] = [
+            ("running averages", raw, "deterministic"),
+            ("recalibrated", arguments.run / "model", "deterministic"),
+            ("as published, seed 0", arguments.run / "model", "published"),
+        ]
+        for name, model, mode in modes:
             with Progress(name) as progress:
                 figures[name] = evaluate(
-                    load(model), arguments.data, published=published, progress=progress.show
+                    load(model), arguments.data, mode=mode, progress=progress.show
                 ).to_json()
     print(f"{'':22}" + "".join(f"{name:>14}" for name in SHOWN))
     for name, result in figures.items():

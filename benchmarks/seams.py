@@ -40,7 +40,7 @@ def naive(translator: Translator, image: Pixels) -> Pixels:
     for top in range(0, rows, NAIVE):
         for left in range(0, columns, NAIVE):
             place = np.s_[top : top + NAIVE, left : left + NAIVE]
-            result[place] = translator.translate(padded[place], published=True, seed=0)
+            result[place] = translator.translate(padded[place], mode="published", seed=0)
     return result[:height, :width]
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
+from sat2map.errors import UsageError
 from sat2map.evaluation.score import score_image, summarise
 from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
+from sat2map.model.card import ModelCard
+from sat2map.model.folder import Model
+from sat2map.networks.normalisation import as_published
+from sat2map.networks.specs import UNetSpec
+from sat2map.networks.unet import UNet
+from sat2map.raster.options import SceneOptions
 from sat2map.style.features import Features, Vectors
 from sat2map.style.render import Painter
 from sat2map.style.spec import read_style
-from sat2map.translation.translator import load
+from sat2map.translation.translator import Translator, load
 
 
 def test_a_summary_counts_images():
@@ -39,3 +48,23 @@ def test_a_translation_gives_an_image():
     with pytest.warns(DeprecationWarning, match='"image"'):
         found = translator.translate(source, output="picture")
     np.testing.assert_array_equal(found, translator.translate(source, output="image"))
+
+
+def test_published_is_a_mode(tmp_path):
+    source = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    generator = UNet(size=32, base_channels=4)
+    card = ModelCard(generator=UNetSpec(size=32, base_channels=4), normalisation="none")
+    translator = Translator(Model(generator, card, tmp_path), "cpu")
+    with pytest.warns(DeprecationWarning, match="mode") as told:
+        found = translator.translate(source, published=True, seed=3)
+    assert told[0].filename == __file__
+    np.testing.assert_array_equal(found, translator.translate(source, mode="published", seed=3))
+    with pytest.warns(DeprecationWarning, match="mode") as told:
+        options = SceneOptions(published=True, window=64, overlap=0)
+    assert told[0].filename == __file__
+    assert options == SceneOptions(mode="published", window=64, overlap=0)
+    assert replace(options, seed=2).mode == "published"
+    with pytest.warns(DeprecationWarning, match="in_published_mode"):
+        assert not isinstance(as_published(generator), type(None))
+    with pytest.raises(UsageError, match="'fast' is not a mode"):
+        translator.translate(source, mode="fast")

@@ -184,13 +184,16 @@ def test_the_python_page_has_the_signatures() -> None:
 
 
 def plain(function: object) -> str:
-    """Return a signature without types, as the page has it."""
+    """Return a signature without types, as the page has it.
+
+    It leaves out what is deprecated: `published`, which is `mode` now.
+    """
     assert callable(function)
     signature = inspect.signature(function)
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for name, parameter in signature.parameters.items()
-        if name != "self"
+        if name not in ("self", "published")
     ]
     bare = inspect.Signature(parameters)
     return str(bare).replace("'", '"')

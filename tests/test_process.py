@@ -105,7 +105,7 @@ def calls(
     return {
         "load": load,
         "translate": lambda folder: translator.translate(image),
-        "translate as published": lambda folder: translator.translate(image, published=True),
+        "translate as published": lambda folder: translator.translate(image, mode="published"),
         "translate_raster": translate_raster,
         "train": lambda folder: sat2map.train(recipe, data_set, folder / "run", quiet=True),
         "evaluate": lambda folder: sat2map.evaluate(translator, data_set, report=folder / "report"),

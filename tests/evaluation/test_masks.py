@@ -289,7 +289,7 @@ def test_a_model_is_scored_on_what_is_on_the_ground(tmp_path: Path) -> None:
     assert result.failures == []
     assert reader.asked[0] == {
         "output": "cover",
-        "published": False,
+        "mode": "deterministic",
         "seed": 7,
         "shape": (40, 40, 3),
     }

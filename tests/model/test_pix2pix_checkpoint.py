@@ -19,7 +19,7 @@ from sat2map.errors import DataError, ModelError, OutputError, UsageError
 from sat2map.model import pix2pix_checkpoint
 from sat2map.model.folder import load_model, read_model_card
 from sat2map.model.pix2pix_checkpoint import import_checkpoint, read_checkpoint
-from sat2map.networks.normalisation import as_published
+from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.values import to_network
 from sat2map.translation.translator import load
 
@@ -181,7 +181,7 @@ def test_an_import_gives_the_same_image(kind: str, tmp_path: Path) -> None:
             if isinstance(module, nn.Dropout):
                 module.eval()
         torch.testing.assert_close(
-            as_published(ours)(source), foreign(source), atol=1e-4, rtol=1e-3
+            in_published_mode(ours)(source), foreign(source), atol=1e-4, rtol=1e-3
         )
 
 
@@ -407,8 +407,8 @@ def test_an_imported_model_translates_any_size(
         import_checkpoint(path, tmp_path / f"model{i}")
         translator = load(tmp_path / f"model{i}", "cpu")
         source = np.full((*size, 3), 100, np.uint8)
-        for published in (False, True):
-            assert translator.translate(source, published=published).shape == source.shape
+        for mode in ("deterministic", "published"):
+            assert translator.translate(source, mode=mode).shape == source.shape
 
 
 def test_calibration_uses_what_the_network_will_see(tmp_path: Path) -> None:

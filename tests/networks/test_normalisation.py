@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sat2map.networks.normalisation import (
-    as_published,
+    in_published_mode,
     norm_has_shift,
     norm_layer,
     recalibrate,
@@ -62,7 +62,7 @@ def test_as_published_leaves_the_network_as_it_was(norm: Any, training: bool) ->
     modes = [(type(m), m.training) for m in network.modules()]
     tracking = [getattr(m, "track_running_stats", None) for m in network.modules()]
     before = state(network)
-    published = as_published(network, generator())
+    published = in_published_mode(network, generator())
     published(images(2))
     assert same(state(network), before)
     assert [(type(m), m.training) for m in network.modules()] == modes
@@ -76,12 +76,12 @@ def test_as_published_dropout_is_random_only_if_on(norm: Any) -> None:
     network, source = unet(norm=norm).eval(), images(1)
     random = torch.random.get_rng_state()
     with torch.no_grad():
-        published = as_published(network, generator())
+        published = in_published_mode(network, generator())
         first = published(source)
         assert not torch.equal(published(source), first)  # it draws on
-        assert torch.equal(as_published(network, generator())(source), first)
-        assert not torch.equal(as_published(network, generator(1))(source), first)
-        off = as_published(network)
+        assert torch.equal(in_published_mode(network, generator())(source), first)
+        assert not torch.equal(in_published_mode(network, generator(1))(source), first)
+        off = in_published_mode(network)
         assert torch.equal(off(source), off(source))
     assert torch.equal(torch.random.get_rng_state(), random)
 
@@ -93,7 +93,7 @@ def test_dropout_as_published_is_torchs_own_with_the_same_seed(p: float) -> None
     with torch.random.fork_rng():
         torch.manual_seed(5)
         expected = layers.train()(source)
-    assert torch.equal(as_published(layers.eval(), generator(5))(source), expected)
+    assert torch.equal(in_published_mode(layers.eval(), generator(5))(source), expected)
 
 
 @pytest.mark.parametrize("norm", TRACKING)
@@ -103,7 +103,7 @@ def test_as_published_normalises_by_the_image_itself(norm: Any) -> None:
         buffer.fill_(7.0)  # type: ignore[operator, union-attr]
     x = torch.rand(1, 2, 8, 8) * 5 + 3
     with torch.no_grad():
-        y = as_published(layer)(x)
+        y = in_published_mode(layer)(x)
     expected = (x - x.mean((2, 3), keepdim=True)) / (
         x.var((2, 3), keepdim=True, correction=0) + 1e-5
     ).sqrt()
@@ -193,7 +193,7 @@ def test_deterministic_prediction_is_near_the_published_one_after_recalibration(
 
     def difference(predict: Callable[[Tensor], Tensor]) -> float:
         with torch.no_grad():
-            own = as_published(network)
+            own = in_published_mode(network)
             published = torch.cat([own(source[None]) for source in sources])
             return float((predict(sources) - published).abs().mean() / published.std())
 

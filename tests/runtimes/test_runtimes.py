@@ -24,6 +24,7 @@ from sat2map.model.card import read_model_card
 from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
 from sat2map.networks.specs import CompactSpec, LiteSpec
 from sat2map.networks.values import SHARPNESS, round_image
+from sat2map.raster.options import Mode
 from sat2map.runtimes import convert, open
 from sat2map.runtimes.interface import RuntimeName
 from sat2map.translation.maps import LAYERS, pack
@@ -151,7 +152,7 @@ def test_an_exported_folder_is_a_model(runtime: RuntimeName, model_folder: Path)
     assert translator.card.bands == ("red", "green", "blue")
     assert np.abs(translator.translate(photo(20, 40)).astype(int) - expected).max() <= 1
     with pytest.raises(UsageError, match="as published"):
-        translator.translate(photo(20, 40), published=True)
+        translator.translate(photo(20, 40), mode="published")
     with pytest.raises(UsageError, match="torch cannot run"):
         load(exported, runtime="torch")
 
@@ -164,10 +165,12 @@ def test_an_exported_model_of_openvino_is_nothing_for_onnx(model_folder: Path) -
 def test_as_published_goes_to_torch(model_folder: Path) -> None:
     carry(model_folder, "openvino")
     source = photo(20, 20)
-    expected = load(model_folder, "cpu", runtime="torch").translate(source, published=True, seed=3)
+    expected = load(model_folder, "cpu", runtime="torch").translate(
+        source, mode="published", seed=3
+    )
     translator = load(model_folder, "cpu")
     assert translator.runtime == "openvino"
-    assert np.array_equal(translator.translate(source, published=True, seed=3), expected)
+    assert np.array_equal(translator.translate(source, mode="published", seed=3), expected)
 
 
 def test_the_card_is_embedded(model_folder: Path) -> None:
@@ -259,11 +262,12 @@ def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_eight_threads_get_what_one_gets(runtime: RuntimeName, model_folder: Path) -> None:
     """Deterministically and as published, mixed, each with an image and a seed of its own."""
-    calls = [(photo(24, 40, seed=i % 3), i % 3 > 0, i // 3) for i in range(48)]
+    modes: tuple[Mode, ...] = ("deterministic", "published", "published")
+    calls = [(photo(24, 40, seed=i % 3), modes[i % 3], i // 3) for i in range(48)]
 
-    def answer(translator: Translator, call: tuple[NDArray[np.uint8], bool, int]) -> Any:
-        source, published, seed = call
-        return translator.translate(source, published=published, seed=seed)
+    def answer(translator: Translator, call: tuple[NDArray[np.uint8], Mode, int]) -> Any:
+        source, mode, seed = call
+        return translator.translate(source, mode=mode, seed=seed)
 
     alone = load(model_folder, "cpu", runtime=runtime, threads=1)
     expected = [answer(alone, call) for call in calls]

@@ -602,7 +602,7 @@ def test_statistics_of_the_finished_model_are_re_estimated(
     data: Path, tmp_path: Path, small: Small
 ) -> None:
     """Deterministic prediction is near the image's-own-statistics one, dropout off."""
-    from sat2map.networks.normalisation import as_published
+    from sat2map.networks.normalisation import in_published_mode
 
     train(small("training.epochs=8"), data, tmp_path / "run", quiet=True)
     fixed = load_model(tmp_path / "run" / "model").network
@@ -614,7 +614,7 @@ def test_statistics_of_the_finished_model_are_re_estimated(
     names = [name for name, _ in fixed.named_buffers() if name.endswith("running_mean")]
     assert any(not torch.equal(fixed.get_buffer(name), averaged.get_buffer(name)) for name in names)
     with torch.inference_mode():
-        own = as_published(fixed)(source)
+        own = in_published_mode(fixed)(source)
     assert own.isfinite().all()
 
 

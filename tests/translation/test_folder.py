@@ -207,7 +207,7 @@ def test_too_large_as_published_is_an_item_of_the_batch(
     save(source / "1.png", 16, 16)
     save(source / "2.png", 8, 8)
     with pytest.raises(BatchError, match=r"1\.png: 16 x 16 pixels are too many"):
-        translate_path(translator, source, tmp_path / "maps", SceneOptions(published=True))
+        translate_path(translator, source, tmp_path / "maps", SceneOptions(mode="published"))
     assert names(tmp_path / "maps") == ["2.png"]
 
 

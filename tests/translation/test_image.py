@@ -82,9 +82,9 @@ def test_jpeg_is_written_near_enough(translator: Translator, photo: Path, tmp_pa
 
 
 def test_as_published_with_a_seed(translator: Translator, photo: Path, tmp_path: Path) -> None:
-    options = ImageOptions(published=True, seed=5)
+    options = ImageOptions(mode="published", seed=5)
     translate_image(translator, photo, tmp_path / "a.png", options)
-    expected = translator.translate(read_image(photo).pixels, published=True, seed=5)
+    expected = translator.translate(read_image(photo).pixels, mode="published", seed=5)
     assert np.array_equal(read_image(tmp_path / "a.png").pixels, expected)
 
 

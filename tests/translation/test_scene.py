@@ -381,11 +381,11 @@ def test_as_published_the_scene_passes_as_a_whole(
 ) -> None:
     pixels, translator = noise(70, 40), unet()
     source, target = make_scene(pixels), tmp_path / "map.tif"
-    options = replace(SMALL, published=True, seed=3)
+    options = replace(SMALL, mode="published", seed=3)
     translate_raster(source, target, translator, options)
     rows, columns = ((0, 10), (0, 8))
     mirrored = np.pad(pixels, (rows, columns, (0, 0)), mode="reflect")
-    expected = translator.translate(mirrored, published=True, seed=3)[:70, :40]
+    expected = translator.translate(mirrored, mode="published", seed=3)[:70, :40]
     assert np.abs(read(target).astype(int) - expected).max() <= 1
     monkeypatch.setattr(work, "MAX_PUBLISHED_PIXELS", 1000)
     with pytest.raises(UsageError, match="40 x 70 pixels are too many"):

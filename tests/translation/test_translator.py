@@ -15,9 +15,12 @@ from sat2map.errors import ModelError, UsageError
 from sat2map.legend import STREETS, cover_of
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, UNetSpec
+from sat2map.raster.options import Mode
 from sat2map.translation import translator as module
 from sat2map.translation.maps import LAYERS, mixed
 from sat2map.translation.translator import Translator, load
+
+MODES = st.sampled_from(("deterministic", "published"))
 
 
 class Identity(nn.Module):
@@ -66,20 +69,20 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 4, 8, 16]), st.booleans())
+@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 4, 8, 16]), MODES)
 def test_a_network_that_changes_nothing_gives_the_image_back(
-    height: int, width: int, multiple: int, published: bool
+    height: int, width: int, multiple: int, mode: Mode
 ) -> None:
     source = image(height, width, seed=height * 50 + width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "WINDOW", 16)
         patch.setattr(module, "OVERLAP", 4)
         translator, network = identity(multiple)
-        result = translator.translate(source, published=published)
+        result = translator.translate(source, mode=mode)
     assert result.dtype == np.uint8
     assert np.array_equal(result, source)
     assert all(side % multiple == 0 for size in network.seen for side in size)
-    assert published or all(side <= 16 for size in network.seen for side in size)
+    assert mode == "published" or all(side <= 16 for size in network.seen for side in size)
 
 
 def test_every_value_comes_back_through_blended_windows(small_windows: None) -> None:
@@ -95,7 +98,7 @@ def test_any_size_is_translated_and_twice_the_same(
     result = translator.translate(source)
     assert result.shape == (*size, 3)
     assert np.array_equal(translator.translate(source), result)
-    published = translator.translate(source, published=True)
+    published = translator.translate(source, mode="published")
     assert published.shape == (*size, 3)
 
 
@@ -133,9 +136,9 @@ def test_progress_counts_the_windows(small_windows: None) -> None:
 
 def test_as_published_a_seed_repeats_the_dropout() -> None:
     translator, source = unet(), image(20, 20)
-    first = translator.translate(source, published=True, seed=3)
-    assert np.array_equal(translator.translate(source, published=True, seed=3), first)
-    assert not np.array_equal(translator.translate(source, published=True, seed=4), first)
+    first = translator.translate(source, mode="published", seed=3)
+    assert np.array_equal(translator.translate(source, mode="published", seed=3), first)
+    assert not np.array_equal(translator.translate(source, mode="published", seed=4), first)
     assert not np.array_equal(translator.translate(source), first)
 
 
@@ -146,7 +149,7 @@ def test_as_published_touches_neither_the_model_nor_the_random_state(norm: str) 
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
     deterministic = translator.translate(source)
     state = torch.random.get_rng_state()
-    translator.translate(source, published=True)
+    translator.translate(source, mode="published")
     assert torch.equal(torch.random.get_rng_state(), state)
     after = model.network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -157,7 +160,7 @@ def test_as_published_takes_the_images_own_statistics() -> None:
     """An image brightened as a whole is normalised back by its first norm, near enough."""
     translator = unet(dropout=0.0)
     source = image(32, 32) // 2
-    results = [translator.translate(s, published=True) for s in (source, source + 40)]
+    results = [translator.translate(s, mode="published") for s in (source, source + 40)]
     far = [translator.translate(s) for s in (source, source + 40)]
 
     def difference(pair: list[NDArray[np.uint8]]) -> float:
@@ -169,9 +172,9 @@ def test_as_published_takes_the_images_own_statistics() -> None:
 def test_too_large_as_published_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PUBLISHED_PIXELS", 400)
     translator = identity()[0]
-    assert translator.translate(image(20, 20), published=True).shape == (20, 20, 3)
+    assert translator.translate(image(20, 20), mode="published").shape == (20, 20, 3)
     with pytest.raises(UsageError, match="21 x 20 pixels are too many"):
-        translator.translate(image(20, 21), published=True)
+        translator.translate(image(20, 21), mode="published")
     assert translator.translate(image(20, 21)).shape == (20, 21, 3)
 
 

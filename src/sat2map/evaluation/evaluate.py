@@ -27,6 +27,7 @@ from sat2map.evaluation.report import claimed_for_report, write_report
 from sat2map.evaluation.score import Summary, Translate, read_compared, score_images, summarise
 from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
+from sat2map.raster.options import Mode, mode_of
 from sat2map.translation.translator import Translator
 
 if TYPE_CHECKING:
@@ -79,11 +80,12 @@ def evaluate(
     *,
     split: str = "val",
     size: int | None = 256,
-    published: bool = False,
+    mode: Mode = "deterministic",
     seed: int = 0,
     perceptual: bool = False,
     report: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    published: bool | None = None,
 ) -> Evaluation:
     """Score a model on all pairs of a split.
 
@@ -92,11 +94,12 @@ def evaluate(
         data: The data set.
         split: Which split.
         size: Resize both images to this side first, or None for the files as they are.
-        published: Predict with dropout and the image's own statistics.
+        mode: How the model predicts; "published" is with dropout and the image's own statistics.
         seed: Seed of that dropout.
         perceptual: Also FID, KID and LPIPS, whose weights are fetched on first use.
         report: A folder that gets `index.html`.
         progress: Called with (done, all) pairs.
+        published: In the version before, what `mode="published"` is.
 
     Returns:
         The metrics over the pairs that could be used, and the errors of the others.
@@ -106,6 +109,7 @@ def evaluate(
         MissingExtraError: The extra `perceptual` is asked for and not installed.
         OutputError: The report's folder is somebody else's, or it cannot be written.
     """
+    mode = mode_of(mode, published)
     data = Path(data)
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(
@@ -130,7 +134,7 @@ def evaluate(
 
     def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         source = in_bands(source, len(translator.card.bands))
-        answer = translator.translate(source, published=published, seed=seed)
+        answer = translator.translate(source, mode=mode, seed=seed)
         return three_bands(answer) if answer.shape[2] == 1 else answer  # as targets are read
 
     scores = score_images(
@@ -144,9 +148,9 @@ def evaluate(
     )
     if not scores.scores:
         scores.raise_failures()
-    mode: dict[str, Any] = {"split": split, "data": data.resolve().name}
-    mode["prediction"] = _prediction(published, seed)
-    summary = summarise(scores.scores, legend, scores.protocol | mode)
+    about: dict[str, Any] = {"split": split, "data": data.resolve().name}
+    about["prediction"] = _prediction(mode, seed)
+    summary = summarise(scores.scores, legend, scores.protocol | about)
     page = None
     if report is not None:
         page = write_report(
@@ -183,9 +187,10 @@ def evaluate_masks(
     split: str = "val",
     resolution: float | Literal["native"] | None = None,
     tolerance_m: float = TOLERANCE_M,
-    published: bool = False,
+    mode: Mode = "deterministic",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    published: bool | None = None,
 ) -> Evaluation:
     """Score a model on the class masks of a split.
 
@@ -199,9 +204,10 @@ def evaluate_masks(
         resolution: Ground resolution at which the photos are shown to the model, metres per
             pixel; "native" is their own, and None their own but no finer than 0.75 m.
         tolerance_m: How far a road may lie beside the true one, in metres.
-        published: Predict with dropout and the image's own statistics.
+        mode: How the model predicts; "published" is with dropout and the image's own statistics.
         seed: Seed of that dropout.
         progress: Called with (done, all) images.
+        published: In the version before, what `mode="published"` is.
 
     Returns:
         The metrics over the images that could be used, and the errors of the others. Which
@@ -213,6 +219,7 @@ def evaluate_masks(
         UsageError: The model has no legend or translates maps into photos, or a number does
             not fit.
     """
+    mode = mode_of(mode, published)
     data = Path(data)
     masks = open_mask_split(
         data, split, translator.legend, resolution=resolution, tolerance_m=tolerance_m
@@ -226,20 +233,20 @@ def evaluate_masks(
     output = masks.protocol.output
 
     def predict(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return translator.translate(source, published=published, seed=seed, output=output)
+        return translator.translate(source, mode=mode, seed=seed, output=output)
 
     scores = masks.score(predict, progress=progress)
     if not scores.scores:
         scores.raise_failures()
-    mode: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
-    mode["prediction"] = _prediction(published, seed)
-    summary = summarise(scores.scores, masks.protocol.legend, scores.protocol | mode)
+    about: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
+    about["prediction"] = _prediction(mode, seed)
+    summary = summarise(scores.scores, masks.protocol.legend, scores.protocol | about)
     notices = mask_notices(scores.protocol, translator.card.resolution_m)
     return Evaluation(summary, scores.failures, notices=notices)
 
 
-def _prediction(published: bool, seed: int) -> str:
-    return f"as published, seed {seed}" if published else "deterministic"
+def _prediction(mode: Mode, seed: int) -> str:
+    return f"as published, seed {seed}" if mode == "published" else "deterministic"
 
 
 def _both(

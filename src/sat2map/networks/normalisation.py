@@ -2,7 +2,7 @@
 
 - *Training*: statistics of the batch, running averages updated (`network.train()`).
 - *As published*: statistics of the image itself, dropout on, nothing updated
-  (`as_published`). The paper predicts like this, so a tile's result depends on the tile.
+  (`in_published_mode`). The paper predicts like this, so a tile's result depends on the tile.
 - *Deterministic*: fixed statistics, dropout off (`network.eval()`). The running averages of
   training with batch 1 are poor statistics; `recalibrate` replaces them.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import deprecated
 
 from sat2map.networks.specs import Norm
 
@@ -41,7 +42,7 @@ def norm_has_shift(kind: Norm) -> bool:
     return kind == "batch"
 
 
-def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
+def in_published_mode(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
     """Return a network that normalises by the image's own statistics and keeps none of them.
 
     It has the parameters and buffers of `network` themselves, not copies of them, and modes of
@@ -65,6 +66,12 @@ def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> 
                 drawn = nn.Identity() if dropout is None else _DrawnDropout(child.p, dropout)
                 setattr(module, name, drawn)
     return published
+
+
+@deprecated("`as_published` is now called `in_published_mode`")
+def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
+    """Return a network as `in_published_mode` does."""
+    return in_published_mode(network, dropout)
 
 
 class _DrawnDropout(nn.Module):
@@ -105,7 +112,7 @@ def recalibrate(network: nn.Module, sources: Iterable[Tensor], *, together: bool
         together: Whether batch norm takes each batch as a whole, as in training with such
             batches, instead of each image by itself.
     """
-    published = as_published(network)
+    published = in_published_mode(network)
     pairs = zip(_norms(published), _norms(network), strict=True)
     norms = {theirs: ours for theirs, ours in pairs if ours.running_mean is not None}
     totals: dict[nn.Module, list[Tensor]] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Bounds, check_bbox
@@ -13,8 +14,36 @@ from sat2map.geo.windows import OVERLAP, WINDOW
 
 Resolution = Literal["native", "model"] | float
 
+Mode = Literal["deterministic", "published"]
+"""How a model predicts: with fixed statistics and without dropout, or with dropout and the
+statistics of the image itself, as Isola et al. 2017 publish it."""
+
 STRETCH = (2.0, 98.0)
 """Percentiles that become 0 and 255, unless said otherwise."""
+
+
+def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 3) -> Mode:
+    """Return the mode of prediction, checked.
+
+    Args:
+        mode: What the caller asks for.
+        published: What the version before had in its place, or None.
+        stacklevel: Whose line a warning names, as for `warnings.warn`.
+
+    Raises:
+        UsageError: There is no such mode.
+    """
+    if published is not None:
+        text = '`published=True` is now `mode="published"`'
+        warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
+        mode = "published" if published else mode
+    if mode not in get_args(Mode):
+        raise UsageError(
+            f"{mode!r} is not a mode of prediction",
+            parameter="mode",
+            remedy="Choose deterministic or published.",
+        )
+    return mode
 
 
 @dataclass(frozen=True)
@@ -86,7 +115,7 @@ class SceneOptions:
         resolution: The map's: "native" is the scene's own, "model" the one at which the network
             sees the scene, a number is metres per pixel.
         legend_colours: Give every pixel the nearest colour of the model's legend.
-        published: Predict as published; the scene then passes as a whole.
+        mode: How the model predicts; "published" takes the scene as a whole.
         seed: Seed of the dropout as published.
         compare: Also write scene and map side by side, as NAME.compare.SUFFIX.
         window: Side of the windows, in pixels that the network sees; at least 2.
@@ -99,7 +128,7 @@ class SceneOptions:
     reading: Reading = field(default_factory=Reading)
     resolution: Resolution = "native"
     legend_colours: bool = False
-    published: bool = False
+    mode: Mode = "deterministic"
     seed: int = 0
     compare: bool = False
     window: int = WINDOW
@@ -107,8 +136,10 @@ class SceneOptions:
     mask: Path | None = None
     resume: bool = False
     attribution: str | None = None
+    published: InitVar[bool | None] = None  # of the version before: see `mode_of`
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, published: bool | None) -> None:
+        object.__setattr__(self, "mode", mode_of(self.mode, published, stacklevel=4))
         if self.window < 2:
             raise UsageError(
                 f"{self.window} pixels are not a window",

@@ -62,7 +62,7 @@ class OpenModel:
             raise UsageError(
                 "is an exported model, which cannot be predicted with as published",
                 where=self.folder,
-                remedy="Leave out `published`, or give the model folder that it came from.",
+                remedy="Predict deterministically, or give the model folder that it came from.",
             )
         return _on_torch(self.folder, self.runtime.device, None)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sat2map.legend import Legend, cover_shares
 from sat2map.model.folder import load_model
-from sat2map.networks.normalisation import as_published
+from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.values import SHARPNESS, to_network
 from sat2map.runtimes import convert
@@ -107,7 +107,7 @@ class TorchRuntime:
             As of `run`.
         """
         dropout = torch.Generator(self._device).manual_seed(seed)
-        return self._run(as_published(self._network, dropout), source, asked, legend)
+        return self._run(in_published_mode(self._network, dropout), source, asked, legend)
 
     def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""

@@ -22,7 +22,7 @@ from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.masks import MaskSplit, open_mask_split
 from sat2map.evaluation.score import Summary, score_images, summarise
 from sat2map.model.folder import Model, ModelCard
-from sat2map.networks.normalisation import as_published, recalibrate
+from sat2map.networks.normalisation import in_published_mode, recalibrate
 from sat2map.networks.values import from_image, to_pixels
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
@@ -192,7 +192,7 @@ class Validator:
         so leaves the run as it is. A set without maps has none.
         """
         rows: list[tuple[Pixels, ...]] = []
-        published = as_published(network)
+        published = in_published_mode(network)
         with torch.inference_mode():
             for pair in spread(self._shown, GRID_ROWS):
                 try:

@@ -252,7 +252,7 @@ def _suffix(source: Source) -> str:
 
 def _for_images(options: SceneOptions, max_pixels: int) -> ImageOptions:
     return ImageOptions(
-        published=options.published,
+        mode=options.mode,
         seed=options.seed,
         compare=options.compare,
         max_pixels=max_pixels,

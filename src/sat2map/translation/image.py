@@ -24,6 +24,7 @@ from sat2map.data.images import (
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
+from sat2map.raster.options import Mode
 from sat2map.raster.resampling import resample, resampling
 from sat2map.raster.scale import choose_scale
 from sat2map.translation.strangeness import strange_image
@@ -37,7 +38,7 @@ class ImageOptions:
     """How an image is translated.
 
     Attributes:
-        published: Predict as published, with dropout and the image's own statistics.
+        mode: How the model predicts; "published" is with dropout and the image's own statistics.
         seed: Seed of that dropout.
         compare: Also write source and result side by side, as NAME.compare.SUFFIX.
         max_pixels: Refuse larger images.
@@ -46,7 +47,7 @@ class ImageOptions:
             sees the image at a resolution that it knows.
     """
 
-    published: bool = False
+    mode: Mode = "deterministic"
     seed: int = 0
     compare: bool = False
     max_pixels: int = MAX_PIXELS
@@ -122,7 +123,7 @@ def translate_image(
     try:
         result = translator.translate(
             seen,
-            published=options.published,
+            mode=options.mode,
             seed=options.seed,
             output="image" if legend is None else "classes",
             progress=show,

@@ -88,7 +88,7 @@ class ScenePipeline:
     def _axis(self, seen: int, written: int) -> list[AxisWindow]:
         multiple = self._translator.multiple
         window, overlap = self._options.window, self._options.overlap
-        if self._options.published:
+        if self._options.mode == "published":
             grid = self._seen.grid
             if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
                 raise UsageError(
@@ -180,7 +180,7 @@ class ScenePipeline:
         return self._mask.touches(seen.part(top, left, bottom - top, right - left))
 
     def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
-        if self._options.published:
+        if self._options.mode == "published":
             values = self._translator.predict_published(pixels, self._options.seed, self._asked)
         else:
             values = self._translator.predict(pixels, self._asked)

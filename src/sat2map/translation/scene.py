@@ -234,6 +234,7 @@ def _tags(
 ) -> dict[str, str]:
     """Return what a map says of its making."""
     ranges = scene.value_range
+    deterministic = options.mode == "deterministic"
     parameters: dict[str, Any] = {
         "source": scene.source.name,
         "bands": list(scene.bands),
@@ -243,7 +244,7 @@ def _tags(
         "resolution": options.resolution,
         "bbox": options.reading.bbox,
         "mask": None if options.mask is None else options.mask.name,
-        "mode": f"as published, seed {options.seed}" if options.published else "deterministic",
+        "mode": options.mode if deterministic else f"as published, seed {options.seed}",
         "window": options.window,
         "overlap": options.overlap,
         "legend_colours": options.legend_colours,

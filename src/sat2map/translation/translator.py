@@ -20,6 +20,7 @@ from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
 from sat2map.model.familiar import Familiar, read_familiar
+from sat2map.raster.options import Mode, mode_of
 from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.blending import blend
@@ -118,10 +119,11 @@ class Translator:
         self,
         source: NDArray[np.uint8],
         *,
-        published: bool = ...,
+        mode: Mode = ...,
         seed: int = ...,
         output: Literal["image", "classes", "cover", "picture"] = ...,
         progress: Callable[[int, int], None] | None = ...,
+        published: bool | None = ...,
     ) -> NDArray[np.uint8]: ...
 
     @overload
@@ -129,20 +131,22 @@ class Translator:
         self,
         source: NDArray[np.uint8],
         *,
-        published: bool = ...,
+        mode: Mode = ...,
         seed: int = ...,
         output: Literal["probabilities"],
         progress: Callable[[int, int], None] | None = ...,
+        published: bool | None = ...,
     ) -> NDArray[np.float32]: ...
 
     def translate(
         self,
         source: NDArray[np.uint8],
         *,
-        published: bool = False,
+        mode: Mode = "deterministic",
         seed: int = 0,
         output: Literal["image", "classes", "cover", "probabilities", "picture"] = "image",
         progress: Callable[[int, int], None] | None = None,
+        published: bool | None = None,
     ) -> NDArray[Any]:
         """Translate one image.
 
@@ -154,12 +158,13 @@ class Translator:
 
         Args:
             source: uint8 [H,W,C] with the bands of `card.bands`, any H and W from 1 up.
-            published: Predict as published.
+            mode: "deterministic" or "published".
             seed: Seed of the dropout as published.
             output: "image"; of a model with a legend "classes", the numbers of those that
                 the pixels belong to, or "cover", those of the legend `COVER`: what is on the
                 ground; or with a legend head the "probabilities" of all classes.
             progress: Called with (done, all) windows.
+            published: In the version before, what `mode="published"` is.
 
         Returns:
             The image, uint8 [H,W,out_channels], which of a model with a legend head has the
@@ -170,6 +175,7 @@ class Translator:
             UsageError: The array is not uint8 with the model's bands, or too large to be
                 predicted as published, or the model has no legend or no legend head.
         """
+        mode = mode_of(mode, published)
         if output == "picture":
             warnings.warn(
                 'output="picture" is now called "image"', DeprecationWarning, stacklevel=2
@@ -189,8 +195,8 @@ class Translator:
                     where=self.name,
                     remedy="Ask for the image, or train with generator.head = legend.",
                 )
-            return self._whole(source, ("probabilities",), (), published, seed, progress)
-        maps = self.maps(source, (output,), published=published, seed=seed, progress=progress)
+            return self._whole(source, ("probabilities",), (), mode, seed, progress)
+        maps = self.maps(source, (output,), mode=mode, seed=seed, progress=progress)
         found: NDArray[np.uint8] = getattr(maps, output)
         return found
 
@@ -199,7 +205,7 @@ class Translator:
         source: NDArray[np.uint8],
         layers: Sequence[Layer],
         *,
-        published: bool = False,
+        mode: Mode = "deterministic",
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Maps:
@@ -214,7 +220,7 @@ class Translator:
             source: As for `translate`.
             layers: What is wanted, each once: "image", "classes", "cover", and with a legend
                 head "confidence" and "cover_confidence"; see `Maps`.
-            published: As for `translate`.
+            mode: As for `translate`.
             seed: As for `translate`.
             progress: As for `translate`.
 
@@ -224,12 +230,13 @@ class Translator:
         Raises:
             UsageError: As for `translate`, or the model has no such layer.
         """
+        mode_of(mode)
         self._check(source)
         check_layers(layers, self.kind, self.name)
         kind, layers = self.kind, tuple(layers)
-        alone = not published and self._is_one_window(source)
+        alone = mode == "deterministic" and self._is_one_window(source)
         asked = kind.bytes(layers) if alone else kind.values(layers)
-        return kind.unpack(self._whole(source, asked, layers, published, seed, progress), layers)
+        return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
 
     def _check(self, source: NDArray[np.uint8]) -> None:
         """Refuse what is not an image with the model's bands."""
@@ -265,7 +272,7 @@ class Translator:
         source: NDArray[np.uint8],
         asked: tuple[Asked, ...],
         layers: tuple[Layer, ...],
-        published: bool,
+        mode: Mode,
         seed: int,
         progress: Callable[[int, int], None] | None,
     ) -> NDArray[Any]:
@@ -278,7 +285,7 @@ class Translator:
             is_done = not layers or answer.dtype == np.uint8
             return answer if is_done else self.kind.to_bytes(answer, layers)
 
-        if published:
+        if mode == "published":
             return finish(self.predict_published(source, seed, asked))
         height, width, _ = source.shape
         rows, columns = self._axes(source)
