@@ -16,7 +16,14 @@ from sat2map.networks.unet import UNet
 from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
-from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, ImageAndLogits, update
+from sat2map.training.updates import (
+    LOSSES,
+    Adversaries,
+    ClassFacts,
+    ImageAndLogits,
+    mask_losses,
+    update,
+)
 
 ADVERSARIAL = {
     "vanilla": (
@@ -205,3 +212,14 @@ def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
     told = Batch(batch.source, None, None, None, torch.eye(5)[1].expand(2, 32, 32, 5).movedim(3, 1))
     losses = dict(zip(LOSSES, update(fabric, players, objective, told, facts), strict=True))
     assert float(losses["cover"]) > 0
+
+
+def test_labels_that_know_no_road_do_not_push_roads_away() -> None:
+    roads = torch.tensor([False, True, False])
+    logits = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    may_be = torch.ones(1, 3, 8, 8)
+    may_be[:, :2, :4] = 0  # houses above, below anything
+    losses = mask_losses(logits, may_be, torch.ones(3), roads)
+    assert losses[0] > 0 and losses[1] == 0
+    may_be[:, :, 4:] = torch.tensor([0.0, 1, 0])[:, None, None]  # roads below
+    assert mask_losses(logits, may_be, torch.ones(3), roads)[1] > 0

@@ -256,7 +256,9 @@ def mask_losses(logits: Tensor, may_be: Tensor, weights: Tensor, roads: Tensor) 
     partial = objectives.partial_loss(logits, may_be, weights)
     road, asked = objectives.certain_roads(may_be, roads, ROAD_SHARE)
     probability = (logits.softmax(1) * roads[:, None, None]).sum(1)
-    return torch.stack([partial, objectives.dice_loss(probability * asked, road)])
+    dice = objectives.dice_loss(probability * asked, road)
+    # Labels that know no road, only what is none, would push roads away from everywhere.
+    return torch.stack([partial, dice * (road.sum() > 0)])
 
 
 def _distilled(
