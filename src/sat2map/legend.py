@@ -106,6 +106,10 @@ class Legend:
         """Which classes are roads, bool [K]."""
         return np.array([entry.road for entry in self.classes], np.bool_)
 
+    def of_role(self, role: Role) -> NDArray[np.bool_]:
+        """Return which classes have a role, bool [K]."""
+        return np.array([entry.role == role for entry in self.classes], np.bool_)
+
     def label(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the class numbers, uint8 [H,W], of an image, uint8 [H,W,3].
 

@@ -156,6 +156,9 @@ class Objective(_Section):
     road_cldice_weight: float = Field(
         0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
     )
+    building_dice_weight: float = Field(
+        0.0, ge=0, description="legend head and land cover: Dice of the buildings, where certain"
+    )
     cover_weight: float = Field(
         0.0, ge=0, description="land cover: minus log of the probability of what pixels may be"
     )
@@ -171,7 +174,14 @@ class Objective(_Section):
     @property
     def needs_classes(self) -> bool:
         """Whether a loss compares classes, which takes a legend head."""
-        return any((self.class_weight, self.road_dice_weight, self.road_cldice_weight))
+        return any(
+            (
+                self.class_weight,
+                self.road_dice_weight,
+                self.road_cldice_weight,
+                self.building_dice_weight,
+            )
+        )
 
     @property
     def needs_cover(self) -> bool:

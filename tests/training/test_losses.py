@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sat2map.training import losses as objectives
 from sat2map.training.losses import (
-    certain_roads,
+    certain_places,
     discriminator_loss,
     distillation_loss,
     generator_adversarial_loss,
@@ -199,7 +199,7 @@ def test_partial_loss_counts_each_image_alike() -> None:
     torch.testing.assert_close(partial_loss(logits, may_be, torch.ones(2)), by_hand)
 
 
-def test_certain_roads() -> None:
+def test_certain_places() -> None:
     roads = torch.tensor([False, True, False])
     columns = {
         (0.0, 1.0, 0.0): (1, 1),  # a road
@@ -210,7 +210,7 @@ def test_certain_roads() -> None:
         (0.7, 0.3, 0.0): (0, 1),
     }
     may_be = torch.tensor(list(columns)).T[None, :, None]
-    road, asked = certain_roads(may_be, roads, 0.4)
+    road, asked = certain_places(may_be, roads, 0.4)
     assert list(zip(road.flatten().tolist(), asked.flatten().tolist(), strict=True)) == list(
         columns.values()
     )

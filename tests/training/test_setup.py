@@ -43,7 +43,11 @@ def first_step(recipe: Recipe) -> tuple[float, float]:
     set_learning_rate([players.generator_optimiser], recipe.optimiser.learning_rate)
     source = torch.rand(2, 3, 32, 32) * 2 - 1
     shares = torch.rand(2, len(STREETS), 32, 32).softmax(1)
-    facts = ClassFacts(torch.ones(len(STREETS)), torch.from_numpy(STREETS.roads))
+    facts = ClassFacts(
+        torch.ones(len(STREETS)),
+        torch.from_numpy(STREETS.roads),
+        torch.from_numpy(STREETS.of_role("building")),
+    )
     update(fabric, players, recipe.objective, Batch(source, source, shares), facts)
     longest = {True: 0.0, False: 0.0}
     for name, value in network.named_parameters():

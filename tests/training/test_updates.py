@@ -112,7 +112,7 @@ def test_losses_are_reported_unweighted() -> None:
         Objective(adversarial_weight=0.0, l1_weight=7.0),
         Batch(source, target),
     )
-    expected = torch.zeros(9)
+    expected = torch.zeros(len(LOSSES))
     expected[2] = (g(source) - target).abs().mean()
     torch.testing.assert_close(losses, expected)
 
@@ -141,7 +141,11 @@ def labelled(k: int = 3) -> tuple[UNet, Batch, ClassFacts]:
     g = UNet(size=16, base_channels=4, dropout=0.0, colours=[(9 * i, 80 * i, 7) for i in range(k)])
     source, target = batches(1)[0]
     shares = torch.rand(2, k, 16, 16).softmax(1)
-    return g, Batch(source, target, shares), ClassFacts(torch.ones(k), torch.arange(k) == 1)
+    return (
+        g,
+        Batch(source, target, shares),
+        ClassFacts(torch.ones(k), torch.arange(k) == 1, torch.arange(k) == 2),
+    )
 
 
 def test_casings_are_asked_for_only_where_a_class_is_named() -> None:
@@ -204,14 +208,25 @@ def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
     )
     batch = Batch(torch.rand(2, 3, 32, 32) * 2 - 1, None, None, None, torch.ones(2, 5, 32, 32))
     facts = ClassFacts(
-        torch.ones(2), torch.tensor([False, True]), None, torch.ones(5), torch.eye(5)[2].bool()
+        torch.ones(2),
+        torch.tensor([False, True]),
+        torch.zeros(2, dtype=torch.bool),
+        None,
+        torch.ones(5),
+        torch.eye(5)[2].bool(),
+        torch.eye(5)[1].bool(),
     )
     fabric = Fabric(accelerator="cpu", devices=1)
-    apart = [float(update(fabric, players, objective, batch, facts)[-1]) for _ in range(30)]
+    number = LOSSES.index("distillation")
+    apart = [float(update(fabric, players, objective, batch, facts)[number]) for _ in range(30)]
     assert apart[-1] < 0.5 * apart[0]
     told = Batch(batch.source, None, None, None, torch.eye(5)[1].expand(2, 32, 32, 5).movedim(3, 1))
     losses = dict(zip(LOSSES, update(fabric, players, objective, told, facts), strict=True))
     assert float(losses["cover"]) > 0
+    assert float(losses["building_dice"]) == 0
+    asked = objective.model_copy(update={"building_dice_weight": 1.0})
+    dice = [float(update(fabric, players, asked, told, facts)[-1]) for _ in range(20)]
+    assert dice[0] > 0.3 and dice[-1] < dice[0] - 0.05
 
 
 def test_labels_that_know_no_road_do_not_push_roads_away() -> None:

@@ -81,7 +81,12 @@ def load_data_sets(
         with Progress("labelling", quiet=quiet) as progress:
             labels = [label_targets(pairs, legend, _with(heed, progress)) for pairs in sets]
         weights = class_weights(labels, legend, recipe.objective.class_balance)
-        facts = ClassFacts(torch.from_numpy(weights), torch.from_numpy(legend.roads), casing)
+        facts = ClassFacts(
+            torch.from_numpy(weights),
+            torch.from_numpy(legend.roads),
+            torch.from_numpy(legend.of_role("building")),
+            casing,
+        )
     classes = 0 if legend is None else len(legend)
 
     def batches(plan: Plan, device: torch.device) -> Batches:
@@ -151,11 +156,17 @@ def _load_mixture(
         weights = class_weights(labels, legend, balance)
     else:
         weights = partial_weights(sets, shares, balance, len(legend), head=0)
-    of_cover: tuple[Tensor, Tensor] | tuple[()] = ()
+    of_cover: tuple[Tensor, ...] = ()
     if recipe.generator.tells_cover:
         cover = partial_weights(sets, shares, balance, len(COVER), head=1)
-        of_cover = (torch.from_numpy(cover), torch.from_numpy(COVER.roads))
-    facts = ClassFacts(torch.from_numpy(weights), torch.from_numpy(legend.roads), casing, *of_cover)
+        of_cover = tuple(map(torch.from_numpy, (cover, COVER.roads, COVER.of_role("building"))))
+    facts = ClassFacts(
+        torch.from_numpy(weights),
+        torch.from_numpy(legend.roads),
+        torch.from_numpy(legend.of_role("building")),
+        casing,
+        *of_cover,
+    )
 
     def batches(plan: Plan, device: torch.device) -> Mixture:
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)

@@ -148,22 +148,39 @@ def _beside(roads: Tensor) -> Tensor:
     return F.max_pool2d(roads, 2 * CASING_WIDTH + 1, 1, CASING_WIDTH) - roads
 
 
-def certain_roads(may_be: Tensor, roads: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Return where roads are certain, and where it is certain whether there is one.
+def certain_places(may_be: Tensor, classes: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return where some classes, such as roads, are certain, and where it is certain either way.
 
     Args:
         may_be: As for `partial_loss`.
-        roads: Which classes are roads, bool [K].
-        share: What share of a pixel's area makes it road.
+        classes: The classes, bool [K].
+        share: What share of a pixel's area makes it one of theirs.
 
     Returns:
         Two masks, float [N,H,W], 0 or 1.
     """
-    chosen = roads[:, None, None]
+    chosen = classes[:, None, None]
     may = (may_be * chosen).amax(1)
     others = (may_be * ~chosen).amax(1)
-    road = (may > share) & (others <= 1 - share)
-    return road.to(may_be.dtype), (road | (may <= share)).to(may_be.dtype)
+    there = (may > share) & (others <= 1 - share)
+    return there.to(may_be.dtype), (there | (may <= share)).to(may_be.dtype)
+
+
+def partial_dice_loss(logits: Tensor, may_be: Tensor, classes: Tensor, share: float) -> Tensor:
+    """Return the Dice loss of some classes where labels are certain of them, a scalar.
+
+    It is 0 where no pixel certainly has them: labels that only know what is none would push the
+    classes away from everywhere.
+
+    Args:
+        logits: float [N,K,H,W].
+        may_be: As for `partial_loss`.
+        classes: The classes, bool [K].
+        share: What share of a pixel's area makes it one of theirs.
+    """
+    there, asked = certain_places(may_be, classes, share)
+    probability = (logits.softmax(1) * classes[:, None, None]).sum(1)
+    return dice_loss(probability * asked, there) * (there.sum() > 0)
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
 
+BUILDING_SHARE = 0.5
+"""What share of a pixel's area makes it building in the Dice loss."""
+
 LOSSES = (
     "discriminator",
     "generator_adversarial",
@@ -27,6 +30,7 @@ LOSSES = (
     "cover",
     "cover_dice",
     "distillation",
+    "building_dice",
 )
 
 
@@ -37,16 +41,20 @@ class ClassFacts:
     Attributes:
         weights: The weight of each class, float [K].
         roads: Which classes are roads, bool [K].
+        buildings: Which are buildings, bool [K].
         casing: The number of the class of roads' outlines that are asked for, or None.
         cover_weights: The weight of each class of land cover, float [5], or None.
         cover_roads: Which classes of land cover are roads, bool [5], or None.
+        cover_buildings: Which are buildings, bool [5], or None.
     """
 
     weights: Tensor
     roads: Tensor
+    buildings: Tensor
     casing: int | None = None
     cover_weights: Tensor | None = None
     cover_roads: Tensor | None = None
+    cover_buildings: Tensor | None = None
 
     def on(self, device: torch.device) -> ClassFacts:
         """Return the same on a device."""
@@ -116,7 +124,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [9], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [10], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -158,6 +166,9 @@ def update(
         of_cover = mask_losses(
             cover_logits, batch.cover, classes.cover_weights, classes.cover_roads
         )
+    buildings = source.new_zeros(())
+    if classes is not None and objective.building_dice_weight:
+        buildings = _building_dice(logits, cover_logits, batch, classes)
     distilled = source.new_zeros(())
     if players.teacher is not None:
         distilled = _distilled(players.teacher, batch, logits, cover_logits)
@@ -171,6 +182,7 @@ def update(
         + objective.cover_weight * of_cover[0]
         + objective.cover_dice_weight * of_cover[1]
         + objective.distillation_weight * distilled
+        + objective.building_dice_weight * buildings
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -181,8 +193,8 @@ def update(
             error_if_nonfinite=False,
         )
     players.generator_optimiser.step()
-    losses = torch.stack([discriminator_loss, adversarial, l1, *of_classes, *of_cover, distilled])
-    return losses.detach().float()
+    parts = [discriminator_loss, adversarial, l1, *of_classes, *of_cover, distilled, buildings]
+    return torch.stack(parts).detach().float()
 
 
 @torch.no_grad()
@@ -254,11 +266,29 @@ def mask_losses(logits: Tensor, may_be: Tensor, weights: Tensor, roads: Tensor) 
     """
     logits = logits.float()
     partial = objectives.partial_loss(logits, may_be, weights)
-    road, asked = objectives.certain_roads(may_be, roads, ROAD_SHARE)
-    probability = (logits.softmax(1) * roads[:, None, None]).sum(1)
-    dice = objectives.dice_loss(probability * asked, road)
-    # Labels that know no road, only what is none, would push roads away from everywhere.
-    return torch.stack([partial, dice * (road.sum() > 0)])
+    return torch.stack([partial, objectives.partial_dice_loss(logits, may_be, roads, ROAD_SHARE)])
+
+
+def _building_dice(
+    logits: Tensor, cover_logits: Tensor | None, batch: Batch, classes: ClassFacts
+) -> Tensor:
+    """Return the Dice losses of buildings in both legends, where they are certain, a scalar."""
+    loss = logits.new_zeros((), dtype=torch.float32)
+    asked: list[tuple[Tensor, Tensor | None, Tensor | None]] = [
+        (
+            logits[: 0 if batch.shares is None else len(batch.shares)],
+            batch.shares,
+            classes.buildings,
+        ),
+        (logits, batch.drawn, classes.buildings),
+    ]
+    if cover_logits is not None:
+        asked.append((cover_logits, batch.cover, classes.cover_buildings))
+    for own, may_be, buildings in asked:
+        if may_be is not None and buildings is not None:
+            dice = objectives.partial_dice_loss(own.float(), may_be, buildings, BUILDING_SHARE)
+            loss = loss + dice
+    return loss
 
 
 def _distilled(
