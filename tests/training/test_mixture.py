@@ -265,3 +265,15 @@ def test_a_model_knows_what_its_photos_look_like(
 
 def test_from_few_photos_it_does_not(tmp_path: Path, maps: Path, masks: Path) -> None:
     assert read_familiar(train(recipe(), [maps, masks], tmp_path / "run", quiet=True)) is None
+
+
+def test_a_model_that_draws_maps_learns_land_cover_from_masks_alone(
+    tmp_path: Path, maps: Path, masks: Path
+) -> None:
+    begun = train(recipe(), [maps, masks], tmp_path / "run", quiet=True)
+    settings = [f'training.init="{begun}"', "objective.distillation_weight=1.0"]
+    tuned = load_model(train(recipe(*settings), [masks], tmp_path / "tuned", quiet=True))
+    assert (tuned.card.legend, tuned.card.cover) == (STREETS, COVER)
+    lines = (tmp_path / "tuned" / "losses.csv").read_text().splitlines()
+    first = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
+    assert float(first["cover"]) > 0 and float(first["classes"]) == 0

@@ -17,7 +17,7 @@ from sat2map.data.pairs import read_dataset_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
-from sat2map.model.folder import ModelCard
+from sat2map.model.card import ModelCard, model_folder, read_model_card
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training.batches import Batches
@@ -134,7 +134,10 @@ def _load_mixture(
             )
     pairs, masks = decoded[0]
     known = read_dataset_card(data[0]).legend
-    legend = _legend(recipe, known, pairs) if pairs is not None else known
+    if pairs is not None:
+        legend = _legend(recipe, known, pairs)
+    else:
+        legend = _legend_beside_cover(recipe, known)
     if legend is None:
         raise UsageError(
             "the maps of the first data set have no legend",
@@ -172,6 +175,21 @@ def _load_mixture(
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
 
     return TrainingData(card, count, batches, facts)
+
+
+def _legend_beside_cover(recipe: Recipe, of_masks: Legend | None) -> Legend | None:
+    """Return the legend of the map where the first data set has masks alone.
+
+    A run that begins with a model which draws maps, and learns land cover from the masks, goes on
+    with that model's legend.
+    """
+    init = recipe.training.init
+    if init is None or not recipe.generator.tells_cover or of_masks is None:
+        return of_masks
+    begun = read_model_card(model_folder(init))
+    if begun.cover is None or of_masks.names != COVER.names:
+        return of_masks
+    return begun.legend
 
 
 def _channels(pairs: DecodedPairs | None, masks: DecodedMasks | None) -> tuple[int, int]:
