@@ -3,7 +3,7 @@
     python ship.py RUN/model MAPS OUT [MASKS ...]
 
 Writes the weights as float16, int8 files for OpenVINO that are calibrated on training photos of
-MAPS, and a card with the figures of what `load(OUT)` answers with by default on a CPU: on the
+MAPS, and a card with the metrics of what `load(OUT)` answers with by default on a CPU: on the
 validation pairs of MAPS at 256 pixels and as they are, and on the validation images of each set
 of class masks.
 """
@@ -19,6 +19,8 @@ from sat2map.evaluation.evaluate import evaluate, evaluate_masks
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
 from sat2map.model.card import DataFacts, ModelCard, describe, write_card
+from sat2map.model.familiar import FILE as FAMILIAR
+from sat2map.model.familiar import read_familiar
 from sat2map.model.folder import load_model, save_model
 from sat2map.progress import Progress
 from sat2map.translation.translator import load
@@ -55,7 +57,7 @@ are fine, before other use judge for yourself, or train on data of your own.
 - Buildings away from its training ground are found in part only; dark water, shadows and dark
   roofs are mixed up; small and dark ponds are missed.
 
-The figures, at home and away, and how it was made: records/2026-11-28_streets.
+The metrics, at home and away, and how it was made: records/2026-11-28_streets.
 """
 
 
@@ -69,7 +71,8 @@ def main(model: str, maps: str, out: str, *masks: str) -> None:
         pairs=trained.card.data.pairs,
     )
     card = trained.card.model_copy(update={"data": facts, "metrics": {}})
-    save_model(folder, trained.network, card, half=True)
+    familiar = read_familiar(Path(model))
+    save_model(folder, trained.network, card, familiar=familiar, half=True)
     with Progress("int8") as progress:
         done = export_model(
             folder, folder / "openvino", "openvino", Calibration(Path(maps)), progress.show
@@ -93,7 +96,8 @@ def main(model: str, maps: str, out: str, *masks: str) -> None:
 
 
 def _write(folder: Path, card: ModelCard) -> None:
-    write_card(folder, card, ["model.safetensors"])
+    names = ["model.safetensors", FAMILIAR] if (folder / FAMILIAR).exists() else []
+    write_card(folder, card, names or ["model.safetensors"])
     described = describe("streets", card)
     head, table = described.split("\n## Legend", 1)
     (folder / "README.md").write_text(f"{head}{NOTES}\n## Legend{table}", encoding="utf-8")

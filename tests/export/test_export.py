@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from sat2map.export.export import Format, export_model
 from sat2map.export.int8 import Calibration, count_layers
 from sat2map.legend import STREETS
 from sat2map.model.card import read_model_card
+from sat2map.model.familiar import Familiar
 from sat2map.model.folder import load_model, save_model
 from sat2map.translation.translator import load
 
@@ -227,3 +229,18 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"sat2map\[{extra}\]"):
         export_model(model_folder, tmp_path / "out", kind, Calibration(data_set))
+
+
+def test_what_a_model_has_learned_from_goes_with_it(model_folder: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    photos = [random.integers(0, 200, (64, 64, 3), dtype=np.uint8) for _ in range(200)]
+    known = Familiar.learn(photos)
+    assert known is not None
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    known.save(folder)
+    export_model(folder, tmp_path / "out", "openvino")
+    assert load(tmp_path / "out", "cpu").familiar == known
+    export_model(folder, folder / "openvino", "openvino")
+    assert not (folder / "openvino" / "familiar.json").exists()
+    assert load(folder, "cpu", runtime="openvino").familiar == known

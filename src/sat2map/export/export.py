@@ -15,6 +15,7 @@ from sat2map.atomic import atomic_folder
 from sat2map.errors import ModelError, UsageError
 from sat2map.export.int8 import Calibration, Quantised, quantise
 from sat2map.model.card import ModelCard
+from sat2map.model.familiar import read_familiar
 from sat2map.model.folder import Model, load_model
 from sat2map.runtimes.convert import (
     exported_card,
@@ -101,6 +102,9 @@ def export_model(
                 where=folder,
                 remedy="Report this, with the model.",
             )
+        familiar = read_familiar(folder)
+        if familiar is not None and out.resolve().parent != folder.resolve():
+            familiar.save(aside)
     return Export(out, difference, quantised)
 
 
