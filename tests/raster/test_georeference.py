@@ -10,14 +10,14 @@ import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import WktVersion
+from rasterio.enums import ColorInterp, WktVersion
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
 from fixtures.scenes import UTM, MakeModel, MakeScene, noise, smooth
 from sat2map.errors import UsageError
 from sat2map.geo.grid import ground_resolution
-from sat2map.raster.options import Reading
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.scene import Scene
 from sat2map.translation.scene import translate_raster
 
@@ -56,7 +56,7 @@ def test_ground_control_points_on_no_straight_grid_are_warped(make_scene: MakeSc
     bent = points(place, 100, bend=20.0)
     path = make_scene(pixels, georeference={"crs": UTM["crs"], "gcps": bent})
     said: list[str] = []
-    with Scene(path, 3, say=said.append) as scene:
+    with Scene(path, 3, Reading(warp=True), say=said.append) as scene:
         assert "25 ground control points lie up to" in said[0]
         shown, valid = scene.read(0, 0, scene.grid.height, scene.grid.width)
         again = scene.opened_again()
@@ -72,6 +72,48 @@ def test_ground_control_points_on_no_straight_grid_are_warped(make_scene: MakeSc
     assert len(said) == 1
 
 
+def test_a_map_keeps_ground_control_points_unless_it_is_warped(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bent = points(Affine(1, 0, 500_000, 0, -1, 5_000_000), 100, bend=20.0)
+    path = make_scene(noise(100, 100), georeference={"crs": UTM["crs"], "gcps": bent})
+    translate_raster(path, tmp_path / "map.tif", make_model())
+    assert "the map keeps them" in caplog.text
+    assert "`warp=True`" in caplog.text
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(path) as scene:
+        assert np.array_equal(file.read(), scene.read())
+        kept, crs = file.gcps
+        assert crs == CRS.from_epsg(32633)
+        told = [[(p.row, p.col, p.x, p.y) for p in found] for found in (kept, scene.gcps[0])]
+        assert np.allclose(*told, rtol=0, atol=1e-6)
+    coarse = SceneOptions(resolution=2.0)
+    translate_raster(path, tmp_path / "coarse.tif", make_model(), coarse)
+    with rasterio.open(tmp_path / "coarse.tif") as file:
+        last = file.gcps[0][-1]
+        assert (last.row, last.col) == pytest.approx((file.height, file.width))
+        assert (last.x, last.y) == pytest.approx((500_120, 4_999_900))
+    caplog.clear()
+    for name in ("map.png", "tiles/{z}/{x}/{y}.png"):
+        translate_raster(path, tmp_path / name, make_model())
+        assert "it is warped to one" in caplog.text
+        caplog.clear()
+
+
+def test_what_is_warped_is_stored_as_before(make_scene: MakeScene) -> None:
+    bent = points(Affine(1, 0, 500_000, 0, -1, 5_000_000), 100, bend=20.0)
+    place = {"crs": UTM["crs"], "gcps": bent}
+    grey = smooth(100, 100, 1)
+    plain = make_scene(grey, "plain.tif", georeference=place, colours=[ColorInterp.gray])
+    other = make_scene(
+        255 - grey, georeference=place, colours=[ColorInterp.gray], photometric="miniswhite"
+    )
+    reading = Reading(warp=True)
+    with Scene(plain, 3, reading) as right, Scene(other, 3, reading) as scene:
+        height, width = right.grid.height, right.grid.width
+        (a, valid), (b, _) = (s.read(0, 0, height, width) for s in (right, scene))
+        assert np.array_equal(a[valid], b[valid])
+
+
 @pytest.mark.parametrize("few", [points(PLACE, 100)[:2], points(PLACE, 100)[:5]])
 def test_points_that_span_no_plane_are_no_georeference(
     make_scene: MakeScene, few: list[GroundControlPoint]
@@ -81,14 +123,14 @@ def test_points_that_span_no_plane_are_no_georeference(
         assert not scene.grid.georeferenced
 
 
-@pytest.mark.parametrize("name", ["scene.prj", "scene.tif.xml", "scene.xml"])
+@pytest.mark.parametrize("name", ["scene.prj", "scene.PRJ", "scene.tif.xml", "scene.xml"])
 def test_the_coordinate_reference_system_stands_beside_the_scene(
     make_scene: MakeScene, name: str
 ) -> None:
     path = make_scene(noise(20, 20), georeference={"transform": UTM["transform"]})
     wkt = CRS.from_epsg(32633).to_wkt(version=WktVersion.WKT1_ESRI)
     told = f"<metadata><peXml>{html.escape(f'<C><WKT>{wkt}</WKT></C>')}</peXml></metadata>"
-    (path.parent / name).write_text(wkt if name.endswith("prj") else told)
+    (path.parent / name).write_text(wkt if name.lower().endswith("prj") else told)
     with Scene(path, 3) as scene:
         assert scene.grid.crs is not None
         assert scene.grid.crs.to_epsg() == 32633
@@ -121,3 +163,12 @@ def test_the_coordinate_reference_system_is_told(
         assert part.grid.height < 60
     with pytest.raises(UsageError, match="`crs`: 'EPSG:nothing' is not"):
         Scene(path, 3, Reading(crs="EPSG:nothing"))
+
+
+def test_a_world_file_that_says_nothing_is_noticed(make_scene: MakeScene) -> None:
+    path = make_scene(noise(20, 20), georeference={})
+    path.with_suffix(".tfw").write_text("1 metre\nno rotation\n")
+    said: list[str] = []
+    with Scene(path, 3, say=said.append) as scene:
+        assert not scene.grid.georeferenced
+    assert any("scene.tfw does not say where it lies" in line for line in said)

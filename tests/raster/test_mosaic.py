@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
@@ -182,6 +183,8 @@ def test_what_is_invalid_in_a_scene_never_leaks(lay: Any, factor: float, overvie
         ({"georeference": {"transform": Affine.identity()}}, "has no coordinates"),
         ({"georeference": {"transform": Affine(1, 0, 5, 0, 1, 0)}}, "lies south up"),
         ({"georeference": {"transform": Affine.rotation(9)}}, "is rotated"),
+        ({"photometric": "miniswhite", "pixels": noise(9, 9, 1)}, "has other bands"),
+        ({"nbits": 4}, "is stored otherwise than a.tif"),
         ({"pixels": noise(9, 9, 4)}, "has other bands than a.tif"),
         ({"pixels": noise(9, 9).astype(np.uint16)}, "has other bands than a.tif: uint16"),
     ],
@@ -241,3 +244,55 @@ def test_many_scenes_are_not_open_at_once(lay: Any, tmp_path: Path) -> None:
     assert np.array_equal(pixels, np.tile(noise(4, 4), (1, 200, 1)))
     assert valid.all()
     assert held < 160
+
+
+def test_nodata_that_is_told_shows_what_lies_below(lay: Any) -> None:
+    """A collar that nobody called nodata, in two files that overlap."""
+    pixels = smooth(30, 40)
+    one, other = pixels.copy(), pixels.copy()
+    one[:, 30:], other[:, :10] = 0, 0
+    lay("a.tif", one, 0, 0)
+    folder = lay("b.tif", other, 0, 0)
+    for nodata in ((0.0,), (0.0, 0.0, 0.0)):
+        shown, valid = everything(folder, nodata=nodata)
+        assert valid.all()
+        assert np.array_equal(shown, pixels)
+    assert not everything(folder)[0][:, :10].any(), "without it the later file lies on top"
+
+
+def test_nodata_of_the_files_may_be_none(lay: Any) -> None:
+    pixels = smooth(30, 40)
+    pixels[3, 4] = 255
+    folder = lay("a.tif", pixels, 0, 0, nodata=255)
+    assert not everything(folder)[1].all()
+    shown, valid = everything(folder, nodata=())
+    assert valid.all()
+    assert np.array_equal(shown, pixels)
+
+
+@pytest.mark.parametrize("how", [{"nbits": 4}, {"photometric": "miniswhite"}, {"nbits": 1}])
+def test_how_the_scenes_are_stored_makes_no_difference(lay: Any, how: dict[str, Any]) -> None:
+    grey = smooth(30, 40, 1)
+    bits = how.get("nbits", 8)
+    values = grey >> (8 - bits)
+    right = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    stored = 255 - values if "photometric" in how else values
+    lay("a.tif", stored[:, :20], 0, 0, colours=[ColorInterp.gray], **how)
+    folder = lay("b.tif", stored[:, 20:], 20, 0, colours=[ColorInterp.gray], **how)
+    shown, _ = everything(folder)
+    assert np.abs(shown.astype(int) - right).max() <= 1
+
+
+def test_a_scene_that_bends_is_no_part_of_a_mosaic(make_scene: MakeScene, tmp_path: Path) -> None:
+    bent = [
+        GroundControlPoint(row, column, 500_000 + column + (row / 6) ** 2, 5_000_000 - row)
+        for row in (0, 15, 30)
+        for column in (0, 20, 40)
+    ]
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    make_scene(smooth(30, 40), "a.tif", georeference={"crs": "EPSG:32633", "gcps": bent}).rename(
+        folder / "a.tif"
+    )
+    with pytest.raises(DataError, match=r"a\.tif: lies by ground control points on no straight"):
+        everything(folder)

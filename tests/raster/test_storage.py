@@ -135,3 +135,32 @@ def test_a_zip_of_one_scene_is_the_scene(make_scene: MakeScene, tmp_path: Path) 
         archive.writestr("read me.txt", "text")
     with pytest.raises(DataError, match="holds no scene"):
         seen(tmp_path / "none.zip")
+
+
+def test_a_virtual_raster_of_a_file_that_has_gone_is_refused(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    """GDAL may read black in its place."""
+    gone = make_scene(smooth(40, 40), "gone.tif")
+    band = (
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{gone.name}</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource>"
+    )
+    (tmp_path / "scene.vrt").write_text(
+        '<VRTDataset rasterXSize="40" rasterYSize="40"><VRTRasterBand dataType="Byte" band="1">'
+        f"{band}</VRTRasterBand></VRTDataset>"
+    )
+    assert open_source(tmp_path / "scene.vrt").kind == "scene"
+    gone.unlink()
+    with pytest.raises(DataError, match=r"scene\.vrt: is made of .*gone\.tif, which is not there"):
+        open_source(tmp_path / "scene.vrt")
+
+
+def test_a_file_of_several_images_is_noticed(tmp_path: Path) -> None:
+    first, second = Image.fromarray(smooth(20, 30)), Image.fromarray(smooth(40, 60))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    said: list[str] = []
+    with Scene(tmp_path / "pages.tif", 3, say=said.append) as scene:
+        assert (scene.grid.height, scene.grid.width) == (20, 30)
+    assert any("holds 2 images, of which the first is read" in line for line in said)
+    assert np.array_equal(seen(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}"), smooth(40, 60))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import PurePath
@@ -120,6 +120,7 @@ def open_sheets(
 
 
 def _open(source: Source, shown: str, name: str, reading: Reading, resolution_m: float) -> Sheet:
+    reading = replace(reading, warp=True)  # vectors are laid over it
     with Scene(source, 3, reading) as scene:
         if scene.grid.crs is None:
             raise DataError(

@@ -30,6 +30,7 @@ from sat2map.cli.options import (
     Seed,
     Settings,
     Threads,
+    Warp,
 )
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import Sat2mapError, UsageError
@@ -276,6 +277,7 @@ def translate(
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,
+    warp: Warp = False,
     resolution: Annotated[
         str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
     ] = "native",
@@ -321,7 +323,9 @@ def translate(
     from sat2map.translation.translator import load
 
     options = SceneOptions(
-        reading=parse.scene_reading(bands, stretch, value_range, bbox, nodata, crs, pixel_size),
+        reading=parse.scene_reading(
+            bands, stretch, value_range, bbox, nodata, crs, pixel_size, warp=warp
+        ),
         resolution=parse.map_resolution(resolution),
         legend_colours=legend_colours,
         mode="published" if published else "deterministic",

@@ -14,7 +14,7 @@ import typer
 
 from sat2map.cli import parse
 from sat2map.cli.messages import with_options
-from sat2map.cli.options import AsJson, Crs, Nodata, PixelSize, Quiet
+from sat2map.cli.options import AsJson, Crs, Nodata, PixelSize, Quiet, Warp
 from sat2map.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ def info(
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,
+    warp: Warp = False,
     bands: Annotated[
         str | None,
         typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
@@ -144,7 +145,7 @@ def info(
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
-        reading = parse.scene_reading(bands, None, None, None, nodata, crs, pixel_size)
+        reading = parse.scene_reading(bands, None, None, None, nodata, crs, pixel_size, warp=warp)
         source = open_source(path)
         told = scene_facts(source, None if model is None else load(model), reading)
         told["notices"] = [with_options(notice) for notice in told["notices"]]

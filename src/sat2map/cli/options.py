@@ -51,4 +51,10 @@ PixelSize = Annotated[
         help="Side of its pixels on the ground, where it says none or a wrong one.",
     ),
 ]
+Warp = Annotated[
+    bool,
+    typer.Option(
+        "--warp", help="Scene: lay it on a straight grid, where its ground control points do not."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

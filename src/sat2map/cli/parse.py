@@ -26,6 +26,8 @@ def scene_reading(
     nodata: str | None = None,
     crs: str | None = None,
     pixel_size: float | None = None,
+    *,
+    warp: bool = False,
 ) -> Reading:
     """Return a `Reading` of the options of these names.
 
@@ -42,6 +44,7 @@ def scene_reading(
         nodata=None if nodata is None else _nodata(nodata),
         crs=crs,
         pixel_size=pixel_size,
+        warp=warp,
     )
 
 

@@ -20,6 +20,10 @@ Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
 
 
+Point = tuple[float, float, float, float]
+"""Column and row of a pixel's upper left corner, and its x and y."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Pixels on the ground.
@@ -29,22 +33,28 @@ class Grid:
         width: Columns.
         transform: From (column, row) of a pixel's upper left corner to coordinates.
         crs: What the coordinates mean, or None where nobody said.
+        points: Ground control points, (column, row, x, y), of pixels that lie on no straight grid;
+            the transform is the nearest one then.
     """
 
     height: int
     width: int
     transform: Affine
     crs: CRS | None
+    points: tuple[Point, ...] = ()
 
     def resized(self, height: int, width: int) -> Grid:
         """Return the grid of other pixels that covers just the same ground."""
-        scale = Affine.scale(self.width / width, self.height / height)
-        return Grid(height, width, self.transform @ scale, self.crs)
+        across, down = self.width / width, self.height / height
+        points = tuple((column / across, row / down, x, y) for column, row, x, y in self.points)
+        scaled = self.transform @ Affine.scale(across, down)
+        return Grid(height, width, scaled, self.crs, points)
 
     def part(self, row: int, column: int, height: int, width: int) -> Grid:
         """Return the grid of some of the pixels."""
         shifted = self.transform @ Affine.translation(column, row)
-        return Grid(height, width, shifted, self.crs)
+        points = tuple((c - column, r - row, x, y) for c, r, x, y in self.points)
+        return Grid(height, width, shifted, self.crs, points)
 
     @property
     def georeferenced(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rasterio.transform import Affine, from_gcps
 from rasterio.vrt import WarpedVRT
 
 from sat2map.errors import UsageError
-from sat2map.geo.grid import Grid
+from sat2map.geo.grid import Grid, Point
 
 STRAIGHT = 1.0
 """Pixels by which ground control points may miss an affine transform."""
@@ -51,34 +52,45 @@ def named_crs(text: str) -> CRS:
 def grid_of(dataset: Any, crs: CRS | None = None) -> Grid:
     """Return the grid of all of a raster.
 
-    Its place comes from its transform or, where it has none, from ground control points that lie
-    on a straight grid; its coordinate reference system from it, from the points, or from a file
-    beside it (.prj, ESRI's .xml).
+    Its place comes from its transform or, where it has none, from ground control points, which the
+    grid keeps where they lie on no straight one; its coordinate reference system from it, from the
+    points, or from a file beside it (.prj, ESRI's .xml).
 
     Args:
         dataset: What rasterio opened.
         crs: What is taken in place of what the raster says.
     """
     transform, own = dataset.transform, dataset.crs or None
+    kept: tuple[Point, ...] = ()
     if transform == Affine.identity():
         points, of_points = _points(dataset)
         found = _straight(points)
         if found is not None:
             transform, own = found[0], own or of_points
+            if found[1] > STRAIGHT:
+                kept = tuple((point.col, point.row, point.x, point.y) for point in points)
     crs = crs or own
     if crs is None and transform != Affine.identity():
         crs = _sidecar_crs(dataset)
-    return Grid(dataset.height, dataset.width, transform, crs)
+    return Grid(dataset.height, dataset.width, transform, crs, kept)
 
 
-def placed(dataset: Any, crs: CRS | None, where: object, say: Callable[[str], object]) -> Any:
-    """Return a raster, warped to a straight grid where its ground control points need it.
+def stored(dataset: Any) -> Any:
+    """Return what tells how values are stored: of a warped raster the one that it is made of."""
+    return getattr(dataset, "src_dataset", dataset)
+
+
+def placed(
+    dataset: Any, crs: CRS | None, where: object, say: Callable[[str], object], *, warp: bool = True
+) -> Any:
+    """Return a raster, warped to a straight grid where its ground control points lie on none.
 
     Args:
         dataset: What rasterio opened.
         crs: What is taken in place of the points' coordinate reference system.
         where: What messages call it.
-        say: Called with a notice where it is warped, or cannot be placed.
+        say: Called with a notice where its points lie on no straight grid, or it cannot be placed.
+        warp: Whether it is warped at all.
     """
     if getattr(dataset, "transform", None) != Affine.identity():
         return dataset
@@ -95,10 +107,14 @@ def placed(dataset: Any, crs: CRS | None, where: object, say: Callable[[str], ob
         return dataset
     if found[1] <= STRAIGHT or crs is None:
         return dataset
-    say(
+    beside = (
         f"{where}: its {len(points)} ground control points lie up to {found[1]:.1f} pixels beside "
-        "a straight grid; it is warped to one, and so is the map."
+        "a straight grid"
     )
+    if not warp:
+        say(f"{beside}; the map keeps them. For a map on a straight grid, give `warp=True`.")
+        return dataset
+    say(f"{beside}; it is warped to one, and so is the map.")
     palette = dataset.colorinterp[0] == ColorInterp.palette
     return WarpedVRT(
         dataset,
@@ -108,6 +124,17 @@ def placed(dataset: Any, crs: CRS | None, where: object, say: Callable[[str], ob
         resampling=Resampling.nearest if palette else Resampling.bilinear,
         SRC_METHOD="GCP_TPS",
     )
+
+
+def world_files(files: Sequence[Path]) -> list[Path]:
+    """Return what is called as the world file of the first of some files; it may be broken."""
+    if not files or not files[0].is_file():
+        return []
+    path = files[0]
+    suffix = path.suffix.lower()
+    endings = {f"{suffix}w", ".wld", f"{suffix[:2]}{suffix[-1:]}w"}
+    beside = path.parent.glob(f"{glob.escape(path.stem)}.*")
+    return sorted(p for p in beside if p.suffix.lower() in endings and p.is_file())
 
 
 def _points(dataset: Any) -> tuple[list[Any], CRS | None]:
@@ -140,9 +167,11 @@ def _sidecar_crs(dataset: Any) -> CRS | None:
     if not files or not Path(files[0]).is_file():
         return None
     path = Path(files[0])
-    for name in (path.with_suffix(".prj"), Path(f"{path}.prj"), path.with_suffix(".qpj"),
-                 Path(f"{path}.xml"), path.with_suffix(".xml")):  # fmt: skip
-        if not name.is_file() or name.stat().st_size > SIDECAR_BYTES:
+    beside = {file.name.lower(): file for file in path.parent.iterdir()}
+    stem, whole = path.stem.lower(), path.name.lower()
+    for wanted in (f"{stem}.prj", f"{whole}.prj", f"{stem}.qpj", f"{whole}.xml", f"{stem}.xml"):
+        name = beside.get(wanted)
+        if name is None or not name.is_file() or name.stat().st_size > SIDECAR_BYTES:
             continue
         text = html.unescape(name.read_text(encoding="utf-8", errors="replace"))
         begin = _WKT.search(text)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from rasterio.crs import CRS
@@ -26,6 +27,9 @@ from rasterio.transform import Affine
 from sat2map.errors import DataError
 from sat2map.geo.gdal import believable_alpha, open_dataset, reading_from
 from sat2map.raster.georeference import grid_of
+
+Stored = tuple[tuple[str, ...], str, str]
+"""How values are stored: bits of each band, whether white is the least, and the colour profile."""
 
 _GDAL_TYPES = {
     "uint8": "Byte",
@@ -53,6 +57,8 @@ class _Part:
     palette: tuple[tuple[int, ...], ...]
     nodata: tuple[float | None, ...]
     masked: bool
+    stored: Stored
+    told: bool  # nodata is not what the file says
     block: tuple[int, int]
 
     @property
@@ -68,7 +74,7 @@ class _Part:
         return self.alpha is not None or self.masked or None not in self.nodata
 
 
-def mosaic_vrt(files: Sequence[Path]) -> str:
+def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -> str:
     """Lay scenes side by side, and return the XML of the virtual raster, which GDAL opens.
 
     The pixels are as fine as the finest scene's and lie as the first one's do. Scenes that
@@ -76,11 +82,13 @@ def mosaic_vrt(files: Sequence[Path]) -> str:
 
     Args:
         files: The scenes; later ones lie on top.
+        nodata: What stands where nothing is, in place of what they call so: one value for all
+            bands, one for each but alpha, or none.
 
     Raises:
         DataError: A scene cannot be read, has no coordinates, or does not go with the first.
     """
-    parts = [_look(path) for path in files]
+    parts = [_look(path, nodata) for path in files]
     first = parts[0]
     for part in parts:
         _check(part, first)
@@ -101,6 +109,7 @@ def mosaic_vrt(files: Sequence[Path]) -> str:
     )
     if first.crs is not None:
         SubElement(root, "SRS").text = first.crs.to_wkt()
+    _say_stored(root, first)
     SubElement(root, "GeoTransform").text = f"{west!r}, {across!r}, 0, {north!r}, 0, {-down!r}"
     placed = [
         (
@@ -112,6 +121,7 @@ def mosaic_vrt(files: Sequence[Path]) -> str:
     ]
     for number, (kind, colour) in enumerate(zip(first.kinds, first.colours, strict=True), 1):
         band = SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[kind], band=str(number))
+        _say_bits(band, first, number)
         SubElement(band, "ColorInterp").text = colour.name.capitalize()
         if first.palette:
             _add_palette(band, first.palette)
@@ -128,7 +138,7 @@ def mosaic_vrt(files: Sequence[Path]) -> str:
     return tostring(root, encoding="unicode")
 
 
-def _look(path: Path) -> _Part:
+def _look(path: Path, nodata: tuple[float, ...] | None) -> _Part:
     with open_dataset(str(path), path) as file:
         palette: tuple[tuple[int, ...], ...] = ()
         if file.colorinterp[0] == ColorInterp.palette:
@@ -136,6 +146,14 @@ def _look(path: Path) -> _Part:
             palette = tuple(table.get(number, (0, 0, 0, 255)) for number in range(256))
         flags = file.mask_flag_enums[0]
         grid = grid_of(file)
+        if grid.points:
+            raise DataError(
+                "lies by ground control points on no straight grid",
+                where=path,
+                remedy="Warp it first, for example with: gdalwarp -tps -t_srs EPSG:CODE.",
+            )
+        structure, profile = file.tags(ns="IMAGE_STRUCTURE"), file.tags(ns="COLOR_PROFILE")
+        bits = (file.tags(n, ns="IMAGE_STRUCTURE").get("NBITS", "") for n in file.indexes)
         return _Part(
             path,
             file.width,
@@ -145,10 +163,37 @@ def _look(path: Path) -> _Part:
             tuple(file.dtypes),
             tuple(file.colorinterp),
             palette,
-            tuple(file.nodatavals),
+            _given(nodata, file) if nodata is not None else tuple(file.nodatavals),
             MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+            (tuple(bits), structure.get("MINISWHITE", ""), profile.get("SOURCE_ICC_PROFILE", "")),
+            nodata is not None,
             file.block_shapes[0],
         )
+
+
+def _given(nodata: tuple[float, ...], file: Any) -> tuple[float | None, ...]:
+    """Return what each band is to call nodata; what does not fit is said when it is read."""
+    colours = [kind != ColorInterp.alpha for kind in file.colorinterp]
+    if len(nodata) == 1:
+        return tuple(nodata[0] if colour else None for colour in colours)
+    values = iter(nodata if len(nodata) == sum(colours) else ())
+    return tuple(next(values, None) if colour else None for colour in colours)
+
+
+def _say_stored(root: Element, part: _Part) -> None:
+    _, inverted, profile = part.stored
+    if inverted:
+        structure = SubElement(root, "Metadata", domain="IMAGE_STRUCTURE")
+        SubElement(structure, "MDI", key="MINISWHITE").text = inverted
+    if profile:
+        colours = SubElement(root, "Metadata", domain="COLOR_PROFILE")
+        SubElement(colours, "MDI", key="SOURCE_ICC_PROFILE").text = profile
+
+
+def _say_bits(band: Element, part: _Part, number: int) -> None:
+    if part.stored[0][number - 1]:
+        structure = SubElement(band, "Metadata", domain="IMAGE_STRUCTURE")
+        SubElement(structure, "MDI", key="NBITS").text = part.stored[0][number - 1]
 
 
 def _believed(part: _Part) -> bool:
@@ -187,6 +232,13 @@ def _check(part: _Part, first: _Part) -> None:
             where=part.path,
             remedy="Make them alike first, for example with gdal_translate.",
         )
+    if part.stored != first.stored:
+        raise DataError(
+            f"is stored otherwise than {first.path.name}: in other bits, with white as the least "
+            "value, or with another colour profile",
+            where=part.path,
+            remedy="Make them alike first, for example with gdal_translate.",
+        )
     if any(kind not in _GDAL_TYPES for kind in part.kinds):
         raise DataError(
             f"holds {part.kinds[0]} values, which no mosaic takes",
@@ -215,7 +267,8 @@ def _add_source(
     if not same and not part.palette:
         source.set("resampling", "bilinear")
     name = SubElement(source, "SourceFilename", relativeToVRT="0")
-    name.text = _with_mask(part, alpha=alpha) if part.partial else str(part.path.absolute())
+    own = not part.partial and not part.told
+    name.text = str(part.path.absolute()) if own else _with_mask(part, alpha=alpha)
     SubElement(source, "SourceBand").text = number
     # What these are need not be asked of the file before it is read.
     SubElement(

@@ -64,6 +64,8 @@ class Reading:
             says; nothing is warped.
         pixel_size: Side of a pixel on the ground in metres, in place of what the georeference
             says or where there is none.
+        warp: Whether a scene whose ground control points lie on no straight grid is warped to one.
+            Otherwise its map keeps the points, unless it is to lie on a straight grid, as tiles do.
     """
 
     bands: tuple[int, ...] | None = None
@@ -73,6 +75,7 @@ class Reading:
     nodata: tuple[float, ...] | None = None
     crs: str | None = None
     pixel_size: float | None = None
+    warp: bool = False
 
     def __post_init__(self) -> None:
         for name, limits, lowest, highest in (

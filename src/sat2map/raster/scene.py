@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -24,7 +23,8 @@ from sat2map.data.images import in_bands, profile_of, read_palette
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, reading_from, sampled, sizes_of, with_retries
 from sat2map.geo.grid import window_of
-from sat2map.raster.georeference import grid_of, named_crs, placed
+from sat2map.raster.band_files import band_file
+from sat2map.raster.georeference import grid_of, named_crs, placed, stored, world_files
 from sat2map.raster.nodata import (
     SMEAR,
     find_collar,
@@ -48,9 +48,6 @@ BRIGHT = 0.02
 
 LOOK = 64
 """Side of the windows that are looked at for that, four along each side."""
-
-_SEPARATE = re.compile(r"(?<![A-Za-z0-9])(B(?:and)?0?)(\d{1,2}A?)(?![A-Za-z0-9])")
-"""How satellites' files of one band each are called: T33UUU_20200101_B04_10m, LC08_..._B4."""
 
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -90,11 +87,15 @@ class Scene:
         say: Callable[[str], object] = logger.warning,
     ) -> None:
         reading = reading or Reading()
-        self.source = open_source(source).as_scene()
+        self.source = open_source(source).as_scene(reading.nodata)
         self._where = self.source.where
+        if self.source.is_laid:
+            names = ", ".join(file.name for file in self.source.files)
+            say(f"{self._where}: bands in files of their own; {names} are red, green and blue.")
         self._sizes = sizes_of(self.source.files)
         self._say = say
         self._crs = None if reading.crs is None else named_crs(reading.crs)
+        self._warp = reading.warp or reading.bbox is not None
         self.dataset: Any = self._open(say)
         try:
             with reading_from(self._where):
@@ -112,7 +113,7 @@ class Scene:
     def _open(self, say: Callable[[str], object] = logger.debug) -> Any:
         dataset = self.source.open()
         with reading_from(self._where):
-            return placed(dataset, self._crs, self._where, say)
+            return placed(dataset, self._crs, self._where, say, warp=self._warp)
 
     def __enter__(self) -> Scene:
         return self
@@ -131,7 +132,19 @@ class Scene:
             raise DataError(
                 "holds complex numbers", where=self._where, remedy="Give amplitudes instead."
             )
+        pages = len(dataset.subdatasets) if dataset.driver == "GTiff" else 0
+        if pages > 1:
+            self._say(
+                f"{self._where}: holds {pages} images, of which the first is read. Another one is "
+                f"called GTIFF_DIR:2:{self._where}."
+            )
         whole = grid_of(dataset, self._crs)
+        if not whole.georeferenced:
+            for file in world_files(self.source.files):
+                self._say(
+                    f"{self._where}: {file.name} does not say where it lies: a world file has six "
+                    "numbers, with points and not commas, for pixels in rows and columns."
+                )
         self._wanted = wanted
         self._palette = _palette(dataset) if reading.bands is None else None
         self._alpha = self._find_alpha(reading.bands or ())
@@ -145,7 +158,13 @@ class Scene:
             for number, value in self._nodata.items()
             if value is not None and number not in self.bands and number != self._alpha
         ]
-        lossy = dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")
+        structure = stored(dataset).tags(ns="IMAGE_STRUCTURE")
+        if structure.get("SOURCE_COLOR_SPACE", "").endswith("LAB"):
+            self._say(
+                f"{self._where}: holds colours of CIELAB, which are turned into RGB roughly. "
+                "Convert it with a program that knows colour profiles, if its map looks wrong."
+            )
+        lossy = structure.get("COMPRESSION", "")
         self._smeared = (
             lossy.endswith(("JPEG", "WEBP"))
             and self._palette is None
@@ -276,9 +295,9 @@ class Scene:
                 )
             return usable[:wanted]
         if wanted == 3:
-            band = _SEPARATE.search(Path(self._where).stem) if len(usable) == 1 else None
+            band = band_file(Path(self._where)) if len(usable) == 1 else None
             if band is not None:
-                names = " ".join(_in_place(Path(self._where), band, n) for n in "432")
+                names = " ".join(map(band.beside, band.colours))
                 self._say(
                     f"{self._where}: seems to be one of several bands in files of their own. Lay "
                     f"them together first: gdalbuildvrt -separate rgb.vrt {names}."
@@ -303,7 +322,7 @@ class Scene:
         if reading.value_range is not None:
             return np.array([reading.value_range] * len(self.bands), np.float64)
         # Scans and faxes may count from white to black.
-        inverted = self.dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        inverted = stored(self.dataset).tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
         if reading.stretch is None and {self.dataset.dtypes[b - 1] for b in self.bands} == {
             "uint8"
         }:
@@ -353,7 +372,7 @@ class Scene:
         shown = reading.bands is None and reading.stretch is None and reading.value_range is None
         if not shown or any(kind != "uint8" for kind in self.dataset.dtypes):
             return None
-        profile = profile_of(self.dataset)
+        profile = profile_of(stored(self.dataset))
         if profile is None:
             return None
         grey = len(set(self.bands)) == 1 and self._palette is None
@@ -527,15 +546,12 @@ def _spread(free: int) -> list[int]:
     return sorted({i * free // 3 for i in range(4)})
 
 
-def _in_place(path: Path, band: re.Match[str], number: str) -> str:
-    """Return what the file of another band would be called."""
-    stem = path.stem
-    return f"{stem[: band.start(2)]}{number}{stem[band.end(2) :]}{path.suffix}"
-
-
 def _bits(dataset: Any, band: int) -> int:
     """Return how many bits of each value are used, as far as the file says."""
-    return int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", "8"))
+    raster = stored(dataset)
+    # What is warped may have one band more, alpha.
+    told = raster.tags(band, ns="IMAGE_STRUCTURE") if band <= raster.count else {}
+    return int(told.get("NBITS", "8"))
 
 
 def _limits(kind: np.dtype[Any]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
+from sat2map.raster.band_files import colours_vrt, find_colours
 from sat2map.raster.georeference import grid_of
 from sat2map.raster.mosaic import mosaic_vrt
 from sat2map.raster.tile_tree import TileLevel, find_levels, is_tile_pattern
@@ -56,6 +57,7 @@ class Source:
         grid: The grid of all of its pixels; None of a folder, and of an image that GDAL cannot
             open.
         levels: The zooms of a tile tree, from coarse to fine.
+        is_laid: Whether its files are red, green and blue, laid together.
     """
 
     kind: Kind
@@ -66,6 +68,7 @@ class Source:
     folder: Path | None = None
     grid: Grid | None = None
     levels: tuple[TileLevel, ...] = ()
+    is_laid: bool = False
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def open(self) -> Any:
@@ -82,17 +85,26 @@ class Source:
             return self._opened.pop()
         return open_dataset(self.opened_as, self.where)
 
-    def as_scene(self) -> Source:
+    def as_scene(self, nodata: tuple[float, ...] | None = None) -> Source:
         """Return what is read where one scene is meant: of a folder the mosaic of its files.
+
+        Where the files are the bands of one scene, its red, green and blue are laid together.
+
+        Args:
+            nodata: What stands in the files where nothing is, in place of what they say. What lies
+                below shows there.
 
         Raises:
             DataError: The files of a folder do not go together.
         """
-        if self.kind != "folder":
+        if self.kind != "folder" and (self.kind != "mosaic" or nodata is None or self.is_laid):
             return self
-        return _looked_at(
-            "mosaic", self.where, self.name, mosaic_vrt(self.files), self.files, self.folder
-        )
+        self.close()
+        colours = find_colours(self.files)
+        vrt = mosaic_vrt(self.files, nodata) if colours is None else colours_vrt(colours)
+        files = self.files if colours is None else colours
+        made = _looked_at("mosaic", self.where, self.name, vrt, files, self.folder)
+        return made if colours is None else replace(made, is_laid=True)
 
     @property
     def is_georeferenced(self) -> bool:
@@ -192,9 +204,7 @@ def open_file(path: Path) -> Source:
             raise
         return Source("image", path, path.name, str(path), (path,))
     if may_be_image and not source.is_georeferenced:
-        return Source(
-            "image", path, path.name, str(path), (path,), None, source.grid, (), source._opened
-        )
+        return replace(source, kind="image", files=(path,))
     return source
 
 
@@ -277,8 +287,28 @@ def _looked_at(
 ) -> Source:
     """Open a raster to find out its grid and, unless they are known, its files."""
     dataset = open_dataset(opened_as, where)
+    if dataset.driver == "VRT":
+        _refuse_gaps(dataset, where)
     if not files:
         named = dict.fromkeys([*([where] if isinstance(where, Path) else []), *dataset.files])
         files = tuple(file for file in map(Path, named) if file.is_file())
     grid = grid_of(dataset)
     return Source(kind, where, name, opened_as, files, folder, grid, _opened=[dataset])
+
+
+def _refuse_gaps(dataset: Any, where: str | Path) -> None:
+    """Refuse a virtual raster of files that have gone; GDAL may read black in their place.
+
+    Raises:
+        DataError: One has gone.
+    """
+    for name in dataset.files:
+        if name.startswith(("/vsi", "<")) or "://" in name:
+            continue  # not a file, or a virtual raster in a virtual raster
+        if not Path(name).exists():
+            dataset.close()
+            raise DataError(
+                f"is made of {name}, which is not there",
+                where=where,
+                remedy="Restore that file, or make the virtual raster anew.",
+            )

@@ -160,9 +160,15 @@ class Strips:
         layout, grid = self.layout, self.layout.grid
         size = {"rasterXSize": str(grid.width), "rasterYSize": str(grid.height)}
         root = Element("VRTDataset", size)
-        if grid.crs is not None:
+        if grid.points:
+            told = "" if grid.crs is None else grid.crs.to_wkt(version="WKT2_2019")
+            listed = SubElement(root, "GCPList", Projection=told)
+            for number, point in enumerate(grid.points, 1):
+                named = zip(("Pixel", "Line", "X", "Y"), map(repr, map(float, point)), strict=True)
+                SubElement(listed, "GCP", {"Id": str(number), **dict(named)})
+        elif grid.crs is not None:
             SubElement(root, "SRS").text = grid.crs.to_wkt(version="WKT2_2019")
-        if grid.georeferenced:
+        if grid.georeferenced and not grid.points:
             a, b, c, d, e, f = tuple(grid.transform)[:6]
             numbers = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
             SubElement(root, "GeoTransform").text = numbers

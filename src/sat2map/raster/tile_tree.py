@@ -315,9 +315,10 @@ class TileDataset:
         """Forget the decoded tiles."""
         self._tile.cache_clear()
 
-    def tags(self, *_: Any, **__: Any) -> dict[str, str]:
-        """Return what the file says of itself: nothing."""
-        return {}
+    def tags(self, *_: Any, ns: str | None = None) -> dict[str, str]:
+        """Return what the tiles say of themselves: how they are compressed, if with loss."""
+        lossy = any(suffix.lower() in (".jpg", ".jpeg") for suffix in self.level.suffixes)
+        return {"COMPRESSION": "JPEG"} if lossy and ns == "IMAGE_STRUCTURE" else {}
 
     def read(
         self,

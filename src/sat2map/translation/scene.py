@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,10 @@ def translate_scene(
     with ExitStack() as stack:
         stack.enter_context(settings())
         bands = len(translator.card.bands)
-        scene = stack.enter_context(Scene(input, bands, options.reading, say=say))
+        reading = options.reading
+        if target.tiled or target.kind in ("png", "jpeg") or options.mask is not None:
+            reading = replace(reading, warp=True)  # which know places on a straight grid only
+        scene = stack.enter_context(Scene(input, bands, reading, say=say))
         source = scene.source.where
         _check_target(target.path, scene)
         scale = choose_scale(
