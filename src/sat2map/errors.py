@@ -132,6 +132,38 @@ class StoppedError(Sat2mapError):
         super().__init__(what, where=where, remedy=remedy)
 
 
+def expect(
+    value: object,
+    kinds: type | tuple[type, ...],
+    parameter: str,
+    remedy: str,
+    *,
+    none: bool = False,
+) -> None:
+    """Refuse an argument of a kind that cannot be meant, before it fails somewhere within.
+
+    Args:
+        value: What was given.
+        kinds: What it may be an instance of. True and False are not numbers here.
+        parameter: Its name.
+        remedy: What to give, a sentence.
+        none: Whether None will do.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if none and value is None:
+        return
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        kind = type(value).__name__
+        raise UsageError(
+            "is None" if value is None else f"is of the type {kind}, which is not taken",
+            parameter=parameter,
+            remedy=remedy,
+        )
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Turn what the operating system says while writing to `path` into an `OutputError`."""

@@ -69,8 +69,8 @@ def test_scenes_side_by_side_are_the_scene_they_were_cut_from(
 
 def test_later_names_lie_on_top_in_natural_order(lay: Any) -> None:
     for name in ("2.tif", "10.tif", "1.tif"):
-        folder = lay(name, np.full((9, 9, 3), int(name[:-4]), np.uint8), 0, 0)
-    assert (everything(folder)[0] == 10).all()
+        folder = lay(name, np.full((9, 9, 3), 20 * int(name[:-4]), np.uint8), 0, 0)
+    assert (everything(folder)[0] == 200).all()
 
 
 def test_what_has_no_value_shows_what_lies_below(lay: Any) -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from fixtures.scenes import Identity, MakeModel, MakeScene, cut_tiles, noise, with_classes
-from sat2map.errors import DataError
-from sat2map.raster.options import Reading
+from sat2map.errors import DataError, UsageError
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation import info as module
+from sat2map.translation.folder import translate_path
 from sat2map.translation.info import describe_scene, scene_facts
 from sat2map.translation.scene import translate_raster
 
@@ -137,3 +139,33 @@ def test_a_model_without_classes_tries_none(make_scene: MakeScene, make_model: M
     facts = scene_facts(make_scene(noise(100, 100), georeference={}), make_model((0.5, 2)))
     assert facts["margin_by_pixel_size_m"] == {}
     assert "surest" not in " ".join(facts["notices"])
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_nodata_without_end_is_json(make_scene: MakeScene, value: float) -> None:
+    facts = scene_facts(make_scene(noise(20, 20).astype(np.float32), nodata=value))
+    json.loads(json.dumps(facts, allow_nan=False))
+    assert facts["bands"][0]["nodata"] == str(value)
+
+
+def test_an_image_is_told_of_as_its_translation_sees_it(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clear = np.dstack([noise(60, 80), np.full((60, 80), 255, np.uint8)])
+    clear[:30, :, 3] = 0
+    Image.fromarray(clear).save(tmp_path / "photo.png")
+    Image.fromarray(noise(60, 80)).save(tmp_path / "photo.avif")
+    model = make_model((0.5, 2))
+    facts = scene_facts(tmp_path / "photo.png", model)
+    assert (facts["width"], facts["height"], facts["nodata_share"]) == (80, 60, 0.5)
+    assert [band["colour"] for band in facts["bands"]] == ["red", "green", "blue", "alpha"]
+    for name in ("photo.png", "photo.avif"):
+        for size in (None, 9.0):
+            reading = Reading(pixel_size=size)
+            told = scene_facts(tmp_path / name, model, reading)["notices"]
+            caplog.clear()
+            translate_path(model, tmp_path / name, tmp_path / "map.png", SceneOptions(reading))
+            assert told == caplog.messages
+    assert told, "9 m is far too coarse"
+    with pytest.raises(UsageError, match="no option of scenes applies"):
+        scene_facts(tmp_path / "photo.png", model, Reading(nodata=(0.0,)))

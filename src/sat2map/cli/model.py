@@ -124,9 +124,9 @@ def info(
         typer.Argument(metavar="PATH", help="A model; or a scene: all that translate takes."),
     ],
     model: Annotated[
-        str | None,
+        str,
         typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
-    ] = None,
+    ] = "streets",
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,
@@ -147,7 +147,7 @@ def info(
 
         reading = parse.scene_reading(bands, None, None, None, nodata, crs, pixel_size, warp=warp)
         source = open_source(path)
-        told = scene_facts(source, None if model is None else load(model), reading)
+        told = scene_facts(source, load(model), reading)
         told["notices"] = [with_options(notice) for notice in told["notices"]]
         for notice in told["notices"]:
             logger.warning(notice)

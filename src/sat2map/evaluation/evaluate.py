@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,7 @@ from sat2map.data.pairs import (
     read_pair,
     refuse_class_numbers,
 )
-from sat2map.errors import BatchError, Sat2mapError, UsageError
+from sat2map.errors import BatchError, Sat2mapError, UsageError, expect
 from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
 from sat2map.evaluation.masks import TOLERANCE_M, mask_notices, open_mask_split
@@ -28,7 +29,7 @@ from sat2map.evaluation.score import Summary, Translate, read_compared, score_im
 from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
 from sat2map.raster.options import Mode, mode_of
-from sat2map.translation.translator import Translator
+from sat2map.translation.translator import Translator, checked
 
 if TYPE_CHECKING:
     from sat2map.evaluation.perceptual import Perceptual
@@ -83,7 +84,7 @@ def evaluate(
     mode: Mode = "deterministic",
     seed: int = 0,
     perceptual: bool = False,
-    report: Path | None = None,
+    report: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     published: bool | None = None,
 ) -> Evaluation:
@@ -110,7 +111,11 @@ def evaluate(
         OutputError: The report's folder is somebody else's, or it cannot be written.
     """
     mode = mode_of(mode, published)
-    data = Path(data)
+    checked(translator)
+    expect(data, (str, Path), "data", "Name the folder of a data set.")
+    expect(size, Integral, "size", "Give pixels, or None for the files as they are.", none=True)
+    expect(report, (str, Path), "report", "Name a folder.", none=True)
+    data, report = Path(data), None if report is None else Path(report)
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(
             f"{size} pixels a side are not possible",

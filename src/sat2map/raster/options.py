@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import InitVar, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, get_args
 
-from sat2map.errors import UsageError
+from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Bounds, check_bbox
 from sat2map.geo.windows import OVERLAP, WINDOW
 
@@ -78,6 +79,7 @@ class Reading:
     warp: bool = False
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name, limits, lowest, highest in (
             ("stretch", self.stretch, 0, 100),
             ("value_range", self.value_range, -math.inf, math.inf),
@@ -101,6 +103,33 @@ class Reading:
             )
         if self.bbox is not None:
             check_bbox(self.bbox)
+        self._check_pixel_size()
+
+    def _check_kinds(self) -> None:
+        """Take a number where it stands for a tuple of one, and refuse what is no number at all."""
+        if isinstance(self.nodata, Real):
+            object.__setattr__(self, "nodata", (self.nodata,))
+        for name, count in (
+            ("bands", 0),
+            ("stretch", 2),
+            ("value_range", 2),
+            ("bbox", 4),
+            ("nodata", 0),
+        ):
+            given = getattr(self, name)
+            remedy = f"Give a tuple of {count or 'some'} numbers."
+            expect(given, (tuple, list), name, remedy, none=True)
+            if given is None:
+                continue
+            object.__setattr__(self, name, tuple(given))
+            for value in given:
+                expect(value, Integral if name == "bands" else Real, name, remedy)
+            if count and len(given) != count:
+                raise UsageError(f"has {len(given)} numbers", parameter=name, remedy=remedy)
+        expect(self.crs, str, "crs", "Give a text, such as EPSG:32633.", none=True)
+        expect(self.pixel_size, Real, "pixel_size", "Give metres, such as 0.3.", none=True)
+
+    def _check_pixel_size(self) -> None:
         if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
             raise UsageError(
                 f"{self.pixel_size:g} is not the size of a pixel",
@@ -143,6 +172,18 @@ class SceneOptions:
 
     def __post_init__(self, published: bool | None) -> None:
         object.__setattr__(self, "mode", mode_of(self.mode, published, stacklevel=4))
+        expect(self.reading, Reading, "reading", "Give a Reading.")
+        for name in ("window", "overlap", "seed"):
+            expect(getattr(self, name), Integral, name, "Give a whole number.")
+        expect(self.mask, (str, Path), "mask", "Give the name of a file.", none=True)
+        if isinstance(self.mask, str):
+            object.__setattr__(self, "mask", Path(self.mask))
+        wanted = "Give native, model, or metres per pixel above 0."
+        expect(self.resolution, (str, Real), "resolution", wanted)
+        if isinstance(self.resolution, str) and self.resolution not in ("native", "model"):
+            raise UsageError(
+                f"{self.resolution!r} is not a resolution", parameter="resolution", remedy=wanted
+            )
         if self.window < 2:
             raise UsageError(
                 f"{self.window} pixels are not a window",

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_images, refuse_special
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
@@ -160,6 +160,7 @@ def open_source(text: str | Path | Source) -> Source:
     """
     if isinstance(text, Source):
         return text
+    expect(text, (str, Path), "source", "Name a file, a folder or an address.")
     if str(text) == "":
         raise UsageError(
             "has no name", parameter="source", remedy="Name a scene, an image or a folder."

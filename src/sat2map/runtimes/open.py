@@ -13,12 +13,13 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sat2map.atomic import atomic_folder
-from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError
+from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, expect
 from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
 from sat2map.runtimes.interface import Runtime, RuntimeName
@@ -95,6 +96,7 @@ def open_model(
             where=folder,
             remedy="Give the folder that training or import wrote, such as RUN/model.",
         )
+    expect(threads, Integral, "threads", "Give a whole number.", none=True)
     if threads is not None and threads < 1:
         raise UsageError(
             f"{threads} threads cannot work", parameter="threads", remedy="Give 1 or more."

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sat2map.errors import UsageError
 from sat2map.legend import Legend, cover_shares
 from sat2map.model.folder import load_model
 from sat2map.networks.normalisation import in_published_mode
@@ -46,7 +47,7 @@ class TorchRuntime:
         device: torch.device | str | None = None,
         threads: int | None = None,
     ) -> None:
-        self._device = default_device() if device is None else torch.device(device)
+        self._device = default_device() if device is None else _named_device(device)
         self._network = network.to(self._device).eval()
         self._threads = threads
         self._others_threads = torch.get_num_threads()
@@ -176,6 +177,25 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _named_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name, once something was put there.
+
+    Raises:
+        UsageError: There is none of that name, or not here.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
+        here = "cuda" if torch.cuda.is_available() else "cpu"
+        raise UsageError(
+            f"{device!r} is not a device of this machine ({str(error).splitlines()[0][:80]})",
+            parameter="device",
+            remedy=f"Give {here}, or None for the fastest there is.",
+        ) from error
+    return found
 
 
 def open_on_torch(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sat2map.errors import StoppedError, TrainingError
+from sat2map.errors import StoppedError, TrainingError, expect
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training import setup
@@ -29,8 +29,8 @@ class InterruptedRunError(StoppedError, TrainingError):
 
 def train(
     recipe: Recipe,
-    data: Path | Sequence[Path],
-    run: Path,
+    data: str | Path | Sequence[str | Path],
+    run: str | Path,
     *,
     resume: bool = False,
     quiet: bool = False,
@@ -66,9 +66,13 @@ def train(
         InterruptedRunError: `stop` is set.
         OutputError: `run` is somebody else's folder, or something cannot be written.
     """
+    expect(recipe, Recipe, "recipe", "Give what `sat2map.load_recipe` returns.")
+    expect(data, (str, Path, Sequence), "data", "Name the folder of a data set, or several.")
+    expect(run, (str, Path), "run", "Name a folder.")
+    run = Path(run)
     carried_out = setup.accelerated(recipe)
     fabric = launch(carried_out)
-    folders = [data] if isinstance(data, Path) else list(data)
+    folders = [Path(one) for one in ([data] if isinstance(data, str | Path) else data)]
     leads = fabric.is_global_zero  # the main process alone writes, shows and validates
     quiet, asked = quiet or not leads, stop or threading.Event()
 

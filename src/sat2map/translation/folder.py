@@ -114,15 +114,25 @@ def translate_path(
                 translator, opened, target, options, max_pixels, progress, stop
             )
     image = Path(opened.where)
+    check_for_image(image, options)
+    images = _for_images(options, max_pixels)
+    return [translate_image(translator, image, target, images, progress, stop)]
+
+
+def check_for_image(image: Path, options: SceneOptions) -> None:
+    """Refuse what is asked of an image, which has no place and only colours.
+
+    Raises:
+        UsageError: An option of scenes is asked for.
+    """
     of_scenes = replace(options.reading, pixel_size=None) != Reading()
     if of_scenes or options.resolution != "native" or options.mask is not None:
         raise UsageError(
             "is an image, to which no option of scenes applies",
             where=image,
-            remedy="Leave out `bands`, `stretch`, `value_range`, `resolution`, `bbox` and `mask`.",
+            remedy="Leave out `bands`, `stretch`, `value_range`, `nodata`, `crs`, `warp`, "
+            "`resolution`, `bbox` and `mask`.",
         )
-    images = _for_images(options, max_pixels)
-    return [translate_image(translator, image, target, images, progress, stop)]
 
 
 def _translate_folder(

@@ -16,6 +16,7 @@ from sat2map.atomic import check_file_name
 from sat2map.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    DecodedImage,
     in_bands,
     read_image,
     three_bands,
@@ -93,22 +94,9 @@ def translate_image(
     for name in (target, compare_name(target)) if options.compare else (target,):
         check_file_name(name)
     legend = legend_of(translator) if options.legend_colours else None
-    image = read_image(source, max_pixels=options.max_pixels)
-    pixels = image.pixels
-    if image.alpha is not None:  # what lies under transparency is often black
-        pixels = fill_nearest(pixels, image.alpha > 0)
-    bands = translator.card.bands
-    pixels = in_bands(pixels, len(bands))
-    if pixels.shape[2] != len(bands):
-        raise DataError(
-            f"has {pixels.shape[2]} bands, but the model takes {len(bands)}: {', '.join(bands)}",
-            where=source,
-            remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
-        )
-    seen = _as_seen(pixels, translator, options.pixel_size, source)
-    strange = strange_image(translator, seen)
-    if strange is not None:
-        logger.warning("%s: %s", source, strange)
+    image, pixels, seen = look_at_image(
+        source, translator, options.pixel_size, max_pixels=options.max_pixels
+    )
 
     def show(done: int, total: int) -> None:
         if progress is not None:
@@ -144,16 +132,52 @@ def translate_image(
     return target
 
 
-def _as_seen(
-    pixels: NDArray[np.uint8], translator: Translator, pixel_size: float | None, source: Path
-) -> NDArray[np.uint8]:
-    """Return a image at a resolution that the model knows, if its own is told."""
-    if pixel_size is None:
-        return pixels
-    grid = Grid(pixels.shape[0], pixels.shape[1], Affine.identity(), None)
-    known = translator.card.resolution_m
-    seen = choose_scale(grid, known, "native", source, logger.warning, pixel_size=pixel_size).seen
-    return _resized(pixels, *seen)
+def look_at_image(
+    source: Path,
+    translator: Translator,
+    pixel_size: float | None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], object] = logger.warning,
+) -> tuple[DecodedImage, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read an image for a model, and say what is to be noticed.
+
+    Args:
+        source: The image.
+        translator: The model.
+        pixel_size: Metres that a pixel measures, if that is told.
+        max_pixels: Refuse larger images.
+        say: Called with each notice.
+
+    Returns:
+        The image; its pixels with the model's bands, uint8 [H,W,C]; and these as the network sees
+        them.
+
+    Raises:
+        DataError: The image cannot be used.
+    """
+    image = read_image(source, max_pixels=max_pixels)
+    pixels = image.pixels
+    if image.alpha is not None:  # what lies under transparency is often black
+        pixels = fill_nearest(pixels, image.alpha > 0)
+    bands = translator.card.bands
+    pixels = in_bands(pixels, len(bands))
+    if pixels.shape[2] != len(bands):
+        raise DataError(
+            f"has {pixels.shape[2]} bands, but the model takes {len(bands)}: {', '.join(bands)}",
+            where=source,
+            remedy="Choose the bands first, for example with: gdal_translate -b 1 -b 2 -b 3.",
+        )
+    seen = pixels
+    if pixel_size is not None:
+        grid = Grid(pixels.shape[0], pixels.shape[1], Affine.identity(), None)
+        known = translator.card.resolution_m
+        size = choose_scale(grid, known, "native", source, say, pixel_size=pixel_size).seen
+        seen = _resized(pixels, *size)
+    strange = strange_image(translator, seen)
+    if strange is not None:
+        say(f"{source}: {strange}")
+    return image, pixels, seen
 
 
 def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import bounds_wgs84
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
-from sat2map.raster.options import Reading
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import Scale, choose_scale, knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
+from sat2map.translation.folder import check_for_image
+from sat2map.translation.image import look_at_image
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
@@ -58,6 +60,8 @@ def scene_facts(
         UsageError: `reading` does not fit it.
     """
     source = open_source(source)
+    if source.kind == "image" and translator is not None:
+        return _image_facts(Path(source.where), translator, reading or Reading())
     bands = 3 if translator is None else len(translator.card.bands)
     notices: list[str] = []
     reading = reading or Reading()
@@ -201,6 +205,39 @@ def _thinned(start: int, size: int, whole: int, thin: int) -> slice:
     return slice(first, max(-(-(start + size) * thin // whole), first + 1))
 
 
+def _image_facts(path: Path, translator: Translator, reading: Reading) -> dict[str, Any]:
+    """Return what an image without coordinates is, as its translation sees it."""
+    check_for_image(path, SceneOptions(reading))
+    notices: list[str] = []
+    image, pixels, seen = look_at_image(path, translator, reading.pixel_size, say=notices.append)
+    colours = ["red", "green", "blue"] if image.pixels.shape[2] == 3 else None
+    names = colours or ["undefined"] * image.pixels.shape[2]
+    names += ["alpha"] * (image.alpha is not None)
+    size = reading.pixel_size
+    ground = None if size is None else (size, size)
+    multiple = translator.multiple
+    window = math.ceil(WINDOW / multiple) * multiple
+    rows, columns = (spans(side, window, OVERLAP, multiple) for side in seen.shape[:2])
+    blank = np.zeros((rows[0].size, columns[0].size, pixels.shape[2]), np.uint8)
+    translator.predict(blank)  # the first one takes longer
+    began = time.perf_counter()
+    translator.predict(blank)
+    return {
+        "name": path.name,
+        "driver": path.suffix[1:].upper(),
+        "width": image.pixels.shape[1],
+        "height": image.pixels.shape[0],
+        "bands": [{"type": "uint8", "colour": name, "nodata": None} for name in names],
+        "crs": None,
+        "bounds": None,
+        "ground_resolution_m": ground,
+        "nodata_share": 0.0 if image.alpha is None else float((image.alpha == 0).mean()),
+        "notices": notices,
+        "model_knows_scale": knows(translator.card.resolution_m, ground),
+        "estimated_seconds": len(rows) * len(columns) * (time.perf_counter() - began),
+    }
+
+
 def describe_scene(facts: dict[str, Any]) -> str:
     """Return the facts for people."""
     kinds = sorted({band["type"] for band in facts["bands"]})
@@ -237,4 +274,4 @@ def _duration(seconds: float) -> str:
 
 def _plain(value: float | None) -> float | str | None:
     """Return a number that JSON can hold."""
-    return value if value is None or value == value else "nan"
+    return value if value is None or math.isfinite(value) else str(float(value))

@@ -15,7 +15,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import sat2map
-from sat2map.errors import EmptySceneError, UsageError
+from sat2map.errors import EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files
@@ -33,7 +33,7 @@ from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import ScenePipeline
 from sat2map.translation.strangeness import strange_scene
-from sat2map.translation.translator import Translator
+from sat2map.translation.translator import Translator, checked
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,9 @@ def translate_raster(
         OutputError: The place is not writable or the disk is full.
         StoppedError: `stop` is set.
     """
+    checked(translator)
+    expect(output, (str, Path), "output", "Give the name of the map.")
+    expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
     return translate_scene(
         input, Path(output), translator, options or SceneOptions(), progress, stop
     )

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.errors import UsageError
+from sat2map.errors import UsageError, expect
 from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
@@ -250,10 +251,13 @@ class Translator:
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
             raise UsageError(
                 f"the model takes uint8 [H,W,{bands}], not {source.dtype} {list(source.shape)}",
+                parameter="source",
                 remedy=f"Give it the bands {', '.join(self.card.bands)}, 0 to 255.",
             )
         if 0 in source.shape:
-            raise UsageError("the image has no pixels", remedy="Give at least one.")
+            raise UsageError(
+                "has no pixels", parameter="source", remedy="Give an image of at least one."
+            )
 
     def _axes(self, source: NDArray[np.uint8]) -> tuple[list[AxisWindow], list[AxisWindow]]:
         window = -(-WINDOW // self.multiple) * self.multiple
@@ -319,6 +323,23 @@ class Translator:
         Returns:
             [h,w,channels], what is asked side by side: float32 for values, uint8 for layers.
         """
+        bands, whole = len(self.card.bands), self.multiple
+        if (
+            not isinstance(window, np.ndarray)
+            or window.dtype != np.uint8
+            or window.ndim != 3
+            or window.shape[2] != bands
+            or 0 in window.shape
+            or window.shape[0] % whole
+            or window.shape[1] % whole
+        ):
+            given = getattr(window, "shape", None)
+            raise UsageError(
+                f"is not a window of uint8 [h,w,{bands}] whose sides are multiples of {whole}"
+                + (f", but {window.dtype} {list(given)}" if given is not None else ""),
+                parameter="window",
+                remedy="Cut or mirror it to such sides, or let `translate` do so.",
+            )
         if asked is None:
             asked = self.kind.values(("image",))
         return pack(self._runtime.run(window[None], asked, self.legend))
@@ -385,6 +406,7 @@ class Translator:
         Raises:
             UsageError: The image is too large, or the model cannot be run like this.
         """
+        expect(seed, Integral, "seed", "Give a whole number.")
         height, width, _ = source.shape
         if height * width > MAX_PUBLISHED_PIXELS:
             raise UsageError(
@@ -425,6 +447,7 @@ def load(
         UsageError: The runtime does not run on that device, or cannot run this model.
         MissingExtraError: The runtime is not installed.
     """
+    expect(name_or_folder, (str, Path), "model", "Give a shipped model's name, or a model folder.")
     if runtime not in ("auto", "torch", "openvino", "onnx"):
         raise UsageError(
             f"{runtime!r} is no runtime",
@@ -433,3 +456,15 @@ def load(
         )
     chosen = None if runtime == "auto" else runtime
     return Translator(open_model(model_folder(name_or_folder), device, chosen, threads))
+
+
+def checked(translator: object) -> Translator:
+    """Return a translator, or refuse what is none.
+
+    Raises:
+        UsageError: It is something else, such as the name of a model.
+    """
+    if not isinstance(translator, Translator):
+        remedy = "Give what `sat2map.load` returns, such as sat2map.load('streets')."
+        expect(translator, Translator, "translator", remedy)
+    return translator  # type: ignore[return-value]
