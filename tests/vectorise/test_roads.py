@@ -271,3 +271,85 @@ def test_windows_do_not_matter_to_rings_and_spirals(window: int) -> None:
     ring = drawn(200, [(100 + 80 * np.cos(t), 100 + 80 * np.sin(t)) for t in turn.tolist()])
     for classes in (ring, spiral(300)):
         same(found(classes, 1024), found(classes, window))
+
+
+def gap(width: int, filled: int) -> NDArray[np.uint8]:
+    """Return a road of 7 m with a gap in its middle that is filled with a class."""
+    classes = drawn(160, [(0, 80), (159, 80)])
+    classes[70:90, 80 - width // 2 : 80 + width // 2] = filled
+    return classes
+
+
+def test_a_road_under_a_tree_is_closed() -> None:
+    nodes, _ = found(gap(12, VEGETATION))
+    assert [node.degree for node in nodes] == [1, 1]
+
+
+@pytest.mark.parametrize("between", [LAND, BUILDING, WATER])
+def test_what_cannot_hide_a_road_is_no_gap(between: int) -> None:
+    nodes, _ = found(gap(12, between))
+    assert [node.degree for node in nodes] == [1, 1, 1, 1]
+
+
+def test_a_wood_is_no_gap() -> None:
+    nodes, _ = found(gap(40, VEGETATION))
+    assert len(nodes) == 4
+
+
+@pytest.mark.parametrize(("likely", "roads"), [(0.3, 1), (0.02, 2)])
+def test_the_probability_decides_over_a_gap(likely: float, roads: int) -> None:
+    """Ends that face each other across a crown are joined, across a fence not."""
+    classes = gap(12, LAND)
+    probability = np.where(classes == ROAD, 0.95, 0.01).astype(np.float32)
+    probability[76:85, 74:86] = likely
+    _, lines = found(classes, roads=probability)
+    assert len(lines) == roads
+    if roads == 1:
+        assert 0.8 < lines[0].confidence < 0.95
+
+
+def test_a_fence_of_two_metres_keeps_dead_ends_apart() -> None:
+    classes = gap(4, LAND)
+    probability = np.where(classes == ROAD, 0.95, 0.02).astype(np.float32)
+    _, lines = found(classes, roads=probability)
+    assert len(lines) == 2
+
+
+def test_heads_to_turn_round_on_are_ends() -> None:
+    """Two dead ends with a lawn between their heads."""
+    classes = drawn(200, [(0, 100), (80, 100)], [(120, 100), (199, 100)])
+    image = Image.fromarray(classes)
+    for x in (80, 120):
+        ImageDraw.Draw(image).ellipse((x - 11, 89, x + 11, 111), fill=ROAD)
+    classes = np.array(image)
+    classes[(classes == LAND)] = VEGETATION
+    _, lines = found(classes)
+    assert len(lines) == 2
+
+
+def test_an_end_runs_into_the_road_before_it() -> None:
+    classes = drawn(200, [(100, 0), (100, 199)], [(0, 80), (100, 80)])
+    classes[70:90, 84:94] = VEGETATION
+    nodes, lines = found(classes)
+    assert sorted(node.degree for node in nodes) == [1, 1, 1, 3]
+    assert len(lines) == 3
+
+
+def test_a_road_goes_on_behind_a_median() -> None:
+    """It passes below both carriageways, between which grass grows."""
+    classes = drawn(200, [(0, 95), (199, 95)], [(0, 111), (199, 111)], width=9)
+    classes[:92, 97:104] = ROAD
+    classes[115:, 97:104] = ROAD
+    classes[100:107] = VEGETATION
+    nodes, _ = found(classes)
+    assert sorted(node.degree for node in nodes) == [1] * 6 + [4, 4]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_windows_do_not_matter_to_gaps(seed: int) -> None:
+    classes = random_town(330, seed)
+    crowns = Image.fromarray(classes)
+    for x, y in np.random.default_rng(seed).uniform(0, 330, (60, 2)).tolist():
+        ImageDraw.Draw(crowns).ellipse((x - 6, y - 6, x + 6, y + 6), fill=VEGETATION)
+    whole = found(np.array(crowns))
+    same(whole, found(np.array(crowns), 100))

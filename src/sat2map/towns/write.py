@@ -25,6 +25,7 @@ from sat2map.journal import Journal, claim
 from sat2map.legend import COVER, STREETS
 from sat2map.towns.kinds import KINDS
 from sat2map.towns.map import draw_map, features_in
+from sat2map.towns.network import TownRoad, town_roads
 from sat2map.towns.photo import draw_photo, margin
 from sat2map.towns.plan import Planner, region
 from sat2map.towns.shapes import Feature
@@ -59,6 +60,7 @@ class Scene:
         map: GeoTIFF of the true map on the same grid, in the colours of the legend.
         cover: GeoTIFF of the classes of land cover on the same grid, uint8 numbers.
         shapes: GeoJSON of the shapes of the map.
+        roads: GeoJSON of the road network: middle lines between numbered nodes.
         legend: JSON list of the classes.
     """
 
@@ -67,11 +69,12 @@ class Scene:
     cover: Path
     shapes: Path
     legend: Path
+    roads: Path
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them."""
-        return self.photo, self.map, self.cover, self.shapes, self.legend
+        return self.photo, self.map, self.cover, self.shapes, self.legend, self.roads
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,9 @@ def write_scene(
     of the map, whole where they cross the border, in WGS84 (RFC 7946) with the properties
     `class` (of the legend), `kind`, and `width_m` of streets, which are lines, or `height_m`
     of buildings. Painted in the order other, park, water, building, road, main_road, highway
-    (ramps before the rest of their class) they give the map.
+    (ramps before the rest of their class) they give the map. The road network has the same
+    properties, and `u` and `v`, the numbers of the nodes where a road begins and ends; paths of
+    parks are not in it, and a highway meets its ramps alone (`sat2map.towns.network`).
 
     Args:
         directory: New, empty, or written by this function or `write_pairs`.
@@ -233,6 +238,7 @@ def _draw_scene(
         _shapes(scene.shapes, bounds, _ORIGIN, planner.world, resolution) as write_shapes,
     ):
         seen: set[tuple[int, int]] = set()
+        streets: list[Feature] = []
         for done, (rows, columns, tile) in enumerate(tiles, 1):
             photo, cover = draw_photo(planner, tile, resolution)
             write_photo(photo, rows, columns)
@@ -241,9 +247,13 @@ def _draw_scene(
             for cell in planner.cells(tile):
                 if cell not in seen:
                     seen.add(cell)
-                    write_shapes(features_in(planner, bounds, only=cell))
+                    features = features_in(planner, bounds, only=cell)
+                    write_shapes(features)
+                    streets += [feature for feature in features if feature.width]
             if progress is not None:
                 progress(done, len(tiles))
+    with _shapes(scene.roads, bounds, _ORIGIN, planner.world, resolution) as write_shapes:
+        write_shapes(town_roads(streets, bounds))
     write_text(scene.legend, json.dumps(STREETS.to_json(), indent=2) + "\n")
 
 
@@ -254,6 +264,7 @@ def _scene(directory: Path) -> Scene:
         directory / "scene_cover.tif",
         directory / "scene.geojson",
         directory / "legend.json",
+        directory / "scene_roads.geojson",
     )
 
 
@@ -426,7 +437,7 @@ def _raster(
 @contextmanager
 def _shapes(
     path: Path, bounds: Bounds, origin: tuple[float, float], world: World, resolution: float
-) -> Iterator[Callable[[list[Feature]], None]]:
+) -> Iterator[Callable[[Sequence[Feature]], None]]:
     """Yield a function that writes features to a GeoJSON file, which appears when it is whole."""
     from rasterio.warp import transform
 
@@ -449,7 +460,7 @@ def _shapes(
         file.write(json.dumps(header)[:-1] + ', "features": [')
         separator = "\n"
 
-        def write(features: list[Feature]) -> None:
+        def write(features: Sequence[Feature]) -> None:
             nonlocal separator
             shapes = np.array([_turned(feature.geometry) for feature in features], object)
             for feature, shape in zip(features, shapely.transform(shapes, to_degrees), strict=True):
@@ -473,6 +484,8 @@ def _entry(feature: Feature, placed: Any) -> dict[str, Any]:
         "width_m": feature.width,
         "height_m": feature.height,
     }
+    if isinstance(feature, TownRoad):
+        properties |= {"u": feature.u, "v": feature.v}
     polygon = isinstance(placed, Polygon)
     points = shapely.get_coordinates(placed.exterior if polygon else placed)
     # Nine decimals of a degree are a tenth of a millimetre.

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -286,6 +287,29 @@ class RoadGraph:
             if key not in self.nodes:
                 self.nodes[key] = Node(1, *place, reach)
             self.nodes[key].ways.append(number)
+
+    def add_way(self, chain: NDArray[np.void], u: int, v: int) -> None:
+        """Add a way, dtype `CHAIN`, between two nodes that are there."""
+        number = self._store(chain)
+        way = self.ways[number]
+        way.u, way.v = u, v
+        self.nodes[u].ways.append(number)
+        self.nodes[v].ways.append(number)
+
+    def split(self, number: int, keys: set[int]) -> None:
+        """Cut a way at some of its pixels, by their numbers, which become nodes."""
+        way = self.ways[number]
+        chain = self.pixels(way)
+        own = chain["row"].astype(np.int64) * self.width + chain["column"]
+        cuts = [at for at in range(1, len(chain) - 1) if int(own[at]) in keys]
+        self.remove(number)
+        bounds = [0, *cuts, len(chain) - 1]
+        nodes = [way.u, *(int(own[at]) for at in cuts), way.v]
+        for at in cuts:
+            place = int(chain[at]["row"]), int(chain[at]["column"])
+            self.nodes[int(own[at])] = Node(1, *place, int(chain[at]["reach"]))
+        for (start, stop), (u, v) in zip(pairwise(bounds), pairwise(nodes), strict=True):
+            self.add_way(chain[start : stop + 1], u, v)
 
     def remove(self, number: int) -> None:
         """Take a way out."""

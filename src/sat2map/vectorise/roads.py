@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sat2map.vectorise.centre_lines import FINE, Reaches, RoadScene, sheet_lines
 from sat2map.vectorise.network import RoadLine, RoadNetwork, RoadNode
+from sat2map.vectorise.road_gaps import close_gaps
 from sat2map.vectorise.road_graph import Node, RoadGraph
 
 WINDOW = 1024
@@ -91,6 +92,7 @@ def trace_roads(
         graph.remove_spurs(1.0, 2.0)
         graph.merge_crossings(RING_M / resolution_m)
         graph.remove_spurs(1.0, 2.0)
+        close_gaps(graph, scene, resolution_m)
         graph.remove_crumbs(CRUMB_M / resolution_m)
         numbers = {key: number for number, key in enumerate(sorted(graph.nodes))}
         yield RoadNetwork(
