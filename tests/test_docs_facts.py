@@ -23,6 +23,7 @@ from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import read_dataset_card
 from sat2map.evaluation.perceptual import Perceptual
 from sat2map.evaluation.score import score_image, summarise
+from sat2map.evaluation.vectors import METRICS
 from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import COVER, STREETS
 from sat2map.model.folder import DataFacts, ModelCard
@@ -220,8 +221,10 @@ def test_the_metrics_page_has_every_metric() -> None:
     assert {"road_cldice", "highway_ratio", "iou_road", "iou_2px_road"} <= names
     plain = {re.sub(r"_(road|land|highway)$", "_CLASS", n) if "iou_" in n else n for n in names}
     plain |= set(Perceptual.__dataclass_fields__) - {"images"}
-    rows = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == plain
+    images, _, vectors = page.partition("## Vectors")
+    for part, expected in ((images, plain), (vectors, {n for m in METRICS.values() for n in m})):
+        rows = re.findall(r"^\| (`.*?`) \|", part, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", " ".join(rows))) == expected
 
 
 def test_the_run_folder_page_has_what_a_run_leaves(data_set: Path, tmp_path: Path) -> None:

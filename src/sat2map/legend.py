@@ -216,6 +216,11 @@ def _role(name: str, road: bool | None) -> Role:
     return "other" if role == "road" and road is False else role
 
 
+def role_of(name: str) -> Role:
+    """Return the role of a class that has none, by its name; "other" if that says nothing."""
+    return _role(name, None)
+
+
 def read_colours(path: Path) -> dict[str, object]:
     """Read a style: a JSON file of class -> colour, for `Legend.in_colours`.
 

@@ -17,6 +17,7 @@ from sat2map.cli import model as cli_model
 from sat2map.cli import parse
 from sat2map.cli.cache import cache_app
 from sat2map.cli.data import data_app
+from sat2map.cli.evaluate_vectors import evaluate_vectors
 from sat2map.cli.messages import OptionFormatter, say
 from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
@@ -362,6 +363,7 @@ def translate(
             print(path)
 
 
+app.command("evaluate-vectors")(evaluate_vectors)
 app.command("import")(cli_model.import_)
 app.command()(cli_model.export)
 app.command()(cli_model.info)

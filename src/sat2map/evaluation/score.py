@@ -305,17 +305,13 @@ def summarise(
     summary = Summary(len(scores), dict(protocol or {}), {})
     if not scores:
         return summary
-    # How often each image is drawn in each resample; the first row is the sample itself.
-    drawn = np.random.default_rng(0).multinomial(
-        len(scores), np.full(len(scores), 1 / len(scores)), size=RESAMPLES
-    )
-    drawn = np.vstack([np.ones(len(scores), drawn.dtype), drawn])
+    drawn = _resamples(len(scores))
 
     for metric in dict.fromkeys(name for score in scores for name in score.values):
         values = np.array([score.values.get(metric, math.nan) for score in scores])
         known = ~np.isnan(values)
         sums = drawn @ np.where(known, values, 0.0)
-        summary.metrics[metric] = _interval(_divide(sums, drawn @ known))
+        summary.metrics[metric] = interval(_divide(sums, drawn @ known))
 
     for suffix, told in (
         ("", [score.agreement for score in scores]),
@@ -331,13 +327,33 @@ def summarise(
         if not occurring[0].any():
             continue
         means = _divide(np.where(occurring, values, 0.0).sum(axis=1), occurring.sum(axis=1))
-        summary.metrics[f"mean_iou{suffix}"] = _interval(means)
+        summary.metrics[f"mean_iou{suffix}"] = interval(means)
         for number, name in enumerate(legend.names):
             if occurring[0, number]:
-                interval = _interval(values[:, number])
-                summary.class_iou.setdefault(name, {})[f"iou{suffix}"] = interval
-                summary.metrics[f"iou{suffix}_{name}"] = interval
+                found = interval(values[:, number])
+                summary.class_iou.setdefault(name, {})[f"iou{suffix}"] = found
+                summary.metrics[f"iou{suffix}_{name}"] = found
     return summary
+
+
+def bootstrap(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return quotients of sums over a sample, and over resamples of it; nan for none of it.
+
+    Args:
+        above: float64 [N,K], what N images or tiles have of K numerators.
+        below: float64 [N,K], and of the denominators.
+
+    Returns:
+        float64 [1 + 1000,K]; the first row is the sample itself. `interval` takes a column.
+    """
+    drawn = _resamples(len(above))
+    return _divide(drawn @ above, drawn @ below)
+
+
+def _resamples(count: int) -> NDArray[np.int64]:
+    """Return how often each of a sample is drawn, int64 [1 + 1000,N]; in the first row once."""
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return np.vstack([np.ones(count, np.int64), drawn])
 
 
 def describe_protocol(
@@ -391,8 +407,11 @@ def _divide(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     return quotient
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
-    """Return the first value with the 95 % range of the others; nan is no value."""
+def interval(values: NDArray[np.float64]) -> Interval:
+    """Return the first value, that of the sample, with the 95 % range of the resampled ones.
+
+    A nan is no value.
+    """
     resampled = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(resampled, [0.025, 0.975]) if resampled.size else (values[0],) * 2
     return Interval(float(values[0]), float(low), float(high))

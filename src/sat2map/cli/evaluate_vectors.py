@@ -1,0 +1,57 @@
+"""The verb `evaluate-vectors`: found buildings or roads beside true ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sat2map.cli import parse
+from sat2map.cli.options import AsJson, Quiet
+
+
+def evaluate_vectors(
+    found: Annotated[Path, typer.Argument(metavar="FOUND", help="What was found.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="What is true.")],
+    layer: Annotated[Literal["buildings", "roads"], typer.Option(help="What to compare.")],
+    buffer_m: Annotated[
+        float,
+        typer.Option(
+            "--buffer", metavar="METRES", help="How far a road may lie beside the true one."
+        ),
+    ] = 3.0,
+    tile_m: Annotated[
+        float, typer.Option("--tile", metavar="METRES", help="Intervals are over tiles of this.")
+    ] = 1000.0,
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="Score this part alone, degrees (WGS 84)."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score vectors beside true ones: buildings by overlap, roads by the ways along them."""
+    part = None if bbox is None else parse.bounding_box(bbox)
+    from sat2map.evaluation.vectors import evaluate_vectors as score
+    from sat2map.progress import Progress
+
+    with Progress("comparing", quiet=quiet) as progress:
+        scores = score(
+            found,
+            truth,
+            layer,
+            buffer_m=buffer_m,
+            tile_m=tile_m,
+            bbox=part,
+            progress=progress.show,
+        )
+    if as_json:
+        print(json.dumps(scores.to_json(), indent=2))
+        return
+    for name, metric in scores.metrics.items():
+        interval = f"   [{metric.low:.4f}, {metric.high:.4f}]" if scores.tiles > 1 else ""
+        print(f"{name:32}{metric.mean:10.4f}{interval}")
+    for name, count in (("found", scores.found), ("true", scores.true), ("tiles", scores.tiles)):
+        print(f"{name:32}{count:10}")

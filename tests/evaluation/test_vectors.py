@@ -1,0 +1,185 @@
+"""Scores of vectors against shapes whose metrics are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import Transformer
+from typer.testing import CliRunner
+
+from sat2map.cli.app import app
+from sat2map.errors import DataError, UsageError
+from sat2map.evaluation.score import bootstrap, interval
+from sat2map.evaluation.vectors import VectorScores, evaluate_vectors
+from sat2map.legend import role_of
+
+TO_DEGREES = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True)
+
+
+def write(path: Path, shapes: list[Any], **columns: list[Any]) -> Path:
+    """Write shapes, in metres from a place in France, as GeoJSON in degrees."""
+
+    def place(points: Any) -> Any:
+        return np.column_stack(TO_DEGREES.transform(points[:, 0] + 500_000, points[:, 1] + 5e6))
+
+    features = [
+        {
+            "type": "Feature",
+            "properties": {name: values[row] for name, values in columns.items()},
+            "geometry": json.loads(shapely.to_geojson(shapely.transform(shape, place))),
+        }
+        for row, shape in enumerate(shapes)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def values(scores: VectorScores) -> dict[str, float]:
+    return {name: metric.mean for name, metric in scores.metrics.items()}
+
+
+def house(x: float, y: float, side: float = 10.0) -> shapely.Polygon:
+    return shapely.box(x, y, x + side, y + side)
+
+
+CORNERS = [house(0, 0, 1), house(499, 499, 1)]
+"""They let the region of both files be the same."""
+
+
+def test_buildings_are_matched_by_their_overlap(tmp_path: Path) -> None:
+    true = write(tmp_path / "true.json", [*CORNERS, house(50, 50), house(80, 50), house(110, 50)])
+    found = write(
+        tmp_path / "found.json",
+        # One as it is, one of IoU 2/3, one of IoU 1/3, one that is not there.
+        [*CORNERS, house(50, 50), house(82, 50), house(115, 50), house(300, 300)],
+    )
+    scores = evaluate_vectors(found, true, "buildings")
+    got = values(scores)
+    assert (scores.found, scores.true, scores.tiles) == (6, 5, 1)
+    assert got["precision"] == pytest.approx(4 / 6)
+    assert got["recall"] == pytest.approx(4 / 5)
+    assert got["f1"] == pytest.approx(2 * 4 / 11)
+    assert got["matched_iou"] == pytest.approx((3 + 2 / 3) / 4, abs=1e-4)
+    assert got["right_corners"] == 1.0
+
+
+def test_corners_are_right_within_two_degrees(tmp_path: Path) -> None:
+    askew = shapely.Polygon([(50, 50), (70, 50), (70, 70), (52, 70)])  # 5.7 degrees at two corners
+    # A point in the middle of a side is no corner.
+    side = shapely.Polygon([(100, 50), (110, 50), (120, 50), (120, 70), (100, 70)])
+    path = write(tmp_path / "true.json", [askew, side])
+    got = values(evaluate_vectors(path, path, "buildings"))
+    assert got["true_right_corners"] == got["right_corners"] == pytest.approx(6 / 8)
+
+
+def test_nothing_found_is_a_score_of_zero(tmp_path: Path) -> None:
+    true = write(tmp_path / "true.json", [*CORNERS, house(50, 50), house(80, 50)])
+    found = write(tmp_path / "found.json", [house(-5, -5, 2), house(503, 503, 2)])
+    got = values(evaluate_vectors(found, true, "buildings", bbox=None))
+    assert got["f1"] == 0.0
+
+
+def test_classes_of_another_role_are_passed_over(tmp_path: Path) -> None:
+    assert role_of("highway") == "road"
+    assert role_of("anything") == "other"
+    path = write(
+        tmp_path / "all.json",
+        [house(50, 50), house(80, 50), shapely.LineString([(0, 0), (300, 0)])],
+        **{"class": ["building", "water", "main_road"]},
+    )
+    assert evaluate_vectors(path, path, "buildings").true == 1
+
+
+ROADS = [
+    shapely.LineString([(0, 0), (300, 0)]),
+    shapely.LineString([(300, 0), (300, 300)]),
+    shapely.LineString([(300, 300), (0, 300)]),
+]
+
+
+def test_roads_that_are_the_truth_score_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "roads.json", ROADS, **{"class": ["road", "highway", "road"]})
+    got = values(evaluate_vectors(path, path, "roads"))
+    assert set(got) == {
+        "apls_4m", "apls_true_to_found_4m", "apls_found_to_true_4m",
+        "apls_15m", "apls_true_to_found_15m", "apls_found_to_true_15m",
+        "cldice", "completeness", "correctness",
+    }  # fmt: skip
+    assert all(value == pytest.approx(1, abs=1e-6) for value in got.values())
+
+
+def test_roads_beside_the_true_ones(tmp_path: Path) -> None:
+    """Shifted by 5 m: outside of the buffer of 3 m, inside of the road, and of the lenient snap."""
+    ends = [shapely.LineString([(p, p), (p + 5, p + 5)]) for p in (-50, 350)]
+    true = write(tmp_path / "true.json", [*ROADS, *ends], width_m=[14.0] * 5)
+    moved = [shapely.affinity.translate(road, 5, 5) for road in ROADS]
+    found = write(tmp_path / "found.json", [*moved, *ends], width_m=[14.0] * 5)
+    got = values(evaluate_vectors(found, true, "roads", tile_m=2000))
+    assert max(got["completeness"], got["correctness"]) < 0.1
+    assert got["cldice"] > 0.9
+    assert got["apls_4m"] < 0.1
+    assert got["apls_15m"] > 0.9
+    assert values(evaluate_vectors(found, true, "roads", buffer_m=6))["completeness"] > 0.9
+
+
+def test_a_missing_road_costs_completeness_alone(tmp_path: Path) -> None:
+    true = write(tmp_path / "true.json", ROADS)
+    found = write(tmp_path / "found.json", [ROADS[0], ROADS[2]])
+    got = values(evaluate_vectors(found, true, "roads"))
+    assert got["completeness"] == pytest.approx(606 / 900, abs=0.01)
+    assert got["correctness"] == 1.0
+    assert got["apls_found_to_true_4m"] == 1.0
+    assert got["apls_true_to_found_4m"] < 0.5
+
+
+def test_lines_meet_where_they_share_a_point(tmp_path: Path) -> None:
+    """As in OpenStreetMap, where a way goes on through its crossings."""
+    through = shapely.LineString([(0, 0), (150, 0), (300, 0)])
+    side = shapely.LineString([(150, 0), (150, 200)])
+    whole = write(tmp_path / "whole.json", [through, side])
+    halves = [shapely.LineString([(0, 0), (150, 0)]), shapely.LineString([(150, 0), (300, 0)])]
+    parts = write(tmp_path / "parts.json", [*halves, side])
+    got = values(evaluate_vectors(whole, parts, "roads"))
+    assert got["apls_4m"] == pytest.approx(1, abs=1e-6)
+
+
+def test_intervals_are_over_tiles(tmp_path: Path) -> None:
+    true = write(tmp_path / "true.json", ROADS)
+    found = write(tmp_path / "found.json", [*ROADS[:2], shapely.LineString([(0, 299), (1, 300)])])
+    scores = evaluate_vectors(found, true, "roads", tile_m=100)
+    assert scores.tiles == 9
+    metric = scores.metrics["completeness"]
+    assert metric.low < metric.mean < metric.high
+    sums = np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]])
+    assert interval(bootstrap(*sums)[:, 0]).mean == 1.0
+    assert np.isnan(bootstrap(np.zeros((2, 1)), np.zeros((2, 1)))).all()
+
+
+def test_files_that_do_not_go_together(tmp_path: Path) -> None:
+    here = write(tmp_path / "here.json", [house(0, 0)])
+    away = write(tmp_path / "away.json", [house(5000, 5000)])
+    with pytest.raises(DataError, match=r"away\.json: lies elsewhere"):
+        evaluate_vectors(away, here, "buildings")
+    with pytest.raises(DataError, match=r"here\.json: has no lines of roads"):
+        evaluate_vectors(here, here, "roads")
+    with pytest.raises(UsageError, match="`buffer_m`: is 0"):
+        evaluate_vectors(here, here, "buildings", buffer_m=0)
+    with pytest.raises(DataError, match="there is no such file"):
+        evaluate_vectors(tmp_path / "none.gpkg", here, "buildings")
+
+
+def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
+    path = write(tmp_path / "roads.json", ROADS)
+    call = ["evaluate-vectors", str(path), str(path), "--layer", "roads", "--quiet"]
+    lines = CliRunner().invoke(app, call).stdout.splitlines()
+    assert lines[0].split() == ["apls_4m", "1.0000"]
+    told = json.loads(CliRunner().invoke(app, [*call, "--json", "--tile", "100"]).stdout)
+    assert told["layer"] == "roads"
+    assert told["tiles"] == 9
+    assert set(told["metrics"]["apls_15m"]) == {"mean", "low", "high"}
+    assert told["protocol"]["buffer_m"] == 3
