@@ -169,3 +169,13 @@ def test_an_image_is_told_of_as_its_translation_sees_it(
     assert told, "9 m is far too coarse"
     with pytest.raises(UsageError, match="no option of scenes applies"):
         scene_facts(tmp_path / "photo.png", model, Reading(nodata=(0.0,)))
+
+
+def test_of_an_image_too(tmp_path: Path) -> None:
+    Image.fromarray(noise(300, 280)).save(tmp_path / "photo.png")
+    translator = with_classes((0.5, 2))
+    facts = scene_facts(tmp_path / "photo.png", translator)
+    assert list(facts["margin_by_pixel_size_m"]) == ["1", "0.25", "0.12"]
+    assert "is surest of it" in " ".join(facts["notices"])
+    told = scene_facts(tmp_path / "photo.png", translator, Reading(pixel_size=0.3))
+    assert "surest" not in " ".join(told["notices"])

@@ -124,7 +124,7 @@ def translate_image(
     if legend is not None:
         result = legend.paint(_nearest(result, pixels.shape[0], pixels.shape[1]))
     else:
-        result = _resized(result, pixels.shape[0], pixels.shape[1])
+        result = resized(result, pixels.shape[0], pixels.shape[1])
     write_image(target, result, image.alpha)
     if options.compare:
         beside = np.hstack([three_bands(pixels), three_bands(result)])
@@ -173,14 +173,14 @@ def look_at_image(
         grid = Grid(pixels.shape[0], pixels.shape[1], Affine.identity(), None)
         known = translator.card.resolution_m
         size = choose_scale(grid, known, "native", source, say, pixel_size=pixel_size).seen
-        seen = _resized(pixels, *size)
+        seen = resized(pixels, *size)
     strange = strange_image(translator, seen)
     if strange is not None:
         say(f"{source}: {strange}")
     return image, pixels, seen
 
 
-def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Return uint8 [H,W,C] as uint8 [height,width,C], without aliasing."""
     if pixels.shape[:2] == (height, width):
         return pixels

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from sat2map.raster.scale import Scale, choose_scale, knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.folder import check_for_image
-from sat2map.translation.image import look_at_image
+from sat2map.translation.image import look_at_image, resized
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
@@ -111,30 +113,64 @@ def scene_facts(
                 notices.append(f"{scene.source.where}: {strange}")
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
             facts["estimated_seconds"] = _estimate(scene, scale, valid, translator)
-            if ground is None and translator.card.resolution_m is not None:
-                tried = margins_by_pixel_size(scene, translator, translator.card.resolution_m)
-                facts["margin_by_pixel_size_m"] = {f"{size:.2g}": m for size, m in tried.items()}
-                if tried:
-                    notices.append(f"{scene.source.where}: {_surest(tried, translator)}")
+            if ground is None:
+                shape, where = (scene.grid.height, scene.grid.width), str(scene.source.where)
+                tried, said = _try_pixel_sizes(partial(_middle, scene), shape, translator, where)
+                facts |= tried
+                notices += said
         return facts
 
 
-def margins_by_pixel_size(
-    scene: Scene, translator: Translator, known: tuple[float, float]
-) -> dict[float, float]:
-    """Return how sure a model is of a scene, by what its pixels are taken to measure.
+def _try_pixel_sizes(
+    middle: Callable[[int, int], NDArray[np.uint8]],
+    shape: tuple[int, int],
+    translator: Translator,
+    where: str,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return as facts how sure a model is of what does not say its scale, and as a notice."""
+    known = translator.card.resolution_m
+    if known is None:
+        return {}, []
+    tried = margins_by_pixel_size(middle, shape, translator, known)
+    said = [f"{where}: {_surest(tried, translator)}"] if tried else []
+    by_size = {f"{size:.2g}": margin for size, margin in tried.items()}
+    return {"margin_by_pixel_size_m": by_size}, said
 
-    The middle of the scene is shown as it is, which suits all that the model knows, and reduced
+
+def _middle(scene: Scene, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the middle of a scene that is resampled to a size, uint8 [h,w,C]."""
+    side = min(height, LARGEST), min(width, LARGEST)
+    seen = ResampledScene(scene, height, width)
+    return seen.read((height - side[0]) // 2, (width - side[1]) // 2, *side)[0]
+
+
+def _middle_of_image(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    whole = resized(pixels, height, width)
+    top, left = max(0, (height - LARGEST) // 2), max(0, (width - LARGEST) // 2)
+    return whole[top : top + LARGEST, left : left + LARGEST]
+
+
+def margins_by_pixel_size(
+    middle: Callable[[int, int], NDArray[np.uint8]],
+    shape: tuple[int, int],
+    translator: Translator,
+    known: tuple[float, float],
+) -> dict[float, float]:
+    """Return how sure a model is of a photo, by what its pixels are taken to measure.
+
+    The middle of the photo is shown as it is, which suits all that the model knows, and reduced
     by two and by four, which suits finer ones.
 
     Args:
-        scene: A scene that does not say its ground resolution.
+        middle: Takes the height and width that the photo is resampled to; returns the middle of
+            it, uint8 [h,w,C].
+        shape: Its own height and width.
         translator: The model.
         known: Finest and coarsest metres per pixel that it knows.
 
     Returns:
         By metres per pixel the mean margin of the most probable class over the second, 0 to 1;
-        nothing where the model has no classes or the scene is small.
+        nothing where the model has no classes or the photo is small.
     """
     if not translator.answers_in_classes:
         return {}
@@ -142,13 +178,11 @@ def margins_by_pixel_size(
     tried = {math.sqrt(finest * coarsest): 1, finest / 2: 2, finest / 4: 4}
     margins = {}
     for size, reduced in tried.items():
-        height, width = scene.grid.height // reduced, scene.grid.width // reduced
+        height, width = shape[0] // reduced, shape[1] // reduced
         if min(height, width) < SMALLEST:
             continue
-        side = min(height, LARGEST), min(width, LARGEST)
-        seen = ResampledScene(scene, height, width)
-        pixels, _ = seen.read((height - side[0]) // 2, (width - side[1]) // 2, *side)
-        best = np.sort(translator.translate(pixels, output="probabilities"), axis=-1)
+        shares = translator.translate(middle(height, width), output="probabilities")
+        best = np.sort(shares, axis=-1)
         margins[size] = round(float((best[..., -1] - best[..., -2]).mean()), 3)
     return margins
 
@@ -222,7 +256,13 @@ def _image_facts(path: Path, translator: Translator, reading: Reading) -> dict[s
     translator.predict(blank)  # the first one takes longer
     began = time.perf_counter()
     translator.predict(blank)
-    return {
+    tried: dict[str, Any] = {}
+    if ground is None:
+        shape = (pixels.shape[0], pixels.shape[1])
+        middle = partial(_middle_of_image, pixels)
+        tried, said = _try_pixel_sizes(middle, shape, translator, str(path))
+        notices += said
+    return tried | {
         "name": path.name,
         "driver": path.suffix[1:].upper(),
         "width": image.pixels.shape[1],
