@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -13,7 +14,7 @@ from sat2map.errors import UsageError
 from sat2map.evaluation.score import score_image, summarise
 from sat2map.geo.grid import Grid
 from sat2map.legend import STREETS
-from sat2map.model.card import ModelCard
+from sat2map.model.card import ModelCard, model_folder
 from sat2map.model.folder import Model
 from sat2map.networks.normalisation import as_published
 from sat2map.networks.specs import UNetSpec
@@ -22,13 +23,14 @@ from sat2map.raster.options import SceneOptions
 from sat2map.style.features import Features, Vectors
 from sat2map.style.render import Painter
 from sat2map.style.spec import read_style
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
 
 
 def test_a_summary_counts_images():
     same = np.zeros((8, 8, 3), np.uint8)
     summary = summarise([score_image("a", same, same, same, STREETS)], STREETS)
-    with pytest.warns(DeprecationWarning, match="`images`"):
+    with pytest.warns(DeprecationWarning, match="images"):
         assert summary.pictures == 1
     assert summary.images == summary.to_json()["pictures"] == 1
 
@@ -38,7 +40,7 @@ def test_a_drawing_has_an_image():
     nothing = Features(np.array([], object), np.array([], np.int32), [])
     vectors = Vectors(read_style("streets"), grid.crs, nothing, 0, 0)
     drawing = Painter(vectors, 1.0).draw(grid)
-    with pytest.warns(DeprecationWarning, match="`image`"):
+    with pytest.warns(DeprecationWarning, match="called image"):
         assert drawing.picture is drawing.image
 
 
@@ -68,3 +70,21 @@ def test_published_is_a_mode(tmp_path):
         assert not isinstance(as_published(generator), type(None))
     with pytest.raises(UsageError, match="'fast' is not a mode"):
         translator.translate(source, mode="fast")
+
+
+def test_a_raster_is_translated_with_a_name_a_folder_or_a_translator(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 60), np.uint8)
+    facts = {"driver": "GTiff", "height": 40, "width": 60, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 500_000, 0, -1, 5_000_000)}
+    with rasterio.open(tmp_path / "scene.tif", "w", **facts, **place) as file:
+        file.write(pixels)
+    maps = []
+    for number, model in enumerate((None, "streets", model_folder("streets"), load("streets"))):
+        path = translate_raster(tmp_path / "scene.tif", tmp_path / f"{number}.tif", model)
+        maps.append(path.read_bytes())
+    assert len(set(maps)) == 1
+    with pytest.warns(DeprecationWarning, match="called model"):
+        path = translate_raster(
+            tmp_path / "scene.tif", tmp_path / "old.tif", translator=load("streets")
+        )
+    assert path.read_bytes() == maps[0]

@@ -187,14 +187,15 @@ def test_the_python_page_has_the_signatures() -> None:
 def plain(function: object) -> str:
     """Return a signature without types, as the page has it.
 
-    It leaves out what is deprecated: `published`, which is `mode` now.
+    It leaves out what is deprecated: `published`, which is `mode` now, and `translator` where it is
+    `model`.
     """
     assert callable(function)
     signature = inspect.signature(function)
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for name, parameter in signature.parameters.items()
-        if name not in ("self", "published")
+        if name not in ("self", "published") and (name, parameter.default) != ("translator", None)
     ]
     bare = inspect.Signature(parameters)
     return str(bare).replace("'", '"')

@@ -299,7 +299,7 @@ def test_what_is_no_setting_is_refused(setting: str) -> None:
 
 
 def test_a_setting_cannot_go_below_a_name() -> None:
-    assert "'name' is no section" in refused("pix2pix", "name.x=5")
+    assert "'name' is not a section" in refused("pix2pix", "name.x=5")
 
 
 @pytest.mark.parametrize(
@@ -439,3 +439,29 @@ def test_a_recipe_is_frozen() -> None:
     recipe = load_recipe("pix2pix")
     with pytest.raises(ValueError, match="frozen"):
         recipe.training.epochs = 3  # type: ignore[misc]
+
+
+def test_keys_may_be_called_by_their_new_names(tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text(
+        'base = "streets"\n[data]\nphotometric = 0.25\n[validation]\nimages = 7\n'
+        "[statistics]\nimages = 8\nvalidation_images = 9\n"
+    )
+    recipe = load_recipe(tmp_path / "new.toml")
+    assert recipe.data.weather == 0.25
+    assert recipe.validation.pictures == 7
+    assert (recipe.statistics.pictures, recipe.statistics.validation_pictures) == (8, 9)
+    written = recipe.to_toml()  # by the old names, which every version reads
+    assert "pictures = 7" in written
+    assert "images" not in written
+    (tmp_path / "kept.toml").write_text(written)
+    assert load_recipe(tmp_path / "kept.toml").model_dump(exclude={"name"}) == recipe.model_dump(
+        exclude={"name"}
+    )
+    assert load_recipe("streets", ["validation.images=3"]).validation.pictures == 3
+    assert load_recipe("streets", ["validation.pictures=3"]).validation.pictures == 3
+
+
+def test_a_key_by_both_of_its_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "both.toml").write_text("[validation]\nimages = 7\npictures = 8\n")
+    with pytest.raises(UsageError, match=r"both validation\.images and validation\.pictures"):
+        load_recipe(tmp_path / "both.toml")

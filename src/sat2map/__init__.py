@@ -4,7 +4,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
 
 - `open_source(text)` finds out what a file, a folder, an address or a tree of tiles is;
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
-- `translate_raster(input, output, translator)` translates a georeferenced scene of any size;
+- `translate_raster(input, output, model)` translates a georeferenced scene of any size;
 - `train(recipe, data, run)` trains a model;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
 """

@@ -32,6 +32,14 @@ from sat2map.networks.specs import (
     spec_class,
 )
 
+NEW_NAMES = {
+    "data": {"photometric": "weather"},
+    "validation": {"images": "pictures"},
+    "statistics": {"images": "pictures", "validation_images": "validation_pictures"},
+}
+"""Better names of keys, by section, which are read as well. Written are the old ones, which every
+version reads."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -65,7 +73,11 @@ class Data(_Section):
         "is made of; crops are also turned by quarter turns. Needs resize = none",
     )
     weather: float = Field(
-        0.0, ge=0, le=2, description="how much light, colour, haze, blur and noise of sources vary"
+        0.0,
+        ge=0,
+        le=2,
+        description="photometric augmentation: how much the light, colour, haze, blur and noise "
+        "of sources vary",
     )
     camera: float = Field(
         0.0,
@@ -432,6 +444,9 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UsageError(
             f"is not valid TOML ({error})", where=name_or_path, remedy="Correct that line."
         ) from error
+    for section, values in entries.items():
+        if isinstance(values, dict):
+            entries[section] = _known_by_old_names(section, values, name_or_path)
     base = entries.pop("base", None)
     if base is None:
         merged = entries
@@ -466,9 +481,22 @@ def _apply(entries: dict[str, Any], setting: str) -> None:
     values = entries.setdefault(section, {})
     if not isinstance(values, dict):
         raise UsageError(
-            f"{section!r} is no section", parameter="settings", where=setting, remedy=_sections()
+            f"{section!r} is not a section", parameter="settings", where=setting, remedy=_sections()
         )
-    values[key] = value
+    values[NEW_NAMES.get(section, {}).get(key, key)] = value
+
+
+def _known_by_old_names(section: str, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a section's entries under the names that are written; see `NEW_NAMES`."""
+    new = NEW_NAMES.get(section, {})
+    for key in new.keys() & values.keys():
+        if new[key] in values:
+            raise UsageError(
+                f"has both {section}.{key} and {section}.{new[key]}, which are the same",
+                where=where,
+                remedy="Keep one of them.",
+            )
+    return {new.get(key, key): value for key, value in values.items()}
 
 
 def _explained(error: ValidationError, where: str) -> UsageError:

@@ -19,7 +19,7 @@ from sat2map.cli.messages import OptionFormatter, option_of, with_options
 ELSEWHERE = {"--nproc-per-node", "--strategy", "--upgrade"}
 """Options of other programs (torchrun, osmium, pip), which messages may name."""
 
-LIBRARY_ONLY = {"window", "overlap", "source", "output"}
+LIBRARY_ONLY = {"window", "overlap", "source", "output", "mode", "layers"}
 """Parameters that no verb has an option for."""
 
 NOT_PARAMETERS = {"cover", "openvino", "interpreter", "best", "decay_epochs", "learning_rate"}

@@ -81,7 +81,7 @@ class Summary:
     class_iou: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     @property
-    @deprecated("`pictures` is now called `images`")
+    @deprecated("pictures is now called images")
     def pictures(self) -> int:
         """How many images there were, as `images`."""
         return self.images

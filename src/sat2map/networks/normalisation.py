@@ -68,7 +68,7 @@ def in_published_mode(network: nn.Module, dropout: torch.Generator | None = None
     return published
 
 
-@deprecated("`as_published` is now called `in_published_mode`")
+@deprecated("as_published is now called in_published_mode")
 def as_published(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:
     """Return a network as `in_published_mode` does."""
     return in_published_mode(network, dropout)

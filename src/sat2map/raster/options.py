@@ -35,7 +35,7 @@ def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 3) -> M
         UsageError: There is no such mode.
     """
     if published is not None:
-        text = '`published=True` is now `mode="published"`'
+        text = 'published=True is now mode="published"'
         warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
         mode = "published" if published else mode
     if mode not in get_args(Mode):

@@ -55,7 +55,7 @@ class Drawing:
         self._class_count = class_count
 
     @property
-    @deprecated("`picture` is now called `image`")
+    @deprecated("picture is now called image")
     def picture(self) -> NDArray[np.uint8]:
         """The map, as `image`."""
         return self.image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -33,7 +34,7 @@ from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import ScenePipeline
 from sat2map.translation.strangeness import strange_scene
-from sat2map.translation.translator import Translator, checked
+from sat2map.translation.translator import Translator, checked, load
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ logger = logging.getLogger(__name__)
 def translate_raster(
     input: str | Path | Source,
     output: str | Path,
-    translator: Translator,
+    model: str | Path | Translator | None = None,
     options: SceneOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
+    *,
+    translator: Translator | None = None,
 ) -> Path:
     """Translate a scene of any size into a map with the same georeference, in flat memory.
 
@@ -65,27 +68,34 @@ def translate_raster(
         output: .tif becomes a Cloud Optimized GeoTIFF with overviews and mask; .pmtiles,
             .mbtiles and DIR/{z}/{x}/{y}.png a pyramid of tiles in the web's Mercator
             projection; .png and .jpg an image with a world file.
-        translator: The model.
+        model: A translator, or what `load` takes: a shipped model's name or a folder; None takes
+            "streets".
         options: How.
         progress: Called with (done, all) pixels of the map.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
+        translator: In the version before, what `model` is.
 
     Returns:
         What was written: `output`, or DIR.
 
     Raises:
         DataError: The scene cannot be read, or has no valid pixel.
+        ModelError: The model's folder is missing or damaged.
         UsageError: The options do not fit the scene, the model or what is to be resumed, or
             another process writes the same map.
         OutputError: The place is not writable or the disk is full.
         StoppedError: `stop` is set.
     """
-    checked(translator)
+    if translator is not None:
+        text = "translator is now called model"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        model = translator
+    if model is None or isinstance(model, str | Path):
+        model = load("streets" if model is None else model)
+    checked(model)
     expect(output, (str, Path), "output", "Give the name of the map.")
     expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
-    return translate_scene(
-        input, Path(output), translator, options or SceneOptions(), progress, stop
-    )
+    return translate_scene(input, Path(output), model, options or SceneOptions(), progress, stop)
 
 
 def translate_scene(

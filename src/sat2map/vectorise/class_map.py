@@ -1,7 +1,7 @@
 """A class map of any size, read window by window: class numbers, and how sure they are.
 
 A class map is a raster of one band. What its values mean says its tag `SAT2MAP_LEGEND`, which
-`sat2map translate --classes` writes, or a legend that is given: a JSON list of {name, colour, role}
+`translate` writes for its `classes`, or a legend that is given: a JSON list of {name, colour, role}
 as in `legend.json`, whose entries may have a `value` where the raster's values are not 0, 1, 2.
 """
 
