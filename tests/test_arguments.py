@@ -118,8 +118,8 @@ def test_models(model_folder: Path) -> None:
 
 def test_scenes(make_scene: MakeScene, make_model: MakeModel, tmp_path: Path) -> None:
     path, out, translator = make_scene(noise(8, 8)), tmp_path / "map.tif", make_model()
-    for wrong in (None, "streets", Path("streets")):
-        refused("translator", lambda w=wrong: translate_raster(path, out, w))  # type: ignore[misc]
+    for wrong in (3, PIXELS, {"model": "streets"}):
+        refused("model", lambda w=wrong: translate_raster(path, out, w))  # type: ignore[misc]
     refused("source", lambda: translate_raster(None, out, translator))  # type: ignore[arg-type]
     refused("source", lambda: sat2map.open_source(PIXELS))  # type: ignore[arg-type]
     refused("output", lambda: translate_raster(path, None, translator))  # type: ignore[arg-type]

@@ -132,8 +132,8 @@ def test_what_a_map_shows_may_be_several_things_on_the_ground() -> None:
 @pytest.mark.parametrize(
     ("entries", "what"),
     [
-        (None, "no list"),
-        ({"name": "a"}, "no list"),
+        (None, "not a list"),
+        ({"name": "a"}, "not a list"),
         ([], "1 to 255 classes, this one has 0"),
         ([{"name": str(i), "colour": [i % 256, i // 256, 0]} for i in range(256)], "has 256"),
         ([{"name": "a"}], "has the entry {'name': 'a'}"),

@@ -55,7 +55,7 @@ def check_folder_name(path: Path, *, replace: bool = False) -> None:
     """Refuse a name for a folder that is taken, before the work.
 
     Raises:
-        OutputError: There is something of that name, which is not an empty folder, or is no
+        OutputError: There is something of that name, which is not an empty folder, or is not a
             folder.
     """
     if replace and path.is_symlink():

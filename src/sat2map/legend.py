@@ -183,7 +183,7 @@ class Legend:
             DataError: An entry lacks a key or has a value of the wrong kind.
         """
         if not isinstance(entries, list | tuple):
-            raise DataError("the legend is no list", remedy=_CLASS_REMEDY)
+            raise DataError("the legend is not a list", remedy=_CLASS_REMEDY)
         return Legend(tuple(_read_class(entry) for entry in entries))
 
 
@@ -225,7 +225,7 @@ def read_colours(path: Path) -> dict[str, object]:
     """Read a style: a JSON file of class -> colour, for `Legend.in_colours`.
 
     Raises:
-        DataError: It cannot be read, or is no such file.
+        DataError: It cannot be read, or is not such a file.
     """
     try:
         colours = json.loads(path.read_text(encoding="utf-8"))
@@ -236,7 +236,7 @@ def read_colours(path: Path) -> dict[str, object]:
             remedy=_STYLE_REMEDY,
         ) from error
     if not isinstance(colours, dict):
-        raise DataError("is no list of classes with colours", where=path, remedy=_STYLE_REMEDY)
+        raise DataError("is not a list of classes with colours", where=path, remedy=_STYLE_REMEDY)
     return colours
 
 

@@ -163,7 +163,7 @@ def test_sixteen_bits_and_one_bit_are_shown_as_other_programs_do(tmp_path: Path)
 
 
 def test_sixteen_bits_that_would_be_nearly_black_are_refused(tmp_path: Path) -> None:
-    """What a sensor of 12 bits measured is no image, and no map comes of it."""
+    """What a sensor of 12 bits measured is not an image, and no map comes of it."""
     dim = GREY.astype(np.uint16) * 11
     assert dim.max() < 4096
     Image.fromarray(dim).save(tmp_path / "grey16.png")

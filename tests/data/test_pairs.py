@@ -209,7 +209,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert [pair.stem for pair in find_pairs(tmp_path, "train")] == ["1"]
     (line,) = caplog.messages
     assert line == (
-        f"{split}: 4 files are left out, as no images that are read here (.bmp, .txt, README)."
+        f"{split}: 4 files are left out, since such files are not read as images "
+        "(.bmp, .txt, README)."
     )
 
 

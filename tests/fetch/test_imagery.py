@@ -254,7 +254,7 @@ def test_addresses_that_are_of_no_use_are_refused(url: str, words: str, tmp_path
     [
         ((13, 52, 14, 53), 18, "tiles are more than 20,000"),
         ((179.9, 0, -179.9, 1), 10, "crosses the antimeridian"),
-        (BOX, 25, "no zoom level"),
+        (BOX, 25, "not a zoom level"),
     ],
 )
 def test_boxes_that_are_of_no_use_are_refused(bbox: Any, zoom: int, words: str) -> None:

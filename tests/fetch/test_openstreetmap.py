@@ -273,7 +273,7 @@ def test_a_folder_in_place_of_the_file_is_told_before_the_first_question(
 
 
 def test_other_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"osm\.shp: is no GeoPackage"):
+    with pytest.raises(UsageError, match=r"osm\.shp: is not a GeoPackage"):
         fetch_osm(BOX, tmp_path / "osm.shp")
 
 

@@ -264,7 +264,7 @@ def test_truncated_weights(saved: Path, kept: int) -> None:
 
 def test_weights_that_are_something_else(saved: Path) -> None:
     path = saved / "model.safetensors"
-    path.write_text("These are no weights, however long this line may be.")
+    path.write_text("These are not weights, however long this line may be.")
     refused(saved, "is damaged", "model.safetensors")
     torch.save({"a": torch.zeros(3)}, path)  # a pickle is not even looked into
     refused(saved, "is damaged", "model.safetensors")

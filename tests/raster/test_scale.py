@@ -78,7 +78,9 @@ def test_a_model_that_says_nothing_of_scale_gets_a_warning(
 
 @pytest.mark.parametrize(("resolution", "crs"), [(0.001, "EPSG:32633"), (0, "EPSG:32633")])
 def test_a_resolution_that_makes_no_sense(resolution: Resolution, crs: str) -> None:
-    with pytest.raises(UsageError, match=r"`resolution`: .* is no resolution for a scene of 1 m"):
+    with pytest.raises(
+        UsageError, match=r"`resolution`: .* is not a resolution for a scene of 1 m"
+    ):
         choose_scale(scene(1, crs), (1, 1), resolution, WHERE)
 
 

@@ -103,10 +103,10 @@ def test_colours_are_interpolated() -> None:
         (["==", "class", "road"], "boolean", "filter of old styles"),
         ({"stops": [[1, 2]]}, "number", "old styles"),
         (["get"], "any", "takes 1 arguments"),
-        ("blurple", "colour", "no colour"),
+        ("blurple", "colour", "not a colour"),
         (["step", ["zoom"], 1, 5, 2, 3, 4], "number", "rising"),
         (["interpolate", ["cubic-bezier", 0, 0, 1, 1], ["zoom"], 1, 2], "number", "cubic-bezier"),
-        ("wide", "number", "no number"),
+        ("wide", "number", "not a number"),
     ],
 )
 def test_what_is_not_supported_is_said(expression: object, kind: Kind, message: str) -> None:
@@ -123,7 +123,7 @@ def test_what_is_not_supported_is_said(expression: object, kind: Kind, message: 
     ],
 )
 def test_what_is_no_colour_of_css_is_said(text: str) -> None:
-    with pytest.raises(ExpressionError, match="no colour"):
+    with pytest.raises(ExpressionError, match="not a colour"):
         value(text, "colour")
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_calculated_is_said(power: list[object]) -> None:
 
 
 def test_values_of_no_use_are_said() -> None:
-    with pytest.raises(ExpressionError, match="'6 m' is no number"):
+    with pytest.raises(ExpressionError, match="'6 m' is not a number"):
         value(["get", "width"], "number")
 
 

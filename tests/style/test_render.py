@@ -202,7 +202,7 @@ def test_it_can_be_sent_to_other_processes() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     own = vectors((shapely.box(4, 6, 20, 9), {"natural": "water"}))
-    with pytest.raises(UsageError, match="no ground resolution"):
+    with pytest.raises(UsageError, match="not a ground resolution"):
         Painter(own, 0.0)
     with pytest.raises(UsageError, match="vectors in EPSG:32631"):
         Painter(own, 1.0).draw(Grid(8, 8, Affine.identity(), CRS.from_epsg(3857)))

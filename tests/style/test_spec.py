@@ -134,8 +134,11 @@ def test_a_few_lines_map_another_schema(tmp_path: Path) -> None:
         ({"id": "land"}, "layer 2 has no id of its own"),
         ({"minzoom": "low"}, "layer 'road': minzoom"),
         ({"type": ["line"]}, "layer 'road': the type \\['line'\\] is not supported"),
-        ({"paint": {"line-color": "rgba(1,2,3,1.2.3)"}}, "layer 'road': line-color: .*no colour"),
-        ({"paint": {"line-width": 10**400}}, "layer 'road': line-width: .*is no number"),
+        (
+            {"paint": {"line-color": "rgba(1,2,3,1.2.3)"}},
+            "layer 'road': line-color: .*not a colour",
+        ),
+        ({"paint": {"line-width": 10**400}}, "layer 'road': line-width: .*is not a number"),
     ],
 )
 def test_what_is_not_supported_names_the_layer_and_the_key(
@@ -178,7 +181,7 @@ def test_a_broken_base_is_said(tmp_path: Path, layers: object) -> None:
 def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path) -> None:
     text = json.dumps(SMALL).replace('"version"', '"zoom": NaN, "version"')
     (tmp_path / "own.json").write_text(text)
-    with pytest.raises(UsageError, match=r"not valid JSON \(NaN is no number\)"):
+    with pytest.raises(UsageError, match=r"not valid JSON \(NaN is not a number\)"):
         read_style(tmp_path / "own.json")
 
 

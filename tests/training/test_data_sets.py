@@ -37,7 +37,9 @@ def test_casings_are_the_class_of_that_role_or_that_is_named(data: Path, small: 
 
 def test_a_casing_that_is_no_class_or_several_is_refused(data: Path, small: Small) -> None:
     two = [LegendClass(name, (90, 90, len(name)), "casing") for name in ("kerb", "fence")]
-    with pytest.raises(UsageError, match=r"is 'edge', which is no class .*classes are ground, ho"):
+    with pytest.raises(
+        UsageError, match=r"is 'edge', which is not a class .*classes are ground, ho"
+    ):
         of_casing(data, small, "edge", *two)
     with pytest.raises(UsageError, match=r"is 'casing', which is the role of several classes"):
         of_casing(data, small, "casing", *two)

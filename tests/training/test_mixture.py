@@ -117,7 +117,7 @@ def test_each_set_has_its_share_and_what_it_does_not_tell_is_unknown(
     water = batch.shares[:, 4] > 0.99
     assert (batch.cover[:3, WATER][water] > 0.99).all()
     assert (batch.cover[:3, LAND][water] < 0.01).all()
-    # The land is neither green nor dark, so it is no vegetation.
+    # The land is neither green nor dark, so it is not vegetation.
     land = batch.shares[:, 0] > 0.99
     assert (batch.cover[:3, LAND][land] > 0.99).all()
     assert (batch.cover[:3, VEGETATION][land] < 0.01).all()

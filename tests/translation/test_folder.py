@@ -105,7 +105,10 @@ def test_nothing_of_a_folder_is_left_out_in_silence(
     with pytest.raises(BatchError, match=r"1 item .* 2 done: .*3\.svg: SVG is not read"):
         translate_path(translator, source, tmp_path / "maps", SMALL)
     assert names(tmp_path / "maps") == ["1.png", "2.png"]
-    assert f"{source}: 1 file is left out, as no images that are read here (.txt)." in caplog.text
+    assert (
+        f"{source}: 1 file is left out, since such files are not read as images (.txt)."
+        in caplog.text
+    )
 
 
 def test_a_scene_that_a_box_misses_is_an_item_of_the_batch(

@@ -32,7 +32,7 @@ def option_of(name: str) -> str | None:
 def with_options(text: str) -> str:
     """Return a message with `shift_m=2,-1` as --shift=2,-1 and `data.size` as --set data.size.
 
-    A switch loses its value: `resume=True` is --resume. Names that are no parameter stay.
+    A switch loses its value: `resume=True` is --resume. Names that are not parameters stay.
     """
     return _NAMED.sub(_option, text)
 

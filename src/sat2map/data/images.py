@@ -75,7 +75,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
         max_pixels: Refuse larger images before they are decoded.
 
     Raises:
-        DataError: The file is missing, broken, too large, or its values are no colours: floats,
+        DataError: The file is missing, broken, too large, or its values are not colours: floats,
             or 16 bits of which only the lowest are used.
     """
     if not path.is_file():
@@ -194,7 +194,7 @@ def list_images(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list
 def other_files(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
     """Return the files of a folder that `list_images` leaves out, but what belongs to images.
 
-    Hidden files and folders are no such files.
+    Hidden files and folders are not such files.
     """
     found = (
         path
@@ -210,7 +210,7 @@ def describe_left_out(folder: Path, files: Sequence[Path]) -> str:
     """Return the line that says which kinds of files of a folder are left out."""
     kinds = ", ".join(sorted({path.suffix.lower() or path.name for path in files}))
     told = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
-    return f"{folder}: {told} left out, as no images that are read here ({kinds})."
+    return f"{folder}: {told} left out, since such files are not read as images ({kinds})."
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int, str], ...]:

@@ -152,7 +152,7 @@ def _near_same_class(
 ) -> NDArray[np.bool_]:
     whole = int(reach)
     height, width = true.shape
-    # 255 is no class (a legend has at most 255), so the frame never matches.
+    # 255 is not a class (a legend has at most 255), so the frame never matches.
     framed = np.pad(true, whole, constant_values=255)
     near = np.zeros(true.shape, np.bool_)
     for dy in range(-whole, whole + 1):
@@ -180,13 +180,13 @@ def _area_weights(before: int, after: int) -> Any:
 
 
 def find_legend(maps: Iterable[NDArray[np.uint8]]) -> Legend | None:
-    """Return the legend of a set of map images, or None if they are no maps.
+    """Return the legend of a set of map images, or None if they are not maps.
 
     If nine pixels of ten lie near colours of the house legend, it is that one. Otherwise
     the classes are the colours that flat areas have, the most frequent first, called
     class_1, class_2 and so on; one near the colour of a road of the house legend is a road,
     unless it fills more than half. Images that are hardly flat, or whose colours do not
-    gather around a few, are no maps.
+    gather around a few, are not maps.
 
     Args:
         maps: Images of one set, uint8 [H,W,3]; the first 200 are looked at.

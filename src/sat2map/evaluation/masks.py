@@ -1,7 +1,7 @@
 """Scores against class masks: of what a mask tells, and of nothing else.
 
 A mask often labels some classes only. A class is scored over the pixels of which the mask says
-whether they belong to it: those that can be no other class, and those that cannot be it. A class
+whether they belong to it: those that cannot be another class, and those that cannot be it. A class
 that no pixel is sure to be is not asked.
 """
 

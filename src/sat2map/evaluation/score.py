@@ -410,7 +410,7 @@ def _divide(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 def interval(values: NDArray[np.float64]) -> Interval:
     """Return the first value, that of the sample, with the 95 % range of the resampled ones.
 
-    A nan is no value.
+    A nan is not a value.
     """
     resampled = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(resampled, [0.025, 0.975]) if resampled.size else (values[0],) * 2

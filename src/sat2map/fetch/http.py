@@ -249,7 +249,7 @@ class Client:
 
 
 def check_address(url: str, shown: str) -> None:
-    """Refuse what is no address of the web.
+    """Refuse what is not an address of the web.
 
     Raises:
         UsageError: It does not begin with http:// or https://, or names no host.

@@ -43,7 +43,7 @@ REFUSED = ("tile.openstreetmap.org",)
 """Hosts whose terms forbid it in any case (https://operations.osmfoundation.org/policies/tiles)."""
 
 MOST_TILES = 20_000
-"""More than this is no download for one command; it is 36,000 pixels a side."""
+"""More than this is not a download for one command; it is 36,000 pixels a side."""
 
 _MISSING = frozenset({404, 410})
 
@@ -81,7 +81,9 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
     west, south, east, north = bbox
     if not 0 <= zoom <= 24:
         raise UsageError(
-            f"{zoom} is no zoom level", parameter="zoom", remedy="Give 0 to 24; 18 is about 0.6 m."
+            f"{zoom} is not a zoom level",
+            parameter="zoom",
+            remedy="Give 0 to 24; 18 is about 0.6 m.",
         )
     turn = 360 * math.floor((west + 180) / 360)  # 190 degrees east are 170 west
     west, east = west - turn, east - turn
@@ -142,11 +144,11 @@ def fetch_imagery(
     Raises:
         UsageError: The address, the box, the zoom or the name is not usable.
         DataError: The service refuses or cannot be reached, has nothing there, or answers with
-            something that is no tile.
+            something that is not a tile.
         OutputError: The place is not writable or the disk is full.
     """
     if target.suffix.lower() not in TIFF_SUFFIXES:
-        raise UsageError("is no GeoTIFF", where=target, remedy="End the name in .tif.")
+        raise UsageError("is not a GeoTIFF", where=target, remedy="End the name in .tif.")
     check_file_name(target)
     _check(url)
     tiles = tiles_of(bbox, zoom)
@@ -250,7 +252,7 @@ class _Service:
             with atomic_file(kept) as aside:
                 aside.write_bytes(answer.content)
                 if answer.content:
-                    self._decode(aside, shown, answer.kind)  # what is no image is not kept
+                    self._decode(aside, shown, answer.kind)  # what is not an image is not kept
             self._asked.add(kept)
         status = kept.stat()
         self.oldest = min(self.oldest, status.st_mtime)

@@ -101,7 +101,7 @@ def fetch_osm(
         OutputError: The place is not writable or the disk is full.
     """
     if target.suffix.lower() != ".gpkg":
-        raise UsageError("is no GeoPackage", where=target, remedy="End the name in .gpkg.")
+        raise UsageError("is not a GeoPackage", where=target, remedy="End the name in .gpkg.")
     parts = _parts(bbox)
     client = Client(timeout=TIMEOUT_S + 60) if client is None else client
     counts: dict[str, int] = {}

@@ -120,7 +120,7 @@ def open_dataset(name: str, where: str | Path) -> Any:
     """Open what GDAL calls `name`; messages call it `where`.
 
     Raises:
-        DataError: It is no raster that GDAL knows, or has no bands of its own.
+        DataError: It is not a raster that GDAL knows, or has no bands of its own.
     """
     with reading_from(where):
         dataset = rasterio.open(name)

@@ -99,7 +99,7 @@ class Reading:
             raise UsageError(
                 f"{self.nodata} are not values",
                 parameter="nodata",
-                remedy="Give numbers, or nan alone; infinity is no value anyway.",
+                remedy="Give numbers, or nan alone; infinity is not a value anyway.",
             )
         if self.bbox is not None:
             check_bbox(self.bbox)

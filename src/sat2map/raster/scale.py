@@ -94,7 +94,7 @@ def choose_scale(
         )
     if not resolution > 0 or min(ground) > FINEST * resolution:
         raise UsageError(
-            f"{resolution:g} m per pixel is no resolution for a scene of {ground[0]:.3g} m",
+            f"{resolution:g} m per pixel is not a resolution for a scene of {ground[0]:.3g} m",
             parameter="resolution",
             remedy=f"Give at least {min(ground) / FINEST:.2g}.",
         )

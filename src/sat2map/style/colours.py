@@ -45,7 +45,7 @@ def parse_colour(text: object) -> Rgba:
                 red, green, blue, alpha = ImageColor.getcolor(plain, "RGBA")  # type: ignore[misc]
                 colour = float(red), float(green), float(blue), alpha / 255
     if colour is None:
-        raise ExpressionError(f"{text!r} is no colour; write it like #aabbcc")
+        raise ExpressionError(f"{text!r} is not a colour; write it like #aabbcc")
     return colour  # type: ignore[return-value]
 
 

@@ -112,7 +112,7 @@ class _Compiler:
 
     def _call(self, call: list[Any], kind: Kind) -> _Evaluate:
         if not call or not isinstance(call[0], str):
-            raise ExpressionError(f"{call!r} is no expression")
+            raise ExpressionError(f"{call!r} is not an expression")
         name, arguments = call[0], call[1:]
         if name in COMPARISONS:
             return self._compare(name, arguments)
@@ -202,7 +202,7 @@ class _Compiler:
                     continue
                 if math.isfinite(number):
                     return number
-            raise ExpressionError(f"{parts[0](view)!r} is no number")
+            raise ExpressionError(f"{parts[0](view)!r} is not a number")
 
         return evaluate
 
@@ -282,7 +282,7 @@ class _Compiler:
             result = self.compile(value, kind)
             for label in labels if isinstance(labels, list) else [labels]:
                 if not isinstance(label, str | int | float):
-                    raise ExpressionError(f'{label!r} is no label of ["match", …]')
+                    raise ExpressionError(f'{label!r} is not a label of ["match", …]')
                 table.setdefault(label, result)
         rest = self.compile(arguments[-1], kind)
         return lambda view: table.get(given(view), rest)(view)
@@ -400,8 +400,8 @@ def _convert(value: Value, kind: Kind) -> Value:
         kind == "string" and (value is None or isinstance(value, str))
     ):
         return value
-    wanted = {"boolean": "true or false", "string": "text", "number": "number"}
-    raise ExpressionError(f"{value!r} is no {wanted.get(kind, 'list of numbers')}")
+    wanted = {"boolean": "true or false", "string": "a text", "number": "a number"}
+    raise ExpressionError(f"{value!r} is not {wanted.get(kind, 'a list of numbers')}")
 
 
 def _text(value: Value) -> str:

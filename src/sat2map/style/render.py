@@ -140,7 +140,7 @@ class Painter:
     def __init__(self, vectors: Vectors, resolution_m: float) -> None:
         if not (resolution_m > 0 and math.isfinite(resolution_m)):
             raise UsageError(
-                f"{resolution_m} m is no ground resolution", remedy="Give metres per pixel."
+                f"{resolution_m} m is not a ground resolution", remedy="Give metres per pixel."
             )
         self.vectors = vectors
         self.resolution_m = resolution_m

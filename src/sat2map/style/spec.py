@@ -144,7 +144,7 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
             "is nested too deeply to be read", where=name_or_path, remedy=_REMEDY
         ) from error
     if not isinstance(entries, dict):
-        raise UsageError("is no style, but a list", where=name_or_path, remedy=_REMEDY)
+        raise UsageError("is not a style, but a list", where=name_or_path, remedy=_REMEDY)
     base = _metadata(entries).get(_BASE)
     layers = entries.setdefault("layers", [] if seen or base is not None else None)
     if base is None and not seen:
@@ -160,7 +160,7 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
 
 def _not_json(name: str) -> None:
     """Refuse NaN and Infinity, which Python reads though JSON has no such numbers."""
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _laid_over(base: dict[str, Any], entries: dict[str, Any]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _build(where: str, entries: dict[str, Any], problems: list[str]) -> Style | 
         if layer.properties["visibility"].evaluate(_NOTHING) == "visible"
     ]
     if not problems and (not layers or layers[0].kind != "background"):
-        problems.append("its first layer is no background")
+        problems.append("its first layer is not a background")
     elif not problems and layers[0].class_number is None:
         problems.append(f"layer {layers[0].name!r}: its metadata has no {_LAYER_CLASS!r}")
     if problems or legend is None:
@@ -302,7 +302,7 @@ def _properties(
     for section, known in PROPERTIES[kind].items():
         given = entry.get(section, {})
         if not isinstance(given, dict):
-            problems.append(f"{section} is no object")
+            problems.append(f"{section} is not an object")
             given = {}
         problems.extend(
             f"the property {key!r} is not supported; those are {list(known)}"

@@ -115,7 +115,7 @@ class Run:
         kept = checkpoints(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
         raise TrainingError(
-            f"the {name} loss is no finite number at step {step}; {last}",
+            f"the {name} loss is not a finite number at step {step}; {last}",
             where=self.folder,
             remedy="Try a smaller optimiser.learning_rate, training.precision=f32, or look for "
             "broken images, in a new run.",

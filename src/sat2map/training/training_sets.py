@@ -176,7 +176,7 @@ def _by_look(cover: NDArray[np.bool_], legend: Legend) -> list[NDArray[np.bool_]
     A map alone would leave vegetation open nearly everywhere, and a network that answers it
     everywhere would be right: one did, and lost the roads (records/2026-11-28_streets). So what
     is not green is vegetation only in a park, or where it is too dark to tell, and what is green
-    in a park is no bare land.
+    in a park is not bare land.
 
     Args:
         cover: What follows from the map alone, bool [K,5].

@@ -194,7 +194,7 @@ def _translate_folder(
 
 
 def _left_out(source: Path) -> list[Sat2mapError]:
-    """Say which files of a folder are no images, and return an error for images not read."""
+    """Say which files of a folder are not images, and return an error for images not read."""
     others = other_files(source, SCENE_SUFFIXES | READ_SUFFIXES)
     images = [path for path in others if path.suffix.lower() in OTHER_SUFFIXES]
     others = [path for path in others if path not in images]

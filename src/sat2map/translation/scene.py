@@ -34,7 +34,7 @@ from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import ScenePipeline
 from sat2map.translation.strangeness import strange_scene
-from sat2map.translation.translator import Translator, checked, load
+from sat2map.translation.translator import Translator, load
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,8 @@ def translate_raster(
         text = "translator is now called model"
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         model = translator
-    if model is None or isinstance(model, str | Path):
+    if not isinstance(model, Translator):
         model = load("streets" if model is None else model)
-    checked(model)
     expect(output, (str, Path), "output", "Give the name of the map.")
     expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
     return translate_scene(input, Path(output), model, options or SceneOptions(), progress, stop)

@@ -450,7 +450,7 @@ def load(
     expect(name_or_folder, (str, Path), "model", "Give a shipped model's name, or a model folder.")
     if runtime not in ("auto", "torch", "openvino", "onnx"):
         raise UsageError(
-            f"{runtime!r} is no runtime",
+            f"{runtime!r} is not a runtime",
             parameter="runtime",
             remedy="Choose auto, torch, openvino or onnx.",
         )

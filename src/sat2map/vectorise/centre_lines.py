@@ -11,7 +11,7 @@ pixels within the halo alone, so that the centre line of a sheet is that of the 
       | +-------+ |                 has had a say.
       +-----------+              3. the distance to the nearest pixel off the road, up to `passes`.
 
-`halo` is the sum of these reaches. What is wider than 2 * `passes` pixels is no road: of such an
+`halo` is the sum of these reaches. What is wider than 2 * `passes` pixels is not a road: of such an
 area a thick rest stays, all of which becomes one crossing. Beyond the border the scene goes on
 as in a mirror, so that a road runs straight out of it.
 
@@ -217,7 +217,7 @@ def fill_holes(mask: NDArray[np.bool_], reaches: Reaches) -> NDArray[np.bool_]:
     """Return a mask, bool [H,W], without its smallest holes.
 
     A hole consists of pixels that touch side by side. What touches the border of the array
-    is no hole.
+    is not a hole.
     """
     from scipy.ndimage import find_objects, label
 
@@ -328,7 +328,7 @@ def _pixels(
         reach = np.minimum(reach, distances)
     found["reach"] = np.rint(reach * FINE).astype(np.uint16)
     classes = seen.classes[tuple(places.T)]
-    # A filled hole is no road: 255 stands for no class.
+    # A filled hole is not a road: 255 stands for no class.
     found["road"] = np.where(roads[classes], classes, 255)
     if seen.sure is not None:
         found["sure"] = np.where(roads[classes], seen.sure[tuple(places.T)], 0)

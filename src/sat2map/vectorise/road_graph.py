@@ -320,7 +320,7 @@ class RoadGraph:
     def _remove_nodes_without_ways(self) -> None:
         self.nodes = {key: node for key, node in self.nodes.items() if node.ways}
 
-    # What is no road, and what belongs together ---------------------------------------------
+    # What is not a road, and what belongs together ---------------------------------------------
 
     def at_border(self, place: Place) -> bool:
         """Return whether a pixel lies at the border of the scene."""

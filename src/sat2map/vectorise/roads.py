@@ -40,13 +40,13 @@ ISLAND_M = 12.0
 """But no hole that is longer than this."""
 
 CRUMB_M = 15.0
-"""What hangs together and is shorter is no road."""
+"""What hangs together and is shorter is not a road."""
 
 RING_M = 100.0
 """Forks are not merged along a ring that is no longer than this."""
 
 SMOOTH = 4
-"""Pixels to each side over which a line is smoothed, so that it is no staircase."""
+"""Pixels to each side over which a line is smoothed, so that it is not a staircase."""
 
 TOLERANCE = 0.5
 """Pixels by which a simplified line may miss the smooth one."""
