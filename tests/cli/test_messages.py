@@ -19,10 +19,18 @@ from sat2map.cli.messages import OptionFormatter, option_of, with_options
 ELSEWHERE = {"--nproc-per-node", "--strategy", "--upgrade"}
 """Options of other programs (torchrun, osmium, pip), which messages may name."""
 
-LIBRARY_ONLY = {"window", "overlap", "source", "output", "mode", "layers"}
+LIBRARY_ONLY = {"window", "overlap", "source", "output", "mode", "layers", "device"}
 """Parameters that no verb has an option for."""
 
-NOT_PARAMETERS = {"cover", "openvino", "interpreter", "best", "decay_epochs", "learning_rate"}
+NOT_PARAMETERS = {
+    "cover",
+    "openvino",
+    "interpreter",
+    "best",
+    "decay_epochs",
+    "learning_rate",
+    "translate",
+}
 """What stands in backticks in strings of the library for other reasons."""
 
 
