@@ -1,0 +1,194 @@
+"""The borders between the classes of a raster, as arcs from junction to junction.
+
+    +---+---+---+      A border runs along the sides of pixels. Where three or four sides meet is
+    | a   a | b |      a junction (*), and so is where a border meets the raster's edge. In between
+    +---*---*   +      arcs go through the middles of the sides, not through their ends, so that
+    | c | b   b |      the stairs of a slanting border become a straight line.
+    +---+---+---+
+
+Two pixels that touch at a corner alone do not belong together: four sides meet there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def trace_arcs(labels: NDArray[np.integer[Any]], *, smooth: bool = True) -> NDArray[np.object_]:
+    """Return the borders within a raster, lines in pixels from its upper left corner.
+
+    The raster's own edge is not among them. A border that meets no junction is a closed line
+    that begins at its uppermost corner.
+
+    Args:
+        labels: Integers [H,W]; borders lie between different ones.
+        smooth: Whether arcs go through the middles of the pixels' sides, or through their ends.
+
+    Returns:
+        LineStrings, object [N].
+    """
+    start, end = _sides(labels)
+    if not len(start):
+        return np.empty(0, object)
+    corners = (labels.shape[0] + 1) * (labels.shape[1] + 1)
+    degree = np.bincount(np.concatenate([start, end]), minlength=corners)
+    junction = degree != 2
+    following = _following(start, end, junction)
+    looped = _loops(following, start)
+    if len(looped):
+        junction[looped] = True
+        following = _following(start, end, junction)
+    order, chain = _ordered(following)
+    return _lines(order, chain, start, end, labels.shape[1] + 1, smooth)
+
+
+def ordered_sides(
+    labels: NDArray[np.integer[Any]], chord: int
+) -> tuple[Points, Points, Points]:
+    """Return the sides of pixels that are borders in the order of their arcs, with directions.
+
+    Args:
+        labels: Integers [H,W].
+        chord: A side's direction is that from so many sides before it to so many behind it.
+
+    Returns:
+        Where the sides begin, where they end, and their directions, float64 [N,2] each.
+    """
+    start, end = _sides(labels)
+    if not len(start):
+        nothing = np.empty((0, 2))
+        return nothing, nothing, nothing
+    corners = (labels.shape[0] + 1) * (labels.shape[1] + 1)
+    junction = np.bincount(np.concatenate([start, end]), minlength=corners) != 2
+    following = _following(start, end, junction)
+    looped = _loops(following, start)
+    if len(looped):
+        junction[looped] = True
+        following = _following(start, end, junction)
+    order, chain = _ordered(following)
+    leaves = np.where(order % 2 == 0, start[order // 2], end[order // 2])
+    arrives = np.where(order % 2 == 0, end[order // 2], start[order // 2])
+    begin, finish = _at(leaves, labels.shape[1] + 1), _at(arrives, labels.shape[1] + 1)
+    first = np.flatnonzero(np.r_[True, chain[1:] != chain[:-1]])
+    size = np.diff(np.r_[first, len(chain)])
+    place = np.arange(len(chain)) - np.repeat(first, size)
+    closed = np.repeat(leaves[first] == arrives[first + size - 1], size)
+    length, origin = np.repeat(size, size), np.repeat(first, size)
+    before, behind = place - chord, place + chord
+    before = np.where(closed, before % length, np.maximum(before, 0))
+    behind = np.where(closed, behind % length, np.minimum(behind, length - 1))
+    return begin, finish, finish[origin + behind] - begin[origin + before]
+
+
+def _sides(labels: NDArray[np.integer[Any]]) -> tuple[Integers, Integers]:
+    """Return the corners at which the sides of pixels that are borders start and end.
+
+    A corner's number is its row times (W + 1) plus its column. Sides start above or on the left.
+    """
+    across = labels.shape[1] + 1
+    rows, columns = np.nonzero(labels[1:] != labels[:-1])
+    lying = (rows + 1) * across + columns
+    rows, columns = np.nonzero(labels[:, 1:] != labels[:, :-1])
+    standing = rows * across + columns + 1
+    start = np.concatenate([lying, standing])
+    return start, np.concatenate([lying + 1, standing + across])
+
+
+def _following(start: Integers, end: Integers, junction: NDArray[np.bool_]) -> Integers:
+    """Return which directed side follows each; itself where it ends at a junction.
+
+    Directed side 2 i runs along side i from its start, 2 i + 1 from its end.
+    """
+    count = len(start)
+    leaves = np.empty(2 * count, np.int64)
+    leaves[0::2], leaves[1::2] = start, end
+    arrives = leaves.reshape(-1, 2)[:, ::-1].ravel()
+    # At a corner of degree two the directed sides that leave it come in pairs.
+    passing = np.flatnonzero(~junction[leaves])
+    pairs = passing[np.argsort(leaves[passing], kind="stable")].reshape(-1, 2)
+    other = np.full(2 * count, -1, np.int64)
+    other[pairs[:, 0]], other[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    every = np.arange(2 * count)
+    return np.where(junction[arrives], every, other[every ^ 1])
+
+
+def _loops(following: Integers, start: Integers) -> Integers:
+    """Return one corner of each border that has no junction: the first in the raster's order.
+
+    By doubling each side learns the lowest number of those that follow it.
+    """
+    last, lowest = following, np.arange(len(following))
+    for _ in range(len(following).bit_length()):
+        lowest = np.minimum(lowest, lowest[last])
+        last = last[last]
+    return start[np.unique(lowest[following[last] != last]) // 2]
+
+
+def _ordered(following: Integers) -> tuple[Integers, Integers]:
+    """Return the directed sides of all arcs in order, and the arc of each.
+
+    By doubling each side learns where its arc ends and how far that is. Of the two directions of
+    an arc the one that ends at the lower number is kept.
+    """
+    last, steps = following.copy(), (following != np.arange(len(following))).astype(np.int64)
+    while True:
+        further = last[last]
+        if np.array_equal(further, last):
+            break
+        steps += steps[last]
+        last = further
+    ends = last
+    kept = np.flatnonzero(ends < ends[np.arange(len(ends)) ^ 1])
+    order = kept[np.lexsort((-steps[kept], ends[kept]))]
+    return order, ends[order]
+
+
+def _lines(
+    order: Integers,
+    chain: Integers,
+    start: Integers,
+    end: Integers,
+    across: int,
+    smooth: bool,
+) -> NDArray[np.object_]:
+    """Return arcs as lines, without points in the middle of straight runs."""
+    leaves = np.where(order % 2 == 0, start[order // 2], end[order // 2])
+    arrives = np.where(order % 2 == 0, end[order // 2], start[order // 2])
+    first = np.flatnonzero(np.r_[True, chain[1:] != chain[:-1]])
+    last = np.r_[first[1:], len(chain)] - 1
+    begin, finish = _at(leaves, across), _at(arrives, across)
+    number = np.cumsum(np.r_[False, chain[1:] != chain[:-1]])
+    if smooth:
+        inner, inner_number = (begin + finish) / 2, number
+    else:
+        within = np.ones(len(order), np.bool_)
+        within[last] = False
+        inner, inner_number = finish[within], number[within]
+    count = len(first)
+    points = np.concatenate([begin[first], inner, finish[last]])
+    numbers = np.concatenate([np.arange(count), inner_number, np.arange(count)])
+    place = np.concatenate([np.zeros(count), np.ones(len(inner)), np.full(count, 2)])
+    sequence = np.lexsort((np.arange(len(points)), place, numbers))
+    points, numbers = points[sequence], numbers[sequence]
+    points, numbers = _without_straight(points, numbers)
+    return np.asarray(shapely.linestrings(points, indices=numbers), object)
+
+
+def _at(corners: Integers, across: int) -> Points:
+    return np.column_stack([corners % across, corners // across]).astype(np.float64)
+
+
+def _without_straight(points: Points, numbers: Integers) -> tuple[Points, Integers]:
+    """Leave out points between two of the same line that lie straight before and behind."""
+    before, behind = np.roll(points, 1, 0), np.roll(points, -1, 0)
+    (x1, y1), (x2, y2) = (points - before).T, (behind - points).T
+    inner = (np.roll(numbers, 1) == numbers) & (np.roll(numbers, -1) == numbers)
+    straight = inner & (x1 * y2 == x2 * y1) & (x1 * x2 + y1 * y2 > 0)
+    return points[~straight], numbers[~straight]

@@ -1,0 +1,350 @@
+"""One valid coverage: polygons that neither overlap nor leave a gap, sheet by sheet.
+
+A scene is cut along a fixed grid of sheets, anchored at its first pixel. Of each sheet:
+
+    ground     the class map without islands that are too small (`sieve.py`), and without
+               buildings: under each the nearest other class goes on
+    borders    traced as arcs (`arcs.py`), simplified together; the sheet's own edge is kept,
+               with a point wherever a class changes on either side of it
+    buildings  their outlines (`buildings.py`) are laid over the ground: where a border meets a
+               wall, both get the same point
+    faces      all lines together make the polygons
+
+Both sides of a cut come to the same points on it, as each looks one pixel over it and cuts the
+outlines of buildings in the same way. A building that is cut is put together again by whoever has
+all of its pieces (`store.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from sat2map.legend import Legend
+from sat2map.vectorise.arcs import Points, trace_arcs
+from sat2map.vectorise.buildings import (
+    LARGEST,
+    PRECISION,
+    House,
+    Matrix,
+    labels_of,
+    outline_buildings,
+)
+from sat2map.vectorise.class_map import NOTHING
+
+SHEET = 2048
+"""Side of a sheet in pixels."""
+
+MARGIN = LARGEST + 16
+"""Pixels around a sheet that must be known: a building may begin far outside of it."""
+
+TOLERANCE = 1.0
+"""A bend in a border whose triangle is smaller than the square of this, in pixels, is left out."""
+
+_NEAR = 8
+"""Pixels by which the outline of a building may lie beside its pixels."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A part of a scene.
+
+    Attributes:
+        number: Its place, from 0, row by row.
+        row: Its first row in the scene.
+        column: Its first column.
+        height: Rows.
+        width: Columns.
+    """
+
+    number: int
+    row: int
+    column: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Face:
+    """A polygon of the coverage, or a piece of one.
+
+    Attributes:
+        shape: Polygon in pixels of the scene.
+        number: Its class.
+        house: The building that it is (a piece of).
+    """
+
+    shape: Any
+    number: int
+    house: House | None = None
+
+
+def lay_sheets(height: int, width: int, side: int = SHEET) -> Iterator[Sheet]:
+    """Yield the sheets of a scene row by row."""
+    number = 0
+    for row in range(0, height, side):
+        for column in range(0, width, side):
+            yield Sheet(
+                number, row, column, min(side, height - row), min(side, width - column)
+            )
+            number += 1
+
+
+def cover_sheet(
+    window: NDArray[np.uint8],
+    sheet: Sheet,
+    legend: Legend,
+    matrix_at: Callable[[int, int], Matrix],
+    extent: tuple[int, int],
+    tolerance: float = TOLERANCE,
+) -> list[Face]:
+    """Return the polygons of a sheet; together they are all of it that has a class.
+
+    Args:
+        window: Class numbers without small islands, uint8, of the sheet and `MARGIN` pixels
+            around it; `NOTHING` outside of the scene.
+        sheet: The sheet.
+        legend: What the numbers mean.
+        matrix_at: Returns metres of steps around a row and a column of the scene.
+        extent: Height and width of the scene.
+        tolerance: How far borders are simplified, in pixels; 0 leaves them as they are.
+    """
+    is_building = np.zeros(256, np.bool_)
+    is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
+    corner = (sheet.row - MARGIN, sheet.column - MARGIN)
+    around = (
+        sheet.row - _NEAR,
+        sheet.column - _NEAR,
+        sheet.height + 2 * _NEAR,
+        sheet.width + 2 * _NEAR,
+    )
+    houses, blocks = outline_buildings(window, is_building, corner, around, matrix_at, extent)
+    ring = (
+        slice(MARGIN - 1, MARGIN + sheet.height + 1),
+        slice(MARGIN - 1, MARGIN + sheet.width + 1),
+    )
+    ground = _ground(window, blocks)[ring]
+    houses, cuts = _cut_at_edges(houses, sheet)
+    polygons, numbers = _ground_polygons(ground, sheet, cuts, tolerance)
+    if houses:
+        return _overlaid(polygons, numbers, houses, sheet)
+    return [
+        Face(shape, int(number))
+        for shape, number in zip(polygons, numbers, strict=True)
+        if number != NOTHING
+    ]
+
+
+def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Return class numbers with the nearest class beside each block in its place.
+
+    Args:
+        window: Class numbers, uint8 [H,W].
+        blocks: The number of the block that each pixel is of, [H,W], 0 none.
+    """
+    from scipy import ndimage
+
+    ground = window.copy()
+    for number, box in enumerate(ndimage.find_objects(blocks), 1):
+        if box is None:
+            continue
+        rows, columns = (slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        near = blocks[rows, columns]
+        known = (near == 0) & (window[rows, columns] != NOTHING)
+        own = near == number
+        if not known.any():
+            ground[rows, columns][own] = NOTHING
+            continue
+        nearest = ndimage.distance_transform_edt(
+            ~known, return_distances=False, return_indices=True
+        )
+        ground[rows, columns][own] = window[rows, columns][tuple(nearest)][own]
+    return ground
+
+
+def _cut_at_edges(
+    houses: list[House], sheet: Sheet
+) -> tuple[list[House], dict[tuple[int, int], list[float]]]:
+    """Return houses with a point wherever they cross the lines of a sheet's edges, and where.
+
+    Returns:
+        The houses that reach into the sheet; and by axis (0 columns, 1 rows) and line the
+        places along it.
+    """
+    cuts: dict[tuple[int, int], list[float]] = {}
+    inside: list[House] = []
+    left, right = sheet.column, sheet.column + sheet.width
+    top, bottom = sheet.row, sheet.row + sheet.height
+    for house in houses:
+        low_x, low_y, high_x, high_y = shapely.bounds(house.outline)
+        if low_x > right or high_x < left or low_y > bottom or high_y < top:
+            continue
+        outline = house.outline
+        for axis, line, low, high in (
+            (0, left, low_x, high_x),
+            (0, right, low_x, high_x),
+            (1, top, low_y, high_y),
+            (1, bottom, low_y, high_y),
+        ):
+            if low <= line <= high:
+                outline, places = _cut(outline, axis, float(line))
+                cuts.setdefault((axis, line), []).extend(places)
+        # One that lies against an edge from outside has points there, too.
+        if low_x < right and high_x > left and low_y < bottom and high_y > top:
+            inside.append(replace(house, outline=outline))
+    return inside, cuts
+
+
+def _cut(outline: Any, axis: int, line: float) -> tuple[Any, list[float]]:
+    """Return a polygon with points where it crosses a line, and the places along the line."""
+    places: list[float] = []
+    rings = []
+    for ring in (outline.exterior, *outline.interiors):
+        points = shapely.get_coordinates(ring)
+        begin, finish = points[:-1], points[1:]
+        places.extend(points[points[:, axis] == line, 1 - axis].tolist())
+        crossing = np.flatnonzero((begin[:, axis] - line) * (finish[:, axis] - line) < 0)
+        if len(crossing):
+            # From the lower end, so that two houses have the same point on a wall of both.
+            turned = begin[crossing, axis] > finish[crossing, axis]
+            low = np.where(turned[:, None], finish[crossing], begin[crossing])
+            high = np.where(turned[:, None], begin[crossing], finish[crossing])
+            share = (line - low[:, axis]) / (high[:, axis] - low[:, axis])
+            along = low[:, 1 - axis] + share * (high[:, 1 - axis] - low[:, 1 - axis])
+            along = np.round(along / PRECISION) * PRECISION
+            new = np.empty((len(crossing), 2))
+            new[:, axis], new[:, 1 - axis] = line, along
+            points = np.insert(points, crossing + 1, new, axis=0)
+            places.extend(along.tolist())
+        rings.append(points)
+    return shapely.Polygon(rings[0], rings[1:]), places
+
+
+def _ground_polygons(
+    ground: NDArray[np.uint8],
+    sheet: Sheet,
+    cuts: dict[tuple[int, int], list[float]],
+    tolerance: float,
+) -> tuple[NDArray[np.object_], NDArray[np.uint8]]:
+    """Return the polygons of a sheet's ground, simplified, and their classes.
+
+    Args:
+        ground: Class numbers of the sheet and one pixel around it.
+        sheet: The sheet.
+        cuts: Where buildings cross its edges.
+        tolerance: How far borders are simplified.
+    """
+    own = ground[1:-1, 1:-1]
+    lines = np.concatenate([trace_arcs(own), _edges(ground, sheet, cuts)])
+    polygons = shapely.get_parts(shapely.polygonize(lines))
+    numbers = labels_of(polygons, own).astype(np.uint8)
+    if tolerance > 0 and len(polygons) > 1:
+        simple = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
+        if (shapely.get_type_id(simple) == 3).all() and shapely.coverage_is_valid(simple):
+            polygons = simple
+    return shapely.transform(polygons, lambda p: p + (sheet.column, sheet.row)), numbers
+
+
+def _edges(
+    ground: NDArray[np.uint8], sheet: Sheet, cuts: dict[tuple[int, int], list[float]]
+) -> NDArray[np.object_]:
+    """Return the edges of a sheet as lines from its corner, cut where anything changes there."""
+    height, width = sheet.height, sheet.width
+    segments = []
+    for axis, line, pair, length, offset, other in (
+        (1, 0, ground[:2, 1:-1], width, sheet.column, sheet.row),
+        (1, height, ground[-2:, 1:-1], width, sheet.column, sheet.row + height),
+        (0, 0, ground[1:-1, :2].T, height, sheet.row, sheet.column),
+        (0, width, ground[1:-1, -2:].T, height, sheet.row, sheet.column + width),
+    ):
+        changes = np.flatnonzero((pair[:, 1:] != pair[:, :-1]).any(0)) + 1.0
+        met = np.array(cuts.get((axis, other), []), float) - offset
+        met = met[(met > 0) & (met < length)]
+        places = np.unique(np.concatenate([[0.0, length], changes, met]))
+        points = np.empty((len(places), 2))
+        points[:, axis], points[:, 1 - axis] = line, places
+        segments.append(np.stack([points[:-1], points[1:]], 1))
+    return np.asarray(shapely.linestrings(np.concatenate(segments)), object)
+
+
+def _overlaid(
+    polygons: NDArray[np.object_],
+    numbers: NDArray[np.uint8],
+    houses: list[House],
+    sheet: Sheet,
+) -> list[Face]:
+    """Return the faces of the ground with houses laid over it."""
+    outlines = np.array([house.outline for house in houses], object)
+    tree = shapely.STRtree(outlines)
+    ground = _segments(polygons)
+    walls = _segments(outlines)
+    box = (sheet.column, sheet.row, sheet.column + sheet.width, sheet.row + sheet.height)
+    middle = walls.mean(1)
+    walls = walls[
+        (middle[:, 0] >= box[0])
+        & (middle[:, 1] >= box[1])
+        & (middle[:, 0] <= box[2])
+        & (middle[:, 1] <= box[3])
+    ]
+    lines = shapely.linestrings(ground)
+    meets = np.zeros(len(lines), np.bool_)
+    meets[np.unique(tree.query(lines, predicate="intersects")[0])] = True
+    met = np.concatenate([lines[meets], shapely.linestrings(walls)])
+    noded = shapely.get_parts(shapely.union_all(met, grid_size=PRECISION))
+    noded = noded[~_hidden(noded, outlines, tree, box)]
+    faces = shapely.get_parts(shapely.polygonize(np.concatenate([lines[~meets], noded])))
+    points = shapely.point_on_surface(faces)
+    house_of = np.full(len(faces), -1)
+    face, house = tree.query(points, predicate="intersects")
+    house_of[face[::-1]] = house[::-1]
+    ground_of = np.full(len(faces), -1)
+    face, polygon = shapely.STRtree(polygons).query(points, predicate="intersects")
+    ground_of[face] = polygon
+    found = []
+    for shape, house, polygon in zip(faces, house_of, ground_of, strict=True):
+        if house >= 0:
+            found.append(Face(shape, houses[house].number, houses[house]))
+        elif polygon >= 0 and numbers[polygon] != NOTHING:
+            found.append(Face(shape, int(numbers[polygon])))
+    return found
+
+
+def _segments(polygons: NDArray[np.object_]) -> Points:
+    """Return the straight pieces of the outlines of polygons, each once, float64 [N,2,2]."""
+    rings = shapely.get_rings(polygons)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    same = ring[1:] == ring[:-1]
+    begin, finish = points[:-1][same], points[1:][same]
+    turned = (begin[:, 0] > finish[:, 0]) | (
+        (begin[:, 0] == finish[:, 0]) & (begin[:, 1] > finish[:, 1])
+    )
+    low = np.where(turned[:, None], finish, begin)
+    high = np.where(turned[:, None], begin, finish)
+    every: Points = np.unique(np.concatenate([low, high], 1), axis=0).reshape(-1, 2, 2)
+    return every
+
+
+def _hidden(
+    lines: NDArray[np.object_],
+    outlines: NDArray[np.object_],
+    tree: Any,
+    box: tuple[int, int, int, int],
+) -> NDArray[np.bool_]:
+    """Return which lines lie under a house; the sheet's own edge never does."""
+    middles = shapely.get_coordinates(shapely.line_interpolate_point(lines, 0.5, normalized=True))
+    points = shapely.points(middles)
+    hidden = np.zeros(len(lines), np.bool_)
+    line, house = tree.query(points, predicate="within")
+    # A wall that got a point may lie a thousandth of a pixel beside itself.
+    deep = shapely.distance(points[line], shapely.boundary(outlines[house])) > 4 * PRECISION
+    hidden[line[deep]] = True
+    bounds = shapely.bounds(lines)
+    for axis in (0, 1):
+        flat = bounds[:, axis] == bounds[:, axis + 2]
+        hidden &= ~(flat & ((bounds[:, axis] == box[axis]) | (bounds[:, axis] == box[axis + 2])))
+    return hidden
