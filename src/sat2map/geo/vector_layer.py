@@ -86,14 +86,14 @@ def _shapes_of(geometry: Any) -> list[Any]:
     return found
 
 
-def require(package: str) -> None:
+def require(package: str, extra: str = EXTRA) -> None:
     """Say which extra is missing where a package is not installed.
 
     Raises:
         MissingExtraError: It is not.
     """
     if find_spec(package) is None:
-        raise MissingExtraError(package, EXTRA)
+        raise MissingExtraError(package, extra)
 
 
 def metres_per_unit(crs: Any, bounds: Bounds) -> float:

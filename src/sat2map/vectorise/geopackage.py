@@ -1,0 +1,320 @@
+"""The file of vectors: layers and their columns, and how QGIS shows them.
+
+Layers are streamed from the disk, so that memory does not grow with the scene. `docs/reference/
+vectors.md` says what each column means.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from sat2map.errors import OutputError
+from sat2map.legend import Legend
+from sat2map.vectorise.measures import Measures
+from sat2map.vectorise.network import RoadLine, RoadNetwork, RoadNode
+from sat2map.vectorise.store import BATCH, Pieces, Store
+
+Columns = dict[str, Any]
+"""Values by column, arrays or lists of equal length; of numbers nan stands for none."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is about to be written.
+
+    Attributes:
+        name: Its name.
+        kind: The type of its geometries.
+        types: The types of its columns: "text", "real" or "whole".
+        batches: Its rows: geometries in pixels of the scene and columns.
+    """
+
+    name: str
+    kind: str
+    types: dict[str, str]
+    batches: Iterator[tuple[NDArray[np.object_], Columns]]
+
+
+def layers_of(
+    store: Store, legend: Legend, network: RoadNetwork, measures: Measures
+) -> Iterator[Layer]:
+    """Yield the layers of a scene; each is read to its end before the next."""
+    area = {"class": "text", "role": "text", "confidence": "real", "area_m2": "real"}
+    joint = area | {"part_of": "whole"}
+    yield Layer("coverage", "Polygon", joint, _areas(store.pieces(), legend, measures))
+    outline = {
+        "class": "text",
+        "confidence": "real",
+        "area_m2": "real",
+        "orientation_deg": "real",
+        "method": "text",
+        "building": "text",
+    }
+    yield Layer("buildings", "Polygon", outline, _buildings(store, legend, measures))
+    wide = "width_m" if network.width_is_true else "drawn_width_m"
+    line = {
+        "class": "text",
+        "confidence": "real",
+        "length_m": "real",
+        wide: "real",
+        "u": "whole",
+        "v": "whole",
+        "highway": "text",
+    }
+    yield Layer("roads", "LineString", line, _roads(network, legend, measures, wide))
+    yield Layer("road_nodes", "Point", {"node": "whole", "degree": "whole"}, _nodes(network))
+    for role, tag in (("water", {"natural": "water"}), ("vegetation", {})):
+        batches = _areas(store.areas(legend, role), legend, measures, tag)
+        yield Layer(role, "Polygon", joint | dict.fromkeys(tag, "text"), batches)
+
+
+def _named(pieces: Pieces, legend: Legend) -> list[str]:
+    return [legend.names[number] for number in pieces.numbers]
+
+
+def _areas(
+    batches: Iterator[Pieces], legend: Legend, measures: Measures, tag: dict[str, str] | None = None
+) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+    for pieces in batches:
+        columns: Columns = {
+            "class": _named(pieces, legend),
+            "role": [legend.classes[number].role for number in pieces.numbers],
+            "confidence": pieces.confidence,
+            "area_m2": measures.areas_m2(pieces.shapes),
+            "part_of": pieces.parts,
+        }
+        for key, value in (tag or {}).items():
+            columns[key] = [value] * len(pieces.fids)
+        yield pieces.shapes, columns
+
+
+def _buildings(
+    store: Store, legend: Legend, measures: Measures
+) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+    for pieces in store.pieces(buildings=True):
+        yield (
+            pieces.shapes,
+            {
+                "class": _named(pieces, legend),
+                "confidence": pieces.confidence,
+                "area_m2": measures.areas_m2(pieces.shapes),
+                "orientation_deg": pieces.bearings,
+                "method": pieces.methods,
+                "building": ["yes"] * len(pieces.fids),
+            },
+        )
+
+
+def _roads(
+    network: RoadNetwork, legend: Legend, measures: Measures, wide: str
+) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+    for lines in _batched(network.lines):
+        shapes = np.array([shapely.LineString(line.points) for line in lines], object)
+        yield (
+            shapes,
+            {
+                "class": [legend.names[line.number] for line in lines],
+                "confidence": [_real(line.confidence) for line in lines],
+                "length_m": measures.lengths_m(shapes),
+                wide: [_real(line.width_m) for line in lines],
+                "u": [line.u for line in lines],
+                "v": [line.v for line in lines],
+                "highway": ["road"] * len(lines),
+            },
+        )
+
+
+def _nodes(network: RoadNetwork) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+    for nodes in _batched(network.nodes):
+        shapes = np.array([shapely.Point(node.column, node.row) for node in nodes], object)
+        yield (
+            shapes,
+            {"node": [node.node for node in nodes], "degree": [node.degree for node in nodes]},
+        )
+
+
+def _real(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _batched(items: Any) -> Iterator[list[Any]]:
+    batch: list[RoadLine | RoadNode] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def write_layer(path: Path, layer: Layer, measures: Measures, crs: str, driver: str) -> None:
+    """Write a layer into a file that GDAL writes, beside those that are there.
+
+    Args:
+        path: The file.
+        layer: The layer.
+        measures: Places its geometries.
+        crs: WKT of the scene's.
+        driver: GDAL's name of the format.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    import pyarrow
+    from pyogrio.errors import DataLayerError, DataSourceError
+    from pyogrio.raw import write_arrow
+
+    types = {"text": pyarrow.string(), "real": pyarrow.float64(), "whole": pyarrow.int64()}
+    geometry = "geom"
+    fields = [pyarrow.field(name, types[kind]) for name, kind in layer.types.items()]
+    schema = pyarrow.schema([pyarrow.field(geometry, pyarrow.binary()), *fields])
+
+    def rows() -> Iterator[Any]:
+        for shapes, columns in layer.batches:
+            blobs = shapely.to_wkb(measures.to_crs(shapes))
+            arrays = [pyarrow.array(blobs, pyarrow.binary())]
+            for name, kind in layer.types.items():
+                values = columns[name]
+                if kind == "real":
+                    values = np.asarray(values, float)
+                    arrays.append(pyarrow.array(values, types[kind], mask=np.isnan(values)))
+                else:
+                    arrays.append(pyarrow.array(values, types[kind]))
+            yield pyarrow.record_batch(arrays, schema)
+
+    try:
+        write_arrow(
+            pyarrow.RecordBatchReader.from_batches(schema, rows()),
+            path,
+            layer=layer.name,
+            driver=driver,
+            geometry_name=geometry,
+            geometry_type=layer.kind,
+            crs=crs,
+        )
+    except (DataSourceError, DataLayerError, RuntimeError) as error:
+        raise OutputError(
+            f"cannot be written ({str(error).splitlines()[0]})",
+            where=path,
+            remedy="Free some space, or choose a folder that you may write to.",
+        ) from error
+
+
+def write_styles(path: Path, legend: Legend) -> None:
+    """Fill the table from which QGIS takes how layers are drawn, in the legend's colours."""
+    styles = {
+        "coverage": _categories(legend, "fill"),
+        "buildings": _categories(legend, "fill", roles=("building",)),
+        "roads": _categories(legend, "line", roles=("road",)),
+        "road_nodes": _single("marker", (60, 60, 60)),
+        "water": _categories(legend, "fill", roles=("water",)),
+        "vegetation": _categories(legend, "fill", roles=("vegetation",)),
+    }
+    database = sqlite3.connect(path)
+    try:
+        with database:
+            database.execute(
+                "create table layer_styles (id integer primary key autoincrement not null, "
+                "f_table_catalog text(256), f_table_schema text(256), f_table_name text(256), "
+                "f_geometry_column text(256), styleName text(30), styleQML text, styleSLD text, "
+                "useAsDefault boolean, description text, owner text(30), ui text(30), "
+                "update_time datetime default (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"
+            )
+            database.execute(
+                "insert into gpkg_contents (table_name, data_type, identifier, description) "
+                "values ('layer_styles', 'attributes', 'layer_styles', '')"
+            )
+            database.executemany(
+                "insert into layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+                "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, "
+                "owner) values ('', '', ?, 'geom', ?, ?, '', 1, '', '')",
+                [(name, name, qml) for name, qml in styles.items()],
+            )
+    finally:
+        database.close()
+
+
+def _document() -> Element:
+    return Element("qgis", {"version": "3.28.0", "styleCategories": "Symbology"})
+
+
+def _text(root: Element) -> str:
+    header = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+    return header + tostring(root, encoding="unicode")
+
+
+def _categories(legend: Legend, kind: str, roles: tuple[str, ...] = ()) -> str:
+    """Return QGIS's style of a layer whose classes have the legend's colours."""
+    root = _document()
+    renderer = SubElement(
+        root,
+        "renderer-v2",
+        {"type": "categorizedSymbol", "attr": "class", "symbollevels": "0", "enableorderby": "0"},
+    )
+    categories = SubElement(renderer, "categories")
+    symbols = SubElement(renderer, "symbols")
+    shown = [entry for entry in legend.classes if not roles or entry.role in roles]
+    for number, entry in enumerate(shown):
+        SubElement(
+            categories,
+            "category",
+            {"symbol": str(number), "value": entry.name, "label": entry.name, "render": "true"},
+        )
+        _symbol(symbols, str(number), kind, entry.colour)
+    return _text(root)
+
+
+def _single(kind: str, colour: tuple[int, int, int]) -> str:
+    root = _document()
+    renderer = SubElement(root, "renderer-v2", {"type": "singleSymbol", "symbollevels": "0"})
+    _symbol(SubElement(renderer, "symbols"), "0", kind, colour)
+    return _text(root)
+
+
+def _symbol(parent: Element, name: str, kind: str, colour: tuple[int, int, int]) -> None:
+    darker = ",".join(str(value * 3 // 4) for value in colour)
+    own = ",".join(map(str, colour))
+    layer, facts = {
+        "fill": (
+            "SimpleFill",
+            {
+                "color": f"{own},255",
+                "style": "solid",
+                "outline_color": f"{darker},255",
+                "outline_style": "solid",
+                "outline_width": "0.1",
+                "outline_width_unit": "MM",
+            },
+        ),
+        "line": (
+            "SimpleLine",
+            {
+                "line_color": f"{darker},255",
+                "line_style": "solid",
+                "line_width": "0.6",
+                "line_width_unit": "MM",
+                "capstyle": "round",
+                "joinstyle": "round",
+            },
+        ),
+        "marker": (
+            "SimpleMarker",
+            {"color": f"{own},255", "name": "circle", "size": "1", "size_unit": "MM"},
+        ),
+    }[kind]
+    symbol = SubElement(parent, "symbol", {"type": kind, "name": name, "alpha": "1"})
+    inner = SubElement(symbol, "layer", {"class": layer, "enabled": "1", "pass": "0"})
+    options = SubElement(inner, "Option", {"type": "Map"})
+    for key, value in facts.items():
+        SubElement(options, "Option", {"type": "QString", "name": key, "value": value})
+        SubElement(inner, "prop", {"k": key, "v": value})  # for QGIS before 3.26

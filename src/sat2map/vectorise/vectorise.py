@@ -1,0 +1,335 @@
+"""From a class map to a file of vectors, in memory that does not grow with the scene.
+
+    .NAME.partial/
+        .sat2map/       its journal: what the vectors are made of
+        sieved/         the class map without small islands, a file per sheet
+        scene.sqlite    the polygons that are found (`store.py`)
+        whole.gpkg      the file on its way
+
+Each sheet is finished as a whole, so that what was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+import sat2map
+from sat2map.atomic import check_file_name, whole_file
+from sat2map.errors import DataError, OutputError, StoppedError, UsageError, writing_to
+from sat2map.geo.grid import pixel_steps
+from sat2map.geo.vector_layer import require
+from sat2map.journal import Files, Journal, claim, remove_own
+from sat2map.legend import Legend, Role
+from sat2map.raster.output import give_name
+from sat2map.raster.sources import Source, open_source
+from sat2map.vectorise.buildings import Matrix
+from sat2map.vectorise.class_map import NOTHING, ClassMap, open_class_map
+from sat2map.vectorise.coverage import MARGIN, SHEET, TOLERANCE, Face, Sheet, cover_sheet, lay_sheets
+from sat2map.vectorise.geopackage import layers_of, write_layer, write_styles
+from sat2map.vectorise.measures import Measures
+from sat2map.vectorise.roads import trace_roads
+from sat2map.vectorise.sieve import MINIMUM_M2, sieve
+from sat2map.vectorise.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+WRITER = "sat2map vectors"
+SIEVE_MARGIN = 256
+"""Pixels around a sheet that are looked at, so that islands on its edge are known whole."""
+
+ROOM = 3
+"""Bytes of the disk that a pixel may take, all in all."""
+
+_OWN = re.compile(r"sieved(/\d+\.npy|/\.\d+\.sat2map-[0-9a-f]{16}\.npy)?|scene\.sqlite(-journal)?|whole\.gpkg(-journal|-wal|-shm)?")
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """How vectors are made.
+
+    Attributes:
+        minimum_m2: Square metres that an area of a role has at least; roles that are not named
+            have the usual ones.
+        tolerance: Bends in borders whose triangle is smaller than the square of this, in pixels,
+            are left out; 0 keeps the pixels' outline.
+        sheet: Side of the sheets that a scene is cut into, in pixels.
+        resume: Whether the work goes on where an interrupted run stopped.
+    """
+
+    minimum_m2: Mapping[Role, float] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
+    sheet: int = SHEET
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for parameter, value, lowest in (
+            ("tolerance", self.tolerance, 0.0),
+            ("sheet", self.sheet, 16),
+            *(("minimum_m2", value, 0.0) for value in self.minimum_m2.values()),
+        ):
+            if not (math.isfinite(value) and value >= lowest):
+                raise UsageError(
+                    f"is {value:g}", parameter=parameter, remedy=f"Give {lowest:g} or more."
+                )
+
+
+def vectorise(
+    classes: str | Path | Source,
+    out: str | Path,
+    *,
+    legend: str | Path | Legend | None = None,
+    confidence: str | Path | None = None,
+    options: VectorOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Path:
+    """Make vectors of a class map: one valid coverage, buildings and a network of roads.
+
+    Args:
+        classes: The class map, of any size, as `sat2map translate --classes` writes it, or
+            anybody's with a legend.
+        out: The GeoPackage, NAME.gpkg.
+        legend: What the map's numbers mean: a legend, "cover", "map" or a JSON file. None takes
+            what the map itself says.
+        confidence: A raster on the same grid of how sure each pixel is, for the columns of that
+            name.
+        options: How.
+        progress: Called with (done, all) steps.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: The class map cannot be read, has no legend or lies nowhere on the ground.
+        UsageError: The options do not fit, or what is to be resumed was made of something else.
+        OutputError: The place is not writable or the disk is full.
+        StoppedError: `stop` is set.
+        MissingExtraError: pyogrio or pyarrow is not installed.
+    """
+    target, options = Path(out), options or VectorOptions()
+    stop = stop or threading.Event()
+    if target.suffix.lower() != ".gpkg":
+        raise UsageError(
+            "is not a name for vectors", where=target, remedy="End it in .gpkg."
+        )
+    check_file_name(target)
+    for package in ("pyogrio", "pyarrow"):
+        require(package, "vectors")
+    source = open_source(classes)
+    if any(file.exists() and target.exists() and target.samefile(file) for file in source.files):
+        raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+    folder = target.absolute().with_name(f".{target.name}.partial")
+    beside = () if confidence is None else (Path(confidence),)
+    with (
+        open_class_map(source, legend=legend, confidence=confidence) as scene,
+        writing_to(target),
+    ):
+        measures = Measures(scene.grid, scene.where)
+        made_of = {
+            **source.fingerprint(),
+            "legend": scene.legend.to_json(),
+            "confidence": Files(beside),
+            "set of parameters": asdict(options) | {"resume": None},
+            "version of sat2map": sat2map.__version__,
+        }
+        remedy = "Remove it, or choose another name for the vectors."
+        with claim(folder, WRITER, made_of, where=target, remedy=remedy) as journal:
+            _begin(journal, target, options.resume)
+            _check_room(folder, scene, target)
+            try:
+                _make(scene, folder, target, measures, options, progress, stop)
+            except BaseException as error:
+                if not any((folder / "sieved").glob("*.npy")):
+                    journal.remove_folder(_OWN)
+                elif not isinstance(error, StoppedError):
+                    logger.warning(
+                        f"{target}: what is finished is kept in {folder.name}; do the same again "
+                        "with `resume=True` to go on."
+                    )
+                raise
+            journal.remove_folder(_OWN)
+    return target
+
+
+def _begin(journal: Journal, target: Path, resume: bool) -> None:
+    """Begin the folder of what is unfinished, or take up what is there."""
+    if resume and not journal.is_new:
+        if journal.changed:
+            raise UsageError(
+                f"was begun with another {' and another '.join(journal.changed)}, so it cannot "
+                "be resumed",
+                where=target,
+                remedy="Give the same as before, or leave out `resume` to begin anew.",
+            )
+        journal.start()
+        return
+    if resume:
+        logger.warning(f"{target}: nothing of it is finished, so it is begun afresh.")
+    journal.start(keep=False)
+    remove_own(journal.folder, _OWN)
+
+
+def _check_room(folder: Path, scene: ClassMap, target: Path) -> None:
+    """Refuse a scene for which the disk has no room, before the work."""
+    needed = scene.grid.height * scene.grid.width * ROOM
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
+            where=target,
+            remedy="Free some space, or choose a place on another disk.",
+        )
+
+
+def _make(
+    scene: ClassMap,
+    folder: Path,
+    target: Path,
+    measures: Measures,
+    options: VectorOptions,
+    progress: Callable[[int, int], None] | None,
+    stop: threading.Event,
+) -> None:
+    height, width = scene.grid.height, scene.grid.width
+    sheets = list(lay_sheets(height, width, options.sheet))
+    sieved = folder / "sieved"
+    sieved.mkdir(exist_ok=True)
+    minimum = {**MINIMUM_M2, **options.minimum_m2}
+    steps = 3 * len(sheets)
+
+    def show(done: int) -> None:
+        if progress is not None:
+            progress(min(done, steps), steps)
+        if stop.is_set():
+            raise StoppedError("stopped as asked", where=target)
+
+    some = False
+    for done, sheet in enumerate(sheets, 1):
+        path = sieved / f"{sheet.number}.npy"
+        if not path.exists():
+            numbers = _sieved(scene, sheet, minimum)
+            with whole_file(path) as aside:
+                np.save(aside, numbers)
+        some = some or bool((np.load(path, mmap_mode="r") != NOTHING).any())
+        show(done)
+    if not some:
+        shutil.rmtree(sieved)
+        raise DataError(
+            "has no valid pixel, only nodata", where=scene.where, remedy="Give another class map."
+        )
+    with open_store(folder / "scene.sqlite") as store:
+        finished = store.finished()
+        for done, sheet in enumerate(sheets, 1):
+            if sheet.number not in finished:
+                _cover(scene, store, sieved, sheet, options)
+            show(len(sheets) + done)
+        store.join()
+
+        def tracing(done: int, total: int) -> None:
+            show(2 * len(sheets) + done * len(sheets) // total)
+
+        aside = folder / "whole.gpkg"
+        aside.unlink(missing_ok=True)
+        crs = scene.grid.crs.to_wkt(version="WKT2_2019")
+        with trace_roads(scene, folder=folder, progress=tracing) as network:
+            for layer in layers_of(store, scene.legend, network, measures):
+                write_layer(aside, layer, measures, crs, "GPKG")
+        write_styles(aside, scene.legend)
+    give_name(aside, target)
+
+
+def _sieved(scene: ClassMap, sheet: Sheet, minimum: Mapping[Role, float]) -> NDArray[np.uint8]:
+    """Return the class numbers of a sheet without small islands."""
+    margin = SIEVE_MARGIN
+    window = (
+        sheet.row - margin,
+        sheet.column - margin,
+        sheet.height + 2 * margin,
+        sheet.width + 2 * margin,
+    )
+    numbers = sieve(
+        scene.read(*window),
+        scene.legend,
+        scene.metres,
+        minimum,
+        scene.read_confidence(*window),
+    )
+    inside = numbers[margin : margin + sheet.height, margin : margin + sheet.width]
+    return np.ascontiguousarray(inside)
+
+
+def _cover(
+    scene: ClassMap, store: Store, sieved: Path, sheet: Sheet, options: VectorOptions
+) -> None:
+    """Find the polygons of a sheet and store them."""
+    extent = (scene.grid.height, scene.grid.width)
+    side = options.sheet
+
+    @lru_cache(maxsize=64)
+    def matrix_of(row: int, column: int) -> Matrix:
+        height, width = min(side, extent[0] - row), min(side, extent[1] - column)
+        return pixel_steps(scene.grid.part(row, column, height, width))
+
+    def matrix_at(row: int, column: int) -> Matrix:
+        return matrix_of(row // side * side, column // side * side)
+
+    window = _window(sieved, sheet, extent, side)
+    faces = cover_sheet(window, sheet, scene.legend, matrix_at, extent, options.tolerance)
+    sure, pixels = _sureness(scene, sheet, faces)
+    store.add(sheet, faces, sure, pixels, extent, side)
+
+
+def _window(
+    sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int
+) -> NDArray[np.uint8]:
+    """Return a sheet and what lies around it, out of the files of all sheets."""
+    top, left = sheet.row - MARGIN, sheet.column - MARGIN
+    height, width = sheet.height + 2 * MARGIN, sheet.width + 2 * MARGIN
+    window = np.full((height, width), NOTHING, np.uint8)
+    across = math.ceil(extent[1] / side)
+    bottom, right = min(top + height, extent[0]), min(left + width, extent[1])
+    for row in range(max(top, 0) // side, math.ceil(bottom / side)):
+        for column in range(max(left, 0) // side, math.ceil(right / side)):
+            numbers = np.load(sieved / f"{row * across + column}.npy", mmap_mode="r")
+            first, start = row * side, column * side
+            one = slice(max(top, first), min(bottom, first + numbers.shape[0]))
+            other = slice(max(left, start), min(right, start + numbers.shape[1]))
+            window[one.start - top : one.stop - top, other.start - left : other.stop - left] = (
+                numbers[one.start - first : one.stop - first, other.start - start : other.stop - start]
+            )
+    return window
+
+
+def _sureness(
+    scene: ClassMap, sheet: Sheet, faces: list[Face]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum of the confidence of the pixels of each face, and how many they are."""
+    from rasterio.features import rasterize
+
+    confidence = scene.read_confidence(sheet.row, sheet.column, sheet.height, sheet.width)
+    if confidence is None or not faces:
+        return np.zeros(len(faces)), np.zeros(len(faces))
+    shapes = shapely.transform(
+        np.array([face.shape for face in faces], object), lambda p: p - (sheet.column, sheet.row)
+    )
+    face = rasterize(
+        zip(shapes, range(1, len(faces) + 1), strict=True), confidence.shape, dtype="int32"
+    )
+    known = np.isfinite(confidence) & (face > 0)
+    sums = np.bincount(face[known], confidence[known].astype(float), minlength=len(faces) + 1)
+    counts = np.bincount(face[known], minlength=len(faces) + 1).astype(float)
+    return sums[1:], counts[1:]
