@@ -49,9 +49,7 @@ def trace_arcs(labels: NDArray[np.integer[Any]], *, smooth: bool = True) -> NDAr
     return _lines(order, chain, start, end, labels.shape[1] + 1, smooth)
 
 
-def ordered_sides(
-    labels: NDArray[np.integer[Any]], chord: int
-) -> tuple[Points, Points, Points]:
+def ordered_sides(labels: NDArray[np.integer[Any]], chord: int) -> tuple[Points, Points, Points]:
     """Return the sides of pixels that are borders in the order of their arcs, with directions.
 
     Args:
@@ -128,7 +126,8 @@ def _loops(following: Integers, start: Integers) -> Integers:
     for _ in range(len(following).bit_length()):
         lowest = np.minimum(lowest, lowest[last])
         last = last[last]
-    return start[np.unique(lowest[following[last] != last]) // 2]
+    found: Integers = start[np.unique(lowest[following[last] != last]) // 2]
+    return found
 
 
 def _ordered(following: Integers) -> tuple[Integers, Integers]:

@@ -47,7 +47,7 @@ _PLAINNESS = ((2.5, 4.0, 0.95), (1.8, 2.5, 0.94), (1.2, 1.6, KEPT_IOU))
 """From plain outlines to such with corners: walls that are no further apart are one, shorter ones
 are left out, both in pixels; and the overlap with which a plain outline is taken."""
 
-_TRACED = 0.7
+_TRACED = 1.5
 _NEARLY = math.cos(math.radians(30))
 
 Matrix = NDArray[np.float64]
@@ -111,9 +111,9 @@ def outline_buildings(
     inner = whole[top : top + core[2], left : left + core[3]]
     boxes = ndimage.find_objects(whole)
     touching = [int(n) for n in np.unique(inner) if n and _fits(boxes[n - 1])]
-    wanted = {n: True for n in touching} | {
-        n: False for n in _beside(whole, boxes, touching, (top, left, core[2], core[3]))
-    }
+    wanted = dict.fromkeys(touching, True) | dict.fromkeys(
+        _beside(whole, boxes, touching, (top, left, core[2], core[3])), False
+    )
     blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner) for n in wanted}
     shapes: dict[int, list[House]] = {}
     for n, block in blocks.items():
@@ -178,8 +178,9 @@ def _block(
     )
     near[part], near_numbers[part] = whole[inside], numbers[inside]
     own = near == n
-    labels = label(np.where(own, near_numbers + 1, 0), background=0, connectivity=1)
-    labels = labels.astype(np.int32)
+    parts = np.where(own, near_numbers + 1, 0)
+    found = label(parts, background=0, connectivity=1)  # type: ignore[no-untyped-call]
+    labels = np.asarray(found, np.int32)
     houses, at = np.unique(labels, return_index=True)
     classes = tuple(int(v) for v in near_numbers.ravel()[at[houses > 0]])
     labels[(near > 0) & ~own] = -1
@@ -422,9 +423,9 @@ def _traced(
         outlines = shapely.transform(outlines, lambda p: np.round(p / PRECISION) * PRECISION)
         if shapely.is_valid(outlines).all() and (shapely.get_type_id(outlines) == 3).all():
             faces = [(shape, n) for shape, (_, n) in zip(outlines, faces, strict=True)]
-    placed = []
+    placed, corner = [], np.array([column, row])
     for face, number in sorted(faces, key=lambda item: item[1]):
-        shape = shapely.transform(face, lambda points: points + (column, row))
+        shape = shapely.transform(face, lambda points: points + corner)
         first = (*block.first, number)
         bearing = _bearing(face, matrix)
         placed.append(House(shape, block.numbers[number - 1], "traced", bearing, first))

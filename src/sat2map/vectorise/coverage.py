@@ -43,7 +43,7 @@ SHEET = 2048
 MARGIN = LARGEST + 16
 """Pixels around a sheet that must be known: a building may begin far outside of it."""
 
-TOLERANCE = 1.0
+TOLERANCE = 1.5
 """A bend in a border whose triangle is smaller than the square of this, in pixels, is left out."""
 
 _NEAR = 8
@@ -89,9 +89,7 @@ def lay_sheets(height: int, width: int, side: int = SHEET) -> Iterator[Sheet]:
     number = 0
     for row in range(0, height, side):
         for column in range(0, width, side):
-            yield Sheet(
-                number, row, column, min(side, height - row), min(side, width - column)
-            )
+            yield Sheet(number, row, column, min(side, height - row), min(side, width - column))
             number += 1
 
 
@@ -116,7 +114,15 @@ def cover_sheet(
     """
     is_building = np.zeros(256, np.bool_)
     is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
-    corner = (sheet.row - MARGIN, sheet.column - MARGIN)
+    # Beyond the scene there is nothing to look at.
+    above, before = min(MARGIN, sheet.row + _NEAR), min(MARGIN, sheet.column + _NEAR)
+    below = min(MARGIN, extent[0] - sheet.row - sheet.height + _NEAR)
+    behind = min(MARGIN, extent[1] - sheet.column - sheet.width + _NEAR)
+    window = window[
+        MARGIN - above : MARGIN + sheet.height + below,
+        MARGIN - before : MARGIN + sheet.width + behind,
+    ]
+    corner = (sheet.row - above, sheet.column - before)
     around = (
         sheet.row - _NEAR,
         sheet.column - _NEAR,
@@ -125,8 +131,8 @@ def cover_sheet(
     )
     houses, blocks = outline_buildings(window, is_building, corner, around, matrix_at, extent)
     ring = (
-        slice(MARGIN - 1, MARGIN + sheet.height + 1),
-        slice(MARGIN - 1, MARGIN + sheet.width + 1),
+        slice(above - 1, above + sheet.height + 1),
+        slice(before - 1, before + sheet.width + 1),
     )
     ground = _ground(window, blocks)[ring]
     houses, cuts = _cut_at_edges(houses, sheet)
@@ -247,7 +253,8 @@ def _ground_polygons(
         simple = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
         if (shapely.get_type_id(simple) == 3).all() and shapely.coverage_is_valid(simple):
             polygons = simple
-    return shapely.transform(polygons, lambda p: p + (sheet.column, sheet.row)), numbers
+    corner = np.array([sheet.column, sheet.row])
+    return shapely.transform(polygons, lambda points: points + corner), numbers
 
 
 def _edges(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -69,28 +67,12 @@ class Measures:
 
     def lengths_m(self, lines: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the lengths of lines in metres, float64 [N]."""
-        points, line = shapely.get_coordinates(shapely.segmentize(lines, LONGEST), return_index=True)
+        points, line = shapely.get_coordinates(
+            shapely.segmentize(lines, LONGEST), return_index=True
+        )
         if not len(points):
             return np.zeros(len(lines))
         x, y = self._degrees.transform(*self._placed(points).T)
         same = line[1:] == line[:-1]
         metres = self._geod.inv(x[:-1][same], y[:-1][same], x[1:][same], y[1:][same])[2]
-        lengths: NDArray[np.float64] = np.bincount(line[1:][same], metres, minlength=len(lines))
-        return lengths
-
-
-def pixel_areas_m2(
-    measures: Measures, row: int, column: int, height: int, width: int, step: int = 64
-) -> NDArray[Any]:
-    """Return the area of each pixel of a window in square metres, float64 [height,width].
-
-    It is taken in blocks of `step` pixels, within which it hardly changes.
-    """
-    tops, lefts = np.arange(0, height, step), np.arange(0, width, step)
-    downs = np.minimum(step, height - tops)
-    alongs = np.minimum(step, width - lefts)
-    low_x, low_y = np.meshgrid(column + lefts, row + tops)
-    size_x, size_y = np.meshgrid(alongs, downs)
-    boxes = shapely.box(low_x, low_y, low_x + size_x, low_y + size_y)
-    areas = measures.areas_m2(boxes.ravel()).reshape(boxes.shape) / (size_x * size_y)
-    return np.repeat(np.repeat(areas, downs, 0), alongs, 1)
+        return np.bincount(line[1:][same], metres, minlength=len(lines)).astype(np.float64)

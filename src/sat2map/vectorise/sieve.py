@@ -22,7 +22,7 @@ MINIMUM_M2: Mapping[Role, float] = {
 }
 """Square metres that an area of a role has at least, unless told otherwise."""
 
-Areas = NDArray[np.float64]
+Areas = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 
 
@@ -51,7 +51,9 @@ def sieve(
     from skimage.measure import label
 
     shifted = np.where(numbers == NOTHING, 0, numbers + 1).astype(np.int32)
-    labels, count = label(shifted, background=0, connectivity=1, return_num=True)
+    labels, count = label(  # type: ignore[no-untyped-call]
+        shifted, background=0, connectivity=1, return_num=True
+    )
     if count < 2:
         return numbers
     pixel = float(metres[0] * metres[1])
@@ -174,7 +176,7 @@ def _merged(
         links = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), (len(area),) * 2)
         number, part = connected_components(links, directed=False)
         group = part[group]
-        total = np.bincount(part, area, minlength=number)
+        total = np.bincount(part, area, minlength=number).astype(np.float64)
         kept = np.zeros(number, np.uint8)
         kept[part] = kinds
         surest = np.bincount(part, np.where(np.isinf(area), 0, area) * sure, minlength=number)

@@ -236,7 +236,7 @@ def _last_sheet(house: House, extent: tuple[int, int], side: int) -> int:
     _, _, right, bottom = shapely.bounds(house.outline)
     last_row = min(math.ceil(bottom / side), math.ceil(extent[0] / side)) - 1
     last_column = min(math.ceil(right / side), math.ceil(extent[1] / side)) - 1
-    return last_row * math.ceil(extent[1] / side) + last_column
+    return int(last_row * math.ceil(extent[1] / side) + last_column)
 
 
 def _joined(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -37,7 +36,15 @@ from sat2map.raster.output import give_name
 from sat2map.raster.sources import Source, open_source
 from sat2map.vectorise.buildings import Matrix
 from sat2map.vectorise.class_map import NOTHING, ClassMap, open_class_map
-from sat2map.vectorise.coverage import MARGIN, SHEET, TOLERANCE, Face, Sheet, cover_sheet, lay_sheets
+from sat2map.vectorise.coverage import (
+    MARGIN,
+    SHEET,
+    TOLERANCE,
+    Face,
+    Sheet,
+    cover_sheet,
+    lay_sheets,
+)
 from sat2map.vectorise.geopackage import layers_of, write_layer, write_styles
 from sat2map.vectorise.measures import Measures
 from sat2map.vectorise.roads import trace_roads
@@ -53,7 +60,9 @@ SIEVE_MARGIN = 256
 ROOM = 3
 """Bytes of the disk that a pixel may take, all in all."""
 
-_OWN = re.compile(r"sieved(/\d+\.npy|/\.\d+\.sat2map-[0-9a-f]{16}\.npy)?|scene\.sqlite(-journal)?|whole\.gpkg(-journal|-wal|-shm)?")
+_OWN = re.compile(
+    r"sieved(/\d+\.npy|/\.\d+\.sat2map-[0-9a-f]{16}\.npy)?|scene\.sqlite(-journal)?|whole\.gpkg(-journal|-wal|-shm)?"
+)
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,7 @@ def vectorise(
     target, options = Path(out), options or VectorOptions()
     stop = stop or threading.Event()
     if target.suffix.lower() != ".gpkg":
-        raise UsageError(
-            "is not a name for vectors", where=target, remedy="End it in .gpkg."
-        )
+        raise UsageError("is not a name for vectors", where=target, remedy="End it in .gpkg.")
     check_file_name(target)
     for package in ("pyogrio", "pyarrow"):
         require(package, "vectors")
@@ -244,6 +251,7 @@ def _make(
 
         aside = folder / "whole.gpkg"
         aside.unlink(missing_ok=True)
+        assert scene.grid.crs is not None  # or nothing could have been measured
         crs = scene.grid.crs.to_wkt(version="WKT2_2019")
         with trace_roads(scene, folder=folder, progress=tracing) as network:
             for layer in layers_of(store, scene.legend, network, measures):
@@ -293,9 +301,7 @@ def _cover(
     store.add(sheet, faces, sure, pixels, extent, side)
 
 
-def _window(
-    sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int
-) -> NDArray[np.uint8]:
+def _window(sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int) -> NDArray[np.uint8]:
     """Return a sheet and what lies around it, out of the files of all sheets."""
     top, left = sheet.row - MARGIN, sheet.column - MARGIN
     height, width = sheet.height + 2 * MARGIN, sheet.width + 2 * MARGIN
@@ -309,7 +315,9 @@ def _window(
             one = slice(max(top, first), min(bottom, first + numbers.shape[0]))
             other = slice(max(left, start), min(right, start + numbers.shape[1]))
             window[one.start - top : one.stop - top, other.start - left : other.stop - left] = (
-                numbers[one.start - first : one.stop - first, other.start - start : other.stop - start]
+                numbers[
+                    one.start - first : one.stop - first, other.start - start : other.stop - start
+                ]
             )
     return window
 
@@ -330,6 +338,7 @@ def _sureness(
         zip(shapes, range(1, len(faces) + 1), strict=True), confidence.shape, dtype="int32"
     )
     known = np.isfinite(confidence) & (face > 0)
-    sums = np.bincount(face[known], confidence[known].astype(float), minlength=len(faces) + 1)
+    values = confidence[known].astype(float)
+    sums = np.bincount(face[known], values, minlength=len(faces) + 1).astype(float)
     counts = np.bincount(face[known], minlength=len(faces) + 1).astype(float)
     return sums[1:], counts[1:]

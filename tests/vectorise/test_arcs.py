@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+
+from sat2map.vectorise.arcs import trace_arcs
+
+
+def test_arcs_run_from_junction_to_junction() -> None:
+    labels = np.array([[0, 0, 1], [2, 1, 1]])
+    arcs = trace_arcs(labels, smooth=False)
+    found = {tuple(map(tuple, shapely.get_coordinates(arc).astype(int))) for arc in arcs}
+    ends = {frozenset((line[0], line[-1])) for line in found}
+    assert ends == {
+        frozenset(((0, 1), (1, 1))),  # between 0 and 2
+        frozenset(((1, 1), (2, 0))),  # between 0 and 1
+        frozenset(((1, 1), (1, 2))),  # between 2 and 1
+    }
+
+
+def test_a_border_without_junction_is_closed_and_begins_at_its_uppermost_corner() -> None:
+    labels = np.zeros((5, 6), int)
+    labels[1:4, 2:5] = 1
+    (arc,) = trace_arcs(labels, smooth=False)
+    points = shapely.get_coordinates(arc)
+    assert points[0].tolist() == points[-1].tolist() == [2, 1]
+    assert shapely.Polygon(points).equals(shapely.box(2, 1, 5, 4))
+
+
+def test_stairs_become_a_straight_line() -> None:
+    labels = np.tri(12, dtype=int)
+    (arc,) = trace_arcs(labels)
+    points = shapely.get_coordinates(arc)[1:-1]  # without the ends, which lie at the edge
+    assert len(points) <= 4
+    assert np.ptp(points[:, 0] - points[:, 1]) <= 0.5
+
+
+def test_pixels_that_touch_at_a_corner_do_not_belong_together() -> None:
+    chess = np.indices((4, 4)).sum(0) % 2
+    edge = shapely.box(0, 0, 4, 4).exterior
+    lines = [*trace_arcs(chess, smooth=False), edge]
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(lines)]))
+    assert len(faces) == 16
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_raster_of_one_class_has_no_borders(smooth: bool) -> None:
+    assert len(trace_arcs(np.ones((3, 4), np.uint8), smooth=smooth)) == 0
+    assert len(trace_arcs(np.ones((1, 1), np.uint8), smooth=smooth)) == 0

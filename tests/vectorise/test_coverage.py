@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import label
+
+from sat2map.legend import COVER
+from sat2map.vectorise.class_map import NOTHING
+from sat2map.vectorise.coverage import MARGIN, cover_sheet, lay_sheets
+
+NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
+
+
+def covered(
+    numbers: NDArray[np.uint8], side: int, tolerance: float = 1.5
+) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """Return the polygons of a class map, buildings in one piece, and their classes."""
+    padded = np.pad(numbers, MARGIN, constant_values=NOTHING)
+    shapes, classes = [], []
+    pieces: dict[tuple[int, int, int], list[object]] = {}
+    for sheet in lay_sheets(*numbers.shape, side):
+        window = padded[
+            sheet.row : sheet.row + sheet.height + 2 * MARGIN,
+            sheet.column : sheet.column + sheet.width + 2 * MARGIN,
+        ]
+        for face in cover_sheet(
+            window, sheet, COVER, lambda _row, _column: NORTH_UP, numbers.shape, tolerance
+        ):
+            if face.house is None:
+                shapes.append(face.shape)
+                classes.append(face.number)
+            else:
+                pieces.setdefault(face.house.first, []).append(face.shape)
+    for parts in pieces.values():
+        whole = shapely.union_all(parts)
+        assert whole.geom_type == "Polygon"
+        shapes.append(whole)
+        classes.append(1)
+    return np.array(shapes, object), np.array(classes)
+
+
+def blobs(seed: int, side: int, smooth: float) -> NDArray[np.uint8]:
+    random = np.random.default_rng(seed)
+    fields = [
+        ndimage.gaussian_filter(random.standard_normal((side, side)), smooth) for _ in COVER.classes
+    ]
+    return np.argmax(fields, 0).astype(np.uint8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    side=st.integers(1, 70),
+    smooth=st.sampled_from([0.0, 0.7, 2.0, 4.0]),
+    sheet=st.sampled_from([16, 23, 64, 100]),
+)
+def test_of_random_maps_the_coverage_is_valid_and_covers_all(
+    seed: int, side: int, smooth: float, sheet: int
+) -> None:
+    numbers = blobs(seed, side, smooth)
+    shapes, _ = covered(numbers, sheet)
+    assert shapely.is_valid(shapes).all()
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.area(shapes).sum() == pytest.approx(side**2, rel=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), side=st.integers(2, 60), smooth=st.sampled_from([0.0, 1.0, 3.0]))
+def test_parts_and_holes_of_each_class_are_kept(seed: int, side: int, smooth: float) -> None:
+    numbers = blobs(seed, side, smooth)
+    numbers[numbers == 1] = 0  # buildings are made anew
+    shapes, classes = covered(numbers, 100)
+    for number in np.unique(numbers):
+        mine = shapes[classes == number]
+        assert len(mine) == label(numbers == number, connectivity=1).max()
+        holes = shapely.get_num_interior_rings(mine).sum()
+        around = np.pad(numbers != number, 1, constant_values=True)
+        # A ring of pixels that touch at corners encloses, too: what is inside hangs together
+        # over corners with what is outside, yet the polygon around it is closed.
+        assert holes <= label(around, connectivity=1).max() - 1
+        assert holes >= label(around, connectivity=2).max() - 1
+
+
+def test_areas_of_classes_are_those_of_the_pixels() -> None:
+    numbers = blobs(5, 300, 6)
+    shapes, classes = covered(numbers, 128)
+    for number in range(len(COVER)):
+        area = shapely.area(shapes[classes == number]).sum()
+        assert area == pytest.approx((numbers == number).sum(), rel=0.03)
+
+
+def test_where_nothing_is_there_is_no_polygon() -> None:
+    numbers = blobs(6, 60, 3)
+    numbers[20:40, 10:50] = NOTHING
+    shapes, _ = covered(numbers, 32, tolerance=0)
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.intersects_xy(shapes, 30, 30).sum() == 0
+    assert shapely.area(shapes).sum() == pytest.approx((numbers != NOTHING).sum(), rel=0.02)
+
+
+def test_a_ring_in_a_ring() -> None:
+    rows, columns = np.mgrid[:90, :90]
+    rings = (np.hypot(rows - 45, columns - 45) // 8).astype(int)
+    numbers = np.where(rings % 2, 4, 3).astype(np.uint8)
+    shapes, _ = covered(numbers, 100)
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.get_num_interior_rings(shapes).max() == 1
+    assert len(shapes) == label(numbers, connectivity=1, background=0).max()
+
+
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_one_class_is_one_rectangle(number: int) -> None:
+    shapes, classes = covered(np.full((40, 30), number, np.uint8), 100)
+    (shape,) = shapes
+    assert shape.equals(shapely.box(0, 0, 30, 40))
+    assert classes.tolist() == [number]
+
+
+def test_a_single_pixel_is_a_square() -> None:
+    (shape,) = covered(np.zeros((1, 1), np.uint8), 16)[0]
+    assert shape.equals(shapely.box(0, 0, 1, 1))
+
+
+def test_a_building_is_the_same_whatever_the_sheets() -> None:
+    numbers = np.zeros((120, 120), np.uint8)
+    rows, columns = np.mgrid[:120, :120]
+    slanted = np.abs(rows - columns / 3 - 40) < 14
+    numbers[slanted & (np.abs(columns + rows / 3 - 75) < 30)] = 1
+    whole = {}
+    for side in (200, 64, 37):
+        shapes, classes = covered(numbers, side)
+        (house,) = shapes[classes == 1]
+        whole[side] = house
+        assert shapely.coverage_is_valid(shapes)
+    for house in whole.values():
+        assert house.symmetric_difference(whole[200]).area < 0.01
