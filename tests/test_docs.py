@@ -38,7 +38,7 @@ from sat2map import recipe as recipes
 from sat2map.cli.app import app
 from sat2map.evaluation import perceptual
 from sat2map.fetch.published import DATA_SETS
-from sat2map.legend import STREETS
+from sat2map.legend import COVER, STREETS
 from sat2map.model.card import shipped_models
 from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.specs import UNetSpec
@@ -65,6 +65,8 @@ SYNOPSIS = {
     "DX,DY": "1,0",
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
     "INPUT OUTPUT": "input.png output.png",
+    "CLASSES OUT.gpkg": "classes.tif out.gpkg",
+    "--confidence FILE": "--confidence confidence.tif",
     "SCENE MAP": "input.tif output.tif",
     "SCENE": "input.tif",
     "W,S,E,N": "13.4085,52.5191,13.4088,52.5193",
@@ -177,7 +179,22 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
     provide_scenes(folder)
     provide_ground(folder)
     provide_masks(folder)
+    provide_class_map(folder)
     return folder
+
+
+def provide_class_map(folder: Path) -> None:
+    """Write a class map with its legend, how sure it is, and the legend as a file."""
+    numbers = np.zeros((60, 60), np.uint8)
+    numbers[20:27], numbers[35:50, 10:25], numbers[30:, 40:] = 2, 1, 3
+    facts = {"height": 60, "width": 60, "count": 1, "crs": "EPSG:32633"}
+    facts["transform"] = rasterio.Affine(1, 0, 392_000, 0, -1, 5_820_000)
+    with rasterio.open(folder / "classes.tif", "w", dtype="uint8", **facts) as file:
+        file.write(numbers, 1)
+        file.update_tags(SAT2MAP_LEGEND=json.dumps(COVER.to_json()))
+    with rasterio.open(folder / "sure.tif", "w", dtype="float32", **facts) as file:
+        file.write(np.full((60, 60), 0.8, np.float32), 1)
+    (folder / "legend.json").write_text(json.dumps(COVER.to_json()), encoding="utf-8")
 
 
 def provide_masks(folder: Path) -> None:
@@ -480,6 +497,13 @@ class Shell:
                 produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
+            case ["vectors", classes, out, *_]:
+                self._provide(classes, "classes.tif")
+                if "--confidence" in arguments:
+                    self._provide(option(arguments, "--confidence"), "sure.tif")
+                if "--legend" in arguments and option(arguments, "--legend").endswith(".json"):
+                    self._provide(option(arguments, "--legend"), "legend.json")
+                produced = [out]
             case ["import", checkpoint, out, *_]:
                 self._provide(checkpoint, "checkpoint.pth")
                 if "--calibrate" in arguments:
@@ -530,6 +554,7 @@ class Shell:
         for name, kind in (
             ("photo.png", "image.png"),
             ("ortho.tif", "image.tif"),
+            ("classes.tif", "classes.tif"),
             ("towns", "set"),
             ("maps", "set"),
             ("runs/first/model", "model"),

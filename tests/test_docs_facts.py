@@ -179,7 +179,15 @@ def test_the_python_page_has_the_signatures() -> None:
     page = text(DOCS / "reference" / "python.md")
     for name in set(sat2map.__all__) - {"__version__"}:
         assert f"## `{name}" in page
-    for name in ("load", "load_recipe", "train", "evaluate", "evaluate_masks", "translate_raster"):
+    for name in (
+        "load",
+        "load_recipe",
+        "train",
+        "evaluate",
+        "evaluate_masks",
+        "translate_raster",
+        "vectorise",
+    ):
         assert f"## `{name}{plain(getattr(sat2map, name))}`" in page
     assert f"### `translate{plain(sat2map.Translator.translate)}`" in page
 

@@ -5,6 +5,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `open_source(text)` finds out what a file, a folder, an address or a tree of tiles is;
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
 - `translate_raster(input, output, model)` translates a georeferenced scene of any size;
+- `vectorise(classes, out)` makes polygons, buildings and roads of a class map;
 - `train(recipe, data, run)` trains a model;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
 """
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sat2map.translation.scene import translate_raster as translate_raster
     from sat2map.translation.translator import Translator as Translator
     from sat2map.translation.translator import load as load
+    from sat2map.vectors.vectorise import VectorOptions as VectorOptions
+    from sat2map.vectors.vectorise import vectorise as vectorise
 
 __version__ = "0.1.0"
 
@@ -32,6 +35,7 @@ _HOMES = {
     "SceneOptions": "sat2map.raster.options",
     "Source": "sat2map.raster.sources",
     "Translator": "sat2map.translation.translator",
+    "VectorOptions": "sat2map.vectors.vectorise",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
@@ -39,11 +43,13 @@ _HOMES = {
     "open_source": "sat2map.raster.sources",
     "train": "sat2map.training.loop",
     "translate_raster": "sat2map.translation.scene",
+    "vectorise": "sat2map.vectors.vectorise",
 }
 __all__ = [
     "SceneOptions",
     "Source",
     "Translator",
+    "VectorOptions",
     "__version__",
     "evaluate",
     "evaluate_masks",
@@ -52,6 +58,7 @@ __all__ = [
     "open_source",
     "train",
     "translate_raster",
+    "vectorise",
 ]
 
 

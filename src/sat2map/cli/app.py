@@ -15,6 +15,7 @@ import typer
 
 from sat2map.cli import model as cli_model
 from sat2map.cli import parse
+from sat2map.cli import vectors as cli_vectors
 from sat2map.cli.cache import cache_app
 from sat2map.cli.data import data_app
 from sat2map.cli.evaluate_vectors import evaluate_vectors
@@ -364,6 +365,7 @@ def translate(
 
 
 app.command("evaluate-vectors")(evaluate_vectors)
+app.command()(cli_vectors.vectors)
 app.command("import")(cli_model.import_)
 app.command()(cli_model.export)
 app.command()(cli_model.info)

@@ -14,6 +14,7 @@ from sat2map.errors import UsageError
 
 if TYPE_CHECKING:
     from sat2map.geo.grid import Bounds
+    from sat2map.legend import Role
     from sat2map.raster.options import Reading, Resolution
     from sat2map.style.features import VectorFile
 
@@ -212,3 +213,28 @@ def _numbers(text: str, count: int) -> list[float] | None:
     except ValueError:
         return None
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def minimum_areas(texts: Sequence[str]) -> dict[Role, float]:
+    """Return square metres by role.
+
+    Args:
+        texts: Such as "water=100".
+
+    Raises:
+        UsageError: There is no such role, or the area is not a number.
+    """
+    from sat2map.legend import ROLES
+
+    found: dict[Role, float] = {}
+    for text in texts:
+        name, _, area = text.partition("=")
+        try:
+            found[next(role for role in ROLES if role == name)] = float(area)
+        except (StopIteration, ValueError) as error:
+            raise UsageError(
+                f"{text!r} is not a role and its square metres",
+                parameter="minimum_m2",
+                remedy=f"Give one such as water=100; the roles are {', '.join(ROLES)}.",
+            ) from error
+    return found

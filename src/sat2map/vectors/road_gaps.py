@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.legend import Role
-from sat2map.vectorise.centre_lines import CHAIN, FINE, RoadScene
-from sat2map.vectorise.road_graph import RoadGraph, Way
+from sat2map.vectors.centre_lines import CHAIN, FINE, RoadScene
+from sat2map.vectors.road_graph import RoadGraph, Way
 
 FAR_M = 45.0
 """Ends that are farther apart than this are not joined."""

@@ -20,7 +20,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.vectorise.centre_lines import CHAIN, FINE, SheetLines
+from sat2map.vectors.centre_lines import CHAIN, FINE, SheetLines
 
 STRAIGHT, DIAGONAL = 0.948, 1.340
 """Length in pixels of a step of a chain, for lines of any direction (Dorst and Smeulders 1987)."""

@@ -22,10 +22,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectorise.centre_lines import FINE, Reaches, RoadScene, sheet_lines
-from sat2map.vectorise.network import RoadLine, RoadNetwork, RoadNode
-from sat2map.vectorise.road_gaps import close_gaps
-from sat2map.vectorise.road_graph import Node, RoadGraph
+from sat2map.vectors.centre_lines import FINE, Reaches, RoadScene, sheet_lines
+from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
+from sat2map.vectors.road_gaps import close_gaps
+from sat2map.vectors.road_graph import Node, RoadGraph
 
 WINDOW = 1024
 """Side of the windows in pixels, unless said otherwise."""

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.legend import COVER
-from sat2map.vectorise.class_map import NOTHING
-from sat2map.vectorise.sieve import sieve
+from sat2map.vectors.class_map import NOTHING
+from sat2map.vectors.sieve import sieve
 
 LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
 METRE = (1.0, 1.0)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from sat2map.errors import OutputError
 from sat2map.legend import Legend
-from sat2map.vectorise.measures import Measures
-from sat2map.vectorise.network import RoadLine, RoadNetwork, RoadNode
-from sat2map.vectorise.store import BATCH, Pieces, Store
+from sat2map.vectors.measures import Measures
+from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
+from sat2map.vectors.store import BATCH, Pieces, Store
 
 Columns = dict[str, Any]
 """Values by column, arrays or lists of equal length; of numbers nan stands for none."""

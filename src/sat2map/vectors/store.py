@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from sat2map.errors import OutputError
 from sat2map.legend import Legend
-from sat2map.vectorise.buildings import House
-from sat2map.vectorise.coverage import Face, Sheet
+from sat2map.vectors.buildings import House
+from sat2map.vectors.coverage import Face, Sheet
 
 BATCH = 2000
 """Polygons that are in memory at once while they are written."""

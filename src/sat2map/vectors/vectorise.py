@@ -26,7 +26,7 @@ import shapely
 from numpy.typing import NDArray
 
 import sat2map
-from sat2map.atomic import check_file_name, whole_file
+from sat2map.atomic import atomic_file, check_file_name
 from sat2map.errors import DataError, OutputError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
 from sat2map.geo.vector_layer import require
@@ -34,9 +34,9 @@ from sat2map.journal import Files, Journal, claim, remove_own
 from sat2map.legend import Legend, Role
 from sat2map.raster.output import give_name
 from sat2map.raster.sources import Source, open_source
-from sat2map.vectorise.buildings import Matrix
-from sat2map.vectorise.class_map import NOTHING, ClassMap, open_class_map
-from sat2map.vectorise.coverage import (
+from sat2map.vectors.buildings import Matrix
+from sat2map.vectors.class_map import NOTHING, ClassMap, open_class_map
+from sat2map.vectors.coverage import (
     MARGIN,
     SHEET,
     TOLERANCE,
@@ -45,11 +45,11 @@ from sat2map.vectorise.coverage import (
     cover_sheet,
     lay_sheets,
 )
-from sat2map.vectorise.geopackage import layers_of, write_layer, write_styles
-from sat2map.vectorise.measures import Measures
-from sat2map.vectorise.roads import trace_roads
-from sat2map.vectorise.sieve import MINIMUM_M2, sieve
-from sat2map.vectorise.store import Store, open_store
+from sat2map.vectors.geopackage import layers_of, write_layer, write_styles
+from sat2map.vectors.measures import Measures
+from sat2map.vectors.roads import trace_roads
+from sat2map.vectors.sieve import MINIMUM_M2, sieve
+from sat2map.vectors.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -153,10 +153,10 @@ def vectorise(
             "set of parameters": asdict(options) | {"resume": None},
             "version of sat2map": sat2map.__version__,
         }
+        _check_room(scene, target)
         remedy = "Remove it, or choose another name for the vectors."
         with claim(folder, WRITER, made_of, where=target, remedy=remedy) as journal:
             _begin(journal, target, options.resume)
-            _check_room(folder, scene, target)
             try:
                 _make(scene, folder, target, measures, options, progress, stop)
             except BaseException as error:
@@ -190,10 +190,11 @@ def _begin(journal: Journal, target: Path, resume: bool) -> None:
     remove_own(journal.folder, _OWN)
 
 
-def _check_room(folder: Path, scene: ClassMap, target: Path) -> None:
+def _check_room(scene: ClassMap, target: Path) -> None:
     """Refuse a scene for which the disk has no room, before the work."""
     needed = scene.grid.height * scene.grid.width * ROOM
-    free = shutil.disk_usage(folder).free
+    place = next(folder for folder in target.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise OutputError(
             f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
@@ -228,8 +229,8 @@ def _make(
     for done, sheet in enumerate(sheets, 1):
         path = sieved / f"{sheet.number}.npy"
         if not path.exists():
-            numbers = _sieved(scene, sheet, minimum)
-            with whole_file(path) as aside:
+            numbers = sieved_sheet(scene, sheet, minimum)
+            with atomic_file(path) as aside:
                 np.save(aside, numbers)
         some = some or bool((np.load(path, mmap_mode="r") != NOTHING).any())
         show(done)
@@ -260,8 +261,8 @@ def _make(
     give_name(aside, target)
 
 
-def _sieved(scene: ClassMap, sheet: Sheet, minimum: Mapping[Role, float]) -> NDArray[np.uint8]:
-    """Return the class numbers of a sheet without small islands."""
+def sieved_sheet(scene: ClassMap, sheet: Sheet, minimum: Mapping[Role, float]) -> NDArray[np.uint8]:
+    """Return the class numbers of a sheet, uint8 [h,w], without islands that are too small."""
     margin = SIEVE_MARGIN
     window = (
         sheet.row - margin,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.legend import Legend, Role
-from sat2map.vectorise.class_map import NOTHING
+from sat2map.vectors.class_map import NOTHING
 
 MINIMUM_M2: Mapping[Role, float] = {
     "building": 20.0,

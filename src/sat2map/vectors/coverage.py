@@ -26,8 +26,8 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.legend import Legend
-from sat2map.vectorise.arcs import Points, trace_arcs
-from sat2map.vectorise.buildings import (
+from sat2map.vectors.arcs import Points, trace_arcs
+from sat2map.vectors.buildings import (
     LARGEST,
     PRECISION,
     House,
@@ -35,7 +35,7 @@ from sat2map.vectorise.buildings import (
     labels_of,
     outline_buildings,
 )
-from sat2map.vectorise.class_map import NOTHING
+from sat2map.vectors.class_map import NOTHING
 
 SHEET = 2048
 """Side of a sheet in pixels."""
@@ -190,45 +190,61 @@ def _cut_at_edges(
         low_x, low_y, high_x, high_y = shapely.bounds(house.outline)
         if low_x > right or high_x < left or low_y > bottom or high_y < top:
             continue
-        outline = house.outline
-        for axis, line, low, high in (
-            (0, left, low_x, high_x),
-            (0, right, low_x, high_x),
-            (1, top, low_y, high_y),
-            (1, bottom, low_y, high_y),
-        ):
-            if low <= line <= high:
-                outline, places = _cut(outline, axis, float(line))
-                cuts.setdefault((axis, line), []).extend(places)
+        lines = [
+            (axis, line)
+            for axis, line, low, high in (
+                (0, left, low_x, high_x),
+                (0, right, low_x, high_x),
+                (1, top, low_y, high_y),
+                (1, bottom, low_y, high_y),
+            )
+            if low <= line <= high
+        ]
+        outline = _cut(house.outline, lines, cuts) if lines else house.outline
         # One that lies against an edge from outside has points there, too.
         if low_x < right and high_x > left and low_y < bottom and high_y > top:
             inside.append(replace(house, outline=outline))
     return inside, cuts
 
 
-def _cut(outline: Any, axis: int, line: float) -> tuple[Any, list[float]]:
-    """Return a polygon with points where it crosses a line, and the places along the line."""
-    places: list[float] = []
+def _cut(
+    outline: Any, lines: list[tuple[int, int]], cuts: dict[tuple[int, int], list[float]]
+) -> Any:
+    """Return a polygon with points where it crosses lines; note the places along each line.
+
+    Each place follows from a wall as it is without any cut, so that sheets on all sides of it,
+    which cut it along different lines, come to the same.
+
+    Args:
+        outline: The polygon.
+        lines: Axis (0 columns, 1 rows) and place of each line.
+        cuts: Where the places are added, by line.
+    """
     rings = []
     for ring in (outline.exterior, *outline.interiors):
         points = shapely.get_coordinates(ring)
         begin, finish = points[:-1], points[1:]
-        places.extend(points[points[:, axis] == line, 1 - axis].tolist())
-        crossing = np.flatnonzero((begin[:, axis] - line) * (finish[:, axis] - line) < 0)
-        if len(crossing):
+        walls, shares, new = [np.empty(0, np.int64)], [np.empty(0)], [np.empty((0, 2))]
+        for axis, line in lines:
+            places = cuts.setdefault((axis, line), [])
+            places.extend(points[points[:, axis] == line, 1 - axis].tolist())
+            crossing = np.flatnonzero((begin[:, axis] - line) * (finish[:, axis] - line) < 0)
             # From the lower end, so that two houses have the same point on a wall of both.
             turned = begin[crossing, axis] > finish[crossing, axis]
             low = np.where(turned[:, None], finish[crossing], begin[crossing])
             high = np.where(turned[:, None], begin[crossing], finish[crossing])
             share = (line - low[:, axis]) / (high[:, axis] - low[:, axis])
             along = low[:, 1 - axis] + share * (high[:, 1 - axis] - low[:, 1 - axis])
-            along = np.round(along / PRECISION) * PRECISION
-            new = np.empty((len(crossing), 2))
-            new[:, axis], new[:, 1 - axis] = line, along
-            points = np.insert(points, crossing + 1, new, axis=0)
-            places.extend(along.tolist())
-        rings.append(points)
-    return shapely.Polygon(rings[0], rings[1:]), places
+            cut = np.empty((len(crossing), 2))
+            cut[:, axis], cut[:, 1 - axis] = line, np.round(along / PRECISION) * PRECISION
+            places.extend(cut[:, 1 - axis].tolist())
+            walls.append(crossing)
+            shares.append(np.where(turned, 1 - share, share))
+            new.append(cut)
+        wall, share, cut = np.concatenate(walls), np.concatenate(shares), np.concatenate(new)
+        order = np.lexsort((share, wall))
+        rings.append(np.insert(points, wall[order] + 1, cut[order], axis=0))
+    return shapely.Polygon(rings[0], rings[1:])
 
 
 def _ground_polygons(

@@ -28,7 +28,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectorise.arcs import Points, ordered_sides, trace_arcs
+from sat2map.vectors.arcs import Points, ordered_sides, trace_arcs
 
 Method = Literal["squared", "traced"]
 

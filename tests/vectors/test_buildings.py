@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from shapely import affinity
 
-from sat2map.vectorise.buildings import House, outline_buildings
+from sat2map.vectors.buildings import House, outline_buildings
 
 NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
 IS_BUILDING = np.isin(np.arange(256), (1, 5))

@@ -14,9 +14,9 @@ from skimage import morphology
 
 from sat2map.geo.grid import Grid
 from sat2map.legend import COVER
-from sat2map.vectorise.centre_lines import Reaches, fill_holes, thin
-from sat2map.vectorise.network import RoadLine, RoadNode
-from sat2map.vectorise.roads import trace_roads
+from sat2map.vectors.centre_lines import Reaches, fill_holes, thin
+from sat2map.vectors.network import RoadLine, RoadNode
+from sat2map.vectors.roads import trace_roads
 
 LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
 

@@ -16,8 +16,8 @@ from rasterio.transform import Affine
 from fixtures.scenes import UTM, MakeScene
 from sat2map.errors import DataError, OutputError, StoppedError, UsageError
 from sat2map.legend import COVER
-from sat2map.vectorise import vectorise as room
-from sat2map.vectorise.vectorise import VectorOptions, vectorise
+from sat2map.vectors import vectorise as room
+from sat2map.vectors.vectorise import VectorOptions, vectorise
 
 pyogrio = pytest.importorskip("pyogrio")
 pytest.importorskip("pyarrow")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from sat2map.vectorise.arcs import trace_arcs
+from sat2map.vectors.arcs import trace_arcs
 
 
 def test_arcs_run_from_junction_to_junction() -> None:

@@ -1,0 +1,72 @@
+"""Verbs of vectors: `vectors`, from a class map to a GeoPackage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sat2map.cli import parse
+from sat2map.cli.options import Quiet
+from sat2map.cli.signals import stop_on_signals
+
+
+def vectors(
+    classes: Annotated[
+        str, typer.Argument(metavar="CLASSES", help="A class map: a raster of class numbers.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The GeoPackage, NAME.gpkg.")],
+    legend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cover|map|FILE",
+            help="What the numbers mean, where the map does not say it: JSON of the classes.",
+        ),
+    ] = None,
+    confidence: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A raster of how sure each pixel is, 0 to 1 or 0 to 255"),
+    ] = None,
+    minimum_m2: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--minimum-area",
+            metavar="ROLE=M2",
+            help="Square metres below which areas of a role are dissolved; repeatable.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--simplify",
+            metavar="PIXELS",
+            help="How far borders are simplified; 1.5, and 0 keeps the pixels' outline.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an interrupted run left.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make vectors of a class map: land cover without gaps, buildings, roads."""
+    from sat2map.progress import Progress
+    from sat2map.vectors.coverage import TOLERANCE
+    from sat2map.vectors.vectorise import VectorOptions, vectorise
+
+    options = VectorOptions(
+        minimum_m2=parse.minimum_areas(minimum_m2 or []),
+        tolerance=TOLERANCE if tolerance is None else tolerance,
+        resume=resume,
+    )
+    with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
+        done = vectorise(
+            classes,
+            target,
+            legend=legend,
+            confidence=confidence,
+            options=options,
+            progress=progress.show,
+            stop=stop,
+        )
+    print(done)

@@ -1,0 +1,16 @@
+"""From a class map to vectors: one valid coverage, buildings, roads that one can route on.
+
+    class_map.py    a class map of any size, read window by window
+    sieve.py        islands that are too small go to their neighbours
+    arcs.py         the borders between classes, as lines
+    buildings.py    outlines of buildings, squared block by block
+    coverage.py     both together: polygons without gaps, sheet by sheet
+    centre_lines.py, road_graph.py, roads.py    the road network, given as network.py says
+    store.py        what is found, on the disk
+    measures.py     metres and square metres on the ellipsoid
+    geopackage.py   the file's layers, columns and styles
+    vectorise.py    all of it, in order
+
+Coordinates within the room are pixels, (column, row) from the upper left corner of the scene's
+first pixel, float64. They become the scene's own coordinates where they are written.
+"""
