@@ -67,6 +67,7 @@ SYNOPSIS = {
     "INPUT OUTPUT": "input.png output.png",
     "CLASSES OUT.gpkg": "classes.tif out.gpkg",
     "--confidence FILE": "--confidence confidence.tif",
+    "report CLASSES": "report classes.tif",
     "SCENE MAP": "input.tif output.tif",
     "SCENE": "input.tif",
     "W,S,E,N": "13.4085,52.5191,13.4088,52.5193",
@@ -497,6 +498,12 @@ class Shell:
                 produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
+            case ["report", classes, *_]:
+                self._provide(classes, "classes.tif")
+                if "--zones" in arguments:
+                    self._provide(option(arguments, "--zones"), "area.geojson")
+                if "--html" in arguments:
+                    produced = [option(arguments, "--html")]
             case ["vectors", classes, out, *_]:
                 self._provide(classes, "classes.tif")
                 if "--confidence" in arguments:

@@ -366,6 +366,7 @@ def translate(
 
 app.command("evaluate-vectors")(evaluate_vectors)
 app.command()(cli_vectors.vectors)
+app.command()(cli_vectors.report)
 app.command("import")(cli_model.import_)
 app.command()(cli_model.export)
 app.command()(cli_model.info)

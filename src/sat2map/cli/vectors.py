@@ -1,15 +1,25 @@
-"""Verbs of vectors: `vectors`, from a class map to a GeoPackage."""
+"""Verbs of class maps: `vectors`, which makes a GeoPackage, and `report`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sat2map.cli import parse
-from sat2map.cli.options import Quiet
+from sat2map.cli.options import AsJson, Quiet
 from sat2map.cli.signals import stop_on_signals
+
+Legend = Annotated[
+    str | None,
+    typer.Option(
+        "--legend",
+        metavar="cover|map|FILE",
+        help="What the numbers mean, where the map does not say it: JSON of the classes.",
+    ),
+]
 
 
 def vectors(
@@ -17,13 +27,7 @@ def vectors(
         str, typer.Argument(metavar="CLASSES", help="A class map: a raster of class numbers.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The GeoPackage, NAME.gpkg.")],
-    legend: Annotated[
-        str | None,
-        typer.Option(
-            metavar="cover|map|FILE",
-            help="What the numbers mean, where the map does not say it: JSON of the classes.",
-        ),
-    ] = None,
+    legend: Legend = None,
     confidence: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A raster of how sure each pixel is, 0 to 1 or 0 to 255"),
@@ -70,3 +74,38 @@ def vectors(
             stop=stop,
         )
     print(done)
+
+
+def report(
+    classes: Annotated[
+        str, typer.Argument(metavar="CLASSES", help="A class map: a raster of class numbers.")
+    ],
+    legend: Legend = None,
+    zones: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Tell it of each of these polygons, too."),
+    ] = None,
+    as_json: AsJson = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure and count what a class map holds: per class, per zone, roads and buildings."""
+    from sat2map.atomic import check_file_name, write_text
+    from sat2map.progress import Progress
+    from sat2map.vectors.report import lines_of, report_classes
+
+    if html is not None:
+        check_file_name(html)
+    with stop_on_signals() as stop, Progress("measuring", quiet=quiet) as progress:
+        found = report_classes(
+            classes, legend=legend, zones=zones, progress=progress.show, stop=stop
+        )
+    if html is not None:
+        write_text(html, found.to_html())
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        for line in lines_of(found):
+            print(line)

@@ -10,6 +10,7 @@
     measures.py     metres and square metres on the ellipsoid
     geopackage.py   the file's layers, columns and styles
     vectorise.py    all of it, in order
+    report.py       what a class map holds, in numbers
 
 Coordinates within the room are pixels, (column, row) from the upper left corner of the scene's
 first pixel, float64. They become the scene's own coordinates where they are written.
