@@ -500,6 +500,7 @@ class Shell:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
             case ["report", classes, *_]:
                 self._provide(classes, "classes.tif")
+                self._provide("legend.json", "legend.json")
                 if "--zones" in arguments:
                     self._provide(option(arguments, "--zones"), "area.geojson")
                 if "--html" in arguments:
