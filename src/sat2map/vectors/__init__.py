@@ -5,11 +5,12 @@
     arcs.py         the borders between classes, as lines
     buildings.py    outlines of buildings, squared block by block
     coverage.py     both together: polygons without gaps, sheet by sheet
-    centre_lines.py, road_graph.py, roads.py    the road network, given as network.py says
+    centre_lines.py, road_graph.py, road_gaps.py, roads.py    the road network
     store.py        what is found, on the disk
     measures.py     metres and square metres on the ellipsoid
     geopackage.py   the file's layers, columns and styles
     vectorise.py    all of it, in order
+    routing.py      the road network of a file, for networkx
     report.py       what a class map holds, in numbers
 
 Coordinates within the room are pixels, (column, row) from the upper left corner of the scene's

@@ -52,6 +52,10 @@ number of its class, and how sure it is, 0 to 255."""
 FINE = 64
 """Parts of a pixel in which `reach` is counted."""
 
+LIKELY = 102
+"""Where the probability of a road is known, this much of 255 makes one: a little below a half,
+since a road that is cut costs more than one that is too wide."""
+
 _BESIDE = 3
 """Pixels beside a sheet that are needed to know how many ways meet in those next to it."""
 
@@ -201,7 +205,10 @@ def sheet_lines(
     seen = read_mirrored(scene, top - halo, left - halo, height + 2 * halo, width + 2 * halo)
     roads = np.zeros(256, np.bool_)
     roads[: len(scene.legend)] = scene.legend.roads
-    mask = fill_holes(roads[seen.classes], reaches)
+    is_road = roads[seen.classes]
+    if scene.knows_roads and seen.sure is not None:
+        is_road |= (seen.sure >= LIKELY) & (seen.classes != 255)
+    mask = fill_holes(is_road, reaches)
     lines = thin(mask, reaches.passes)
     start = halo - _BESIDE
     near = slice(start, height + halo + _BESIDE), slice(start, width + halo + _BESIDE)
@@ -331,7 +338,7 @@ def _pixels(
     # A filled hole is not a road: 255 stands for no class.
     found["road"] = np.where(roads[classes], classes, 255)
     if seen.sure is not None:
-        found["sure"] = np.where(roads[classes], seen.sure[tuple(places.T)], 0)
+        found["sure"] = np.where(mask[tuple(places.T)], seen.sure[tuple(places.T)], 0)
     return found
 
 
