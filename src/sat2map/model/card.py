@@ -62,6 +62,9 @@ class ModelCard(BaseModel):
         cover: The classes of land cover that a second head tells, or None.
         data: What it was trained on.
         metrics: Metrics of an evaluation, with what they were measured on.
+        halo: How many pixels around a window must be seen, so that at most one pixel in 100,000
+            of it gets another class than in the whole image, as `benchmarks/halo.py` measures;
+            None leaves it to the network.
         multiple: What the height and width of the source must be multiples of; None leaves it
             to the network. Exported models say it, since they come without one.
     """
@@ -79,6 +82,7 @@ class ModelCard(BaseModel):
     cover: Legend | None = None
     data: DataFacts = DataFacts()
     metrics: dict[str, Any] = Field(default_factory=dict)
+    halo: int | None = Field(None, ge=0)
     multiple: int | None = None
 
     @field_validator("resolution_m")

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sat2map.networks.blocks import STEM
 from sat2map.networks.heads import head
-
-STEM = 4
 
 
 class Compact(nn.Module):

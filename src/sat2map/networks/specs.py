@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sat2map.networks.blocks import BLOCKS, STEM, TAPS, compact_layers, lite_layers, reach
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -83,6 +85,20 @@ class NetworkSpec(BaseModel):
     def tells_cover(self) -> bool:
         """Whether a second head tells the land cover."""
         return False
+
+    @property
+    def reach(self) -> int | None:
+        """How far a pixel of the answer may be from what it depends on, in pixels.
+
+        None where it may depend on the whole image: through a bottleneck that sees everything,
+        or through statistics.
+        """
+        return None
+
+    @property
+    def widest(self) -> float:
+        """Values of the largest tensor inside for each pixel of the source; 0 is unknown."""
+        return 0.0
 
     @classmethod
     def fits(cls, size: int) -> bool:
@@ -211,6 +227,18 @@ class CompactSpec(NetworkSpec):
         description="residual blocks at 1/4, 1/8, 1/16 and back at 1/8, 1/4",
     )
 
+    @property
+    def reach(self) -> int:
+        """How far it looks; see `NetworkSpec`."""
+        return reach(compact_layers(self.blocks), 4 * STEM)
+
+    @property
+    def widest(self) -> float:
+        """Values of its largest tensor for each pixel: at the entrance or at the exit."""
+        told = self.out_channels if self.colours is None else len(self.colours)
+        inside = (c / s**2 for c, s in zip(self.channels, (4, 8, 16), strict=True))
+        return max(self.in_channels, told, *inside)
+
     def build(self) -> nn.Module:
         """Return the compact generator."""
         from sat2map.networks.compact import Compact
@@ -261,6 +289,18 @@ class LiteSpec(NetworkSpec):
     def tells_cover(self) -> bool:
         """Whether a second head tells the land cover."""
         return self.cover
+
+    @property
+    def reach(self) -> int:
+        """How far it looks; see `NetworkSpec`."""
+        return reach(lite_layers(), 2 ** len(TAPS))
+
+    @property
+    def widest(self) -> float:
+        """Values of its largest tensor for each pixel: where the encoder first expands."""
+        told = self.out_channels if self.colours is None else len(self.colours)
+        (before, *_), (_, _, _, expansion), *_ = BLOCKS
+        return max(before * expansion / 4, self.widths[0] / 4, told)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of the network; how it begins to learn is none of them."""

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Bounds, check_bbox
-from sat2map.geo.windows import OVERLAP, WINDOW
+from sat2map.geo.windows import WINDOW
 
 Resolution = Literal["native", "model"] | float
 
@@ -150,8 +150,11 @@ class SceneOptions:
         mode: How the model predicts; "published" takes the scene as a whole.
         seed: Seed of the dropout as published.
         compare: Also write scene and map side by side, as NAME.compare.SUFFIX.
-        window: Side of the windows, in pixels that the network sees; at least 2.
-        overlap: What neighbouring windows share, at most half of their side.
+        window: Side of the windows, in pixels that the network sees; at least 2. Of a network
+            that looks only so far it is what a window yields, and a halo is seen around it. None
+            chooses.
+        overlap: What neighbouring windows share that are blended, at most half of their side;
+            None chooses.
         mask: A file of polygons; what lies outside of them comes out transparent.
         resume: Go on with what an interrupted run left.
         attribution: Whom those who show the map are to name.
@@ -163,8 +166,8 @@ class SceneOptions:
     mode: Mode = "deterministic"
     seed: int = 0
     compare: bool = False
-    window: int = WINDOW
-    overlap: int = OVERLAP
+    window: int | None = None
+    overlap: int | None = None
     mask: Path | None = None
     resume: bool = False
     attribution: str | None = None
@@ -173,8 +176,9 @@ class SceneOptions:
     def __post_init__(self, published: bool | None) -> None:
         object.__setattr__(self, "mode", mode_of(self.mode, published, stacklevel=4))
         expect(self.reading, Reading, "reading", "Give a Reading.")
-        for name in ("window", "overlap", "seed"):
-            expect(getattr(self, name), Integral, name, "Give a whole number.")
+        expect(self.seed, Integral, "seed", "Give a whole number.")
+        for name in ("window", "overlap"):
+            expect(getattr(self, name), Integral, name, "Give a whole number.", none=True)
         expect(self.mask, (str, Path), "mask", "Give the name of a file.", none=True)
         if isinstance(self.mask, str):
             object.__setattr__(self, "mask", Path(self.mask))
@@ -184,17 +188,18 @@ class SceneOptions:
             raise UsageError(
                 f"{self.resolution!r} is not a resolution", parameter="resolution", remedy=wanted
             )
-        if self.window < 2:
+        window = WINDOW if self.window is None else self.window
+        if window < 2:
             raise UsageError(
-                f"{self.window} pixels are not a window",
+                f"{window} pixels are not a window",
                 parameter="window",
                 remedy="Give 2 or more.",
             )
-        if not 0 <= self.overlap <= self.window // 2:
+        if self.overlap is not None and not 0 <= self.overlap <= window // 2:
             raise UsageError(
-                f"windows of {self.window} pixels cannot share {self.overlap}",
+                f"windows of {window} pixels cannot share {self.overlap}",
                 parameter="overlap",
-                remedy=f"Give 0 to {self.window // 2}, half of the window.",
+                remedy=f"Give 0 to {window // 2}, half of the window.",
             )
         if not isinstance(self.resolution, str) and not 0 < self.resolution < math.inf:
             raise UsageError(

@@ -53,6 +53,7 @@ def choose_scale(
     say: Callable[[str], object] = logger.warning,
     *,
     pixel_size: float | None = None,
+    part: Grid | None = None,
 ) -> Scale:
     """Choose the sizes of the grids that a scene is translated on and written on.
 
@@ -63,12 +64,20 @@ def choose_scale(
         where: The scene, for messages.
         say: Called with a notice, where there is one.
         pixel_size: Metres per pixel of the scene, in place of what its grid tells.
+        part: What is wanted of the scene. Its own ground resolution counts where the whole
+            scene's is another one, as where a map of the world is in Mercator's projection.
 
     Raises:
         UsageError: The resolution asks for what nobody knows, or for far too much.
     """
     own = (grid.height, grid.width)
     ground = ground_resolution(grid) if pixel_size is None else (pixel_size, pixel_size)
+    there = None if part is None or pixel_size is not None else ground_resolution(part)
+    if there is not None and (
+        ground is None
+        or any(max(a, b) > NEAR * min(a, b) for a, b in zip(ground, there, strict=True))
+    ):
+        ground = there
     notice = _notice(grid, ground, known)
     if notice is not None:
         say(f"{where}: {notice}")

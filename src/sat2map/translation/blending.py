@@ -1,4 +1,7 @@
-"""Blending the answers of overlapping windows, in the order in which they are predicted.
+"""Putting the answers of windows together, in the order in which they are predicted.
+
+Windows that overlap are blended; cores lie side by side, and only what the next piece of the map
+still needs of them is kept.
 
 Windows come row by row, each row from left to right. Each is weighted and added to what its
 neighbours to the left and above have left over; what no later window adds to is given out:
@@ -21,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +38,23 @@ IN_MEMORY = 16 * 2**20
 def blend(
     rows: list[AxisWindow],
     columns: list[AxisWindow],
-    answers: Iterable[NDArray[np.float32] | None],
+    answers: Iterable[NDArray[Any] | None],
     bands: int,
     scratch: Path | None = None,
-) -> Iterator[tuple[AxisWindow, AxisWindow, NDArray[np.float32]]]:
+    kind: type[np.float32 | np.uint8] = np.float32,
+) -> Iterator[tuple[AxisWindow, AxisWindow, NDArray[Any]]]:
     """Blend windows, row after row from left to right, and give out what is complete.
 
     Args:
         rows: The windows of the vertical axis.
         columns: Those of the horizontal axis.
-        answers: For each window its values, float32 [h,w,bands], or None where nobody will
-            look at them.
+        answers: For each window its values, [h,w,bands], or None where nobody will look at them.
         bands: Bands of the values.
         scratch: Folder for what does not fit into memory; None keeps all there.
+        kind: The type of the values; uint8 only of cores, which nothing is blended with.
 
     Yields:
-        The window's place on either axis, and complete values, float32
+        The window's place on either axis, and complete values,
         [row.complete_until - row.needed_from, column.complete_until - column.needed_from, bands].
     """
     waiting = iter(answers)
@@ -57,28 +62,37 @@ def blend(
     right_from = [column.needed_from for column in columns[1:]] + [columns[-1].stop]
     widest = max(column.complete_until - column.needed_from for column in columns)
     deepest = max(row.stop - after for row, after in zip(rows, below_from, strict=True))
-    slot = widest * deepest * bands * 4  # bytes of one window's part of the strip below
+    # Bytes of one window's part of the strip below.
+    slot = widest * deepest * bands * np.dtype(kind).itemsize
     limit = 0 if scratch is None else IN_MEMORY  # 0 is none
     with SpooledTemporaryFile(max_size=limit, dir=None if limit == 0 else str(scratch)) as below:
         depth = 0  # rows of that strip
         for row, next_row in zip(rows, below_from, strict=True):
-            beside: NDArray[np.float32] | None = None
+            beside: NDArray[Any] | None = None
             for number, (column, next_column) in enumerate(zip(columns, right_from, strict=True)):
                 size = (row.stop - row.needed_from, column.stop - column.needed_from, bands)
-                total = np.zeros(size, np.float32)
+                total: NDArray[Any] = np.zeros(size, kind)
                 if beside is not None:
                     total[:, : beside.shape[1]] += beside
                 answer = next(waiting)
                 if answer is not None:
-                    weights = row.weights[:, None, None] * column.weights[None, :, None]
-                    top, left = (axis.span.start - axis.needed_from for axis in (row, column))
-                    part = answer[: len(row.weights), : len(column.weights)]
-                    total[top:, left:][: part.shape[0], : part.shape[1]] += part * weights
+                    if row.weights is not None and column.weights is not None:
+                        weights = row.weights[:, None, None] * column.weights[None, :, None]
+                        answer = answer[: len(row.weights), : len(column.weights)] * weights
+                    # A window may begin before what is wanted of it, and end after the scene.
+                    (top, before), (left, aside) = (
+                        (max(begins, 0), max(-begins, 0))
+                        for begins in (a.span.start - a.needed_from for a in (row, column))
+                    )
+                    wanted = total[top:, left:]
+                    wanted += answer[before:, aside:][: wanted.shape[0], : wanted.shape[1]]
                 beside = total[:, next_column - column.needed_from :].copy()
                 complete = total[:, : column.complete_until - column.needed_from]
                 if depth:
                     below.seek(number * slot)
-                    stored = np.frombuffer(below.read(depth * complete[0].nbytes), np.float32)
+                    stored: NDArray[Any] = np.frombuffer(
+                        below.read(depth * complete[0].nbytes), kind
+                    )
                     complete[:depth] += stored.reshape(depth, *complete.shape[1:])
                 if row is not rows[-1]:
                     below.seek(number * slot)

@@ -24,6 +24,7 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.folder import check_for_image
 from sat2map.translation.image import look_at_image, resized
+from sat2map.translation.pipeline import Part, read_window
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 
@@ -108,7 +109,8 @@ def scene_facts(
         elif scene.source.kind == "mosaic":
             facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
         if translator is not None:
-            strange = strange_scene(translator, ResampledScene(scene, *scale.seen))
+            whole = Part(0, 0, *scale.seen)
+            strange = strange_scene(translator, ResampledScene(scene, *scale.seen), whole)
             if strange is not None:
                 notices.append(f"{scene.source.where}: {strange}")
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
@@ -208,9 +210,14 @@ def _estimate(
         valid: Where it has values, bool [h,w], thinned.
         translator: The model.
     """
-    multiple = translator.multiple
-    window = math.ceil(WINDOW / multiple) * multiple
-    rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
+    frame, multiple = translator.frame(), translator.multiple
+    if frame is None:
+        window = math.ceil(WINDOW / multiple) * multiple
+        rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
+    else:
+        rows, columns = (
+            [frame.span(number, size) for number in range(frame.count(size))] for size in scale.seen
+        )
     across = [_thinned(c.start, c.size, scale.seen[1], valid.shape[1]) for c in columns]
     down = [_thinned(r.start, r.size, scale.seen[0], valid.shape[0]) for r in rows]
     shown = [
@@ -223,12 +230,12 @@ def _estimate(
         return 0.0
     row, column = shown[len(shown) // 2]
     began = time.perf_counter()
-    ResampledScene(scene, *scale.seen).read(row.start, column.start, row.size, column.size)
+    pixels, _ = read_window(ResampledScene(scene, *scale.seen), frame, row, column)
     reading = time.perf_counter() - began
-    pixels = np.zeros((rows[0].size, columns[0].size, len(translator.card.bands)), np.uint8)
-    translator.predict(pixels)  # the first one takes longer
+    asked = translator.kind.bytes(("image",))
+    translator.predict(pixels, asked)  # the first one takes longer
     began = time.perf_counter()
-    translator.predict(pixels)
+    translator.predict(pixels, asked)
     # The next window is read while the network answers.
     return len(shown) * max(reading, time.perf_counter() - began)
 

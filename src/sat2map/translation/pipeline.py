@@ -14,23 +14,32 @@ have values. Windows come row by row. After each row of windows, the rows of the
 completes are on the disk and noted as finished (`Partial.advance`): there an interrupted
 translation goes on.
 
-Which pixels a window completes is drawn in `windows.py`, how they are blended in `blending.py`.
+A network that looks only so far sees canonical windows: where the map lies on the network's grid,
+it answers in bytes, which are written as they are, and otherwise in values, which are resampled
+first. Another network's windows overlap, and its values are blended.
+
+Which pixels a window completes is drawn in `windows.py`, how they are put together in
+`blending.py`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial as applied
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
+from sat2map.geo.grid import Grid
+from sat2map.geo.windows import OVERLAP, WINDOW, Span
 from sat2map.legend import Legend
 from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
@@ -38,15 +47,94 @@ from sat2map.raster.partial import Partial
 from sat2map.raster.resampled import HALF, ResampledScene
 from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
+from sat2map.runtimes.interface import Asked
 from sat2map.translation.background import ahead, behind
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
-from sat2map.translation.windows import AxisWindow, lay_windows
+from sat2map.translation.windows import AxisWindow, Frame, lay_cores, lay_windows
 
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a grid's pixels.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """One past the last row."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """One past the last column."""
+        return self.left + self.width
+
+    def on(self, grid: Grid, other: Grid) -> Part:
+        """Return the pixels of another grid over the same ground that these touch."""
+        top, bottom = _touched(self.top, self.bottom, grid.height, other.height)
+        left, right = _touched(self.left, self.right, grid.width, other.width)
+        return Part(top, left, bottom - top, right - left)
+
+
+def _touched(start: int, stop: int, of: int, other: int) -> tuple[int, int]:
+    return start * other // of, min(-(-stop * other // of), other)
+
+
+def blended(options: SceneOptions) -> tuple[int, int]:
+    """Return the side of windows that are blended, and how much neighbours share."""
+    window = options.window or WINDOW
+    return window, min(OVERLAP, window // 2) if options.overlap is None else options.overlap
+
+
+def read_window(
+    seen: ResampledScene, frame: Frame | None, row: Span, column: Span
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Read what the network sees of a window, and where it is valid.
+
+    Args:
+        seen: The scene on the network's grid.
+        frame: What canonical windows look like; None for windows without a halo.
+        row: The window's rows; of a canonical one those of its core.
+        column: Its columns.
+    """
+    halo = 0 if frame is None else frame.halo
+    return seen.read(
+        row.start - halo, column.start - halo, row.size + 2 * halo, column.size + 2 * halo
+    )
+
+
+def answer_window(
+    translator: Translator, frame: Frame | None, pixels: NDArray[np.uint8], asked: Sequence[Asked]
+) -> NDArray[Any]:
+    """Return what the network makes of a window, of a canonical one for its core.
+
+    Args:
+        translator: The model.
+        frame: What canonical windows look like; None for windows without a halo.
+        pixels: What `read_window` gave, filled.
+        asked: As for `Translator.predict`.
+    """
+    answer = translator.predict(pixels, asked)
+    if frame is None:
+        return answer
+    rows, columns = (slice(frame.halo, side - frame.halo) for side in answer.shape[:2])
+    return answer[rows, columns]
 
 
 class ScenePipeline:
@@ -58,6 +146,7 @@ class ScenePipeline:
         shown: The scene on the map's grid, through a handle of its own.
         options: How.
         legend: Whose colours the map gets, if any.
+        part: Which pixels of `shown` are wanted.
         mask: Where a map is wanted, if not everywhere.
     """
 
@@ -68,6 +157,7 @@ class ScenePipeline:
         shown: ResampledScene,
         options: SceneOptions,
         legend: Legend | None,
+        part: Part,
         mask: Mask | None = None,
     ) -> None:
         self._translator = translator
@@ -76,18 +166,27 @@ class ScenePipeline:
         self._options = options
         self._legend = legend
         self._mask = mask
-        self._layers: tuple[Layer, ...] = ("image",) if legend is None else ("classes",)
-        self._asked = translator.kind.values(self._layers)
+        self._part = part
         self._some = False
+        self._frame = None if options.mode == "published" else translator.frame(options.window)
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
+        self._layers: tuple[Layer, ...] = ("image",) if legend is None else ("classes",)
+        kind = translator.kind
+        in_bytes = self._frame is not None and sizes == written
+        self._asked = kind.bytes(self._layers) if in_bytes else kind.values(self._layers)
+        self._type = np.uint8 if in_bytes else np.float32
+        wanted = ((part.top, part.bottom), (part.left, part.right))
         self._rows, self._columns = (
-            self._axis(size, wanted) for size, wanted in zip(sizes, written, strict=True)
+            self._axis(size, of, *within)
+            for size, of, within in zip(sizes, written, wanted, strict=True)
         )
 
-    def _axis(self, seen: int, written: int) -> list[AxisWindow]:
+    def _axis(self, seen: int, written: int, start: int, stop: int) -> list[AxisWindow]:
+        if self._frame is not None:
+            return lay_cores(seen, written, self._frame, start, stop, TILE)
         multiple = self._translator.multiple
-        window, overlap = self._options.window, self._options.overlap
+        window, overlap = blended(self._options)
         if self._options.mode == "published":
             grid = self._seen.grid
             if grid.height * grid.width > MAX_PUBLISHED_PIXELS:
@@ -121,7 +220,7 @@ class ScenePipeline:
             StoppedError: `stop` is set.
             OSError: The disk is full.
         """
-        height, width = self._shown.grid.height, self._shown.grid.width
+        height, width = self._part.height, self._part.width
         finished = partial.rows  # `partial.rows` itself grows in the thread that writes
         done, self._some = finished * width, partial.some
         if finished == height:
@@ -157,9 +256,7 @@ class ScenePipeline:
                 if not self._wanted(row, column):
                     yield row, column, None
                     continue
-                pixels, valid = self._seen.read(
-                    row.span.start, column.span.start, row.span.size, column.span.size
-                )
+                pixels, valid = read_window(self._seen, self._frame, row.span, column.span)
                 some = bool(valid.any())
                 self._some = self._some or some
                 yield row, column, fill_nearest(pixels, valid) if some else None
@@ -179,11 +276,11 @@ class ScenePipeline:
         right = min(column.span.start + column.span.size + along, seen.width)
         return self._mask.touches(seen.part(top, left, bottom - top, right - left))
 
-    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[np.float32]:
+    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[Any]:
         if self._options.mode == "published":
             values = self._translator.predict_published(pixels, self._options.seed, self._asked)
         else:
-            values = self._translator.predict(pixels, self._asked)
+            values = answer_window(self._translator, self._frame, pixels, self._asked)
         if values.shape[2] not in (1, 3) and not self._translator.answers_in_classes:
             raise UsageError(
                 f"the result has {values.shape[2]} bands, but a map has 1 or 3",
@@ -197,14 +294,14 @@ class ScenePipeline:
         rows: list[AxisWindow],
         strips: list[Strips],
         partial: Partial,
-        answers: Iterator[NDArray[np.float32] | None],
+        answers: Iterator[NDArray[Any] | None],
     ) -> None:
         """Blend the answers and write the strips that are not finished yet."""
         try:
             with writing():
                 depth = self._translator.depth(self._asked)
                 for row, column, values in blend(
-                    rows, self._columns, answers, depth, partial.folder
+                    rows, self._columns, answers, depth, partial.folder, self._type
                 ):
                     if row.out_start == row.out_stop or row.out_stop <= partial.rows:
                         continue
@@ -225,7 +322,7 @@ class ScenePipeline:
         strips: list[Strips],
         row: AxisWindow,
         column: AxisWindow,
-        values: NDArray[np.float32],
+        values: NDArray[Any],
     ) -> None:
         for top in range(row.out_start, row.out_stop, PIECE):
             vertical = row.part(top, min(top + PIECE, row.out_stop))
@@ -233,26 +330,27 @@ class ScenePipeline:
                 horizontal = column.part(left, min(left + PIECE, column.out_stop))
                 self._write_piece(strips, top, left, resample(vertical, values, horizontal))
 
-    def _write_piece(
-        self, strips: list[Strips], top: int, left: int, values: NDArray[np.float32]
-    ) -> None:
+    def _write_piece(self, strips: list[Strips], top: int, left: int, values: NDArray[Any]) -> None:
         kind = self._translator.kind
-        maps = kind.unpack(kind.to_bytes(values, self._layers), self._layers)
+        if values.dtype != np.uint8:
+            values = kind.to_bytes(values, self._layers)
+        maps = kind.unpack(values, self._layers)
         if maps.image is not None:
             pixels = shown = three_bands(maps.image)
         else:
             assert self._legend is not None and maps.classes is not None
             pixels, shown = maps.classes[..., None], self._legend.paint(maps.classes)
         height, width, _ = pixels.shape
+        row, column = self._part.top + top, self._part.left + left  # on the map's whole grid
         inside = np.ones((height, width), np.bool_)
         if self._mask is not None:
-            inside = self._mask.inside(self._shown.grid.part(top, left, height, width))
+            inside = self._mask.inside(self._shown.grid.part(row, column, height, width))
         if len(strips) == 1:
-            valid = inside & self._shown.valid(top, left, height, width)
+            valid = inside & self._shown.valid(row, column, height, width)
             strips[0].write(top, left, pixels, valid)
             return
-        photo, valid = self._shown.read(top, left, height, width, min_cover=HALF)
+        photo, valid = self._shown.read(row, column, height, width, min_cover=HALF)
         valid &= inside
         strips[0].write(top, left, pixels, valid)
         strips[1].write(top, left, three_bands(photo), valid)
-        strips[1].write(top, left + self._shown.grid.width, shown, valid)
+        strips[1].write(top, left + self._part.width, shown, valid)

@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 import sat2map
 from sat2map.errors import EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Grid
+from sat2map.geo.grid import Grid, window_of
 from sat2map.journal import Files
 from sat2map.raster.mask import Mask, vector_files
 from sat2map.raster.options import SceneOptions
@@ -32,7 +32,7 @@ from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
-from sat2map.translation.pipeline import ScenePipeline
+from sat2map.translation.pipeline import Part, ScenePipeline, blended
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator, load
 
@@ -51,10 +51,15 @@ def translate_raster(
 ) -> Path:
     """Translate a scene of any size into a map with the same georeference, in flat memory.
 
-    The scene is read at a ground resolution that the model knows, in windows that overlap;
-    what has no values is filled from the nearest that has, and beyond the edges the scene is
-    mirrored. The answers are blended, resampled to the map's resolution and written strip by
-    strip. Reading, translating and writing go on at the same time.
+    The scene is read at a ground resolution that the model knows, in windows: canonical ones,
+    each with a halo around it, for a network that looks only so far, and overlapping ones, whose
+    answers are blended, for one that sees everything. What has no values is filled from the
+    nearest that has, and beyond the edges the scene is mirrored. The answers are resampled to the
+    map's resolution and written strip by strip. Reading, translating and writing go on at the same
+    time.
+
+    Canonical windows lie on the whole scene, so what a `bbox` or a `mask` leaves of it is the
+    same, to the last bit, on one runtime and number of threads.
 
     What is finished survives an interrupt in a hidden folder beside the map, and with
     `options.resume` the work goes on there. On a CPU, with the same number of threads, the map
@@ -105,6 +110,7 @@ def translate_scene(
     progress: Callable[[int, int], None] | None,
     stop: threading.Event | None,
     *,
+    part: Part | None = None,
     say: Callable[[str], object] = logger.warning,
     say_unfinished: Callable[[str], object] = logger.warning,
 ) -> Path:
@@ -117,6 +123,8 @@ def translate_scene(
         options: How.
         progress: Called with (done, all) pixels of the map.
         stop: Asks to stop once it is set.
+        part: Which of the scene's pixels are wanted, in place of a `bbox`; for models with
+            canonical windows, which are those of the whole scene.
         say: Called with notices of the scene and the mask.
         say_unfinished: Called with notices of what an interrupted run leaves.
     """
@@ -126,12 +134,20 @@ def translate_scene(
     with ExitStack() as stack:
         stack.enter_context(settings())
         bands = len(translator.card.bands)
-        reading = options.reading
+        reading, bbox = options.reading, options.reading.bbox
         if target.tiled or target.kind in ("png", "jpeg") or options.mask is not None:
             reading = replace(reading, warp=True)  # which know places on a straight grid only
+        canonical = options.mode != "published" and translator.frame(options.window) is not None
+        if canonical:  # its windows are those of the whole scene, whatever is wanted of it
+            reading = replace(reading, bbox=None)
         scene = stack.enter_context(Scene(input, bands, reading, say=say))
         source = scene.source.where
         _check_target(target.path, scene)
+        if part is None:
+            part = Part(0, 0, scene.grid.height, scene.grid.width)
+            if canonical and bbox is not None:
+                part = Part(*window_of(scene.grid, bbox, source))
+        wanted = scene.grid.part(part.top, part.left, part.height, part.width)
         scale = choose_scale(
             scene.grid,
             translator.card.resolution_m,
@@ -139,28 +155,31 @@ def translate_scene(
             source,
             say,
             pixel_size=options.reading.pixel_size,
+            part=wanted,
         )
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.opened_again())
         shown = ResampledScene(again, *scale.written)
-        mask = None if options.mask is None else Mask(options.mask, scene.grid, source, say)
+        part = part.on(scene.grid, shown.grid)
+        grid = shown.grid.part(part.top, part.left, part.height, part.width)
+        mask = None if options.mask is None else Mask(options.mask, wanted, source, say)
         masked = scene.masked or mask is not None
-        layouts = {target: Layout(shown.grid, masked, legend)}
+        layouts = {target: Layout(grid, masked, legend)}
         if options.compare:
-            pair = Grid(shown.grid.height, 2 * shown.grid.width, Affine.identity(), None)
+            pair = Grid(grid.height, 2 * grid.width, Affine.identity(), None)
             layouts[_compared(target)] = Layout(pair, masked)
         for file, layout in layouts.items():
             check_room(file, layout.grid)
         pyramid = None
         if target.tiled:
-            pyramid = pyramid_of(shown.grid, target.path)
+            pyramid = pyramid_of(grid, target.path)
         if target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
         seen = ResampledScene(scene, *scale.seen)
-        strange = strange_scene(translator, seen)
+        strange = strange_scene(translator, seen, part.on(shown.grid, seen.grid))
         if strange is not None:
             say(f"{source}: {strange}")
-        pipeline = ScenePipeline(translator, seen, shown, options, legend, mask)
+        pipeline = ScenePipeline(translator, seen, shown, options, legend, part, mask)
         partial = stack.enter_context(
             partial_work(
                 target.path,
@@ -244,6 +263,14 @@ def made_of(
     }
 
 
+def _windows(translator: Translator, options: SceneOptions) -> dict[str, int]:
+    """Return how the scene was cut."""
+    frame = None if options.mode == "published" else translator.frame(options.window)
+    if frame is None:
+        return dict(zip(("window", "overlap"), blended(options), strict=True))
+    return {"window": frame.core, "halo": frame.halo}
+
+
 def _tags(
     translator: Translator, scene: Scene, scale: Scale, options: SceneOptions
 ) -> dict[str, str]:
@@ -260,8 +287,7 @@ def _tags(
         "bbox": options.reading.bbox,
         "mask": None if options.mask is None else options.mask.name,
         "mode": options.mode if deterministic else f"as published, seed {options.seed}",
-        "window": options.window,
-        "overlap": options.overlap,
+        **_windows(translator, options),
         "legend_colours": options.legend_colours,
     }
     named = {} if options.attribution is None else {"TIFFTAG_COPYRIGHT": options.attribution}

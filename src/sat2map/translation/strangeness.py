@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.raster.resampled import ResampledScene
+from sat2map.translation.pipeline import Part
 from sat2map.translation.translator import Translator
 
 ALONG = 3
@@ -17,12 +18,13 @@ KNOWN = 0.95
 """The share of a window that must have values."""
 
 
-def strange_scene(translator: Translator, seen: ResampledScene) -> str | None:
+def strange_scene(translator: Translator, seen: ResampledScene, part: Part) -> str | None:
     """Return what to say of a scene that is unlike what the model has learned from, or None.
 
     Args:
         translator: The model.
         seen: The scene as the network sees it.
+        part: Which of its pixels are looked at.
 
     Raises:
         DataError: A block of the file is damaged.
@@ -30,10 +32,10 @@ def strange_scene(translator: Translator, seen: ResampledScene) -> str | None:
     """
 
     def window(row: int, column: int, side: int) -> NDArray[np.uint8] | None:
-        pixels, valid = seen.read(row, column, side, side)
+        pixels, valid = seen.read(part.top + row, part.left + column, side, side)
         return pixels if valid.mean() >= KNOWN else None
 
-    return _strange(translator, seen.grid.height, seen.grid.width, window)
+    return _strange(translator, part.height, part.width, window)
 
 
 def strange_image(translator: Translator, pixels: NDArray[np.uint8]) -> str | None:

@@ -24,14 +24,15 @@ from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileLevel
 from sat2map.translation.image import legend_of
+from sat2map.translation.pipeline import Part
 from sat2map.translation.scene import made_of, translate_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
 
 CONTEXT = 2048
-"""Pixels around a part of a tree that are translated with it, so that it comes out as it would
-in the whole."""
+"""Pixels around a part of a tree that are translated with it where windows are blended, so that
+it comes out as it would in the whole."""
 
 
 def translate_tiles(
@@ -80,13 +81,15 @@ def translate_tiles(
     check_room(Named(target, "folder"), levels[0].grid)
     reading = replace(options.reading, bbox=None)
     each = replace(options, reading=reading, resume=True)
+    canonical = options.mode != "published" and translator.frame(options.window) is not None
     parts = [
         (part, {(int(x), int(y)) for x, y in tiles})
         for level, tiles in zip(levels, wanted, strict=True)
-        for part in _near(level, tiles).parts()
+        for part in (level if canonical else _near(level, tiles)).parts()
     ]
     parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
-    sizes = [part.side**2 * part.extent[0] * part.extent[1] for part, _ in parts]
+    pixels = [_pixels(part, tiles if canonical else None) for part, tiles in parts]
+    sizes = [place.height * place.width for place in pixels]
     files = tuple(file for level in levels for file in level.files())
     whole = made_of(translator, {"input": Files(files, root)}, options)
     said: set[str] = set()
@@ -123,10 +126,11 @@ def translate_tiles(
                     each,
                     show,
                     stop,
+                    part=pixels[number],
                     say=say,
                     say_unfinished=logger.debug,
                 )
-                some = _cut(file, part, tiles, made, legend) or some
+                some = _cut(file, part, pixels[number], tiles, made, legend) or some
                 file.unlink()
             except EmptySceneError:
                 show(sizes[number], 0)
@@ -190,12 +194,33 @@ def _near(level: TileLevel, tiles: NDArray[np.int64]) -> TileLevel:
     return replace(level, tiles=level.tiles[inside.all(1)])
 
 
+def _pixels(part: TileLevel, tiles: set[tuple[int, int]] | None) -> Part:
+    """Return where the wanted tiles of a part lie, in its pixels; None wants all of them."""
+    width, height = part.extent
+    if tiles is None:
+        return Part(0, 0, height * part.side, width * part.side)
+    own = [(x, y) for x, y in map(tuple, part.tiles.tolist()) if (x, y) in tiles]
+    (left, top), (right, bottom) = np.min(own, axis=0), np.max(own, axis=0) + 1
+    first_x, first_y = part.first
+    return Part(
+        int(top - first_y) * part.side,
+        int(left - first_x) * part.side,
+        int(bottom - top) * part.side,
+        int(right - left) * part.side,
+    )
+
+
 def _of(part: TileLevel, tiles: set[tuple[int, int]]) -> bool:
     return any((int(x), int(y)) in tiles for x, y in part.tiles)
 
 
 def _cut(
-    file: Path, part: TileLevel, tiles: set[tuple[int, int]], folder: Path, legend: Legend | None
+    file: Path,
+    part: TileLevel,
+    place: Part,
+    tiles: set[tuple[int, int]],
+    folder: Path,
+    legend: Legend | None,
 ) -> bool:
     """Cut the map of a part into tiles, and return whether anything shows in one of them."""
     some = False
@@ -204,7 +229,9 @@ def _cut(
         for x, y in part.tiles.tolist():
             if (x, y) not in tiles:
                 continue
-            window = Window((x - first_x) * side, (y - first_y) * side, side, side)
+            window = Window(
+                (x - first_x) * side - place.left, (y - first_y) * side - place.top, side, side
+            )
             valid = raster.dataset_mask(window=window) > 0
             if not valid.any():
                 continue

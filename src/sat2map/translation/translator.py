@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.blending import blend
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
-from sat2map.translation.windows import AxisWindow, lay_windows
+from sat2map.translation.windows import AxisWindow, Frame, choose_frame, lay_windows
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +154,9 @@ class Translator:
 
         By default prediction is deterministic: dropout is off, and normalisation uses the
         statistics that were stored with the model, so that every window is treated alike and
-        images of any size come out without seams. As published, dropout is on and
+        images of any size come out without seams. What is larger than a canonical window passes
+        in canonical windows (`windows.py`), from the upper left corner on, as scenes do; what is
+        not, as one window of its own size. As published, dropout is on and
         normalisation uses the statistics of the image itself (Isola et al. 2017, section
         3.3), which therefore passes as a whole.
 
@@ -235,7 +238,9 @@ class Translator:
         self._check(source)
         check_layers(layers, self.kind, self.name)
         kind, layers = self.kind, tuple(layers)
-        alone = mode == "deterministic" and self._is_one_window(source)
+        alone = mode == "deterministic" and (
+            self.frame() is not None or self._is_one_window(source)
+        )
         asked = kind.bytes(layers) if alone else kind.values(layers)
         return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
 
@@ -258,6 +263,17 @@ class Translator:
             raise UsageError(
                 "has no pixels", parameter="source", remedy="Give an image of at least one."
             )
+
+    def frame(self, core: int | None = None) -> Frame | None:
+        """Return what the canonical windows of this model look like.
+
+        Args:
+            core: The side of what a window yields; None chooses.
+
+        Returns:
+            None for a network that sees the whole image, whose windows are blended.
+        """
+        return choose_frame(self.card, self.multiple, core)
 
     def _axes(self, source: NDArray[np.uint8]) -> tuple[list[AxisWindow], list[AxisWindow]]:
         window = -(-WINDOW // self.multiple) * self.multiple
@@ -292,6 +308,9 @@ class Translator:
         if mode == "published":
             return finish(self.predict_published(source, seed, asked))
         height, width, _ = source.shape
+        frame = self.frame()
+        if frame is not None:
+            return self._framed(source, frame, asked, progress)
         rows, columns = self._axes(source)
         answers = self._answers(source, rows, columns, asked, progress)
         first = next(answers)
@@ -303,6 +322,36 @@ class Translator:
             if result is None:
                 result = np.empty((height, width, part.shape[2]), part.dtype)
             result[row.out_start : row.out_stop, column.out_start : column.out_stop] = part
+        assert result is not None
+        return result
+
+    def _framed(
+        self,
+        source: NDArray[np.uint8],
+        frame: Frame,
+        asked: tuple[Asked, ...],
+        progress: Callable[[int, int], None] | None,
+    ) -> NDArray[Any]:
+        """Return the same of canonical windows, or of one of its own size where that is enough."""
+        height, width, _ = source.shape
+        if max(height, width) <= frame.size:
+            sides = (-(-side // self.multiple) * self.multiple for side in (height, width))
+            answer = self.predict(self._window(source, *(Span(0, s, 0, 0) for s in sides)), asked)
+            if progress is not None:
+                progress(1, 1)
+            return answer[:height, :width]
+        result: NDArray[Any] | None = None
+        halo, counts = frame.halo, (frame.count(height), frame.count(width))
+        for done, (i, j) in enumerate(product(*map(range, counts)), 1):
+            row, column = frame.span(i, height), frame.span(j, width)
+            seen = (Span(core.start - halo, core.size + 2 * halo, 0, 0) for core in (row, column))
+            answer = self.predict(self._window(source, *seen), asked)
+            if result is None:
+                result = np.empty((height, width, answer.shape[2]), answer.dtype)
+            part = result[row.start :, column.start :][: row.size, : column.size]
+            part[:] = answer[halo:, halo:][: part.shape[0], : part.shape[1]]
+            if progress is not None:
+                progress(done, math.prod(counts))
         assert result is not None
         return result
 
@@ -383,8 +432,8 @@ class Translator:
     def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
         """Return a window, mirrored where it reaches beyond the image."""
         height, width, _ = source.shape
-        inside = source[row.start :, column.start :][: row.size, : column.size]
-        if inside.shape[:2] == (row.size, column.size):
+        inside = source[max(row.start, 0) :, max(column.start, 0) :][: row.size, : column.size]
+        if min(row.start, column.start) >= 0 and inside.shape[:2] == (row.size, column.size):
             return inside
         rows = mirrored(row.start, row.size, height)
         columns = mirrored(column.start, column.size, width)
