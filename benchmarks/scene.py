@@ -42,6 +42,7 @@ import sat2map.translation.scene as command
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import UNetSpec
 from sat2map.raster.options import SceneOptions
+from sat2map.translation.pipeline import blended
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
 from sat2map.translation.windows import lay_windows
@@ -195,7 +196,7 @@ def overhead(source: Path, network: str, repeats: int) -> str:
     model, stages, options = translator(network), Stages(), SceneOptions()
     with rasterio.open(source) as file:
         axes = [
-            lay_windows(side, side, options.window, options.overlap, model.multiple, 256)
+            lay_windows(side, side, *blended(options), model.multiple, 256)
             for side in (file.height, file.width)
         ]
     windows = [(row.span.size, column.span.size) for row in axes[0] for column in axes[1]]

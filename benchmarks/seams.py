@@ -25,6 +25,7 @@ from sat2map.raster.options import SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
 
+CORES = (1024, 512, 256)
 WINDOWS = ((1024, 256), (512, 256), (512, 128), (512, 64))
 NAIVE = 256
 
@@ -58,24 +59,29 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="write the maps here, to be looked at")
     arguments = parser.parse_args()
     translator, maps = load(arguments.model), dict[str, Pixels]()
+    # Windows with a halo lie side by side.
+    windows = WINDOWS if translator.frame() is None else tuple((core, 0) for core in CORES)
+    names = [f"{window}-{overlap}" for window, overlap in windows]
     with TemporaryDirectory() as folder:
         target = Path(folder) / "map.tif"
-        for window, overlap in WINDOWS:
+        for window, overlap in windows:
             options = SceneOptions(window=window, overlap=overlap, resolution="model")
             translate_raster(arguments.scene, target, translator, options)
             maps[f"{window}-{overlap}"] = read(target)
     print("gradient across borders / elsewhere, judged by the 95 % range of all shifts")
-    for window, overlap in WINDOWS:
+    for window, overlap in windows:
         step = window - overlap
         # Where the next window begins, and where the one before it ends.
-        figure = seam_range(maps[f"{window}-{overlap}"], step, borders=(0, overlap))
+        figure = seam_range(
+            maps[f"{window}-{overlap}"], step, borders=(0, overlap) if overlap else (0,)
+        )
         print(f"windows of {window}, overlap {overlap:4}: {figure}")
     network = translator.multiple
-    print(f"the network's own grid of {network}: {seam_range(maps['1024-256'], network)}")
+    print(f"the network's own grid of {network}: {seam_range(maps[names[0]], network)}")
     maps["naive"] = naive(translator, read(arguments.scene))
     print(f"plain loop over tiles of {NAIVE}:  {seam_range(maps['naive'], NAIVE)}")
-    first = maps["1024-256"].astype(float)
-    print("mean difference from windows of 1024, overlap 256, of 255")
+    first = maps[names[0]].astype(float)
+    print(f"mean difference from {names[0]}, of 255")
     for name, image in list(maps.items())[1:]:
         if image.shape == first.shape:
             difference = np.abs(first - image)

@@ -115,7 +115,7 @@ def choose_frame(card: ModelCard, multiple: int, core: int | None = None) -> Fra
         return None
     side = core or CORE
     while True:
-        frame = Frame(*(-(-n // multiple) * multiple for n in (side, halo)), multiple)
+        frame = Frame(-(-side // multiple) * multiple, -(-halo // multiple) * multiple, multiple)
         if core or side <= SMALLEST or largest_tensor(card, frame) <= MOST_BYTES:
             return frame
         side //= 2
