@@ -62,6 +62,43 @@ class Grid:
         return bool(self.transform != Affine.identity())
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of a grid's pixels.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """One past the last row."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """One past the last column."""
+        return self.left + self.width
+
+    def on(self, grid: Grid, other: Grid) -> Part:
+        """Return the pixels of another grid over the same ground that these touch."""
+        top, bottom = _touched(self.top, self.bottom, grid.height, other.height)
+        left, right = _touched(self.left, self.right, grid.width, other.width)
+        return Part(top, left, bottom - top, right - left)
+
+
+def _touched(start: int, stop: int, of: int, other: int) -> tuple[int, int]:
+    return start * other // of, min(-(-stop * other // of), other)
+
+
 def ground_resolution(grid: Grid) -> tuple[float, float] | None:
     """Return metres on the ground from pixel to pixel, (along a row, along a column).
 

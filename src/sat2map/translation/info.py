@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import bounds_wgs84
+from sat2map.geo.grid import Part, bounds_wgs84
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.resampled import ResampledScene
@@ -24,7 +24,7 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.folder import check_for_image
 from sat2map.translation.image import look_at_image, resized
-from sat2map.translation.pipeline import Part, read_window
+from sat2map.translation.pipeline import read_window
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
 

@@ -28,7 +28,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial as applied
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 
 from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
-from sat2map.geo.grid import Grid
+from sat2map.geo.grid import Part
 from sat2map.geo.windows import OVERLAP, WINDOW, Span
 from sat2map.legend import Legend
 from sat2map.raster.mask import Mask
@@ -57,43 +56,6 @@ from sat2map.translation.windows import AxisWindow, Frame, lay_cores, lay_window
 
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a grid's pixels.
-
-    Attributes:
-        top: First row.
-        left: First column.
-        height: Rows.
-        width: Columns.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def bottom(self) -> int:
-        """One past the last row."""
-        return self.top + self.height
-
-    @property
-    def right(self) -> int:
-        """One past the last column."""
-        return self.left + self.width
-
-    def on(self, grid: Grid, other: Grid) -> Part:
-        """Return the pixels of another grid over the same ground that these touch."""
-        top, bottom = _touched(self.top, self.bottom, grid.height, other.height)
-        left, right = _touched(self.left, self.right, grid.width, other.width)
-        return Part(top, left, bottom - top, right - left)
-
-
-def _touched(start: int, stop: int, of: int, other: int) -> tuple[int, int]:
-    return start * other // of, min(-(-stop * other // of), other)
 
 
 def blended(options: SceneOptions) -> tuple[int, int]:

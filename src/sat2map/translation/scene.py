@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 import sat2map
 from sat2map.errors import EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Grid, window_of
+from sat2map.geo.grid import Grid, Part, window_of
 from sat2map.journal import Files
 from sat2map.raster.mask import Mask, vector_files
 from sat2map.raster.options import SceneOptions
@@ -32,7 +32,7 @@ from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
-from sat2map.translation.pipeline import Part, ScenePipeline, blended
+from sat2map.translation.pipeline import ScenePipeline, blended
 from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator, load
 
@@ -139,7 +139,7 @@ def translate_scene(
             reading = replace(reading, warp=True)  # which know places on a straight grid only
         canonical = options.mode != "published" and translator.frame(options.window) is not None
         if canonical:  # its windows are those of the whole scene, whatever is wanted of it
-            reading = replace(reading, bbox=None)
+            reading = replace(reading, bbox=None, warp=reading.warp or bbox is not None)
         scene = stack.enter_context(Scene(input, bands, reading, say=say))
         source = scene.source.where
         _check_target(target.path, scene)

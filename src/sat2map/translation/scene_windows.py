@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.errors import UsageError
+from sat2map.geo.grid import Part
 from sat2map.raster.options import Reading
 from sat2map.raster.resampled import HALF, ResampledScene
 from sat2map.raster.scale import choose_scale
@@ -19,7 +20,7 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer, Maps, check_layers
-from sat2map.translation.pipeline import Part, answer_window, read_window
+from sat2map.translation.pipeline import answer_window, read_window
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)

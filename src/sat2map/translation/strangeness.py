@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.geo.grid import Part
 from sat2map.raster.resampled import ResampledScene
-from sat2map.translation.pipeline import Part
 from sat2map.translation.translator import Translator
 
 ALONG = 3

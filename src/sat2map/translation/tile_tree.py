@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from sat2map.errors import EmptySceneError, StoppedError, UsageError
-from sat2map.geo.grid import window_of
+from sat2map.geo.grid import Part, window_of
 from sat2map.journal import Files
 from sat2map.legend import Legend
 from sat2map.raster.options import SceneOptions
@@ -24,7 +24,6 @@ from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileLevel
 from sat2map.translation.image import legend_of
-from sat2map.translation.pipeline import Part
 from sat2map.translation.scene import made_of, translate_scene
 from sat2map.translation.translator import Translator
 
