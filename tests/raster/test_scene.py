@@ -11,7 +11,7 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio._env import get_gdal_config
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.warp import transform_bounds
 
@@ -436,3 +436,50 @@ def test_a_part_of_a_dark_scene_looks_like_the_whole(make_scene: MakeScene) -> N
         for r in range(10)
         for c in range(10)
     )
+
+
+def with_overviews(path: Path, kind: Resampling, raised: int = 0) -> None:
+    """Give a scene overviews at a half and a quarter, whose values are raised by a little."""
+    with rasterio.open(path, "r+") as file:
+        pixels = file.read()
+        file.write(pixels + np.uint8(raised))
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], kind)
+    with rasterio.open(path, "r+") as file:
+        file.write(pixels)
+
+
+@pytest.mark.parametrize("kind", [Resampling.average, Resampling.cubic, Resampling.gauss])
+def test_overviews_that_are_means_are_read(make_scene: MakeScene, kind: Resampling) -> None:
+    path = make_scene(
+        noise(240, 280) // 2 + smooth(240, 280) // 4, tiled=True, blockxsize=64, blockysize=64
+    )
+    with Scene(path, 3) as scene:
+        plain, _ = ResampledScene(scene, 100, 117).read(0, 0, 100, 117)  # 2.4 pixels become one
+        assert scene.thinning(2.4) == 1
+    with_overviews(path, kind, raised=3)
+    with Scene(path, 3) as scene:
+        assert [scene.thinning(ratio) for ratio in (1.0, 1.9, 2.4, 3.9, 4.0, 9.0)] == [
+            1,
+            1,
+            2,
+            2,
+            4,
+            4,
+        ]
+        fast, _ = ResampledScene(scene, 100, 117).read(0, 0, 100, 117)
+    apart = fast.astype(int) - plain
+    assert abs(apart.mean() - 3) < 0.5  # they hold other values, so it is known that they were read
+    assert np.abs(apart - 3).mean() < 9  # of noise of 127
+
+
+def test_overviews_of_single_pixels_are_not_read(make_scene: MakeScene) -> None:
+    path = make_scene(noise(240, 280), tiled=True, blockxsize=64, blockysize=64)
+    sizes = ((100, 117), (48, 56))
+    with Scene(path, 3) as scene:
+        plain = [ResampledScene(scene, *size).read(0, 0, *size)[0] for size in sizes]
+    with_overviews(path, Resampling.nearest)
+    with Scene(path, 3) as scene:
+        found = [ResampledScene(scene, *size).read(0, 0, *size)[0] for size in sizes]
+    for before, after in zip(plain, found, strict=True):
+        assert np.abs(after.astype(int) - before).max() <= 1

@@ -41,7 +41,7 @@ class ResampledScene:
         own = scene.grid
         self._same = (own.height, own.width) == (height, width)
         # GDAL thins first, which is fast and uses overviews; the rest is done here, exactly.
-        self._factor = max(1, int(min(own.height / height, own.width / width) / 2))
+        self._factor = scene.thinning(min(own.height / height, own.width / width))
 
     def read(
         self, row: int, column: int, height: int, width: int, *, min_cover: float = ANY
