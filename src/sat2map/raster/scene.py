@@ -424,7 +424,7 @@ class Scene:
             DataError: A block of the file is damaged.
         """
         plain = max(1, int(ratio / 2))
-        levels = getattr(self.dataset, "overviews", lambda _: [])(self.bands[0])
+        levels: list[int] = getattr(self.dataset, "overviews", lambda _: [])(self.bands[0])
         if ratio < 2 or not levels or self._palette is not None or self._own_means:
             return plain
         fitting = [int(level) for level in levels if level <= ratio * (1 + 1e-6)]
