@@ -37,7 +37,7 @@ PRECISION = 1 / 1024
 
 KEPT_IOU = 0.92
 """A squared house has at least this intersection over union with its pixels, less what their stairs
-alone cost."""
+alone cost. A plain one may also cost it so much against its traced outline."""
 
 LARGEST = 1024
 """Pixels along a side: a block that is larger is no building, and stays as it is in the map."""
@@ -48,6 +48,7 @@ _PLAINNESS = ((2.5, 4.0, 0.95), (1.8, 2.5, 0.94), (1.2, 1.6, KEPT_IOU))
 are left out, both in pixels; and the overlap with which a plain outline is taken."""
 
 _TRACED = 1.5
+_FEW = 3
 _NEARLY = math.cos(math.radians(30))
 
 Matrix = NDArray[np.float64]
@@ -118,7 +119,8 @@ def outline_buildings(
     shapes: dict[int, list[House]] = {}
     for n, block in blocks.items():
         matrix = matrix_at(*block.first)
-        shapes[n] = _squared(block, matrix, extent) or _traced(block, matrix, _TRACED, extent)
+        traced = _traced(block, matrix, _TRACED, extent)
+        shapes[n] = _squared(block, matrix, extent, traced) or traced
     for n in _overlapping(shapes):
         shapes[n] = _traced(blocks[n], matrix_at(*blocks[n].first), 0.0, extent)
     chosen = np.zeros(len(boxes) + 1, whole.dtype)
@@ -193,11 +195,13 @@ def _block(
     )
 
 
-def _squared(block: _Block, matrix: Matrix, extent: tuple[int, int]) -> list[House] | None:
+def _squared(
+    block: _Block, matrix: Matrix, extent: tuple[int, int], traced: list[House]
+) -> list[House] | None:
     """Return the houses of a block with right angles; None where that costs too much of them."""
-    labels = np.maximum(block.labels, 0)
-    sides = _Sides(labels, matrix)
+    sides = _Sides(np.maximum(block.labels, 0), matrix)
     samples = _Samples(block, matrix)
+    tried = []
     for angle in sides.directions():
         along, across = _rotated(sides.middles, angle)
         walls = [sides.walls(along, across, angle, kind) for kind in (0, 1)]
@@ -209,6 +213,16 @@ def _squared(block: _Block, matrix: Matrix, extent: tuple[int, int]) -> list[Hou
             if min(map(len, lines)) < 2:
                 continue
             houses = _from_grid(samples, angle, lines, iou - sides.stairs(angle), extent)
+            if houses is not None:
+                return houses
+            tried.append((angle, lines))
+    # A ragged house fits no outline well. It becomes a rectangle, or one with a corner, where that
+    # costs it no more than that against its traced outline.
+    plain = [(angle, lines) for angle, lines in tried if max(map(len, lines)) <= _FEW]
+    if plain:
+        least = samples.iou(traced) - (1 - KEPT_IOU)
+        for angle, lines in plain:
+            houses = _from_grid(samples, angle, lines, least, extent)
             if houses is not None:
                 return houses
     return None
@@ -322,6 +336,20 @@ class _Samples:
         self.block, self.matrix = block, matrix
         self.ground = points @ matrix
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
+        self._places = points + np.array([block.corner[1], block.corner[0]])
+
+    def iou(self, houses: list[House]) -> float:
+        """Return the lowest intersection over union of houses with their pixels."""
+        found = 1.0
+        for number in range(1, len(self.block.numbers) + 1):
+            outlines = np.array([h.outline for h in houses if h.first[2] == number], object)
+            shapely.prepare(outlines)
+            inside = np.zeros(len(self.labels), np.bool_)
+            for outline in outlines:
+                inside |= shapely.contains_xy(outline, *self._places.T)
+            own = self.labels == number
+            found = min(found, (inside & own).sum() / max((inside | own).sum(), 1))
+        return float(found)
 
 
 def _from_grid(
