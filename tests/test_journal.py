@@ -11,7 +11,15 @@ import pytest
 
 from sat2map import journal
 from sat2map.errors import OutputError, UsageError
-from sat2map.journal import Files, address_without_query, as_json, claim, differing, remove_own
+from sat2map.journal import (
+    Files,
+    address_without_query,
+    as_json,
+    claim,
+    differing,
+    remove_own,
+    without_secrets,
+)
 
 PutForeign = Callable[..., Callable[..., None]]
 
@@ -196,3 +204,26 @@ def test_only_names_that_are_ours_are_removed(tmp_path: Path, put_foreign: PutFo
     left = {path.name for path in tmp_path.rglob("*")}
     assert "empty" in left
     assert not left & {"1.tif", "tiles"}
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://user:pass@host/a.tif?key=1", "https://host/a.tif"),
+        ("HTTPS://host/a.tif?key=1", "HTTPS://host/a.tif"),
+        ("https://host/a.tif#token=1", "https://host/a.tif"),
+        ("/vsicurl/https://user:pass@host/a.tif", "/vsicurl/https://host/a.tif"),
+        ("/vsicurl?url=https%3A%2F%2Fu%3Ap%40host%2Fa.tif%3Fs%3D1", "/vsicurl/https://host/a.tif"),
+        ("vrt:///vsicurl/https://host/a.tif?sig=1", "vrt:///vsicurl/https://host/a.tif"),
+        ("https://host/{z}/{x}/{y}.png?key=1", "https://host/{z}/{x}/{y}.png"),
+        ("vrt:///data/a.tif?bands=3,2,1", "vrt:///data/a.tif?bands=3,2,1"),
+        ("s3://bucket/a@b.tif", "s3://bucket/a@b.tif"),
+    ],
+)
+def test_addresses_are_told_without_their_secrets(address: str, told: str) -> None:
+    assert address_without_query(address) == told
+
+
+def test_what_others_say_is_told_without_secrets() -> None:
+    said = "HTTP 403 of 'https://user:pass@host/a.tif?sig=1' (https://host/b.tif?sig=2)"
+    assert without_secrets(said) == "HTTP 403 of 'https://host/a.tif' (https://host/b.tif"

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 import sat2map
 from sat2map.atomic import sweep, write_text
@@ -113,17 +113,27 @@ def _digest(path: Path) -> bytes:
 
 
 def address_without_query(address: str) -> str:
-    """Return a web address as it may be told and written down: keys stand in the query.
+    """Return a web address as it may be told and written down.
 
-    Of other addresses, such as GDAL's `vrt://FILE?bands=3,2,1`, the query says what is meant.
+    Keys stand in the query, passwords before an @, and tokens behind a #. Of other addresses, such
+    as GDAL's `vrt://FILE?bands=3,2,1`, the query says what is meant.
     """
     if address.startswith("/vsicurl?"):  # GDAL's way to give options beside the address
         inner = parse_qs(urlsplit(address).query).get("url", [""])[0]
         return f"/vsicurl/{address_without_query(inner)}"
-    parts = urlsplit(address)
-    if not parts.query or not re.search(r"\bhttps?://|^/vsi", address):
+    web = re.search(r"\bhttps?://", address, re.IGNORECASE)
+    if web is None and not address.startswith("/vsi"):
         return address
-    return urlunsplit(parts._replace(query="", fragment=""))
+    bare = _PASSWORD.sub(r"\1", address).partition("?")[0]
+    return bare if web is None else bare.partition("#")[0]
+
+
+_PASSWORD = re.compile(r"(https?://)[^/@?#\s'\"]*@", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """Return what another program says, without the keys of the addresses in it."""
+    return re.sub(r"\?[^\s'\"]*", "", _PASSWORD.sub(r"\1", text))
 
 
 MadeOf = Mapping[str, Any]

@@ -492,3 +492,40 @@ def test_the_official_addresses() -> None:
     assert set(DATA_SETS) == names
     for name, known in DATA_SETS.items():
         assert known.url == f"http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/{name}.tar.gz"
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALWAYS_UNPACKED", 1 << 20)
+    server.content = archive(more={"maps/train/3.png": bytes(20 << 20)})
+    assert len(server.content) < 100_000
+    with pytest.raises(DataError, match=r"holds more than .* bytes, which no such data set does"):
+        fetch(server, tmp_path / "maps")
+    assert not list((tmp_path / "maps").rglob("*.png"))
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    server.content = archive()
+    with pytest.raises(DataError, match="holds more than 2 files"):
+        fetch(server, tmp_path / "maps")
+
+
+def test_what_an_address_hides_is_neither_told_nor_written_down(
+    server: Server, tmp_path: Path
+) -> None:
+    """A password before the host, and a signature, which a renewed one may take the place of."""
+    server.content = archive()
+    address = server.url.replace("//", "//user:secret@", 1) + "?signature=hidden"
+    server.drops = [len(server.content) // 2]
+    server.status = 403
+    with pytest.raises(DataError) as caught:
+        download("maps", tmp_path / "maps", base_url=address, retries=RetryPolicy.of(0, 0))
+    assert "secret" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    server.status = None
+    renewed = address.replace("hidden", "renewed")
+    download("maps", tmp_path / "maps", base_url=renewed, retries=RetryPolicy.of(3, 0))
+    assert server.requests[-1]["path"] == "/sets/maps.tar.gz?signature=renewed"
+    for path in (tmp_path / "maps").rglob("*"):
+        if path.is_file() and path.suffix != ".png":
+            assert b"secret" not in path.read_bytes(), path
+            assert b"renewed" not in path.read_bytes(), path

@@ -14,7 +14,7 @@ import pytest
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import STREETS
 from sat2map.style.expressions import View
-from sat2map.style.spec import read_style, shipped_styles
+from sat2map.style.spec import read_style, shipped_styles, style_entries
 from sat2map.style.style import Style
 
 SMALL: dict[str, Any] = {
@@ -216,3 +216,22 @@ def test_a_style_nested_without_end_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "deep.json").write_text('{"version": 8, "layers": ' + deep + "}")
     with pytest.raises(UsageError, match=r"deep\.json: is nested too deeply"):
         read_style(tmp_path / "deep.json")
+
+
+@pytest.mark.parametrize("depth", [100, 400, 900, 3000])
+def test_a_style_nested_without_end_is_refused(tmp_path: Path, depth: int) -> None:
+    entries = style_entries("streets")
+    entries["layers"][1]["filter"] = "HERE"
+    nested = '["!",' * depth + '["has", "x"]' + "]" * depth
+    path = tmp_path / "deep.json"
+    path.write_text(json.dumps(entries).replace('"HERE"', nested))
+    with pytest.raises(UsageError, match=r"deep\.json: .*nested (more than 64 deep|too deeply)"):
+        read_style(path)
+
+
+def test_styles_upon_styles_without_end_are_refused(tmp_path: Path) -> None:
+    for number in range(50):
+        entries = {"version": 8, "metadata": {"sat2map:base": f"{number + 1}.json"}, "layers": []}
+        (tmp_path / f"{number}.json").write_text(json.dumps(entries))
+    with pytest.raises(UsageError, match="builds on more than 16 styles"):
+        read_style(tmp_path / "0.json")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from fixtures.scenes import MakeScene, noise
+from fixtures.scenes import Identity, MakeModel, MakeScene, noise
 from sat2map.data.images import read_image
 from sat2map.errors import BatchError, DataError, OutputError, StoppedError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
@@ -401,3 +403,36 @@ def test_a_scene_of_any_size_is_no_image_too_large(
 ) -> None:
     scene, target = make_scene(noise(30, 30)), tmp_path / "map.tif"
     assert translate_path(translator, scene, target, SMALL, max_pixels=1) == [target]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_ends_no_folder(
+    make_scene: MakeScene, translator: Translator, tmp_path: Path
+) -> None:
+    source = tmp_path / "photos"
+    save(source / "1.png", 8, 8)
+    save(source / "2.png", 8, 8)
+    strange = os.fsdecode(os.fsencode(source) + b"/caf\xe9")
+    (source / "2.png").rename(f"{strange}.png")
+    make_scene(noise(9, 9)).rename(f"{strange}.tif")
+    with pytest.raises(BatchError, match="1 item could not be used, 2 done") as caught:
+        translate_path(translator, source, tmp_path / "maps", SMALL)
+    assert "has a name that is not UTF-8" in str(caught.value)
+    assert len(names(tmp_path / "maps")) == 2
+
+
+def test_what_is_new_or_changed_is_all_that_resuming_does(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    network = Identity(4)
+    translator = make_model(network=network)
+    source = tmp_path / "photos"
+    for number in range(3):
+        save(source / f"{number}.png", 8, 8)
+    translate_path(translator, source, tmp_path / "maps", SMALL)
+    network.seen.clear()
+    save(source / "9.png", 12, 8)
+    Image.fromarray(noise(16, 16, seed=5)).save(source / "1.png")
+    made = translate_path(translator, source, tmp_path / "maps", replace(SMALL, resume=True))
+    assert [path.name for path in made] == ["0.png", "1.png", "2.png", "9.png"]
+    assert len(network.seen) == 2

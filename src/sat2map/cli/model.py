@@ -135,6 +135,17 @@ def info(
         str | None,
         typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
     ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
+    ] = None,
+    bbox: Annotated[
+        str | None, typer.Option(metavar="W,S,E,N", help="Scene: this part, degrees (WGS 84).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, metrics; or what a scene is."""
@@ -145,7 +156,9 @@ def info(
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
 
-        reading = parse.scene_reading(bands, None, None, None, nodata, crs, pixel_size, warp=warp)
+        reading = parse.scene_reading(
+            bands, stretch, value_range, bbox, nodata, crs, pixel_size, warp=warp
+        )
         source = open_source(path)
         told = scene_facts(source, load(model), reading)
         told["notices"] = [with_options(notice) for notice in told["notices"]]

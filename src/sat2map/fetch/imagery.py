@@ -26,6 +26,7 @@ from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
 from sat2map.geo.grid import Bounds, Grid
 from sat2map.geo.web_mercator import position, tile_grid
+from sat2map.journal import address_without_query
 from sat2map.raster.output import whole_map
 from sat2map.user_cache import cache_folder, keep_within_limit
 
@@ -218,13 +219,13 @@ class _Service:
     """A tile service with its cache.
 
     Attributes:
-        shown: The address without what stands behind a `?`.
+        shown: The address as it may be told.
         oldest: When the oldest of the tiles that were asked for came, seconds since 1970.
     """
 
     def __init__(self, url: str, refresh: bool, client: Client) -> None:
         self._url, self._refresh, self._client = url, refresh, client
-        self.shown = url.partition("?")[0]  # a key may stand behind it
+        self.shown = address_without_query(url)
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         self._folder = cache_folder() / "tiles" / name
         self._asked: set[Path] = set()

@@ -28,6 +28,7 @@ from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
 from sat2map.fetch.http import Client, Refusal
 from sat2map.geo.grid import Bounds
 from sat2map.geo.osm_shapes import OsmShape, shape_of
+from sat2map.journal import address_without_query
 from sat2map.user_cache import cache_folder, keep_within_limit
 
 log = logging.getLogger(__name__)
@@ -165,8 +166,8 @@ def _ask_all(
 
 
 def _shown(url: str) -> str:
-    """Return an address without what stands behind a `?`, which may be a key."""
-    return url.partition("?")[0]
+    """Return an address as it may be told."""
+    return address_without_query(url)
 
 
 def query_of(bbox: Bounds) -> str:

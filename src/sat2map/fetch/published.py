@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from sat2map.atomic import flush, temporary_folder, write_text
 from sat2map.data.images import list_images
@@ -25,7 +26,7 @@ from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, OutputError, UsageError, writing_to
 from sat2map.fetch.http import RetryPolicy, check_address
 from sat2map.fetch.resumable import Progress, fetch, forget, is_begun, move_part
-from sat2map.journal import HIDDEN, Journal, claim
+from sat2map.journal import HIDDEN, Journal, address_without_query, claim
 from sat2map.legend import STREETS, Legend
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,15 @@ log = logging.getLogger(__name__)
 WRITER = "sat2map data download"
 OFFICIAL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets"
 SPLITS = ("train", "val", "test")
+
+MOST_EXPANDED = 10
+"""So many times its own size may an archive hold; those of images hold about as much."""
+
+ALWAYS_UNPACKED = 100 * 2**20
+"""Bytes that may be unpacked of any archive."""
+
+MOST_FILES = 1_000_000
+"""Files that an archive may hold."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,8 @@ def download(
             remedy="There are: " + "; ".join(f"{n} ({s.about})" for n, s in DATA_SETS.items()),
         )
     known = DATA_SETS[name]
-    url = known.url if base_url is None else f"{base_url.rstrip('/')}/{name}.tar.gz"
-    check_address(url, url)
+    url = known.url if base_url is None else _within(base_url, f"{name}.tar.gz")
+    check_address(url, address_without_query(url))
     record = _read_record(directory, name)
     with claim(directory, WRITER, {"data set": name}, earlier=_of_older_versions) as journal:
         if journal.changed:
@@ -166,6 +176,7 @@ def _bring(
     fetch(url, part, progress, retries)
     with part.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    url = address_without_query(url)  # as it may be told and written down
     _verify(url, part, sha256, known, record)
     with writing_to(directory), temporary_folder(directory / HIDDEN / "unpacked") as aside:
         log.info("%s: unpacking %d bytes", directory, part.stat().st_size)
@@ -188,6 +199,12 @@ def _bring(
         }
         write_text(directory / "download.json", json.dumps(entries, indent=2) + "\n")
     forget(part)
+
+
+def _within(folder: str, name: str) -> str:
+    """Return the address of a file in a folder, whose address may be signed."""
+    parts = urlsplit(folder)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
 def _move(aside: Path, journal: Journal) -> None:
@@ -294,8 +311,11 @@ def _unpack(archive: Path, directory: Path, name: str, url: str) -> None:
     """Unpack the splits of an archive, without its top folder NAME/, into `directory`."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+            unpacked = 0
+            for count, member in enumerate(tar, 1):
                 place = _place(member, name, url)
+                unpacked += member.size
+                _check_bounds(count, unpacked, archive.stat().st_size, url)
                 if place is not None and (member.isfile() or member.isdir()):
                     renamed = member.replace(name=str(place), deep=False)
                     tar.extract(renamed, directory, filter="data")
@@ -311,6 +331,21 @@ def _unpack(archive: Path, directory: Path, name: str, url: str) -> None:
     if not (directory / "train").is_dir() or not list_images(directory / "train"):
         raise DataError(
             f"the archive has no images in {name}/train/",
+            where=url,
+            remedy="This is not the published archive: check the address.",
+        )
+
+
+def _check_bounds(count: int, unpacked: int, packed: int, url: str) -> None:
+    """Refuse an archive that would fill the disk; images hardly get smaller in one.
+
+    Raises:
+        DataError: It holds too many files, or far more bytes than it has itself.
+    """
+    if count > MOST_FILES or unpacked > max(MOST_EXPANDED * packed, ALWAYS_UNPACKED):
+        raise DataError(
+            f"the archive of {packed:,} bytes holds more than {count - 1:,} files or "
+            f"{unpacked:,} bytes, which no such data set does",
             where=url,
             remedy="This is not the published archive: check the address.",
         )

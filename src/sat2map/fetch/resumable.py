@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from sat2map.atomic import write_text
 from sat2map.errors import DataError, writing_to
 from sat2map.fetch.http import RetryPolicy, phrase, pool_through, proxy_for, reason_of, request
+from sat2map.journal import address_without_query
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes in all, None where unknown."""
@@ -41,6 +42,7 @@ def fetch(
         OutputError: The place is not writable or the disk is full.
     """
     full = RetryPolicy.of(tries=4, pause_s=1.0) if retries is None else retries
+    shown = address_without_query(url)
     pool = pool_through(proxy_for(url))
     left, reached = full, False
     while True:
@@ -51,14 +53,14 @@ def fetch(
             if not reached:
                 raise DataError(
                     f"the connection failed ({reason_of(error.cause)})",
-                    where=url,
+                    where=shown,
                     remedy="Check the network and run the command again; what has come is kept.",
                 ) from error.cause
-            left = left.after(error.cause, url)
+            left = left.after(error.cause, shown)
             continue
         except HTTPError as error:
             reached = True
-            left = (full if _size(part) > before else left).after(error, url)
+            left = (full if _size(part) > before else left).after(error, shown)
             continue
         if refused is None:
             return
@@ -66,11 +68,11 @@ def fetch(
         if refused.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
             forget(part)  # the file on the server is shorter than what came earlier
         elif left.is_retry("GET", refused.status, "Retry-After" in refused.headers):
-            left = left.after(refused, url)
+            left = left.after(refused, shown)
         else:
             raise DataError(
                 f"the server answers {refused.status} {phrase(refused.status)}",
-                where=url,
+                where=shown,
                 remedy="Try again later, or give a mirror as `base_url`.",
             )
 
@@ -93,7 +95,11 @@ def _fetch_once(
         HTTPError: The connection broke off, or the server sent something else.
     """
     state = _read_state(part)
-    start = _size(part) if state.get("url") == url and state.get("validator") else 0
+    start = (
+        _size(part)
+        if state.get("url") == address_without_query(url) and state.get("validator")
+        else 0
+    )
     if start and start == state.get("total"):
         return None
     headers = {"Accept-Encoding": "identity"}
@@ -118,7 +124,11 @@ def _fetch_once(
             part.parent.mkdir(parents=True, exist_ok=True)
             if not start:
                 part.unlink(missing_ok=True)
-                state = {"url": url, "validator": _validator(response), "total": total}
+                state = {
+                    "url": address_without_query(url),
+                    "validator": _validator(response),
+                    "total": total,
+                }
                 write_text(_state_path(part), json.dumps(state) + "\n")
         _receive(response, part, start, total, progress)
     return None
@@ -191,7 +201,11 @@ def _size(part: Path) -> int:
 
 def is_begun(part: Path, url: str) -> bool:
     """Return whether a file was begun here from this address."""
-    return part.is_file() and not part.is_symlink() and _read_state(part).get("url") == url
+    return (
+        part.is_file()
+        and not part.is_symlink()
+        and _read_state(part).get("url") == address_without_query(url)
+    )
 
 
 def move_part(part: Path, place: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from sat2map.errors import DataError
+from sat2map.journal import without_secrets
 
 SAMPLE_SIDE = 1024
 
@@ -122,8 +122,15 @@ def open_dataset(name: str, where: str | Path) -> Any:
     Raises:
         DataError: It is not a raster that GDAL knows, or has no bands of its own.
     """
-    with reading_from(where):
-        dataset = rasterio.open(name)
+    try:
+        with reading_from(where):
+            dataset = rasterio.open(name)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "has a name that is not UTF-8, by which it cannot be opened as a scene",
+            where=where,
+            remedy="Rename it.",
+        ) from error
     if dataset.count == 0:
         inside = ", ".join(dataset.subdatasets[:LISTED])
         more = len(dataset.subdatasets) - LISTED
@@ -218,7 +225,7 @@ def reading_from(where: str | Path) -> Iterator[None]:
         name = Path(where).name
         remedy = "The file is broken or no raster: restore it, or remove it."
         if is_address(where):
-            text = re.sub(r"\?[^\s'\"]*", "", text)  # where keys and signatures stand
+            text = without_secrets(text)
             remedy = "Check the address and the connection, and try again."
         raise DataError(
             f"cannot be read ({text.replace(str(where), name)})", where=where, remedy=remedy

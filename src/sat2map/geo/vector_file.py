@@ -189,6 +189,7 @@ def _read_parquet(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str])
             geometries: list[NDArray[np.object_]] = [np.empty(0, object)]
             found: dict[str, list[Value]] = {name: [] for name in wanted}
             extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
+            shapeless = 0
             for piece in file.iter_batches(
                 ROWS_AT_ONCE, _row_groups_near(file, facts, near), [shape, *wanted]
             ):
@@ -197,11 +198,16 @@ def _read_parquet(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str])
                 extent[:2] = np.fmin(extent[:2], whole[:2])
                 extent[2:] = np.fmax(extent[2:], whole[2:])
                 kept = np.flatnonzero(shapely.intersects(shapes, shapely.box(*near)))
+                shapeless += int((shapely.is_missing(shapes) | shapely.is_empty(shapes)).sum())
                 geometries.append(shapes[kept])
                 for name in wanted:
                     found[name] += plain(piece.column(name).take(kept).to_pylist())
     except (ArrowException, OSError, ValueError, TypeError, KeyError, ShapelyError, CRSError) as e:
         raise unreadable(path, e) from e
+    if shapeless:
+        logger.warning(
+            f"{path}: {shapeless:,} of the features that were read have no shape, and are left out."
+        )
     whole = facts.get("bbox", extent)
     lying = lies(source, [*whole[:2], *whole[len(whole) // 2 :][:2]], "")
     placed = place(np.concatenate(geometries), source, crs, bounds)

@@ -23,6 +23,9 @@ Value = Any
 
 Kind = Literal["any", "boolean", "number", "string", "colour", "numbers"]
 
+MOST_NESTED = 64
+"""Expressions within each other, which call each other when they are evaluated."""
+
 EQUATOR_M = 78271.51696402048
 """Metres per pixel at zoom 0, where the world is 512 pixels wide, as in MapLibre."""
 
@@ -99,8 +102,18 @@ class _Compiler:
     def __init__(self) -> None:
         self.properties: set[str] = set()
         self.constant = True
+        self._depth = 0
 
     def compile(self, value: object, kind: Kind) -> _Evaluate:
+        self._depth += 1
+        if self._depth > MOST_NESTED:
+            raise ExpressionError(f"it is nested more than {MOST_NESTED} deep")
+        try:
+            return self._compile(value, kind)
+        finally:
+            self._depth -= 1
+
+    def _compile(self, value: object, kind: Kind) -> _Evaluate:
         if isinstance(value, list) and not (kind == "numbers" and _is_numbers(value)):
             return _checked(self._call(value, kind), kind)
         if isinstance(value, dict):

@@ -59,6 +59,7 @@ def style_entries(name_or_path: str | Path) -> dict[str, Any]:
 _REMEDY = "docs/reference/style.md tells what is supported."
 _BASE, _LEGEND = "sat2map:base", "sat2map:legend"
 _LAYER_CLASS, _BELOW = "sat2map:class", "sat2map:below"
+MOST_BASES = 16
 _ROOT_KEYS = {
     *("version", "name", "metadata", "layers"),
     *("id", "sources", "sprite", "glyphs", "center", "zoom", "bearing", "pitch", "roll"),
@@ -115,6 +116,12 @@ PROPERTIES: Mapping[str, Mapping[str, Mapping[str, _Property]]] = {
 
 def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """Return the entries of a style file, laid over those of the style that it builds on."""
+    if len(seen) > MOST_BASES:
+        raise UsageError(
+            f"builds on more than {MOST_BASES} styles, each upon the next",
+            where=seen[0],
+            remedy="Lay some of them together.",
+        )
     if name_or_path in seen:
         raise UsageError(
             f"is its own base ({' -> '.join([*seen, name_or_path])})",

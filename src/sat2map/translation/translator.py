@@ -387,7 +387,7 @@ class Translator:
                 f"is not a window of uint8 [h,w,{bands}] whose sides are multiples of {whole}"
                 + (f", but {window.dtype} {list(given)}" if given is not None else ""),
                 parameter="window",
-                remedy="Cut or mirror it to such sides, or let `translate` do so.",
+                remedy="Cut or mirror it to such sides, or let Translator.translate do so.",
             )
         if asked is None:
             asked = self.kind.values(("image",))
