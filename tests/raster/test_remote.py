@@ -14,12 +14,17 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
+from rasterio.crs import CRS
+from rasterio.enums import WktVersion
 from rasterio.shutil import copy as copy_raster
+from rasterio.transform import Affine
 
 from fixtures.scenes import MakeModel, MakeScene, smooth
 from sat2map.errors import DataError
 from sat2map.geo import gdal
 from sat2map.raster.options import SceneOptions
+from sat2map.raster.scene import Scene
 from sat2map.raster.sources import open_source
 from sat2map.translation.info import scene_facts
 from sat2map.translation.scene import translate_raster
@@ -197,3 +202,27 @@ def test_a_signature_is_not_told_and_may_be_renewed(
     translate_raster(address + "2", target, make_model(), resume, lambda n, _: done.append(n))
     assert done[0] > 0
     assert b"Signature" not in target.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["prj", "tif.xml", "tif.aux.xml"])
+def test_what_stands_beside_an_address_says_where_it_lies(server: Server, kind: str) -> None:
+    Image.fromarray(smooth(40, 50)).save(server.folder / "scene.tif")
+    (server.folder / "scene.tfw").write_text("1\n0\n0\n-1\n500000.5\n4999999.5\n")
+    wkt = CRS.from_epsg(32633).to_wkt(version=WktVersion.WKT1_ESRI)
+    text = {"prj": wkt, "tif.xml": f"<C><WKT>{wkt}</WKT></C>"}.get(
+        kind, f"<PAMDataset><SRS>{CRS.from_epsg(32633).to_wkt()}</SRS></PAMDataset>"
+    )
+    (server.folder / f"scene.{kind}").write_text(text)
+    said: list[str] = []
+    with Scene(f"{server.address}/scene.tif", 3, say=said.append) as scene:
+        again = scene.opened_again()
+        for each in (scene, again):
+            assert each.grid.crs is not None
+            assert each.grid.crs.to_epsg() == 32633
+            assert each.grid.transform.almost_equals(Affine(1, 0, 500_000, 0, -1, 5_000_000))
+            assert np.array_equal(each.read(0, 0, 40, 50)[0], smooth(40, 50))
+        again.dataset.close()
+    asked = len(server.asked)
+    with Scene(f"{server.address}/scene.tif?signature=1", 3, say=said.append) as scene:
+        assert not scene.grid.georeferenced, "what is signed is signed for itself alone"
+    assert {path for path, _ in server.asked[asked:]} == {"/scene.tif"}

@@ -98,7 +98,7 @@ def check_proj() -> None:
         ) from error
 
 
-def settings(*, remote: bool = False) -> Any:
+def settings(*, remote: bool = False, beside: bool = False) -> Any:
     """Return the environment to read and write scenes in, for a `with` statement.
 
     It holds for the thread that enters it; reading itself enters it (`reading_from`).
@@ -106,8 +106,10 @@ def settings(*, remote: bool = False) -> Any:
     Args:
         remote: The scene is at an address: it is asked for the file alone, whereas beside a
             local one there may be its mask and its overviews.
+        beside: Look beside it all the same, for one file after the other.
     """
-    chosen = SETTINGS | {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if remote else "FALSE"}
+    look = "TRUE" if beside else "EMPTY_DIR" if remote else "FALSE"
+    chosen = SETTINGS | {"GDAL_DISABLE_READDIR_ON_OPEN": look}
     return rasterio.Env(**{name: v for name, v in chosen.items() if name not in os.environ})
 
 
@@ -116,14 +118,19 @@ def once_through() -> Any:
     return rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=OPEN_FILES)
 
 
-def open_dataset(name: str, where: str | Path) -> Any:
+def open_dataset(name: str, where: str | Path, *, beside: bool = False) -> Any:
     """Open what GDAL calls `name`; messages call it `where`.
+
+    Args:
+        name: What GDAL calls it.
+        where: What messages call it.
+        beside: Of an address: look beside it for what says where it lies.
 
     Raises:
         DataError: It is not a raster that GDAL knows, or has no bands of its own.
     """
     try:
-        with reading_from(where):
+        with reading_from(where, beside=beside):
             dataset = rasterio.open(name)
     except UnicodeEncodeError as error:
         raise DataError(
@@ -212,10 +219,10 @@ def _fails(file: tuple[Path, int]) -> bool:
 
 
 @contextmanager
-def reading_from(where: str | Path) -> Iterator[None]:
+def reading_from(where: str | Path, *, beside: bool = False) -> Iterator[None]:
     """Read under our settings, and turn what GDAL says while reading into a `DataError`."""
     try:
-        with settings(remote=is_address(where)):
+        with settings(remote=is_address(where), beside=beside):
             yield
     except (RasterioError, CPLE_BaseError, OSError) as error:
         detail: BaseException = error

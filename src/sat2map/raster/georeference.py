@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import html
 import re
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ STRAIGHT = 1.0
 
 SIDECAR_BYTES = 10 * 2**20
 """What is larger beside a raster holds something else than a coordinate reference system."""
+
+PATIENCE = 10
+"""Seconds that a server may take for a file beside a raster."""
 
 _WKT = re.compile(r"(?:PROJCS|GEOGCS|PROJCRS|GEOGCRS|GEODCRS|COMPD_CS|COMPOUNDCRS)\[")
 
@@ -173,13 +177,38 @@ def _sidecar_crs(dataset: Any) -> CRS | None:
         name = beside.get(wanted)
         if name is None or not name.is_file() or name.stat().st_size > SIDECAR_BYTES:
             continue
-        text = html.unescape(name.read_text(encoding="utf-8", errors="replace"))
-        begin = _WKT.search(text)
-        wkt = None if begin is None else _balanced(text[begin.start() :])
-        if wkt is not None:
-            with suppress(ProjError):
-                return _crs(wkt)
+        found = _crs_in(name.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return found
     return None
+
+
+def crs_beside(address: str) -> CRS | None:
+    """Return the coordinate reference system that stands beside a raster at an address, if any.
+
+    Args:
+        address: Of the raster, https:// or http://, without a query.
+    """
+    stem = address.rpartition(".")[0]
+    for name in (f"{stem}.prj", f"{address}.prj", f"{stem}.qpj", f"{address}.xml", f"{stem}.xml"):
+        with suppress(OSError, ValueError), urllib.request.urlopen(name, timeout=PATIENCE) as file:
+            found = _crs_in(file.read(SIDECAR_BYTES).decode("utf-8", errors="replace"))
+            if found is not None:
+                return found
+    return None
+
+
+def _crs_in(text: str) -> CRS | None:
+    """Return the coordinate reference system that stands in a text as WKT, if one does."""
+    text = html.unescape(text)
+    begin = _WKT.search(text)
+    wkt = None if begin is None else _balanced(text[begin.start() :])
+    if wkt is None:
+        return None
+    try:
+        return _crs(wkt)
+    except ProjError:
+        return None
 
 
 def _crs(text: str) -> CRS:

@@ -97,7 +97,7 @@ class Scene:
             say(f"{self._where}: bands in files of their own; {names} are red, green and blue.")
         self._sizes = sizes_of(self.source.files)
         self._say = say
-        self._crs = None if reading.crs is None else named_crs(reading.crs)
+        self._crs = self.source.crs if reading.crs is None else named_crs(reading.crs)
         self._warp = reading.warp or reading.bbox is not None
         self.dataset: Any = self._open(say)
         try:

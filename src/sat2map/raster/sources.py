@@ -20,13 +20,15 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from rasterio.crs import CRS
+
 from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_images, refuse_special
 from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
 from sat2map.raster.band_files import colours_vrt, find_colours
-from sat2map.raster.georeference import grid_of
+from sat2map.raster.georeference import crs_beside, grid_of
 from sat2map.raster.mosaic import mosaic_vrt
 from sat2map.raster.tile_tree import TileLevel, find_levels, is_tile_pattern
 
@@ -57,6 +59,8 @@ class Source:
         grid: The grid of all of its pixels; None of a folder, and of an image that GDAL cannot
             open.
         levels: The zooms of a tile tree, from coarse to fine.
+        beside: Whether what says where it lies stands beside an address.
+        crs: The coordinate reference system that stands there, if one does.
         is_laid: Whether its files are red, green and blue, laid together.
     """
 
@@ -69,6 +73,8 @@ class Source:
     grid: Grid | None = None
     levels: tuple[TileLevel, ...] = ()
     is_laid: bool = False
+    beside: bool = False
+    crs: CRS | None = None
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def open(self) -> Any:
@@ -83,7 +89,7 @@ class Source:
             return self.as_scene().open()
         with suppress(IndexError):
             return self._opened.pop()
-        return open_dataset(self.opened_as, self.where)
+        return open_dataset(self.opened_as, self.where, beside=self.beside)
 
     def as_scene(self, nodata: tuple[float, ...] | None = None) -> Source:
         """Return what is read where one scene is meant: of a folder the mosaic of its files.
@@ -232,7 +238,16 @@ def _open_address(address: str) -> Source:
         )
     name = PurePosixPath(urlsplit(address).path).name or address
     opened_as = f"/vsicurl/{address}" if address.startswith(("http://", "https://")) else address
-    return _looked_at("address", address_without_query(address), name, opened_as)
+    found = _looked_at("address", address_without_query(address), name, opened_as)
+    if re.match(r"/vsicurl/https?://[^?]*$", opened_as) is None or found.grid is None:
+        return found  # what is signed is signed for itself alone
+    if not found.is_georeferenced:
+        found.close()
+        found = _looked_at("address", found.where, name, opened_as, beside=True)
+    if found.is_georeferenced and found.grid is not None and found.grid.crs is None:
+        crs = crs_beside(opened_as.removeprefix("/vsicurl/"))
+        found = replace(found, crs=crs, grid=replace(found.grid, crs=crs))
+    return found
 
 
 def _file_of_subdataset(source: str | Path) -> Path | None:
@@ -285,16 +300,20 @@ def _looked_at(
     opened_as: str,
     files: tuple[Path, ...] = (),
     folder: Path | None = None,
+    *,
+    beside: bool = False,
 ) -> Source:
     """Open a raster to find out its grid and, unless they are known, its files."""
-    dataset = open_dataset(opened_as, where)
+    dataset = open_dataset(opened_as, where, beside=beside)
     if dataset.driver == "VRT":
         _refuse_gaps(dataset, where)
     if not files:
         named = dict.fromkeys([*([where] if isinstance(where, Path) else []), *dataset.files])
         files = tuple(file for file in map(Path, named) if file.is_file())
     grid = grid_of(dataset)
-    return Source(kind, where, name, opened_as, files, folder, grid, _opened=[dataset])
+    return Source(
+        kind, where, name, opened_as, files, folder, grid, beside=beside, _opened=[dataset]
+    )
 
 
 def _refuse_gaps(dataset: Any, where: str | Path) -> None:
