@@ -161,6 +161,7 @@ def test_a_drive_that_fails_for_a_while(
     path = make_scene(smooth(300, 300), tiled=True, blockxsize=64, blockysize=64)
     content = path.read_bytes()
     monkeypatch.setattr(gdal, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_CACHEMAX", 10_000)  # nothing is kept of a first look
     waits = []
 
     def sleep(seconds: float) -> None:

@@ -60,6 +60,12 @@ def _use_own_data() -> None:
 
     Where the environment names those of another program (conda, PostGIS, QGIS), PROJ knows no
     coordinate reference system at all, or the wrong ones. The environment stays as it is.
+
+    A private function of rasterio is replaced, for want of a public way that holds. Tried with
+    rasterio 1.4: PROJ_DATA as an option of `rasterio.Env` or of GDAL's configuration, and
+    `pyproj.datadir`, do nothing here; `rasterio.env.set_proj_data_search_path` holds for an Env
+    that is open, but in every new thread rasterio opens its own first one, in whatever is called,
+    and that goes back to what the environment says.
     """
     proj, gdal = PROJDataFinder().search_wheel(), GDALDataFinder().search_wheel()
     if proj is not None and not os.environ.keys().isdisjoint(PROJ_VARIABLES):
