@@ -168,6 +168,13 @@ def test_nothing_scored_still_gives_a_page(tmp_path):
     assert "bad.png" in " ".join(Page(path.read_text(encoding="utf-8")).words)
 
 
+def test_a_model_without_cover_says_nothing_of_it(tmp_path, evaluated):
+    for cover, shown in ((None, False), ([{"name": "water"}], True)):
+        folder = tmp_path / str(shown)
+        path = write(folder, evaluated, model_card={"name": "town", "cover": cover})
+        assert ("cover" in Page(path.read_text(encoding="utf-8")).words) == shown
+
+
 def test_a_place_that_cannot_be_written_to(tmp_path, evaluated):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):

@@ -282,8 +282,14 @@ def _near(sheet: Sheet, other: Sheet) -> bool:
     a, b = bounds_wgs84(sheet.grid), bounds_wgs84(other.grid)
     if a is None or b is None:
         return False
-    return not (_apart(a, b) or _apart(b, a))
+    return not _apart(a, b)
 
 
 def _apart(a: Bounds, b: Bounds) -> bool:
-    return a[2] + NEAR_DEGREES < b[0] or a[3] + NEAR_DEGREES < b[1]
+    """Return whether bounds in degrees are not near; past the antimeridian west exceeds east."""
+    (west, south, east, north), (b_west, b_south, b_east, b_north) = a, b
+    east += 360 * (east < west)
+    b_east += 360 * (b_east < b_west)
+    turn = 360 * round((west + east - b_west - b_east) / 720)  # to the side where the first lies
+    gaps = (b_west + turn - east, west - b_east - turn, b_south - north, south - b_north)
+    return max(gaps) > NEAR_DEGREES

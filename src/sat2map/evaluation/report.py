@@ -150,7 +150,11 @@ def write_report(
             (score.name, [_number(score.values.get(f.name), f.digits) for f in columns])
             for score in scores
         ],
-        card=[(key, _in_words(value)) for key, value in model_card.items() if key != "legend"],
+        card=[
+            (key, _in_words(value))
+            for key, value in model_card.items()
+            if key != "legend" and (key, value) != ("cover", None)
+        ],
         protocol=[(key, _in_words(v)) for key, v in summary.protocol.items() if key != "legend"],
         failures=[str(failure) for failure in failures],
     )

@@ -9,18 +9,21 @@ does not hold and a host that does not exist are not asked twice. One large file
 
 from __future__ import annotations
 
+import gzip
 import logging
 import socket
 import ssl
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.exceptions import (
+    DecodeError,
     HTTPError,
     InvalidHeader,
     LocationValueError,
@@ -229,6 +232,7 @@ class Client:
             self._keep_pace()
             try:
                 response = request(pool, url, headers, body, timeout=self._timeout)
+                content = unpacked(response)
             except HTTPError as error:
                 retries = retries.after(error, shown)
                 continue
@@ -237,9 +241,9 @@ class Client:
                 retries = retries.after(response, shown)
                 continue
             if not 200 <= status < 300:
-                raise Refusal(shown, status, response.data)
+                raise Refusal(shown, status, content)
             kind = response.headers.get("Content-Type", "").partition(";")[0]
-            return Answer(response.data, kind.strip().lower())
+            return Answer(content, kind.strip().lower())
 
     def _keep_pace(self) -> None:
         now = time.monotonic()
@@ -299,7 +303,7 @@ def request(
         headers: What is said beside who asks.
         body: What is posted.
         timeout: Seconds without a byte after which the connection counts as lost.
-        whole: Read and decompress the body; otherwise it is left to be read, as it comes.
+        whole: Read the body, for `unpacked`; otherwise it is left to be read, as it comes.
 
     Raises:
         HTTPError: The connection fails, or the answer is damaged.
@@ -313,12 +317,31 @@ def request(
             retries=_REDIRECTS,
             timeout=Timeout(connect=min(timeout, 30), read=timeout),
             preload_content=whole,
-            decode_content=whole,
+            decode_content=False,
         )
     except MaxRetryError as error:
         if isinstance(error.reason, HTTPError):
             raise error.reason from error.reason.__cause__
         raise
+
+
+def unpacked(response: BaseHTTPResponse) -> bytes:
+    """Return the body of an answer, decompressed.
+
+    urllib3 would take a compressed body that is cut short for a whole one.
+
+    Raises:
+        HTTPError: It is damaged, or not compressed with gzip, which alone is asked for.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return response.data
+    if encoding not in ("gzip", "x-gzip"):
+        raise DecodeError(f"the answer is compressed with {encoding}, which was not asked for")
+    try:
+        return gzip.decompress(response.data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DecodeError("the compressed answer is cut short or damaged") from error
 
 
 def phrase(status: int) -> str:
