@@ -55,7 +55,7 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """How images become training pairs.
+    """Settings of the data: how images become training pairs.
 
     Protocol: with `resize`, images are resized to `resize` pixels a side and `size` is
     cropped out of that (286 -> 256 as published); without it, `size` is cropped out of the

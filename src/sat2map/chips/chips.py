@@ -62,7 +62,7 @@ TRIES = 200
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """How chips are cut.
+    """Settings of the cutting of chips.
 
     Attributes:
         style: A shipped style's name, or a file.
@@ -122,7 +122,7 @@ class ChipOptions:
 
 @dataclass(frozen=True)
 class Chips:
-    """What `make_chips` has made.
+    """Chips that `make_chips` wrote or left out.
 
     Attributes:
         directory: The data set.
@@ -173,7 +173,7 @@ def make_chips(
         imagery: Files, addresses, folders of adjoining files, or trees of tiles.
         vectors: Files of vectors; later ones are painted over earlier ones.
         directory: A new or empty folder, or one from an earlier call with the same settings.
-        options: How.
+        options: Settings of the cutting.
         progress: Called with the number of places done and of all.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
 

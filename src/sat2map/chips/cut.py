@@ -58,10 +58,10 @@ class Chip:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a chip.
+    """The result for one chip: written, or why not.
 
     Attributes:
-        chip: Which.
+        chip: The chip, and its place.
         reason: Why it was left out; empty where it was written.
         mapped: Share of its ground on which the map shows anything, 0 to 1.
     """
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs to know.
+    """All that a worker is told once: settings, imagery, vectors.
 
     Attributes:
         directory: The data set.
@@ -205,8 +205,8 @@ def cut_all(
     """Cut chips, and yield what becomes of them as it does.
 
     Args:
-        plan: How.
-        chips: Which.
+        plan: Settings, imagery and vectors.
+        chips: The chips to cut.
         workers: How many processes; 1 stays in this one.
         stop: Ends it early once it is set.
 

@@ -162,7 +162,7 @@ class Region:
     """Sheets of neighbouring ground, which is measured in pixels of the first one.
 
     Attributes:
-        sheets: They.
+        sheets: The sheets that lie on it.
         size: Side of a chip.
     """
 

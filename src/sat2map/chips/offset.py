@@ -28,7 +28,7 @@ AGREE = 2.0
 
 @dataclass(frozen=True)
 class Offset:
-    """Where the vectors lie, seen from the imagery.
+    """The estimated distance of the vectors from the imagery.
 
     Attributes:
         columns: Pixels to the right.

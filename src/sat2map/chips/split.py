@@ -33,7 +33,7 @@ NOWHERE = shapely.Polygon()
 
 @dataclass(frozen=True)
 class Split:
-    """Where chips may lie.
+    """The ground of each split, on which its chips may lie.
 
     Attributes:
         training: Training chips lie within this.

@@ -211,7 +211,8 @@ def data_chips(
         str | None, typer.Option(metavar="LOW,HIGH", help="Percentiles that become 0 and 255.")
     ] = None,
     value_range: Annotated[
-        str | None, typer.Option("--range", metavar="LOW,HIGH", help="Values likewise.")
+        str | None,
+        typer.Option("--range", metavar="LOW,HIGH", help="Values that become 0 and 255."),
     ] = None,
     nodata: Nodata = None,
     crs: Crs = None,

@@ -37,7 +37,7 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class DemoPage:
-    """What the demo leaves to look at.
+    """The page of the demo, and the files it shows.
 
     Attributes:
         index: The page.

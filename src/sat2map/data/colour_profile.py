@@ -17,7 +17,7 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 class ColourProfile:
-    """What a profile makes of pixels.
+    """A conversion of pixels from a colour profile to sRGB.
 
     Threads may share one.
 

@@ -37,7 +37,7 @@ FEW = 5
 
 @dataclass(frozen=True)
 class MaskSet:
-    """What a data set of class masks was made of.
+    """A data set of class masks as it was written.
 
     Attributes:
         train: Names of the training images.

@@ -24,7 +24,7 @@ _NUMBERS = "A class mask has one band of 8-bit numbers"
 
 @dataclass(frozen=True)
 class MaskFile:
-    """Where a photo and its mask lie.
+    """The files of a photo and its mask.
 
     Attributes:
         name: The name that both share.

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairFile:
-    """Where one pair lies.
+    """The files of one pair.
 
     Attributes:
         stem: The name that both images share.
@@ -64,7 +64,7 @@ class PairFile:
 
 @dataclass(frozen=True)
 class DataSetCard:
-    """What `dataset.json` says; None where it does not.
+    """The contents of `dataset.json`; None for what it does not say.
 
     Attributes:
         resolution_m: Ground resolution of the files in metres per pixel.

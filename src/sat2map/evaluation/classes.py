@@ -38,7 +38,7 @@ SAMPLED_SIDE = 128
 
 @dataclass(frozen=True)
 class TrueClasses:
-    """What a true map shows at the compared size.
+    """The classes of a true map at the compared size.
 
     Attributes:
         labels: uint8 [H,W], the class with the largest share of each pixel.

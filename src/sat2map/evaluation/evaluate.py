@@ -42,7 +42,7 @@ LARGEST_SIZE = 8192
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
         summary: The metrics.

@@ -44,7 +44,7 @@ LEAST_SIDE = 32
 
 @dataclass(frozen=True)
 class MaskProtocol:
-    """How masks are scored.
+    """Settings of the scoring of masks.
 
     Attributes:
         legend: The classes.

@@ -33,7 +33,7 @@ UNIT = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown.
+    """The entry of a metric on the page.
 
     Attributes:
         name: Its name in `Summary.metrics`.

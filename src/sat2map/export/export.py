@@ -37,7 +37,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Export:
-    """What an export gave.
+    """The result of an export.
 
     Attributes:
         folder: Where it lies.

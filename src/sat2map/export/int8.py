@@ -72,7 +72,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Quantised:
-    """What int8 cost.
+    """The result of a quantisation: metrics before and after.
 
     Attributes:
         windows: With how many windows it was calibrated.

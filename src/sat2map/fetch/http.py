@@ -148,7 +148,7 @@ def reason_of(error: HTTPError) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered.
+    """The answer of a server.
 
     Attributes:
         content: The body, decompressed.

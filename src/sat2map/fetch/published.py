@@ -47,7 +47,7 @@ MOST_FILES = 1_000_000
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """What is known about a published data set.
+    """Address, size and terms of a published data set.
 
     Attributes:
         about: What it shows and how much there is to download.

@@ -31,7 +31,7 @@ DEGREE_M = 111_320.0
 
 @dataclass(frozen=True)
 class RawLayer:
-    """What was read of one layer of a file.
+    """One layer of a file of vectors, as it was read.
 
     Attributes:
         name: Of the layer.

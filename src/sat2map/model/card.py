@@ -37,7 +37,7 @@ _MODELS = Path(__file__).parents[1] / "models"
 
 
 class DataFacts(BaseModel):
-    """What a model was trained on."""
+    """The data that a model was trained on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class DataFacts(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What `model.json` holds.
+    """The contents of `model.json`.
 
     Attributes:
         format: Version of the folder's format.

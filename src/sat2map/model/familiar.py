@@ -44,7 +44,7 @@ Window = NDArray[np.uint8]
 
 
 class Familiar(BaseModel):
-    """What the photos look like that a model has learned from.
+    """Statistics of the photos that a model has learned from.
 
     Attributes:
         side: Side in pixels of the windows that were described, and are to be compared.

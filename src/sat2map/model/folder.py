@@ -59,7 +59,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Name of the model."""
         return model_name(self.folder)
 
 

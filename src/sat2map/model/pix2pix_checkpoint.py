@@ -39,7 +39,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a foreign generator corresponds to one of ours.
+    """The layers of a foreign generator, matched to those of ours.
 
     Attributes:
         spec: The generator that it becomes.

@@ -36,7 +36,7 @@ _NORM = (
 
 
 class NetworkSpec(BaseModel):
-    """What all generators have in common.
+    """The keys that all generators have in common.
 
     Attributes:
         name: Which network.

@@ -49,7 +49,7 @@ def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 3) -> M
 
 @dataclass(frozen=True)
 class Reading:
-    """How a scene's values become 8-bit pixels, and which part of it is meant.
+    """Settings of reading: how values become 8-bit pixels, and which part of the scene is meant.
 
     Attributes:
         bands: Numbers of the bands, from 1; None chooses by what the file calls them.
@@ -140,7 +140,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How a scene is translated.
+    """Settings of the translation of a scene.
 
     Attributes:
         reading: Which bands and values, and which part.

@@ -56,7 +56,7 @@ TREE = ("{z}", "{x}", "{y}.png")
 
 @dataclass(frozen=True)
 class Named:
-    """What an output is to be, by its name.
+    """An output, and the kind that its name asks for.
 
     Attributes:
         path: The file, or the folder of a tree of tiles.

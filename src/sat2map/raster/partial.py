@@ -36,7 +36,7 @@ _OWN = re.compile(rf"{_STRIPS}|{_WHOLE}|{_NESTED}(/({_STRIPS}|{_WHOLE}|{_JOURNAL
 
 
 class Partial:
-    """What is known of an unfinished map.
+    """An unfinished map: its hidden folder, and how many rows are done.
 
     Args:
         journal: The journal of its folder.

@@ -41,7 +41,7 @@ Part = tuple[range, range]
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Which tiles a map touches.
+    """The web tiles that a map touches, zoom by zoom.
 
     Attributes:
         bounds: The map's west, south, east and north in degrees; west above east crosses the

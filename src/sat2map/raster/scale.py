@@ -30,7 +30,7 @@ FINEST = 16.0
 
 @dataclass(frozen=True)
 class Scale:
-    """What `choose_scale` finds.
+    """The grids on which a scene is seen and its map written.
 
     Attributes:
         ground: The scene's metres per pixel (along a row, along a column), None if unknown.

@@ -452,7 +452,7 @@ class Scene:
 
         Args:
             row: First row, of the part thinned by `factor`.
-            column: First column likewise.
+            column: First column, of the part thinned by `factor`.
             height: Rows.
             width: Columns.
             factor: Side of the squares of pixels that are averaged into one.
@@ -565,7 +565,7 @@ class Scene:
         Args:
             values: What was read, [B,h,w].
             bands: The numbers of these bands.
-            read: Reads others likewise.
+            read: Reads the same pixels of other bands.
         """
         find = smeared if self._smeared else is_nodata
         empty = find(values, [self._nodata[band] for band in bands])

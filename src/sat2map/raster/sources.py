@@ -42,7 +42,7 @@ Kind = Literal["scene", "image", "folder", "mosaic", "tile tree", "address"]
 
 @dataclass(frozen=True)
 class Source:
-    """What a name stands for; `open_source` makes it.
+    """An input that was found by its name; `open_source` makes it.
 
     To find that out, GDAL opens a raster once. The first call of `open` takes what was opened;
     where none comes, leaving a `with` statement closes it. Other processes may be handed a

@@ -38,7 +38,7 @@ class numbers by the number after the last; or, of colours alone, not at all."""
 
 @dataclass(frozen=True)
 class Layout:
-    """What a map consists of.
+    """Grid, mask and legend of a map.
 
     Attributes:
         grid: Its pixels on the ground.

@@ -32,7 +32,7 @@ SEGMENT = 64 * 2**20
 
 @dataclass(frozen=True)
 class About:
-    """What an archive says of itself.
+    """The metadata of an archive of tiles.
 
     Attributes:
         name: What the map is called.

@@ -50,15 +50,15 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> RuntimeName:
-        """Which runtime it is."""
+        """Name of the runtime."""
 
     @property
     def version(self) -> str:
-        """Which version of it."""
+        """Version of the runtime."""
 
     @property
     def device(self) -> str:
-        """Where it runs, as torch calls it."""
+        """Device on which it runs, as torch names it."""
 
     @property
     def multiple(self) -> int:

@@ -63,8 +63,8 @@ class Expression:
         evaluate: Gives its value; raises `ExpressionError` where a value is of no use.
         properties: The properties that it looks at.
         constant: Whether the value depends on nothing.
-        source: What it was compiled from.
-        kind: Likewise.
+        source: The JSON that it was compiled from.
+        kind: The kind of value that it was compiled for.
     """
 
     evaluate: Callable[[View], Value]

@@ -48,7 +48,7 @@ class VectorFile:
 
 @dataclass(frozen=True)
 class FeatureKind:
-    """What features have in common that a style cannot tell apart.
+    """The class, geometry and tags of features that a style cannot tell apart.
 
     Attributes:
         feature_class: Their class in the style.

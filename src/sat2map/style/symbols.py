@@ -27,14 +27,14 @@ _JOINS = {"miter": "mitre", "round": "round", "bevel": "bevel"}
 
 @dataclass(frozen=True)
 class Stroke:
-    """How a line is drawn, lengths in pixels.
+    """Width, caps and dashes of a line, lengths in pixels.
 
     Attributes:
         width: Of the line, or of each of two beside a gap.
         gap: Between two lines beside the course, 0 for one line on it.
         dashes: Lengths of dashes and gaps in turn, in widths; empty for none.
-        cap: As shapely names it.
-        join: Likewise.
+        cap: Shape of the ends of lines, as shapely names it.
+        join: Shape of the corners of lines, as shapely names it.
         mitre_limit: Ratio from which on a mitre is cut.
     """
 
@@ -210,7 +210,7 @@ def _of_layer(
 
 
 class _Columns:
-    """What is drawn of each kind."""
+    """Paint, stroke and order for each kind of feature."""
 
     def __init__(self, count: int) -> None:
         self.paints = np.zeros(count, np.uint16)

@@ -38,7 +38,7 @@ TEMPERATE: Mix = (
 
 @dataclass(frozen=True)
 class Style:
-    """What the towns of a style have; of a range, each world draws one value.
+    """Settings of a kind of towns; of a range, each world draws one value.
 
     Attributes:
         mix: Which districts there are.

@@ -132,7 +132,7 @@ def margin(look: Look, bounds: Bounds, reach: float = REACH) -> Bounds:
 
 
 class _Tables:
-    """What the numbers in the painted buffer stand for."""
+    """Colours and textures of the numbers in the painted buffer."""
 
     def __init__(self, groups: list[Patches]) -> None:
         def joined(arrays: list[Any], width: int) -> Grid:

@@ -99,7 +99,7 @@ class World:
 
     @cached_property
     def style(self) -> Style | None:
-        """What its towns have; None for temperate ones."""
+        """Settings of its kind of towns; None for temperate ones."""
         styles = STYLES[self.kind]
         return styles[int(stream(self.seed, WORLD, 4).integers(len(styles)))] if styles else None
 

@@ -53,7 +53,7 @@ _PARTS = ("source", "target", "classes")
 
 @dataclass(frozen=True)
 class Scene:
-    """Where the files of a scene lie.
+    """The files of a scene.
 
     Attributes:
         photo: GeoTIFF, uint8 RGB.

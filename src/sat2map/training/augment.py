@@ -68,7 +68,7 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a view is cut out of.
+    """The image that a view is cut out of.
 
     Attributes:
         bands: uint8 [H,W,C].

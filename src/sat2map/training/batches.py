@@ -32,7 +32,7 @@ def without_photometric(recipe: Recipe) -> Recipe:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """The batch of one step.
 
     Attributes:
         source: float32 [N,C,size,size] in [-1,1].

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingState:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
         pairs: How many pairs the training set has, since the order follows from it.

@@ -31,7 +31,7 @@ from sat2map.training.updates import ClassFacts
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from.
+    """The data of a run.
 
     Attributes:
         card: The card of the model before it is trained.

@@ -41,7 +41,7 @@ Learn = Callable[[int, float], Tensor]
 
 @dataclass
 class Run:
-    """What a run is made of. Of several processes the main one alone has a monitor.
+    """The parts of a run. Of several processes the main one alone has a monitor.
 
     Attributes:
         folder: Where it writes.

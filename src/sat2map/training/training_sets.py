@@ -34,7 +34,7 @@ DARK = 210
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of one image in one legend.
+    """The known classes of one image, in one legend.
 
     Attributes:
         numbers: uint8 [H,W].

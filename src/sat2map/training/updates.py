@@ -36,7 +36,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """What the losses of classes must know of the legend.
+    """The legend as the losses of classes need it.
 
     Attributes:
         weights: The weight of each class, float [K].
@@ -92,7 +92,7 @@ class Adversaries:
 
     `generator` is wrapped in `ImageAndLogits`. `discriminator` and
     `discriminator_optimiser` are None where the objective has no adversarial part. `teacher`,
-    wrapped likewise, is what the generator began with, where it is to stay near that.
+    wrapped like it, is what the generator began with, where it is to stay near that.
     """
 
     generator: nn.Module

@@ -51,7 +51,7 @@ def with_fresh_statistics(generator: nn.Module, sources: Iterable[Tensor]) -> nn
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation gave.
+    """The result of a validation.
 
     Attributes:
         summary: The metrics on the first data set, or None where it has no split `val`.

@@ -85,7 +85,7 @@ def translate_path(
         translator: The model.
         source: What `translate_raster` takes, an image (PNG, JPEG, WebP) or a folder.
         target: The map's name, or a folder's.
-        options: How.
+        options: Settings of the translation.
         max_pixels: Refuse larger images; scenes may be of any size.
         progress: Called with (done, all): pixels of a scene, windows of an image, or files of
             a folder.

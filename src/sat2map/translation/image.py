@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How an image is translated.
+    """Settings of the translation of an image.
 
     Attributes:
         mode: How the model predicts; "published" is with dropout and the image's own statistics.
@@ -70,7 +70,7 @@ def translate_image(
         translator: The model.
         source: An image (PNG, JPEG, WebP, 8-bit TIFF).
         target: An image's name.
-        options: How.
+        options: Settings of the translation.
         progress: Called with (done, all) windows.
         stop: Another thread or a signal's handler sets it to have the work stop after a window.
 

@@ -32,7 +32,7 @@ LAYERS: tuple[Layer, ...] = ("image", "classes", "cover", "confidence", "cover_c
 
 @dataclass(frozen=True)
 class Maps:
-    """What one pass gives; what nobody asked for is None.
+    """The layers of one pass; those that nobody asked for are None.
 
     Attributes:
         image: The map, uint8 [H,W,channels]; with a legend head in the colours of the classes,
@@ -54,7 +54,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a model answers in.
+    """The outputs of a model: colours or classes, and a head for land cover.
 
     Attributes:
         has_classes: Whether it has a legend head.

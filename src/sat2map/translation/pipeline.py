@@ -106,7 +106,7 @@ class ScenePipeline:
         translator: The model.
         seen: The scene on the network's grid.
         shown: The scene on the map's grid, through a handle of its own.
-        options: How.
+        options: Settings of the translation.
         legend: Whose colours the map gets, if any.
         part: Which pixels of `shown` are wanted.
         mask: Where a map is wanted, if not everywhere.

@@ -75,7 +75,7 @@ def translate_raster(
             projection; .png and .jpg an image with a world file.
         model: A translator, or what `load` takes: a shipped model's name or a folder; None takes
             "streets".
-        options: How.
+        options: Settings of the translation.
         progress: Called with (done, all) pixels of the map.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
         translator: In the version before, what `model` is.
@@ -120,7 +120,7 @@ def translate_scene(
         input: As for `translate_raster`, like what follows.
         output: The map.
         translator: The model.
-        options: How.
+        options: Settings of the translation.
         progress: Called with (done, all) pixels of the map.
         stop: Asks to stop once it is set.
         part: Which of the scene's pixels are wanted, in place of a `bbox`; for models with
@@ -248,7 +248,7 @@ def made_of(
     Args:
         translator: The model.
         input: The fingerprint of what is translated.
-        options: How.
+        options: Settings of the translation.
     """
     parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
     del parameters["resume"]

@@ -83,7 +83,7 @@ class Translator:
 
     @property
     def kind(self) -> Kind:
-        """What it answers in."""
+        """The outputs of the model; see `Kind`."""
         return Kind(self.answers_in_classes, self.answers_in_cover, self.legend)
 
     def depth(self, asked: Sequence[Asked]) -> int:

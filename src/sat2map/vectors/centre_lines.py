@@ -61,15 +61,15 @@ _BESIDE = 3
 
 
 class RoadScene(Protocol):
-    """What centre lines are taken from, part by part; a `ClassMap` is one."""
+    """A scene of class numbers, read part by part; a `ClassMap` is one."""
 
     @property
     def grid(self) -> Grid:
-        """Its pixels on the ground."""
+        """Grid of its pixels on the ground."""
 
     @property
     def legend(self) -> Legend:
-        """What its numbers mean."""
+        """Legend of its class numbers."""
 
     @property
     def metres(self) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def read_pixels(scene: RoadScene, row: int, column: int, height: int, width: int
 
 @dataclass(frozen=True)
 class Reaches:
-    """How far the steps look, in pixels.
+    """Distances that the steps look, in pixels.
 
     Attributes:
         hole_area: Holes of at most this many pixels are filled.

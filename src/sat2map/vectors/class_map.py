@@ -178,7 +178,8 @@ def open_class_map(
         legend: What its numbers mean: a legend, "cover", "map", or a JSON file. None takes what
             the raster's tag says.
         confidence: A raster on the same grid, float 0 to 1 or uint8 0 to 255.
-        road_probability: Likewise, the probability of a road.
+        road_probability: A raster on the same grid of the probability of a road, with the same
+            values.
 
     Raises:
         DataError: It is not a class map, says no legend, or lies nowhere.
