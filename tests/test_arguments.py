@@ -34,7 +34,6 @@ def refused(parameter: str, call: Callable[[], object]) -> None:
     ("parameter", "options"),
     [
         ("window", {"window": "256"}),
-        ("window", {"window": None}),
         ("window", {"window": 256.5}),
         ("window", {"window": 1}),
         ("overlap", {"overlap": "2"}),

@@ -161,6 +161,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "cover": None,
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
         "metrics": {"val": {"l1": 7.5, "n": 3}},
+        "halo": None,
         "multiple": None,
     }
     assert read_model_card(saved) == FULL
