@@ -30,6 +30,8 @@ NOT_PARAMETERS = {
     "decay_epochs",
     "learning_rate",
     "translate",
+    "compact",
+    "lite",
 }
 """What stands in backticks in strings of the library for other reasons."""
 

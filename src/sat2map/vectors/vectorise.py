@@ -108,7 +108,7 @@ def vectorise(
     """Make vectors of a class map: one valid coverage, buildings and a network of roads.
 
     Args:
-        classes: The class map, of any size, as `sat2map translate --classes` writes it, or
+        classes: The class map, of any size, as `translate` writes it for its `classes`, or
             anybody's with a legend.
         out: The GeoPackage, NAME.gpkg.
         legend: What the map's numbers mean: a legend, "cover", "map" or a JSON file. None takes
