@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import shapely
@@ -146,6 +147,24 @@ def test_lines_meet_where_they_share_a_point(tmp_path: Path) -> None:
     parts = write(tmp_path / "parts.json", [*halves, side])
     got = values(evaluate_vectors(whole, parts, "roads"))
     assert got["apls_4m"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("code", [32631, 2154, 3857])
+def test_files_may_be_in_any_projection(tmp_path: Path, code: int) -> None:
+    """All of a large file is read, wherever it lies in its projection."""
+    lines = [
+        shapely.LineString([(x, y), (x + 400, y)])
+        for x in range(-4000, 0, 400)
+        for y in range(0, 4000, 500)
+    ]
+    true = write(tmp_path / "true.json", lines)
+    frame = geopandas.read_file(true).to_crs(code)
+    frame.to_file(tmp_path / "found.gpkg", layer="roads")
+    for one, two in ((tmp_path / "found.gpkg", true), (true, tmp_path / "found.gpkg")):
+        scores = evaluate_vectors(one, two, "roads", tile_m=10_000)
+        assert (scores.found, scores.true, scores.tiles) == (80, 80, 1)
+        got = values(scores)
+        assert min(got["completeness"], got["correctness"]) > 0.9999
 
 
 def test_intervals_are_over_tiles(tmp_path: Path) -> None:

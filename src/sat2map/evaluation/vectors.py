@@ -23,7 +23,7 @@ from sat2map.evaluation.apls import SNAPS_M, apls, network_of
 from sat2map.evaluation.score import RESAMPLES, Interval, bootstrap, interval
 from sat2map.geo.grid import Bounds
 from sat2map.geo.vector_file import read_layers
-from sat2map.geo.vector_layer import RawLayer
+from sat2map.geo.vector_layer import RawLayer, require
 from sat2map.legend import Role, role_of
 
 VectorLayer = Literal["buildings", "roads"]
@@ -122,7 +122,8 @@ def evaluate_vectors(
                 remedy="Choose metres above 0.",
             )
     layers = {
-        path: list(read_layers(path, "EPSG:4326", _WORLD, _COLUMNS)) for path in (found, truth)
+        path: list(read_layers(path, "EPSG:4326", bbox or _bounds_of(path), _COLUMNS))
+        for path in (found, truth)
     }
     shapes = {path: _chosen(path, layers[path], layer) for path in layers}
     region = _region(shapes[truth].geometries, layers[found], bbox, found, truth)
@@ -157,6 +158,36 @@ def evaluate_vectors(
 
 
 _COLUMNS = frozenset({"class", "role", *_WIDTHS})
+
+
+def _bounds_of(path: Path) -> Bounds:
+    """Return where all layers of a file lie, in degrees; the whole world where GDAL cannot tell.
+
+    A bound a little beyond is needed: the whole world has no place in most projections.
+    """
+    require("pyogrio")
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    boxes = []
+    try:
+        for name in [name for name, kind in pyogrio.list_layers(path) if kind is not None]:
+            info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
+            if info["crs"] is None or not np.isfinite(info["total_bounds"]).all():
+                continue
+            box = map(float, info["total_bounds"])
+            boxes.append(transform_bounds(info["crs"], "EPSG:4326", *box, densify_pts=41))
+    except (DataSourceError, DataLayerError, RasterioError):
+        return _WORLD
+    if not boxes:
+        return _WORLD
+    low, high = np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]
+    beyond = 0.01 + 0.1 * (high - low)
+    west, south = np.maximum(low - beyond, _WORLD[:2]).tolist()
+    east, north = np.minimum(high + beyond, _WORLD[2:]).tolist()
+    return west, south, east, north
 
 
 def _chosen(path: Path, layers: Sequence[RawLayer], layer: VectorLayer) -> _Shapes:
