@@ -434,7 +434,7 @@ class Shell:
                 more = ["--base-url", self._server]
                 produced = [f"{directory}/dataset.json"]
             case ["data", "chips", *_]:
-                out = next(word for word in arguments if word in CHIPS)
+                out = next(word for word in arguments[2:] if word in CHIPS)
                 for name, value in itertools.pairwise(arguments):
                     if name == "--imagery":
                         self._provide(value, "ground.tif")

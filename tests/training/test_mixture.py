@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sat2map.data.mask_cache import decode_masks
 from sat2map.errors import DataError, UsageError
 from sat2map.legend import COVER, STREETS, map_to_cover_may_be
 from sat2map.model import familiar
@@ -21,6 +22,7 @@ from sat2map.training.data_sets import load_data_sets
 from sat2map.training.loop import train
 from sat2map.training.mixture import Mixture
 from sat2map.training.schedule import Plan
+from sat2map.training.training_sets import MaskSet
 
 LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
 MIXED = [
@@ -277,3 +279,33 @@ def test_a_model_that_draws_maps_learns_land_cover_from_masks_alone(
     lines = (tmp_path / "tuned" / "losses.csv").read_text().splitlines()
     first = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     assert float(first["cover"]) > 0 and float(first["classes"]) == 0
+
+
+def test_what_is_rough_is_no_water_where_masks_leave_a_choice(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    photo = np.full((64, 64, 3), 60, np.uint8)
+    photo[:, 32:] = random.integers(0, 120, (64, 32, 1))  # woods
+    values = np.full((64, 64), 8, np.uint8)
+    values[:8] = 7
+    values[56:] = 5  # water, whatever it looks like
+    folder = tmp_path / "roads"
+    for part, image in (("source", photo), ("classes", values)):
+        (folder / "train" / part).mkdir(parents=True)
+        Image.fromarray(image).save(folder / "train" / part / "0.png")
+    card = {
+        "resolution_m": 1.0,
+        "legend": "cover",
+        "classes": {"0": "unknown", "5": "water", "7": "road", "8": "not road"},
+    }
+    (folder / "dataset.json").write_text(json.dumps(card))
+    one = MaskSet(decode_masks(folder, "train"), STREETS, 1.0)
+    labels = one.labels(0)[1]
+    assert labels is not None
+    may_be = labels.may_be[labels.numbers.long()]
+    water, road = COVER.names.index("water"), COVER.names.index("road")
+    land = COVER.names.index("land")
+    smooth, rough = may_be[30, 10], may_be[30, 50]
+    assert smooth[water] == 1 and rough[water] == 0
+    assert smooth[land] == rough[land] == 1 and smooth[road] == rough[road] == 0
+    assert may_be[60, 50].argmax() == water and may_be[60, 50].sum() == 1
+    assert may_be[4, 50].argmax() == road and may_be[4, 50].sum() == 1
