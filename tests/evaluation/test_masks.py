@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 from skimage.morphology import skeletonize
 
+from fixtures.scenes import with_classes
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks
 from sat2map.errors import BatchError, DataError, UsageError
@@ -337,6 +338,6 @@ def test_what_cannot_be_scored(
 
 def test_pairs_are_not_read_from_class_masks(tmp_path: Path) -> None:
     masks_set(tmp_path, {"1": streets(1) + 1})
-    translator: Translator = Reader()  # type: ignore[assignment]
+    translator = with_classes((0.5, 2))
     with pytest.raises(DataError, match="val: has class masks, not target maps"):
         evaluate(translator, tmp_path)

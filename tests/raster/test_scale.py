@@ -57,8 +57,10 @@ def test_degrees_become_square_on_the_ground() -> None:
 
 
 def test_a_scene_far_too_coarse_gets_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    choose_scale(scene(1.9), (0.5, 1), "native", WHERE)
+    choose_scale(scene(1.05), (0.5, 1), "native", WHERE)
     assert not caplog.records
+    choose_scale(scene(1.9), (0.5, 1), "native", WHERE)
+    assert "scene.tif: has 1.9 m per pixel, a little coarser than the model knows" in caplog.text
     choose_scale(scene(2.5), (0.5, 1), "native", WHERE)
     assert "scene.tif: has 2.5 m per pixel, but the model knows 0.5 to 1 m" in caplog.text
 
