@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from sat2map.networks.values import from_picture
 from torch import Tensor, nn
 
 from sat2map.data.cache import decode_pairs
@@ -16,7 +17,6 @@ from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.score import score_pictures, summarise
 from sat2map.model import Model, load_model
 from sat2map.networks.normalisation import as_published
-from sat2map.networks.values import from_picture
 from sat2map.training.validation import spread
 from sat2map.translation.translator import Translator
 

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sat2map.calibration import spread
+from sat2map.networks.values import from_picture
 
 from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.classes import agreement, iou
 from sat2map.evaluation.score import read_compared
 from sat2map.model import Model, load_model, save_model
 from sat2map.networks.compact import Compact
-from sat2map.networks.values import from_picture
 
 PAIRS = 64
 LOST = 0.003

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sat2map.networks.values import from_picture
 
 from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.score import read_compared, score_picture, summarise
 from sat2map.legend import Legend
 from sat2map.model import load_model
-from sat2map.networks.values import from_picture
 from sat2map.training.validation import spread
 
 SHOWN = ("road_cldice", "mean_iou", "edge_density", "edge_f1", "psnr", "ssim", "acc_10")

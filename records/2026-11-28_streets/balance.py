@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from sat2map.data.pairs import find_pairs
 from sat2map.evaluation.classes import agreement, iou
 from sat2map.evaluation.score import read_compared
-from sat2map.model.calibration import spread
+from sat2map.model.calibration_set import spread
 from sat2map.model.familiar import read_familiar
 from sat2map.model.folder import Model, load_model, save_model
 from sat2map.networks.lite import Lite
-from sat2map.networks.values import from_image
+from sat2map.networks.value_range import from_image
 
 PAIRS = 64
 LOST = 0.003

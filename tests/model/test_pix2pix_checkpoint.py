@@ -20,7 +20,7 @@ from sat2map.model import pix2pix_checkpoint
 from sat2map.model.folder import load_model, read_model_card
 from sat2map.model.pix2pix_checkpoint import import_checkpoint, read_checkpoint
 from sat2map.networks.normalisation import in_published_mode
-from sat2map.networks.values import to_network
+from sat2map.networks.value_range import to_network
 from sat2map.translation.translator import load
 
 # The foreign generators, written anew from their architecture so that their weights get the

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sat2map.legend import STREETS
 from sat2map.networks.compact import Compact
 from sat2map.networks.portable import Portable
-from sat2map.networks.values import SHARPNESS
+from sat2map.networks.value_range import SHARPNESS
 
 BEFORE, AFTER = 135, 123
 """How far to either side, in pixels, an answer looks at the most (see `Compact`)."""

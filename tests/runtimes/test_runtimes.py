@@ -23,7 +23,7 @@ from sat2map.legend import COVER, STREETS
 from sat2map.model.card import read_model_card
 from sat2map.model.folder import ModelCard, build_generator, load_model, save_model
 from sat2map.networks.specs import CompactSpec, LiteSpec
-from sat2map.networks.values import SHARPNESS, round_image
+from sat2map.networks.value_range import SHARPNESS, round_image
 from sat2map.raster.options import Mode
 from sat2map.runtimes import convert, open
 from sat2map.runtimes.interface import RuntimeName
@@ -416,7 +416,7 @@ def test_openvino_leaves_the_main_threads_stack_for_signals_alone(model_folder: 
 def test_a_second_head_tells_the_land_cover(runtime: RuntimeName, tmp_path: Path) -> None:
     import torch
 
-    from sat2map.networks.values import from_image
+    from sat2map.networks.value_range import from_image
 
     arguments = {
         "colours": [list(entry.colour) for entry in STREETS.classes],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sat2map.networks.values import to_pixels
+from sat2map.networks.value_range import to_pixels
 from sat2map.training.augment import (
     Ground,
     cut_windows,

@@ -27,11 +27,11 @@ from sat2map.errors import MissingExtraError
 from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
 from sat2map.evaluation.score import Summary, read_compared, score_images, summarise
-from sat2map.export.apart import call_apart
+from sat2map.export.child_process import call_apart
 from sat2map.geo.windows import mirrored
-from sat2map.model.calibration import find_calibration_set, spread
+from sat2map.model.calibration_set import find_calibration_set, spread
 from sat2map.model.card import ModelCard
-from sat2map.networks.values import round_image, to_values
+from sat2map.networks.value_range import round_image, to_values
 from sat2map.runtimes.convert import write_onnx, write_openvino
 from sat2map.runtimes.interface import Runtime
 from sat2map.runtimes.onnx import OnnxRuntime

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sat2map.atomic import check_folder_name
 from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
-from sat2map.model.calibration import find_calibration_set
+from sat2map.model.calibration_set import find_calibration_set
 from sat2map.model.folder import DataFacts, ModelCard, build_generator, save_model
 from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.specs import ResNetSpec, UNetSpec

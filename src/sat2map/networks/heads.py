@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sat2map.networks.values import SHARPNESS
+from sat2map.networks.value_range import SHARPNESS
 
 
 class ColourHead(nn.Module):

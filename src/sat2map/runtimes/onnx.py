@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import MissingExtraError, ModelError
 from sat2map.legend import Legend, cover_shares
-from sat2map.networks.values import SHARPNESS
+from sat2map.networks.value_range import SHARPNESS
 from sat2map.runtimes.interface import VALUES, Answers, Asked, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import ModelError
 from sat2map.legend import Legend, cover_shares
-from sat2map.networks.values import SHARPNESS
+from sat2map.networks.value_range import SHARPNESS
 from sat2map.runtimes.interface import Answers, Asked, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:

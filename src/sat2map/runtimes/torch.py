@@ -20,7 +20,7 @@ from sat2map.legend import Legend, cover_shares
 from sat2map.model.folder import load_model
 from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.portable import outputs_of
-from sat2map.networks.values import SHARPNESS, to_network
+from sat2map.networks.value_range import SHARPNESS, to_network
 from sat2map.runtimes import convert
 from sat2map.runtimes.interface import Answers, Asked, RuntimeName
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from sat2map.networks.values import to_network
+from sat2map.networks.value_range import to_network
 
 
 def random_windows(

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from sat2map.errors import DataError, TrainingError
 from sat2map.model.familiar import FEWEST, Familiar
 from sat2map.model.folder import ModelCard, save_model
-from sat2map.networks.values import to_pixels
+from sat2map.networks.value_range import to_pixels
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training import setup

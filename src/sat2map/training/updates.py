@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map.evaluation.classes import ROAD_SHARE
-from sat2map.networks.values import SHARPNESS
+from sat2map.networks.value_range import SHARPNESS
 from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch

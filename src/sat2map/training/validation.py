@@ -23,7 +23,7 @@ from sat2map.evaluation.masks import MaskSplit, open_mask_split
 from sat2map.evaluation.score import Summary, score_images, summarise
 from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import in_published_mode, recalibrate
-from sat2map.networks.values import from_image, to_pixels
+from sat2map.networks.value_range import from_image, to_pixels
 from sat2map.recipe import Recipe
 from sat2map.translation.translator import Translator
 

@@ -28,8 +28,8 @@ from sat2map.legend import Legend
 from sat2map.raster.options import Mode
 from sat2map.raster.resampling import resample, resampling
 from sat2map.raster.scale import choose_scale
-from sat2map.translation.strangeness import strange_image
 from sat2map.translation.translator import Translator
+from sat2map.translation.unfamiliar import strange_image
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from sat2map.raster.sources import Source, open_source
 from sat2map.translation.folder import check_for_image
 from sat2map.translation.image import look_at_image, resized
 from sat2map.translation.pipeline import read_window
-from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator
+from sat2map.translation.unfamiliar import strange_scene
 
 logger = logging.getLogger(__name__)
 

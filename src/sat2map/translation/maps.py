@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import UsageError
 from sat2map.legend import COVER, Legend, cover_of, cover_shares
-from sat2map.networks.values import round_image
+from sat2map.networks.value_range import round_image
 from sat2map.runtimes.interface import Answers, Asked
 
 Layer = Literal["image", "classes", "cover", "confidence", "cover_confidence"]

@@ -33,8 +33,8 @@ from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.pipeline import ScenePipeline, blended
-from sat2map.translation.strangeness import strange_scene
 from sat2map.translation.translator import Translator, load
+from sat2map.translation.unfamiliar import strange_scene
 
 logger = logging.getLogger(__name__)
 

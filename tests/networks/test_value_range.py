@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sat2map.networks.values import from_image, to_network, to_pixels
+from sat2map.networks.value_range import from_image, to_network, to_pixels
 
 
 def test_every_value_survives_the_way_in_and_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import apart
 from sat2map.errors import DataError, ModelError
-from sat2map.export.apart import call_apart
+from sat2map.export.child_process import call_apart
 
 
 def test_what_is_called_apart_answers(capfd: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     script.write_text(
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from fixtures import apart\n"
-        "from sat2map.export.apart import call_apart\n"
+        "from sat2map.export.child_process import call_apart\n"
         "print(call_apart(apart.answer, 1)[0])\n"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ from sat2map.errors import ModelError
 
 _BEGIN = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from sat2map.export.apart import serve; serve()"
+    "from sat2map.export.child_process import serve; serve()"
 )
 
 

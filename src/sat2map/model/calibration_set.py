@@ -18,7 +18,7 @@ from torch import Tensor
 from sat2map.data.images import in_bands, list_images, read_image
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_dataset_card, read_pair
 from sat2map.errors import DataError
-from sat2map.networks.values import from_image
+from sat2map.networks.value_range import from_image
 
 
 @dataclass(frozen=True)
