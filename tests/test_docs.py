@@ -68,6 +68,7 @@ SYNOPSIS = {
     "CLASSES OUT.gpkg": "classes.tif out.gpkg",
     "--confidence FILE": "--confidence confidence.tif",
     "report CLASSES": "report classes.tif",
+    "FOUND TRUTH --layer buildings|roads": "found.geojson truth.geojson --layer roads",
     "SCENE MAP": "input.tif output.tif",
     "SCENE": "input.tif",
     "W,S,E,N": "13.4085,52.5191,13.4088,52.5193",
@@ -258,6 +259,11 @@ def provide_scenes(folder: Path) -> None:
     ring = [[13.40, 52.51], [13.42, 52.51], [13.42, 52.53], [13.40, 52.53], [13.40, 52.51]]
     area = {"type": "Polygon", "coordinates": [ring]}
     (folder / "area.geojson").write_text(json.dumps(area))
+    line = {"type": "LineString", "coordinates": [[13.4, 52.51915], [13.42, 52.51925]]}
+    ways = {"type": "Feature", "geometry": line, "properties": {"class": "road"}}
+    (folder / "ways.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [ways]})
+    )
 
 
 def foreign_unet() -> dict[str, torch.Tensor]:
@@ -498,6 +504,9 @@ class Shell:
                 produced = [target.partition("/{z}")[0]]
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
+            case ["evaluate-vectors", found, truth, *_]:
+                for file in (found, truth):
+                    self._provide(file, "ways.geojson")
             case ["report", classes, *_]:
                 self._provide(classes, "classes.tif")
                 self._provide("legend.json", "legend.json")

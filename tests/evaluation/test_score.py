@@ -260,6 +260,8 @@ def test_of_maps_that_tell_of_houses_only_houses_are_scored(tmp_path):
     assert summary.metrics["mean_iou"].mean == pytest.approx(0.5)
     roads_too = score_image("c", answer, true, true, STREETS, ["road", "highway", "main_road"])
     assert roads_too.values["road_correctness"] == 0
+    some = score_image("d", answer, true, true, STREETS, ["road"])
+    assert some.values["road_correctness"] == 0
 
     folder = tmp_path / "chips" / "val"
     folder.mkdir(parents=True)

@@ -248,7 +248,7 @@ def _casing(recipe: Recipe, legend: Legend, data: Path) -> int | None:
     found = by_role or [n for n, name in enumerate(legend.names) if name == asked]
     if len(found) == 1:
         return found[0]
-    what = "the role of several classes" if found else "no class of the targets"
+    what = "the role of several classes" if found else "not a class of the targets"
     raise UsageError(
         f"objective.casing is {asked!r}, which is {what}",
         where=data,
