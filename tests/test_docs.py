@@ -41,7 +41,7 @@ from sat2map.fetch.published import DATA_SETS
 from sat2map.legend import COVER, STREETS
 from sat2map.model.card import shipped_models
 from sat2map.model.folder import ModelCard, build_generator, save_model
-from sat2map.networks.specs import UNetSpec
+from sat2map.networks.specs import CompactSpec, UNetSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,6 +59,8 @@ SYNOPSIS = {
     "--vectors FILE": "--vectors shapes.geojson",
     "--mapping FILE": "--mapping mapping.json",
     "--classes DIR": "--classes CLASSES",
+    "--classes FILE.tif": "--classes classes.tif",
+    "--confidence FILE.tif": "--confidence confidence.tif",
     "EPSG:CODE": "EPSG:32633",
     "--report DIR": "--report REPORT",
     "CLASS": "building",
@@ -66,6 +68,8 @@ SYNOPSIS = {
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
     "INPUT OUTPUT": "input.png output.png",
     "CLASSES OUT.gpkg": "classes.tif out.gpkg",
+    "INPUT OUT.gpkg": "classes.tif out.gpkg",
+    "PHOTO OUT.gpkg": "ortho.tif out.gpkg",
     "--confidence FILE": "--confidence confidence.tif",
     "report CLASSES": "report classes.tif",
     "FOUND TRUTH --layer buildings|roads": "found.geojson truth.geojson --layer roads",
@@ -167,6 +171,12 @@ def store(tmp_path_factory: pytest.TempPathFactory, data_set: Path) -> Path:
         folder / "model",
         build_generator(spec),
         ModelCard(generator=spec, normalisation="never estimated", legend=STREETS),
+    )
+    compact = CompactSpec(channels=[4, 4, 8], colours=STREETS.colours.tolist())
+    save_model(
+        folder / "class-model",
+        build_generator(compact),
+        ModelCard(generator=compact, normalisation="none", legend=STREETS, resolution_m=(0.5, 2)),
     )
     torch.save(foreign_unet(), folder / "checkpoint.pth")
     (folder / "images").mkdir()
@@ -500,8 +510,12 @@ class Shell:
                 if "--mask" in arguments:
                     self._provide(option(arguments, "--mask"), "area.geojson")
                 if "--model" in arguments:
-                    self._provide(option(arguments, "--model"), "model")
+                    model = "class-model" if "--classes" in arguments else "model"
+                    self._provide(option(arguments, "--model"), model)
                 produced = [target.partition("/{z}")[0]]
+                for name in ("--classes", "--confidence"):
+                    if name in arguments:
+                        produced.append(option(arguments, name))
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
             case ["evaluate-vectors", found, truth, *_]:
@@ -515,7 +529,10 @@ class Shell:
                 if "--html" in arguments:
                     produced = [option(arguments, "--html")]
             case ["vectors", classes, out, *_]:
-                self._provide(classes, "classes.tif")
+                photo = classes == "ortho.tif"
+                self._provide(classes, "image.tif" if photo else "classes.tif")
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "class-model")
                 if "--confidence" in arguments:
                     self._provide(option(arguments, "--confidence"), "sure.tif")
                 if "--legend" in arguments and option(arguments, "--legend").endswith(".json"):

@@ -9,8 +9,8 @@ import rasterio
 
 from fixtures.scenes import MakeScene
 from sat2map.errors import DataError, UsageError
-from sat2map.legend import COVER
-from sat2map.vectors.class_map import LEGEND_TAG, NOTHING, open_class_map
+from sat2map.legend import COVER, LEGEND_TAG
+from sat2map.vectors.class_map import NOTHING, open_class_map
 
 NUMBERS = (np.arange(12, dtype=np.uint8) % 5).reshape(3, 4)
 

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -291,6 +291,18 @@ def translate(
         Path | None,
         typer.Option(metavar="FILE", help="Scene: translate what lies in these polygons."),
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Scene: also write its classes, as a .tif of numbers."),
+    ] = None,
+    confidence: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --classes: how sure each of them is, 0 to 255."),
+    ] = None,
+    class_legend: Annotated[
+        Literal["cover", "map"],
+        typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
+    ] = "cover",
     legend_colours: Annotated[
         bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
     ] = False,
@@ -321,6 +333,7 @@ def translate(
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions
     from sat2map.raster.sources import open_source
+    from sat2map.translation.classes import check_classes, translate_classes
     from sat2map.translation.folder import task_of, translate_path
     from sat2map.translation.translator import load
 
@@ -338,10 +351,25 @@ def translate(
         attribution=attribution,
     )
     opened = open_source(source)
-    pixels = task_of(opened, target) in ("scene", "tiles")
+    task = task_of(opened, target)
+    pixels = task in ("scene", "tiles")
+    if (classes is not None and task != "scene") or (classes is None and confidence is not None):
+        raise UsageError(
+            "class maps are made of one scene, with coordinates"
+            if classes is not None
+            else "tells how sure `classes` are, and there are none",
+            parameter="classes" if classes is not None else "confidence",
+            remedy="Leave it out." if classes is not None else "Give `classes`, too.",
+        )
     translator = load(model, runtime=runtime, threads=threads)
     if style is not None:
         translator = translator.in_colours(_colours(style, translator.legend))
+    beside = [file for file in (classes, confidence) if file is not None]
+    if classes is not None:
+        check_classes(opened, beside, translator, options, legend=class_legend)
+        for file in beside:
+            if file.resolve() == target.resolve():
+                raise UsageError("is the map itself", where=file, remedy="Choose another name.")
     with (
         stop_on_signals() as stop,
         Progress("translating", quiet=quiet, pixels=pixels) as progress,
@@ -362,6 +390,25 @@ def translate(
             stop=stop,
         ):
             print(path)
+    if classes is None:
+        return
+    with (
+        stop_on_signals() as stop,
+        Progress("making classes", quiet=quiet, pixels=True) as progress,
+    ):
+        translate_classes(
+            opened,
+            classes,
+            translator,
+            options,
+            confidence=confidence,
+            legend=class_legend,
+            progress=progress.show,
+            stop=stop,
+            say=lambda _: None,  # the map's pass has said it
+        )
+    for file in beside:
+        print(file)
 
 
 app.command("evaluate-vectors")(evaluate_vectors)

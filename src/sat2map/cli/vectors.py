@@ -11,6 +11,7 @@ import typer
 from sat2map.cli import parse
 from sat2map.cli.options import AsJson, Quiet
 from sat2map.cli.signals import stop_on_signals
+from sat2map.errors import UsageError
 
 Legend = Annotated[
     str | None,
@@ -23,14 +24,21 @@ Legend = Annotated[
 
 
 def vectors(
-    classes: Annotated[
-        str, typer.Argument(metavar="CLASSES", help="A class map: a raster of class numbers.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A class map (a raster of class numbers), or a photo."
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The GeoPackage, NAME.gpkg.")],
     legend: Legend = None,
     confidence: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A raster of how sure each pixel is, 0 to 1 or 0 to 255"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Photo: shipped model or model folder; streets."),
     ] = None,
     minimum_m2: Annotated[
         list[str] | None,
@@ -53,19 +61,48 @@ def vectors(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make vectors of a class map: land cover without gaps, buildings, roads."""
+    """Make vectors of a class map or a photo: land cover without gaps, buildings, roads."""
     from sat2map.progress import Progress
+    from sat2map.raster.sources import open_source
     from sat2map.vectors.coverage import TOLERANCE
-    from sat2map.vectors.vectorise import VectorOptions, vectorise
+    from sat2map.vectors.photo import is_class_map, is_photo, vectorise_photo
+    from sat2map.vectors.vectorise import VectorOptions, check_target, vectorise
 
+    check_target(target)
     options = VectorOptions(
         minimum_m2=parse.minimum_areas(minimum_m2 or []),
         tolerance=TOLERANCE if tolerance is None else tolerance,
         resume=resume,
     )
+    opened = open_source(source)
+    photo = model is not None or (legend is None and is_photo(opened))
+    if model is not None and (legend is not None or is_class_map(opened)):
+        raise UsageError(
+            f"{opened.where} is a class map, for which no model is needed",
+            parameter="model",
+            remedy="Leave it out.",
+        )
+    if photo:
+        from sat2map.translation.translator import load
+
+        for parameter, given in (("confidence", confidence is not None), ("resume", resume)):
+            if given:
+                raise UsageError(
+                    f"{opened.where} is a photo, whose classes are made on the way",
+                    parameter=parameter,
+                    remedy="Leave it out, or make `classes` with `sat2map translate` first.",
+                )
+        translator = load("streets" if model is None else model)
+        with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
+            print(
+                vectorise_photo(
+                    opened, target, translator, options=options, progress=progress.show, stop=stop
+                )
+            )
+        return
     with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
         done = vectorise(
-            classes,
+            opened,
             target,
             legend=legend,
             confidence=confidence,

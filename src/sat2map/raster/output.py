@@ -168,12 +168,12 @@ def write_raster(
         with writing(), once_through():
             virtual = strips.whole(form, tags if output.kind == "tiff" else None, links)
             rasterio.shutil.copy(virtual, aside, **options)
-            _compare(aside, virtual if output.kind != "jpeg" else None)
+            compare_written(aside, virtual if output.kind != "jpeg" else None)
             if output.kind == "tiff":
                 with rasterio.open(aside) as file:
                     levels = range(len(file.overviews(1)))
                 for level in levels:
-                    _compare(aside, None, overview_level=level)
+                    compare_written(aside, None, overview_level=level)
 
     def take_away() -> None:
         shutil.rmtree(links, ignore_errors=True)
@@ -305,7 +305,7 @@ def give_name(aside: Path, path: Path) -> None:
     flush(path.parent)
 
 
-def _compare(path: Path, other: Path | None, **options: object) -> None:
+def compare_written(path: Path, other: Path | None, **options: object) -> None:
     """Read all of a file, which fails where it is not whole, and compare it with another.
 
     GDAL does not always notice when a disk is full.

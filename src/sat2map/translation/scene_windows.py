@@ -22,6 +22,7 @@ from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer, Maps, check_layers
 from sat2map.translation.pipeline import answer_window, read_window
 from sat2map.translation.translator import Translator
+from sat2map.translation.unfamiliar import strange_scene
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,15 @@ class SceneWindows:
         answer = answer_window(self._translator, frame, pixels, kind.bytes(tuple(layers)))
         shown = self._seen.read(place.top, place.left, place.height, place.width, min_cover=HALF)[1]
         return kind.unpack(answer[: place.height, : place.width], tuple(layers)), shown
+
+    def strange(self) -> str | None:
+        """Return what to say of a scene that is unlike what the model has learned from, or None.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        whole = Part(0, 0, self.grid.height, self.grid.width)
+        return strange_scene(self._translator, self._seen, whole)
 
     def close(self) -> None:
         """Close the scene."""

@@ -20,12 +20,9 @@ from rasterio.windows import Window
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import reading_from
 from sat2map.geo.grid import Grid, ground_resolution
-from sat2map.legend import LEGENDS, Legend
+from sat2map.legend import LEGEND_TAG, LEGENDS, Legend
 from sat2map.raster.georeference import grid_of, placed
 from sat2map.raster.sources import Source, open_source
-
-LEGEND_TAG = "SAT2MAP_LEGEND"
-"""The tag of a class map that holds its legend, JSON as `Legend.to_json` gives it."""
 
 NOTHING = 255
 """Stands in arrays of class numbers where there is no map."""

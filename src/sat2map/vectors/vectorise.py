@@ -130,13 +130,51 @@ def vectorise(
         MissingExtraError: pyogrio or pyarrow is not installed.
     """
     target, options = Path(out), options or VectorOptions()
+    check_target(target)
+    source = open_source(classes)
     stop = stop or threading.Event()
+    make_vectors(source, target, legend, confidence, options, progress, stop)
+    return target
+
+
+def check_target(target: Path) -> None:
+    """Refuse a name that is not for vectors, and say what is not installed.
+
+    Raises:
+        UsageError: The name does not end in .gpkg.
+        OutputError: There is a folder of that name.
+        MissingExtraError: pyogrio or pyarrow is not installed.
+    """
     if target.suffix.lower() != ".gpkg":
         raise UsageError("is not a name for vectors", where=target, remedy="End it in .gpkg.")
     check_file_name(target)
     for package in ("pyogrio", "pyarrow"):
         require(package, "vectors")
-    source = open_source(classes)
+
+
+def make_vectors(
+    source: Source,
+    target: Path,
+    legend: str | Path | Legend | None,
+    confidence: str | Path | None,
+    options: VectorOptions,
+    progress: Callable[[int, int], None] | None,
+    stop: threading.Event,
+    *,
+    keep: bool = True,
+) -> None:
+    """Make vectors as `vectorise` does, of names that were checked.
+
+    Args:
+        source: The class map.
+        target: The GeoPackage.
+        legend: As for `vectorise`, like what follows.
+        confidence: How sure each pixel is.
+        options: How.
+        progress: Called with (done, all) steps.
+        stop: Asks to stop once it is set.
+        keep: Whether what is finished is kept when the work breaks off.
+    """
     if any(file.exists() and target.exists() and target.samefile(file) for file in source.files):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = target.absolute().with_name(f".{target.name}.partial")
@@ -160,7 +198,7 @@ def vectorise(
             try:
                 _make(scene, folder, target, measures, options, progress, stop)
             except BaseException as error:
-                if not any((folder / "sieved").glob("*.npy")):
+                if not keep or not any((folder / "sieved").glob("*.npy")):
                     journal.remove_folder(_OWN)
                 elif not isinstance(error, StoppedError):
                     logger.warning(
@@ -169,7 +207,6 @@ def vectorise(
                     )
                 raise
             journal.remove_folder(_OWN)
-    return target
 
 
 def _begin(journal: Journal, target: Path, resume: bool) -> None:

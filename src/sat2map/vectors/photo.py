@@ -1,0 +1,113 @@
+"""From a photo to a file of vectors: its classes are made first, in a folder that goes again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sat2map.atomic import temporary_folder
+from sat2map.errors import StoppedError, UsageError, writing_to
+from sat2map.legend import LEGEND_TAG
+from sat2map.raster.sources import Source, open_source
+from sat2map.translation.classes import translate_classes
+from sat2map.translation.translator import Translator
+from sat2map.vectors.vectorise import VectorOptions, check_target, make_vectors
+
+logger = logging.getLogger(__name__)
+
+_HALF = 1000
+"""Steps that progress counts for the classes, and as many for the vectors."""
+
+
+def is_class_map(source: Source) -> bool:
+    """Return whether a raster says that it is a class map.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
+    with source.open() as dataset:
+        return LEGEND_TAG in dataset.tags()
+
+
+def is_photo(source: Source) -> bool:
+    """Return whether a raster looks like a photo: three bands or more, and no legend.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
+    with source.open() as dataset:
+        return dataset.count >= 3 and LEGEND_TAG not in dataset.tags()
+
+
+def vectorise_photo(
+    photo: str | Path | Source,
+    out: str | Path,
+    translator: Translator,
+    *,
+    options: VectorOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+    say: Callable[[str], object] = logger.warning,
+) -> Path:
+    """Make vectors of a photo of any size: its land cover, how sure it is, and then `vectorise`.
+
+    The classes lie in a hidden folder beside `out` while they are needed. Nothing is kept of what
+    breaks off.
+
+    Args:
+        photo: A scene that says where it lies.
+        out: The GeoPackage, NAME.gpkg.
+        translator: The model, with classes; its network looks only so far.
+        options: How; its `resume` is of no use here.
+        progress: Called with (done, all) steps.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
+        say: Called with notices of the photo.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: The photo cannot be read, has no valid pixel or lies nowhere on the ground.
+        UsageError: The model has no classes, or the options do not fit.
+        OutputError: The place is not writable or the disk is full.
+        StoppedError: `stop` is set.
+        MissingExtraError: pyogrio or pyarrow is not installed.
+    """
+    target, options = Path(out), options or VectorOptions()
+    stop = stop or threading.Event()
+    if options.resume:
+        raise UsageError(
+            "the classes of a photo are made anew, so there is nothing to go on with",
+            parameter="resume",
+            remedy="Leave it out.",
+        )
+    check_target(target)
+    source = open_source(photo)
+
+    def show(first: int) -> Callable[[int, int], None] | None:
+        if progress is None:
+            return None
+        return lambda done, total: progress(first + done * _HALF // total, 2 * _HALF)
+
+    try:
+        with writing_to(target), temporary_folder(target.absolute()) as folder:
+            classes, confidence = folder / "classes.tif", folder / "confidence.tif"
+            translate_classes(
+                source,
+                classes,
+                translator,
+                confidence=confidence,
+                placed=True,
+                progress=show(0),
+                stop=stop,
+                say=say,
+            )
+            made = open_source(classes)
+            make_vectors(made, target, None, confidence, options, show(_HALF), stop, keep=False)
+    except StoppedError as error:
+        raise StoppedError(
+            "stopped as asked; there is nothing of it yet", where=target, remedy="Begin anew."
+        ) from error
+    return target
