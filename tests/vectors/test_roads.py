@@ -11,6 +11,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage import morphology
+from skimage.filters import gaussian
 
 from sat2map.geo.grid import Grid
 from sat2map.legend import COVER
@@ -366,3 +367,13 @@ def test_windows_do_not_matter_to_gaps(seed: int) -> None:
         ImageDraw.Draw(crowns).ellipse((x - 6, y - 6, x + 6, y + 6), fill=VEGETATION)
     whole = found(np.array(crowns))
     same(whole, found(np.array(crowns), 100))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_maps_without_sense_have_networks_too(seed: int) -> None:
+    """As a model of random weights draws them: crossings by the dozen, loops of a few pixels."""
+    random = np.random.default_rng(seed)
+    fields = [gaussian(random.random((90, 120)), 1.2) for _ in range(3)]
+    classes = np.argmax(fields, axis=0).astype(np.uint8)  # land, building and road
+    sure = random.random((90, 120)).astype(np.float32)
+    same(found(classes, confidence=sure), found(classes, 33, confidence=sure))

@@ -11,7 +11,7 @@ import heapq
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -307,7 +307,8 @@ class RoadGraph:
         nodes = [way.u, *(int(own[at]) for at in cuts), way.v]
         for at in cuts:
             place = int(chain[at]["row"]), int(chain[at]["column"])
-            self.nodes[int(own[at])] = Node(1, *place, int(chain[at]["reach"]))
+            # Another way may have a node there already, which must not lose it.
+            self.nodes.setdefault(int(own[at]), Node(1, *place, int(chain[at]["reach"])))
         for (start, stop), (u, v) in zip(pairwise(bounds), pairwise(nodes), strict=True):
             self.add_way(chain[start : stop + 1], u, v)
 
@@ -316,6 +317,12 @@ class RoadGraph:
         way = self.ways.pop(number)
         for key in (way.u, way.v):
             self.nodes[key].ways.remove(number)
+
+    def remove_where(self, is_wrong: Callable[[Way], bool]) -> None:
+        """Take out the ways of which something is true, and nodes that are left without any."""
+        for number in [number for number, way in self.ways.items() if is_wrong(way)]:
+            self.remove(number)
+        self._remove_nodes_without_ways()
 
     def _remove_nodes_without_ways(self) -> None:
         self.nodes = {key: node for key, node in self.nodes.items() if node.ways}

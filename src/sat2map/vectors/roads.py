@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sat2map.vectors.centre_lines import FINE, Reaches, RoadScene, sheet_lines
 from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
 from sat2map.vectors.road_gaps import close_gaps
-from sat2map.vectors.road_graph import Node, RoadGraph
+from sat2map.vectors.road_graph import Node, RoadGraph, Way
 
 WINDOW = 1024
 """Side of the windows in pixels, unless said otherwise."""
@@ -94,6 +94,7 @@ def trace_roads(
         graph.remove_spurs(1.0, 2.0)
         close_gaps(graph, scene, resolution_m)
         graph.remove_crumbs(CRUMB_M / resolution_m)
+        graph.remove_where(lambda way: _is_point(graph, way))
         numbers = {key: number for number, key in enumerate(sorted(graph.nodes))}
         yield RoadNetwork(
             _lines(graph, numbers, scene, resolution_m),
@@ -109,21 +110,32 @@ def _lines(
     roads = scene.legend.roads
     for way in graph.in_order():
         chain = graph.pixels(way)
-        ends = [_point(graph.nodes[key]) for key in (way.u, way.v)]
-        middles = np.column_stack([chain["column"], chain["row"]]) + 0.5
-        points = np.concatenate([ends[:1], middles, ends[1:]])
-        points = points[np.append(True, (np.diff(points, axis=0) != 0).any(axis=1))]
         counts = np.bincount(chain["road"], minlength=256)[: len(roads)]
         # From the middle of a road to the next pixel beside it; half of them have no middle.
         pixels_wide = float(2 * chain["reach"].mean() / FINE - 0.5)
         yield RoadLine(
-            simplified(smoothed(points)),
+            _line(graph, way),
             int(np.where(roads, counts, -1).argmax()),
             numbers[way.u],
             numbers[way.v],
             float(chain["sure"].mean() / 255) if known else None,
             max(1.0, pixels_wide) * resolution_m,
         )
+
+
+def _line(graph: RoadGraph, way: Way) -> NDArray[np.float64]:
+    """Return the points of a way as it is drawn, (column, row), float64 [N,2]."""
+    chain = graph.pixels(way)
+    ends = [_point(graph.nodes[key]) for key in (way.u, way.v)]
+    middles = np.column_stack([chain["column"], chain["row"]]) + 0.5
+    points = np.concatenate([ends[:1], middles, ends[1:]])
+    points = points[np.append(True, (np.diff(points, axis=0) != 0).any(axis=1))]
+    return simplified(smoothed(points))
+
+
+def _is_point(graph: RoadGraph, way: Way) -> bool:
+    """Return whether a loop is so small that nothing of it is left when it is drawn."""
+    return way.u == way.v and not np.diff(_line(graph, way), axis=0).any()
 
 
 def _node(number: int, node: Node) -> RoadNode:
