@@ -1,4 +1,4 @@
-"""From a class map to a file of vectors, in memory that does not grow with the scene.
+"""From a class map to a file of vectors, sheet by sheet.
 
     .NAME.partial/
         .sat2map/       its journal: what the vectors are made of
