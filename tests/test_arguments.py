@@ -14,7 +14,7 @@ from PIL import Image
 import sat2map
 from fixtures.scenes import MakeModel, MakeScene, noise
 from sat2map.errors import UsageError
-from sat2map.evaluation.evaluate import evaluate
+from sat2map.evaluation.evaluate import evaluate, evaluate_masks
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
@@ -138,3 +138,8 @@ def test_data_sets(data_set: Path, model_folder: Path, tmp_path: Path) -> None:
     refused("recipe", lambda: sat2map.train("pix2pix", data_set, tmp_path / "run"))  # type: ignore[arg-type]
     recipe = sat2map.load_recipe("pix2pix")
     refused("data", lambda: sat2map.train(recipe, None, tmp_path / "run"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("translator", [None, "streets", 3])
+def test_masks_are_evaluated_by_a_translator(translator: Any, tmp_path: Path) -> None:
+    refused("translator", lambda: evaluate_masks(translator, tmp_path))

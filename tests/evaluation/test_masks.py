@@ -262,7 +262,7 @@ def test_files_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> Non
     assert "3.png: is 80 x 79 pixels" in str(caught.value)
 
 
-class Reader:
+class Reader(Translator):
     """Stands in for a translator: it reads the classes off the photo's first band."""
 
     name = "reader"
@@ -273,7 +273,7 @@ class Reader:
         self.card = type("Card", (), {**facts, **card})
         self.asked: list[dict[str, Any]] = []
 
-    def translate(self, source: Array, **options: Any) -> Array:
+    def translate(self, source: Array, **options: Any) -> Array:  # type: ignore[override]
         self.asked.append(options | {"shape": source.shape})
         return np.clip(source[..., 0], 1, 5) - 1
 

@@ -225,6 +225,7 @@ def evaluate_masks(
             not fit.
     """
     mode = mode_of(mode, published)
+    checked(translator)
     data = Path(data)
     masks = open_mask_split(
         data, split, translator.legend, resolution=resolution, tolerance_m=tolerance_m
