@@ -51,6 +51,26 @@ def check_file_name(path: Path) -> None:
         )
 
 
+def check_disk(path: Path, needed: int) -> None:
+    """Refuse, before the work, what the disk has no room for.
+
+    Args:
+        path: What is to be written.
+        needed: Bytes that it may take while it is made.
+
+    Raises:
+        OutputError: Fewer are free.
+    """
+    place = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
+            where=path,
+            remedy="Free some space, or choose a place on another disk.",
+        )
+
+
 def check_folder_name(path: Path, *, replace: bool = False) -> None:
     """Refuse a name for a folder that is taken, before the work.
 

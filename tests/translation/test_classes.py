@@ -10,10 +10,10 @@ import pytest
 import rasterio
 
 from fixtures.scenes import MakeModel, MakeScene, noise, with_classes
+from sat2map import atomic as room
 from sat2map.errors import EmptySceneError, OutputError, StoppedError, UsageError
 from sat2map.legend import COVER, LEGEND_TAG, STREETS, Legend
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.translation import classes as room
 from sat2map.translation.classes import NODATA, ClassLegend, translate_classes
 from sat2map.translation.scene_windows import SceneWindows
 

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,9 @@ def score_image(
         told: The classes that the target tells of, where it does not tell of all.
     """
     if told is not None and legend is not None and true.shape[2] == 3:
-        return _score_told(name, generated, true, native_true, legend, told)
+        # Where it shows another class anything may be, so images and edges are not compared.
+        asked = np.isin(legend.names, list(told))
+        return _score_classes(name, generated, true, native_true, legend, asked)
     generated_edges, true_edges = edges.edges(generated), edges.edges(true)
     values = {
         "l1": image.l1(generated, true),
@@ -239,40 +241,38 @@ def score_image(
     if legend is None or true.shape[2] != 3:
         return ImageScore(name, _defined(values))
 
-    truth = classes.true_classes(native_true, legend, *true.shape[:2])
-    labels = legend.label(generated)
-    exact = classes.agreement(labels, truth.labels, len(legend))
-    tolerant = classes.agreement(labels, truth.labels, len(legend), classes.BOUNDARY_TOLERANCE)
-    values["mean_iou"] = float(np.mean(_occurring(classes.iou(exact))))
-    values["mean_iou_2px"] = float(np.mean(_occurring(classes.iou(tolerant))))
-    if legend.roads.any():
-        network = roads.compare_roads(legend.roads[labels], truth.road)
-        values |= {f"road_{name}": value for name, value in asdict(network).items()}
+    asked = np.ones(len(legend), np.bool_)
+    of_classes = _score_classes(name, generated, true, native_true, legend, asked)
+    values |= of_classes.values
     colour = edges.outstanding_road(legend)
     if colour is not None:
         drawn, there = edges.in_colour(generated, colour), edges.in_colour(true, colour)
         values["highway_f1"] = edges.f1(drawn, there)
         if there.mean() >= HIGHWAY_LEAST:  # a ratio to a few stray pixels says nothing
             values["highway_ratio"] = edges.edge_density(drawn, there)
-    return ImageScore(name, _defined(values), exact, tolerant)
+    return replace(of_classes, values=_defined(values))
 
 
-def _score_told(
+def _score_classes(
     name: str,
     generated: Pixels,
     true: Pixels,
     native_true: Pixels,
     legend: Legend,
-    told: Sequence[str],
+    asked: NDArray[np.bool_],
 ) -> ImageScore:
-    """Return the metrics of the classes that a target tells of, as `score_image` takes them.
+    """Return the metrics of classes and roads, as `score_image` takes them.
 
-    Where it shows another class anything may be, so images and edges are not compared; but a told
-    class that is not there is told, too.
+    Args:
+        name: What to call the image.
+        generated: As for `score_image`, like the next two.
+        true: The true image at the compared size.
+        native_true: The true image as it is in the data set.
+        legend: The classes.
+        asked: Which of them are scored, bool [K].
     """
     truth = classes.true_classes(native_true, legend, *true.shape[:2])
     labels = legend.label(generated)
-    asked = np.isin(legend.names, list(told))
     exact = classes.agreement(labels, truth.labels, len(legend)).of(asked)
     tolerance = classes.BOUNDARY_TOLERANCE
     tolerant = classes.agreement(labels, truth.labels, len(legend), tolerance).of(asked)

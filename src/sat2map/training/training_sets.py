@@ -32,10 +32,10 @@ LAND, VEGETATION = COVER.names.index("land"), COVER.names.index("vegetation")
 DARK = 210
 """Sum of red, green and blue below which colours tell little."""
 
-
 ROUGH = 12.0
 """Standard deviation of grey, 0 to 255, from which a place is too rough for water: 10 % of the
 water of `maps` is rougher, and three quarters of bare woods are."""
+
 NEAR = 4
 """Pixels to each side that it is taken over."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,17 +16,16 @@ import rasterio
 import rasterio.shutil
 
 import sat2map
-from sat2map.atomic import check_file_name, temporary_folder
+from sat2map.atomic import check_disk, check_file_name, temporary_folder
 from sat2map.errors import (
     DataError,
     EmptySceneError,
-    OutputError,
     StoppedError,
     UsageError,
     writing_to,
 )
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Grid, ground_resolution
+from sat2map.geo.grid import ground_resolution
 from sat2map.legend import COVER, LEGEND_TAG, Legend
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import COG_TILE, KINDS, compare_written, give_name, interruptible
@@ -114,7 +112,7 @@ def translate_classes(
         strange = windows.strange()
         if strange is not None:
             say(f"{source.where}: {strange}")
-        _check_room(windows.grid, targets[0])
+        check_disk(targets[0], windows.grid.height * windows.grid.width * _ROOM)
         named = {} if options.attribution is None else {"TIFFTAG_COPYRIGHT": options.attribution}
         tags = named | {
             "TIFFTAG_SOFTWARE": f"sat2map {sat2map.__version__}",
@@ -209,19 +207,6 @@ def _layers(legend: ClassLegend, count: int) -> tuple[Layer, ...]:
     if legend == "cover":
         layers = ("cover", "cover_confidence")
     return layers[:count]
-
-
-def _check_room(grid: Grid, target: Path) -> None:
-    """Refuse a scene for which the disk has no room."""
-    needed = grid.height * grid.width * _ROOM
-    place = next(folder for folder in target.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
-            where=target,
-            remedy="Free some space, or choose a place on another disk.",
-        )
 
 
 def _write_flat(

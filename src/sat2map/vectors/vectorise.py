@@ -26,8 +26,8 @@ import shapely
 from numpy.typing import NDArray
 
 import sat2map
-from sat2map.atomic import atomic_file, check_file_name
-from sat2map.errors import DataError, OutputError, StoppedError, UsageError, writing_to
+from sat2map.atomic import atomic_file, check_disk, check_file_name
+from sat2map.errors import DataError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
 from sat2map.geo.vector_layer import require
 from sat2map.journal import Files, Journal, claim, remove_own
@@ -191,7 +191,7 @@ def make_vectors(
             "set of parameters": asdict(options) | {"resume": None},
             "version of sat2map": sat2map.__version__,
         }
-        _check_room(scene, target)
+        check_disk(target, scene.grid.height * scene.grid.width * ROOM)
         remedy = "Remove it, or choose another name for the vectors."
         with claim(folder, WRITER, made_of, where=target, remedy=remedy) as journal:
             _begin(journal, target, options.resume)
@@ -225,19 +225,6 @@ def _begin(journal: Journal, target: Path, resume: bool) -> None:
         logger.warning(f"{target}: nothing of it is finished, so it is begun afresh.")
     journal.start(keep=False)
     remove_own(journal.folder, _OWN)
-
-
-def _check_room(scene: ClassMap, target: Path) -> None:
-    """Refuse a scene for which the disk has no room, before the work."""
-    needed = scene.grid.height * scene.grid.width * ROOM
-    place = next(folder for folder in target.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
-            where=target,
-            remedy="Free some space, or choose a place on another disk.",
-        )
 
 
 def _make(
