@@ -13,6 +13,7 @@ from sat2map.networks import lite
 from sat2map.networks.lite import STRIDE, FrozenNorm, Lite, PretrainedWeightsError
 from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.portable import Portable
+from sat2map.networks.specs import LiteSpec
 
 REACH = 216
 """How far to either side, in pixels, an answer looks at the most."""
@@ -163,3 +164,37 @@ def test_another_number_of_bands_does_not_fit_the_published_weights() -> None:
     pytest.importorskip(lite.WEIGHTS_PACKAGE)
     with pytest.raises(PretrainedWeightsError, match="_conv_stem"):
         Lite(4, colours=STREETS.colours.tolist()).load_pretrained()
+
+
+def test_mixed_statistics_change_training_alone() -> None:
+    colours = STREETS.colours.tolist()
+    mixing = LiteSpec(head="legend", cover=True, mix_norm=0.5, colours=colours).build()
+    plain = Lite(colours=colours, cover_classes=5)
+    plain.load_state_dict(mixing.state_dict())
+    # Two images of unlike light: a half of each image's own statistics brings them nearer.
+    source = torch.rand(1, 3, 64, 64) * 0.3 - torch.tensor([0.9, 0.2])[:, None, None, None]
+    with torch.inference_mode():
+        torch.testing.assert_close(mixing.eval()(source), plain.eval()(source), rtol=0, atol=0)
+        apart = _apart(plain.encoder.train()(source))
+        mixed = [_apart(mixing.encoder.train()(source)) for _ in range(5)]
+    assert max(mixed) < apart
+    assert len(set(mixed)) > 1  # at random
+
+
+def _apart(features: list[torch.Tensor]) -> float:
+    first, second = features[0]
+    return float((first.mean((1, 2)) - second.mean((1, 2))).abs().mean())
+
+
+def test_all_of_an_images_statistics_are_those_of_instance_norm() -> None:
+    norm = FrozenNorm(4, lite.EPSILON)
+    norm.mix = 1.0
+    torch.manual_seed(0)
+    share = torch.rand(2, 1)
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 8, 8) * 3 + 5
+    torch.manual_seed(0)
+    found = norm(x)
+    mean, variance = share * x.mean((2, 3)), (1 - share) + share * x.var((2, 3), correction=0)
+    wanted = (x - mean[..., None, None]) / (variance + lite.EPSILON).sqrt()[..., None, None]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -131,6 +131,18 @@ class Lite(nn.Module):
         image: Tensor = self.head(self.logits(source))
         return image
 
+    def mix_norm(self, largest: float) -> None:
+        """Mix each image's own statistics into those of the frozen batch norm, in training.
+
+        So the network learns from one place as if it had the light and colours of many.
+
+        Args:
+            largest: The largest share of an image's own statistics, 0 to 1; at random below it.
+        """
+        for module in self.encoder.modules():
+            if isinstance(module, FrozenNorm):
+                module.mix = largest
+
     def load_pretrained(self) -> None:
         """Give the encoder the weights that it learned on ImageNet, from their package.
 
@@ -210,14 +222,20 @@ class _Same(nn.Conv2d):
 
 
 class FrozenNorm(nn.Module):
-    """Batch norm whose statistics never change; its scale and shift may learn."""
+    """Batch norm whose statistics never change; its scale and shift may learn.
+
+    Attributes:
+        mix: The largest share of each image's own statistics in training. Mixing is
+            that of Zhou et al., "Domain Generalization with MixStyle", ICLR 2021, but with the
+            statistics of ImageNet in place of another image's.
+    """
 
     running_mean: Tensor
     running_var: Tensor
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
-        self.num_features, self.eps = channels, eps
+        self.num_features, self.eps, self.mix = channels, eps, 0.0
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -225,9 +243,22 @@ class FrozenNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float [N,channels,H,W]."""
+        if self.training and self.mix:
+            x = self._mixed(x)
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        """Shift and scale images so that `forward` norms them by a mixture of statistics."""
+        with torch.no_grad():
+            variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
+            share = self.mix * torch.rand(len(x), 1, device=x.device)
+            mixed_mean = torch.lerp(self.running_mean.float(), mean, share)
+            mixed_variance = torch.lerp(self.running_var.float(), variance, share)
+            scale = ((self.running_var + self.eps) / (mixed_variance + self.eps)).sqrt()
+            shift = self.running_mean - mixed_mean * scale
+        return x * scale[..., None, None].to(x.dtype) + shift[..., None, None].to(x.dtype)
 
 
 def _norm(channels: int, freeze: bool) -> nn.Module:

@@ -262,6 +262,13 @@ class LiteSpec(NetworkSpec):
     freeze_norm: bool = Field(
         True, description="the encoder's batch norm keeps its statistics in training"
     )
+    mix_norm: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="the largest share of an image's own statistics that training mixes at random "
+        "into those of the frozen batch norm",
+    )
     widths: list[Count] = Field(
         [48, 64, 96, 128],
         min_length=4,
@@ -279,6 +286,12 @@ class LiteSpec(NetworkSpec):
         if values["cover_classes"] not in (0, COVER_CLASSES):
             raise ValueError(f"cover_classes is 0 or {COVER_CLASSES}")
         return {"cover": values["cover_classes"] == COVER_CLASSES} | others
+
+    @model_validator(mode="after")
+    def _mixes_frozen_norm(self) -> Self:
+        if self.mix_norm and not self.freeze_norm:
+            raise ValueError("mix_norm needs freeze_norm = true")
+        return self
 
     @property
     def pretrained(self) -> bool:
@@ -303,16 +316,18 @@ class LiteSpec(NetworkSpec):
         return max(before * expansion / 4, self.widths[0] / 4, told)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of the network; how it begins to learn is none of them."""
+        """Return the keyword arguments of the network; how it learns is none of them."""
         given = super().arguments()
-        del given["encoder"]
+        del given["encoder"], given["mix_norm"]
         return given | {"cover_classes": COVER_CLASSES if given.pop("cover") else 0}
 
     def build(self) -> nn.Module:
         """Return the network with random weights throughout."""
         from sat2map.networks.lite import Lite
 
-        return Lite(**self.arguments())
+        network = Lite(**self.arguments())
+        network.mix_norm(self.mix_norm)
+        return network
 
 
 GeneratorSpec = Annotated[
