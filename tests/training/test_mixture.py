@@ -34,6 +34,7 @@ MIXED = [
     "generator.widths=[4, 4, 4, 4]",
     "generator.head=legend",
     "generator.cover=true",
+    "generator.mix_norm=0.5",
     "objective.adversarial_weight=0.0",
     "objective.l1_weight=0.0",
     "objective.class_weight=1.0",
