@@ -8,10 +8,11 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from sat2map.chips.ground import Sheet, regions_of
+from fixtures.ground import MakeGround
+from sat2map.chips.ground import Sheet, open_sheets, regions_of
 from sat2map.geo.grid import Grid
 from sat2map.raster.options import Reading
-from sat2map.raster.sources import Source
+from sat2map.raster.sources import Source, open_source
 
 
 def sheet(west: float, north: float) -> Sheet:
@@ -40,3 +41,9 @@ def test_neighbours_are_one_region(
     one: tuple[float, float], other: tuple[float, float], regions: int
 ) -> None:
     assert len(regions_of([sheet(*one), sheet(*other)], 64)) == regions
+
+
+def test_the_size_of_pixels_that_is_told_counts(make_ground: MakeGround) -> None:
+    imagery = make_ground(100, 120).imagery
+    (sheet,) = open_sheets(["a.tif"], [open_source(imagery)], Reading(pixel_size=0.5), 1.0)
+    assert (sheet.grid.height, sheet.grid.width) == (50, 60)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import rasterio
 
-from fixtures.scenes import MakeModel, MakeScene, noise, with_classes
+from fixtures.scenes import UTM, MakeModel, MakeScene, noise, with_classes
 from sat2map import atomic as room
 from sat2map.errors import EmptySceneError, OutputError, StoppedError, UsageError
 from sat2map.legend import COVER, LEGEND_TAG, STREETS, Legend
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation.classes import NODATA, ClassLegend, translate_classes
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.scene_windows import SceneWindows
 
 CORE = 48
@@ -83,6 +84,21 @@ def test_a_finer_scene_gets_the_networks_grid_over_the_same_ground(
     made = translate_classes(source, tmp_path / "classes.tif", with_classes((1.0, 1.0)))
     with rasterio.open(made) as file, rasterio.open(source) as photo:
         assert file.bounds == pytest.approx(photo.bounds)
+        assert file.shape == (50, 40)
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_the_size_of_pixels_that_is_told_counts(
+    make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, placed: bool
+) -> None:
+    """As it does for the map: whether the scene says none or a wrong one."""
+    source = make_scene(noise(200, 160), georeference=UTM if placed else {})
+    options, model = SceneOptions(Reading(pixel_size=0.25)), with_classes((1.0, 1.0))
+    made = translate_classes(source, tmp_path / "classes.tif", model, options)
+    with rasterio.open(made) as file:
+        assert file.shape == (50, 40)
+    seen = replace(options, resolution="model")
+    with rasterio.open(translate_raster(source, tmp_path / "map.tif", model, seen)) as file:
         assert file.shape == (50, 40)
 
 

@@ -16,6 +16,8 @@ from sat2map.translation.classes import translate_classes
 from sat2map.vectors.photo import vectorise_photo
 from sat2map.vectors.vectorise import VectorOptions, vectorise
 
+LARGER = ("--pixel-size", "4", "--resolution", "model")
+
 pyogrio = pytest.importorskip("pyogrio")
 pytest.importorskip("pyarrow")
 
@@ -75,8 +77,8 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
 ) -> None:
     monkeypatch.setattr(translators, "load", lambda *_, **__: with_classes((0.5, 2.0)))
     photo = str(make_scene(smooth(60, 70)))
-    names = ("map.tif", "classes.tif", "confidence.tif", "town.gpkg", "same.gpkg")
-    made, classes, confidence, town, same = (str(tmp_path / name) for name in names)
+    names = ("map.tif", "classes.tif", "confidence.tif", "larger.tif", "town.gpkg", "same.gpkg")
+    made, classes, confidence, larger, town, same = (str(tmp_path / name) for name in names)
 
     def run(*arguments: str) -> list[str]:
         done = CliRunner().invoke(app, [*arguments, "--quiet"])
@@ -89,6 +91,10 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
     with rasterio.open(made) as file, rasterio.open(classes) as numbers:
         assert file.shape == numbers.shape
         assert np.unique(numbers.read(1)).max() < 5
+    told = run("translate", photo, made, "--classes", larger, *LARGER)
+    assert told == [made, larger]
+    with rasterio.open(made) as file, rasterio.open(larger) as numbers:
+        assert file.shape == numbers.shape == (120, 140)
     assert run("vectors", photo, town) == [town]
     assert run("vectors", classes, same, "--confidence", confidence) == [same]
     found = [pyogrio.raw.read(path, layer="coverage")[2].tolist() for path in (town, same)]

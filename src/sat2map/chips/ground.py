@@ -128,7 +128,8 @@ def _open(source: Source, shown: str, name: str, reading: Reading, resolution_m:
                 where=shown,
                 remedy="Assign one first, for example with: gdal_edit.py -a_srs EPSG:CODE.",
             )
-        ground = ground_resolution(scene.grid)
+        size = reading.pixel_size
+        ground = ground_resolution(scene.grid) if size is None else (size, size)
         if ground is None:
             raise DataError(
                 "has no ground resolution: its coordinates and its coordinate reference system "

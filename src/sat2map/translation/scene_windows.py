@@ -74,7 +74,8 @@ class SceneWindows:
         self._frame, self._translator = frame, translator
         self._scene = Scene(source, len(translator.card.bands), reading, say=say)
         known = translator.card.resolution_m
-        scale = choose_scale(self._scene.grid, known, "model", self._scene.source.where, say)
+        where, size = self._scene.source.where, reading.pixel_size
+        scale = choose_scale(self._scene.grid, known, "model", where, say, pixel_size=size)
         self._seen = ResampledScene(self._scene, *scale.seen)
         self.grid = self._seen.grid
         self.core, self.halo = frame.core, frame.halo
