@@ -168,6 +168,11 @@ class Objective(_Section):
     road_cldice_weight: float = Field(
         0.0, ge=0, description="legend head: soft centre-line Dice of the roads"
     )
+    road_recall_weight: float = Field(
+        0.0,
+        ge=0,
+        description="legend head and land cover: how much of the roads' centre lines is missed",
+    )
     building_dice_weight: float = Field(
         0.0, ge=0, description="legend head and land cover: Dice of the buildings, where certain"
     )
@@ -191,6 +196,7 @@ class Objective(_Section):
                 self.class_weight,
                 self.road_dice_weight,
                 self.road_cldice_weight,
+                self.road_recall_weight,
                 self.building_dice_weight,
             )
         )

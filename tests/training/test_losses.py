@@ -176,6 +176,19 @@ def test_a_gap_in_a_road_costs_more_centre_line_than_a_thinner_road_does() -> No
     assert objectives.dice_loss(thinner, road) > objectives.dice_loss(broken, road)
 
 
+def test_centre_lines_that_are_missed_cost_and_thin_roads_do_not() -> None:
+    road = torch.zeros(1, 32, 32)
+    road[:, 13:18] = 1
+    thinner, broken = road.clone(), road.clone()
+    thinner[:, 13] = thinner[:, 17] = 0
+    broken[:, :, 8:24] = 0
+    assert objectives.line_recall_loss(torch.ones_like(road), road) == 0
+    assert objectives.line_recall_loss(thinner, road) == 0
+    half = objectives.line_recall_loss(broken, road)
+    assert 0.45 < float(half) < 0.6  # 16 of the 30 columns that a thinned line keeps, or so
+    assert objectives.line_recall_loss(road * 0, road * 0) == 0  # no road is none missed
+
+
 def test_partial_loss_asks_only_for_what_is_known() -> None:
     logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     may_be = torch.ones(2, 3, 4, 4)

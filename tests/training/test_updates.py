@@ -225,8 +225,41 @@ def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
     assert float(losses["cover"]) > 0
     assert float(losses["building_dice"]) == 0
     asked = objective.model_copy(update={"building_dice_weight": 1.0})
-    dice = [float(update(fabric, players, asked, told, facts)[-1]) for _ in range(20)]
+    number = LOSSES.index("building_dice")
+    dice = [float(update(fabric, players, asked, told, facts)[number]) for _ in range(20)]
     assert dice[0] > 0.3 and dice[-1] < dice[0] - 0.05
+
+
+def test_missed_roads_are_asked_for_in_both_legends() -> None:
+    network = Lite(colours=[[0, 0, 0], [255, 255, 255]], cover_classes=5, widths=(4, 4, 4, 4))
+    pupil = ImageAndLogits(network.eval())
+    players = Adversaries(pupil, torch.optim.Adam(pupil.parameters(), 1e-2))
+    objective = Objective(adversarial_weight=0.0, l1_weight=0.0, road_recall_weight=1.0)
+    none = torch.zeros(2, dtype=torch.bool)
+    facts = ClassFacts(
+        torch.ones(2),
+        torch.tensor([False, True]),
+        none,
+        None,
+        torch.ones(5),
+        torch.eye(5)[2].bool(),
+        torch.eye(5)[1].bool(),
+    )
+    road = torch.zeros(1, 32, 32)
+    road[:, 14:18] = 1
+    shares = torch.stack([1 - road, road], 1)
+    cover = torch.zeros(1, 5, 32, 32)
+    cover[:, 2], cover[:, 0] = road, 1 - road
+    source = torch.rand(1, 3, 32, 32) * 2 - 1
+    batch = Batch(source, torch.zeros(1, 3, 32, 32), shares, None, cover)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    number = LOSSES.index("road_recall")
+    missed = [float(update(fabric, players, objective, batch, facts)[number]) for _ in range(25)]
+    assert missed[-1] < missed[0] - 0.5  # of 2, one of each legend
+    with torch.no_grad():
+        _, drawn, seen = pupil(source)
+    assert drawn[0, 1, 15].mean() > drawn[0, 0, 15].mean()
+    assert seen[0, 2, 15].mean() > seen[0, [0, 1, 3, 4], 15].mean()
 
 
 def test_labels_that_know_no_road_do_not_push_roads_away() -> None:

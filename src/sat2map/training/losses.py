@@ -227,6 +227,22 @@ def cldice_loss(probability: Tensor, mask: Tensor, thinnings: int = 5) -> Tensor
     return 1 - 2 * precision * sensitivity / (precision + sensitivity)
 
 
+def line_recall_loss(probability: Tensor, mask: Tensor, thinnings: int = 5) -> Tensor:
+    """Return 1 minus the share of the true centre lines that is found, a scalar.
+
+    Only the truth is thinned, and its lines are three pixels wide, so it costs little beside
+    `cldice_loss` (Kirchhoff et al., "Skeleton Recall Loss", ECCV 2024).
+
+    Args:
+        probability: float [N,H,W], 0 to 1.
+        mask: What is true, float [N,H,W], 0 to 1.
+        thinnings: As for `soft_skeleton`.
+    """
+    with torch.no_grad():
+        lines = F.max_pool2d(soft_skeleton(mask, thinnings), 3, 1, 1) * mask
+    return 1 - ((lines * probability).sum() + 1) / (lines.sum() + 1)
+
+
 def _erode(mask: Tensor) -> Tensor:
     down = -F.max_pool2d(-mask, (3, 1), 1, (1, 0))
     return torch.minimum(down, -F.max_pool2d(-mask, (1, 3), 1, (0, 1)))

@@ -31,6 +31,7 @@ LOSSES = (
     "cover_dice",
     "distillation",
     "building_dice",
+    "road_recall",
 )
 
 
@@ -124,7 +125,7 @@ def update(
         clip_norm: Longest gradient of the generator, or None.
 
     Returns:
-        The unweighted losses in the order of `LOSSES`, float [10], detached, on the device;
+        The unweighted losses in the order of `LOSSES`, float [11], detached, on the device;
         0 for those that have no weight, but for L1.
     """
     several = fabric.world_size > 1
@@ -169,6 +170,9 @@ def update(
     buildings = source.new_zeros(())
     if classes is not None and objective.building_dice_weight:
         buildings = _building_dice(logits, cover_logits, batch, classes)
+    lines = source.new_zeros(())
+    if classes is not None and objective.road_recall_weight:
+        lines = _road_recall(logits, cover_logits, batch, classes)
     distilled = source.new_zeros(())
     if players.teacher is not None:
         distilled = _distilled(players.teacher, batch, logits, cover_logits)
@@ -183,6 +187,7 @@ def update(
         + objective.cover_dice_weight * of_cover[1]
         + objective.distillation_weight * distilled
         + objective.building_dice_weight * buildings
+        + objective.road_recall_weight * lines
     )
     if clip_norm is not None:
         # What is not finite shows in the losses; asking here would wait for the device.
@@ -193,7 +198,16 @@ def update(
             error_if_nonfinite=False,
         )
     players.generator_optimiser.step()
-    parts = [discriminator_loss, adversarial, l1, *of_classes, *of_cover, distilled, buildings]
+    parts = [
+        discriminator_loss,
+        adversarial,
+        l1,
+        *of_classes,
+        *of_cover,
+        distilled,
+        buildings,
+        lines,
+    ]
     return torch.stack(parts).detach().float()
 
 
@@ -274,21 +288,41 @@ def _building_dice(
 ) -> Tensor:
     """Return the Dice losses of buildings in both legends, where they are certain, a scalar."""
     loss = logits.new_zeros((), dtype=torch.float32)
-    asked: list[tuple[Tensor, Tensor | None, Tensor | None]] = [
-        (
-            logits[: 0 if batch.shares is None else len(batch.shares)],
-            batch.shares,
-            classes.buildings,
-        ),
-        (logits, batch.drawn, classes.buildings),
-    ]
-    if cover_logits is not None:
-        asked.append((cover_logits, batch.cover, classes.cover_buildings))
-    for own, may_be, buildings in asked:
-        if may_be is not None and buildings is not None:
-            dice = objectives.partial_dice_loss(own.float(), may_be, buildings, BUILDING_SHARE)
-            loss = loss + dice
+    told = _told(logits, cover_logits, batch, classes.buildings, classes.cover_buildings)
+    for own, may_be, buildings in told:
+        loss = loss + objectives.partial_dice_loss(own, may_be, buildings, BUILDING_SHARE)
     return loss
+
+
+def _road_recall(
+    logits: Tensor, cover_logits: Tensor | None, batch: Batch, classes: ClassFacts
+) -> Tensor:
+    """Return how much of the roads' centre lines both legends miss, where certain, a scalar."""
+    loss = logits.new_zeros((), dtype=torch.float32)
+    told = _told(logits, cover_logits, batch, classes.roads, classes.cover_roads)
+    for own, may_be, roads in told:
+        there, _ = objectives.certain_places(may_be, roads, ROAD_SHARE)
+        probability = (own.softmax(1) * roads[:, None, None]).sum(1)
+        loss = loss + objectives.line_recall_loss(probability, there)
+    return loss
+
+
+def _told(
+    logits: Tensor,
+    cover_logits: Tensor | None,
+    batch: Batch,
+    classes: Tensor,
+    cover_classes: Tensor | None,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return logits, what their pixels may be, and the classes asked for, of each that is told."""
+    found = []
+    if batch.shares is not None:
+        found.append((logits[: len(batch.shares)].float(), batch.shares, classes))
+    if batch.drawn is not None:
+        found.append((logits.float(), batch.drawn, classes))
+    if batch.cover is not None and cover_logits is not None and cover_classes is not None:
+        found.append((cover_logits.float(), batch.cover, cover_classes))
+    return found
 
 
 def _distilled(
