@@ -242,7 +242,7 @@ def machine() -> str:
     name = next(
         (line.partition(":")[2].strip() for line in facts.splitlines() if "model name" in line), "?"
     )
-    flags = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+    flags = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     return f"{name}, {os.cpu_count()} cores, {' '.join(f for f in flags if f in facts)}"
 
 

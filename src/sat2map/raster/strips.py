@@ -88,7 +88,7 @@ class Strips:
             count=layout.bands + layout.masked,
             dtype="uint8",
             # A place of no meaning, or rasterio would warn that there is none: the whole has it.
-            transform=Affine.scale(1, -1),
+            transform=Affine(1, 0, 0, 0, -1, 1),
             tiled=True,
             blockxsize=TILE,
             blockysize=TILE,

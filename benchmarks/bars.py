@@ -1,0 +1,461 @@
+"""The bars of speed: what is aimed at and what is reached, side by side in one run.
+
+    python benchmarks/bars.py [--threads 2] [--repeats 5] [--rows NAME ...] [--json FILE]
+
+Every row is one thing that sat2map does beside what it is compared with, in turn and in one process
+where nothing else is said. The ratio is taken turn by turn; printed are minimum, median and maximum
+by the clock, beside the bar, and the same of the processor's time, which other work on the machine
+disturbs less. The first turn warms up and does not count.
+
+The rows:
+
+- `scene`: a scene of 4,096 x 4,096 pixels from file to Cloud Optimized GeoTIFF with `streets`, and
+  a plain loop of the published U-Net, eagerly in torch and on as many threads, over its 256 tiles
+  side by side. The loop only runs the network, on pixels in memory; it is timed on some of the
+  tiles, and scaled.
+- `bare`: the same scene, and no more than reading it and writing the pixels of the map as the same
+  kind of file. Here the ratio is the whole over that.
+- `fine`: ground at 0.25 m whose overviews are means, to a map at the model's resolution; the same
+  ground at 0.5 m plus no more than reading those overviews.
+- `tile`: one image of 256 x 256 pixels from array to image with `streets`, and the eager U-Net.
+- `unet`: the published U-Net, exported in int8, alone, and eagerly in torch.
+- `memory`: the most that a process takes for a scene of 40,000 x 40,000 pixels, as the operating
+  system counts it (`VmHWM`), and for one of 4,000. Of the large scene only two rows and two columns
+  of windows have values, so that it takes minutes and not an hour: the rest is nodata, which is not
+  run. `--whole` fills all of it.
+- `start`: `sat2map translate` of one small image, the whole process, when it is not the first, and
+  `python -c "import numpy, rasterio, openvino"`.
+- `training`: one step at batch 4; see `training_step.py`.
+
+The scene is a procedural town of 1,024 x 1,024 pixels, mirrored until it fills the side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from all import TILE, machine, plain_loop, spread
+from sat2map.export.export import export_model
+from sat2map.export.int8 import Calibration
+from sat2map.model.folder import ModelCard, build_generator, save_model
+from sat2map.networks.normalisation import recalibrate
+from sat2map.networks.specs import UNetSpec
+from sat2map.raster.options import SceneOptions
+from sat2map.towns.write import draw_town
+from sat2map.translation.scene import translate_raster
+from sat2map.translation.translator import Translator, load
+from scene import peak_memory
+from training_step import compare
+
+SIDE = 4096
+BLOCK = 1024
+"""Side of the town that a scene is made of."""
+LOOPED = 16
+"""How many tiles of the scene the plain loop is timed on."""
+LARGE = 40_000
+SMALL = 4_000
+FINE = 4096
+"""Side of the scene at 0.25 m."""
+
+COG = {
+    "driver": "COG",
+    "compress": "deflate",
+    "predictor": "yes",
+    "overview_resampling": "average",
+    "num_threads": "all_cpus",
+}
+
+Row = dict[str, Any]
+Taken = dict[str, list[tuple[float, float]]]
+"""By competitor the seconds of each turn, by the clock and of the processor."""
+
+
+class Bench:
+    """What the rows have in common.
+
+    Args:
+        folder: Where files are made.
+        threads: How many threads everything gets.
+        repeats: How many turns count.
+        whole: Whether all of the large scene has values.
+    """
+
+    def __init__(self, folder: Path, threads: int, repeats: int, *, whole: bool) -> None:
+        self.folder, self.threads, self.repeats, self.whole = folder, threads, repeats, whole
+        self.town = draw_town(BLOCK, 2027).photo
+        self.streets = load("streets", "cpu", threads=threads)
+        torch.manual_seed(0)
+        self.unet = build_generator(UNetSpec())
+        noise = np.random.default_rng(0).integers(0, 256, (8, TILE, TILE, 3), dtype=np.uint8)
+        values = torch.from_numpy(noise).permute(0, 3, 1, 2).float() / 127.5 - 1
+        recalibrate(self.unet, [values[:4]])
+        self.unet.eval()
+        self.loop = plain_loop(self.unet)
+
+    def scene(self) -> list[Row]:
+        """Return the rows `scene` and `bare`."""
+        photo, target, copied = (
+            self.folder / name for name in ("scene.tif", "map.tif", "copied.tif")
+        )
+        write_scene(photo, self.town, SIDE, 1.0)
+        count = (SIDE // TILE) ** 2
+        tiles = self.town[: 4 * TILE, : 4 * TILE]
+        assert tiles.size == LOOPED * TILE * TILE * 3
+        taken = in_turn(
+            {
+                "ours": lambda: translate_raster(photo, target, self.streets),
+                "plain": lambda: self.loop(tiles[None]),
+                "bare": lambda: read_and_write(photo, target, copied),
+            },
+            self.repeats,
+        )
+        taken["plain"] = [(a * count / LOOPED, b * count / LOOPED) for a, b in taken["plain"]]
+        return [
+            row(
+                f"scene {SIDE} to the file, times a plain loop (of {LOOPED} tiles, scaled)",
+                ratios(taken, "plain", "ours"),
+                12,
+                taken=taken,
+            ),
+            row(
+                "the same, over bare reading and writing",
+                ratios(taken, "ours", "bare"),
+                3,
+                less=True,
+            ),
+        ]
+
+    def fine(self) -> list[Row]:
+        """Return the row `fine`."""
+        fine, coarse = self.folder / "fine.tif", self.folder / "coarse.tif"
+        target = self.folder / "map.tif"
+        write_scene(fine, self.town, FINE, 0.25)
+        with rasterio.open(fine, "r+") as file:
+            file.build_overviews([2, 4, 8], Resampling.average)
+        with rasterio.open(fine) as file:
+            pixels = file.read(out_shape=(3, FINE // 2, FINE // 2), resampling=Resampling.average)
+        write_scene(coarse, pixels.transpose(1, 2, 0), FINE // 2, 0.5)
+        options = SceneOptions(resolution="model")
+        taken = in_turn(
+            {
+                "fine": lambda: translate_raster(fine, target, self.streets, options),
+                "overviews": lambda: read_all(fine, overview_level=0),
+                "coarse": lambda: translate_raster(coarse, target, self.streets, options),
+            },
+            self.repeats,
+        )
+        both = zip(taken["overviews"], taken["coarse"], strict=True)
+        taken["both"] = [(a[0] + b[0], a[1] + b[1]) for a, b in both]
+        return [
+            row(
+                f"{FINE} at 0.25 m, over the ground at 0.5 m and reading overviews",
+                ratios(taken, "fine", "both"),
+                1,
+                less=True,
+                taken=taken,
+            )
+        ]
+
+    def tile(self) -> list[Row]:
+        """Return the row `tile`."""
+        tile = np.ascontiguousarray(self.town[:TILE, :TILE])
+        taken = in_turn(
+            {
+                "ours": lambda: many(lambda: self.streets.translate(tile), 5),
+                "plain": lambda: many(lambda: self.loop(tile[None]), 5),
+            },
+            self.repeats,
+        )
+        named = "translate of one tile of 256, times the U-Net"
+        return [row(named, ratios(taken, "plain", "ours"), 20, taken=taken)]
+
+    def published(self) -> list[Row]:
+        """Return the row `unet`."""
+        card = ModelCard(generator=UNetSpec(), normalisation="of noise", resolution_m=(1, 1))
+        save_model(self.folder / "model", self.unet, card)
+        (self.folder / "noise").mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (8, TILE, TILE, 3), dtype=np.uint8)
+        for i, image in enumerate(noise):
+            Image.fromarray(image).save(self.folder / "noise" / f"{i}.png")
+        calibration = Calibration(self.folder / "noise")
+        export_model(self.folder / "model", self.folder / "int8", "openvino", calibration)
+        runtime = load(self.folder / "int8", "cpu", threads=self.threads)._runtime
+        tile = self.town[None, :TILE, :TILE]
+        taken = in_turn(
+            {
+                "ours": lambda: many(lambda: runtime.run(tile, ["colours"]), 5),
+                "plain": lambda: many(lambda: self.loop(tile), 5),
+            },
+            self.repeats,
+        )
+        named = "the U-Net exported in int8, alone, times eager"
+        return [row(named, ratios(taken, "plain", "ours"), 7, taken=taken)]
+
+    def memory(self) -> list[Row]:
+        """Return the rows `memory`."""
+        peaks = {}
+        for side in (SMALL, LARGE):
+            photo = self.folder / f"{side}.tif"
+            write_large(photo, self.town, side, whole=self.whole)
+            told = run_python(__file__, "--measure", photo, "--threads", self.threads)
+            peaks[side] = float(told)
+            photo.unlink()
+        named = f"peak memory, {LARGE:,} x {LARGE:,}"
+        return [
+            row(f"{named}, MiB", [(peaks[LARGE],)], 1000, less=True),
+            row(f"{named} over {SMALL:,}", [(peaks[LARGE] / peaks[SMALL],)], 1.05, less=True),
+        ]
+
+    def start(self) -> list[Row]:
+        """Return the row `start`."""
+        photo, target = self.folder / "small.png", self.folder / "small_map.png"
+        Image.fromarray(self.town[:TILE, :TILE]).save(photo)
+        imports = "import numpy, rasterio, openvino"
+        taken = in_turn(
+            {
+                "ours": lambda: run_python("-m", "sat2map", "translate", photo, target),
+                "imports": lambda: run_python("-c", imports),
+                "help": lambda: run_python("-m", "sat2map", "--help"),
+            },
+            self.repeats,
+        )
+        named = "translate of one image, over imports"
+        return [
+            row(named, ratios(taken, "ours", "imports"), 1.6, less=True, taken=taken),
+            row("--help, seconds", taken["help"], 0.15, less=True),
+        ]
+
+    def training(self) -> list[Row]:
+        """Return the row `training`."""
+        found = compare(4, self.repeats)
+        both = (found[name] for name in ("speedup", "processor_speedup"))
+        clock, worked = ([told[key] for key in ("min", "median", "max")] for told in both)
+        named = "a training step at batch 4, times a plain loop"
+        return [row(named, list(zip(clock, worked, strict=True)), 2)]
+
+
+ROWS: dict[str, Callable[[Bench], list[Row]]] = {
+    "scene": Bench.scene,
+    "fine": Bench.fine,
+    "tile": Bench.tile,
+    "unet": Bench.published,
+    "start": Bench.start,
+    "training": Bench.training,
+    "memory": Bench.memory,
+}
+
+
+def row(
+    name: str,
+    values: Sequence[tuple[float, ...]],
+    bar: float,
+    *,
+    less: bool = False,
+    taken: Taken | None = None,
+) -> Row:
+    """Return one row: minimum, median and maximum, and whether the median reaches the bar.
+
+    Args:
+        name: What is measured.
+        values: What is measured of each turn, by the clock, and then of the processor's time.
+        bar: What is aimed at.
+        less: Whether less is better.
+        taken: What the ratio is of.
+    """
+    clock, *worked = (spread(list(each)) for each in zip(*values, strict=True))
+    reached = clock["median"] <= bar if less else clock["median"] >= bar
+    seconds = {
+        who: [spread(list(each)) for each in zip(*turns, strict=True)]
+        for who, turns in (taken or {}).items()
+    }
+    return {
+        "name": name,
+        "bar": bar,
+        "less": less,
+        "reached": reached,
+        "clock": clock,
+        "processor": worked[0] if worked else None,
+        "seconds": seconds,
+    }
+
+
+def in_turn(competitors: dict[str, Callable[[], object]], repeats: int) -> Taken:
+    """Run all in turn, once to warm up and then as often as told."""
+    taken: Taken = {name: [] for name in competitors}
+    for repeat in range(repeats + 1):
+        for name, run in competitors.items():
+            begun, worked = time.perf_counter(), processor_time()
+            run()
+            if repeat > 0:
+                now = time.perf_counter() - begun, processor_time() - worked
+                taken[name].append(now)
+    return taken
+
+
+def processor_time() -> float:
+    """Return the seconds that processors worked for this process and those that it ran."""
+    return sum(os.times()[:4])
+
+
+def ratios(taken: Taken, one: str, other: str) -> list[tuple[float, float]]:
+    """Return by turn how many times longer one took than the other, by the clock and processor."""
+    turns = zip(taken[one], taken[other], strict=True)
+    return [(a[0] / b[0], a[1] / max(b[1], 1e-2)) for a, b in turns]
+
+
+def many(run: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        run()
+
+
+def run_python(*arguments: object) -> str:
+    """Run a Python of its own, and return what it printed."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def mirrored(town: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return uint8 [side,side,3], filled by mirroring."""
+    return np.pad(town, [(0, side - length) for length in town.shape[:2]] + [(0, 0)], "symmetric")
+
+
+def write_scene(path: Path, town: NDArray[np.uint8], side: int, metres: float) -> None:
+    """Write a scene whose ground is a town, mirrored until it fills the side."""
+    with rasterio.open(path, "w", **facts(side, metres)) as file:
+        file.write(mirrored(town, side).transpose(2, 0, 1))
+
+
+def write_large(path: Path, town: NDArray[np.uint8], side: int, *, whole: bool) -> None:
+    """Write a scene block by block, as a sparse file where it has no values.
+
+    Unless it is whole or small, the first two and the last two rows and columns of blocks have
+    values.
+    """
+    count = -(-side // BLOCK)
+    ends = {0, 1, count - 2, count - 1}
+    turned = [[town[::up, ::along].transpose(2, 0, 1) for along in (1, -1)] for up in (1, -1)]
+    sparse = {"nodata": 0, "sparse_ok": True}
+    with rasterio.open(path, "w", **facts(side, 1.0), **sparse) as file:
+        for i in range(count):
+            for j in range(count):
+                if whole or i in ends or j in ends:
+                    height, width = (min(BLOCK, side - k * BLOCK) for k in (i, j))
+                    window = Window(j * BLOCK, i * BLOCK, width, height)
+                    file.write(turned[i % 2][j % 2][:, :height, :width], window=window)
+
+
+def facts(side: int, metres: float) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "width": side,
+        "height": side,
+        "count": 3,
+        "dtype": "uint8",
+        "crs": "EPSG:32631",
+        "transform": Affine(metres, 0, 500_000, 0, -metres, 5_400_000),
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "deflate",
+        "predictor": 2,
+        "photometric": "rgb",
+        "bigtiff": "if_safer",
+    }
+
+
+def read_all(path: Path, **options: object) -> None:
+    """Read a raster strip by strip."""
+    with rasterio.open(path, **options) as file:
+        for top in range(0, file.height, 512):
+            file.read(window=Window(0, top, file.width, min(512, file.height - top)))
+
+
+def read_and_write(photo: Path, map_: Path, target: Path) -> None:
+    """Read a photo, and write the pixels of its map as the same kind of file."""
+    read_all(photo)
+    rasterio.shutil.copy(map_, target, **COG)
+
+
+def measure_memory(photo: Path, threads: int) -> None:
+    """Translate a scene and print the peak memory of this process in MiB."""
+    model: Translator = load("streets", "cpu", threads=threads)
+    translate_raster(photo, photo.with_name("large_map.tif"), model)
+    photo.with_name("large_map.tif").unlink()
+    print(peak_memory())
+
+
+def table(rows: list[Row], threads: int, repeats: int) -> str:
+    """Return the rows for people, as a table of Markdown."""
+    lines = [
+        f"{machine()}; {threads} threads; torch {torch.__version__}; {repeats} turns",
+        "",
+        "| minimum / median / maximum | by the clock | of the processor's time | bar | |",
+        "|---|---|---|---|---|",
+    ]
+    for one in rows:
+        clock, worked = figures(one["clock"]), figures(one["processor"])
+        bar = f"at {'most' if one['less'] else 'least'} {one['bar']:g}"
+        reached = "reached" if one["reached"] else "missed"
+        lines.append(f"| {one['name']} | {clock} | {worked} | {bar} | {reached} |")
+    lines += ["", "seconds by the clock, and of the processor:"]
+    for one in rows:
+        for who, (clock, worked) in one["seconds"].items():
+            lines.append(f"  {one['name']}, {who}: {figures(clock)}; {figures(worked)}")
+    return "\n".join(lines)
+
+
+def figures(found: dict[str, float] | None) -> str:
+    """Return minimum, median and maximum, or the one number that all of them are."""
+    if found is None:
+        return ""
+    told = [f"{found[name]:#.3g}".rstrip(".") for name in ("min", "median", "max")]
+    return told[0] if found["min"] == found["max"] else " / ".join(told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--whole", action="store_true", help="fill all of the large scene")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure is not None:
+        measure_memory(arguments.measure, arguments.threads)
+        return
+    torch.set_num_threads(arguments.threads)
+    rows: list[Row] = []
+    with TemporaryDirectory() as folder:
+        os.environ["SAT2MAP_CACHE"] = str(Path(folder) / "cache")
+        bench = Bench(Path(folder), arguments.threads, arguments.repeats, whole=arguments.whole)
+        for name in arguments.rows:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            rows += ROWS[name](bench)
+    print(table(rows, arguments.threads, arguments.repeats))
+    if arguments.json is not None:
+        facts = {"machine": machine(), "threads": arguments.threads, "rows": rows}
+        arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
