@@ -277,6 +277,12 @@ class Training(_Section):
     )
     init: str | None = Field(None, description="start from the generator of this model folder")
     freeze_encoder: bool = Field(False, description="with init: do not train the encoder")
+    init_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="with init: the share of its weights mixed into those learned, at the end",
+    )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="checkpoints within epochs too, every so many steps"
     )
@@ -385,6 +391,8 @@ class Recipe(_Section):
             raise ValueError("objective.distillation_weight needs data.resolutions_m")
         if self.training.freeze_encoder and self.training.init is None:
             raise ValueError("training.freeze_encoder needs training.init")
+        if self.training.init_share and self.training.init is None:
+            raise ValueError("training.init_share needs training.init")
         if self.training.cuda_graphs and (scaled or self.data.weather):
             raise ValueError("training.cuda_graphs needs data.scales = none and no data.weather")
         return self

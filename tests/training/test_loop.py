@@ -581,6 +581,23 @@ def test_fine_tuning_starts_from_the_model_and_can_freeze_its_encoder(
         train(small(init, "generator.base_channels=8"), data, tmp_path / "third", quiet=True)
 
 
+def test_a_share_of_the_weights_begun_with_is_kept(
+    data: Path, tmp_path: Path, small: Small
+) -> None:
+    def weights(folder: Path) -> torch.Tensor:
+        return next(load_model(folder).network.parameters()).detach()
+
+    train(small("training.max_steps=2"), data, tmp_path / "first", quiet=True)
+    init = f"training.init={tmp_path / 'first' / 'model'}"
+    for share in (0.0, 0.75):
+        recipe = small(init, f"training.init_share={share}", "training.max_steps=3")
+        train(recipe, data, tmp_path / f"{share}", quiet=True)
+    begun, learned = weights(tmp_path / "first" / "model"), weights(tmp_path / "0.0" / "model")
+    assert not torch.equal(begun, learned)
+    kept = weights(tmp_path / "0.75" / "model")
+    torch.testing.assert_close(kept, 0.75 * begun + 0.25 * learned)
+
+
 def test_the_ground_resolution_is_that_after_resizing(
     data: Path, tmp_path: Path, small: Small
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Run:
         learn: Updates the networks with a batch.
         generator: The network that is trained.
         average: Its moving average, or None.
+        begun_with: The weights that it began with, of which some is to be kept, or None.
         card: That of the model, before it is trained.
         validator: Scores it.
         state: What a checkpoint holds; how far the run is.
@@ -66,6 +68,7 @@ class Run:
     learn: Learn
     generator: nn.Module
     average: AveragedModel | None
+    begun_with: dict[str, Tensor] | None
     card: ModelCard
     validator: Validator
     state: TrainingState
@@ -73,8 +76,21 @@ class Run:
 
     @property
     def model(self) -> nn.Module:
-        """The network that is judged and kept: the moving average, where there is one."""
-        return self.generator if self.average is None else self.average.module
+        """The network that is judged and kept: the moving average, where there is one.
+
+        Weights between those begun with and those learned know nearly as much of the new place,
+        and forget far less of all others (Wortsman et al., "Robust fine-tuning of zero-shot
+        models", CVPR 2022).
+        """
+        learned = self.generator if self.average is None else self.average.module
+        if self.begun_with is None:
+            return learned
+        mixed = copy.deepcopy(learned)
+        share = self.recipe.training.init_share
+        for name, value in mixed.state_dict().items():
+            if name in self.begun_with and value.is_floating_point():
+                value.lerp_(self.begun_with[name].to(value), share)
+        return mixed
 
     @property
     def epoch(self) -> int:
@@ -236,6 +252,7 @@ def prepare(
     discriminator = setup.discriminator(recipe, learned.card)
     players = setup.set_up(fabric, recipe, generator, discriminator)
     average = setup.average(generator, recipe.training.ema_decay)
+    begun_with = setup.kept_weights(recipe)
     networks = {"generator": generator, "discriminator": discriminator, "average": average}
     optimisers = {
         "generator": players.generator_optimiser,
@@ -256,7 +273,18 @@ def prepare(
     learn = _learn(recipe, fabric, batches, players, classes, state)
     card = learned.card
     return Run(
-        folder, recipe, fabric, plan, batches, learn, generator, average, card, validator, state
+        folder,
+        recipe,
+        fabric,
+        plan,
+        batches,
+        learn,
+        generator,
+        average,
+        begun_with,
+        card,
+        validator,
+        state,
     )
 
 

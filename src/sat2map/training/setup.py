@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sat2map.errors import DataError, MissingExtraError, UsageError
@@ -45,6 +45,13 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
         encoder = generator.get_submodule("encoder")
         encoder.requires_grad_(False)
     return generator
+
+
+def kept_weights(recipe: Recipe) -> dict[str, Tensor] | None:
+    """Return the weights of the model that `init` names, where the run keeps a share of them."""
+    if recipe.training.init is None or not recipe.training.init_share:
+        return None
+    return load_model(recipe.training.init).network.state_dict()
 
 
 def _load_pretrained(generator: nn.Module) -> None:
