@@ -61,6 +61,7 @@ SYNOPSIS = {
     "--classes DIR": "--classes CLASSES",
     "--classes FILE.tif": "--classes classes.tif",
     "--confidence FILE.tif": "--confidence confidence.tif",
+    "--legend-image FILE.png": "--legend-image legend.png",
     "EPSG:CODE": "EPSG:32633",
     "--report DIR": "--report REPORT",
     "CLASS": "building",

@@ -185,6 +185,7 @@ def test_the_python_page_has_the_signatures() -> None:
         "train",
         "evaluate",
         "evaluate_masks",
+        "translate_classes",
         "translate_raster",
         "vectorise",
     ):

@@ -4,7 +4,8 @@ The public face, imported only when first used, so that `import sat2map` costs n
 
 - `open_source(text)` finds out what a file, a folder, an address or a tree of tiles is;
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
-- `translate_raster(input, output, model)` translates a georeferenced scene of any size;
+- `translate_raster(input, output, model)` translates a georeferenced scene of any size,
+  `translate_classes(input, classes, model)` into its class map alone;
 - `vectorise(classes, out)` makes polygons, buildings and roads of a class map;
 - `train(recipe, data, run)` trains a model;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sat2map.raster.sources import open_source as open_source
     from sat2map.recipe import load_recipe as load_recipe
     from sat2map.training.loop import train as train
+    from sat2map.translation.class_files import ClassFiles as ClassFiles
+    from sat2map.translation.classes import translate_classes as translate_classes
     from sat2map.translation.scene import translate_raster as translate_raster
     from sat2map.translation.translator import Translator as Translator
     from sat2map.translation.translator import load as load
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClassFiles": "sat2map.translation.class_files",
     "SceneOptions": "sat2map.raster.options",
     "Source": "sat2map.raster.sources",
     "Translator": "sat2map.translation.translator",
@@ -42,10 +46,12 @@ _HOMES = {
     "load_recipe": "sat2map.recipe",
     "open_source": "sat2map.raster.sources",
     "train": "sat2map.training.loop",
+    "translate_classes": "sat2map.translation.classes",
     "translate_raster": "sat2map.translation.scene",
     "vectorise": "sat2map.vectors.vectorise",
 }
 __all__ = [
+    "ClassFiles",
     "SceneOptions",
     "Source",
     "Translator",
@@ -57,6 +63,7 @@ __all__ = [
     "load_recipe",
     "open_source",
     "train",
+    "translate_classes",
     "translate_raster",
     "vectorise",
 ]

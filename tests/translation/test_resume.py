@@ -58,7 +58,7 @@ def load(folder, **chosen):
     card = ModelCard(generator=spec, normalisation="none", resolution_m=(0.8, 0.8))
     return Translator(Model(Slow(4), card, Path("slow")), "cpu")
 
-def translate(source, target, model, options, progress=None, stop=None):
+def translate(source, target, model, options, progress=None, stop=None, classes=None):
     import dataclasses
     options = dataclasses.replace(options, window=64, overlap=16)
     return translate_raster(source, target, model, options, progress, stop)

@@ -30,6 +30,7 @@ def test_a_photos_vectors_are_those_of_its_classes(make_scene: MakeScene, tmp_pa
     steps: list[tuple[int, int]] = []
     vectorise_photo(photo, tmp_path / "one.gpkg", model, progress=lambda *step: steps.append(step))
     names = {"scene.tif", "classes.tif", "confidence.tif", "one.gpkg", "two.gpkg"}
+    names.add("classes.tif.aux.xml")
     assert {path.name for path in tmp_path.iterdir()} == names
     for layer in ("coverage", "buildings", "roads"):
         one, two = (pyogrio.raw.read(tmp_path / f"{n}.gpkg", layer=layer) for n in ("one", "two"))
@@ -104,7 +105,7 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
         (("vectors", photo, town, "--confidence", confidence), "is a photo"),
         (("vectors", classes, town, "--model", "streets"), "is a class map"),
         (("translate", photo, made, "--confidence", confidence), "there are none"),
-        (("translate", photo, made, "--classes", made), "the map itself"),
+        (("translate", photo, made, "--classes", made), "the name of two files"),
         (("translate", str(tmp_path), str(tmp_path / "m"), "--classes", classes), "one scene"),
     ):
         with pytest.raises(Sat2mapError, match=about):

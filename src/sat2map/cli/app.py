@@ -303,6 +303,13 @@ def translate(
         Literal["cover", "map"],
         typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
     ] = "cover",
+    qml: Annotated[
+        bool, typer.Option("--qml", help="With --classes: QGIS's style beside it, NAME.qml.")
+    ] = False,
+    legend_image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --classes: a picture of their legend, .png."),
+    ] = None,
     legend_colours: Annotated[
         bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
     ] = False,
@@ -333,7 +340,7 @@ def translate(
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions
     from sat2map.raster.sources import open_source
-    from sat2map.translation.classes import check_classes, translate_classes
+    from sat2map.translation.class_files import ClassFiles
     from sat2map.translation.folder import task_of, translate_path
     from sat2map.translation.translator import load
 
@@ -353,23 +360,24 @@ def translate(
     opened = open_source(source)
     task = task_of(opened, target)
     pixels = task in ("scene", "tiles")
-    if (classes is not None and task != "scene") or (classes is None and confidence is not None):
-        raise UsageError(
-            "class maps are made of one scene, with coordinates"
-            if classes is not None
-            else "tells how sure `classes` are, and there are none",
-            parameter="classes" if classes is not None else "confidence",
-            remedy="Leave it out." if classes is not None else "Give `classes`, too.",
-        )
+    if classes is None:
+        for parameter, given in (
+            ("confidence", confidence is not None),
+            ("qml", qml),
+            ("legend_image", legend_image is not None),
+        ):
+            if given:
+                raise UsageError(
+                    "goes with `classes`, and there are none",
+                    parameter=parameter,
+                    remedy="Give `classes`, too.",
+                )
     translator = load(model, runtime=runtime, threads=threads)
     if style is not None:
         translator = translator.in_colours(_colours(style, translator.legend))
-    beside = [file for file in (classes, confidence) if file is not None]
+    files = None
     if classes is not None:
-        check_classes(opened, beside, translator, options, legend=class_legend)
-        for file in beside:
-            if file.resolve() == target.resolve():
-                raise UsageError("is the map itself", where=file, remedy="Choose another name.")
+        files = ClassFiles(classes, confidence, class_legend, qml, legend_image)
     with (
         stop_on_signals() as stop,
         Progress("translating", quiet=quiet, pixels=pixels) as progress,
@@ -385,30 +393,12 @@ def translate(
             opened,
             target,
             options,
+            classes=files,
             max_pixels=max_pixels,
             progress=show,
             stop=stop,
         ):
             print(path)
-    if classes is None:
-        return
-    with (
-        stop_on_signals() as stop,
-        Progress("making classes", quiet=quiet, pixels=True) as progress,
-    ):
-        translate_classes(
-            opened,
-            classes,
-            translator,
-            options,
-            confidence=confidence,
-            legend=class_legend,
-            progress=progress.show,
-            stop=stop,
-            say=lambda _: None,  # the map's pass has said it
-        )
-    for file in beside:
-        print(file)
 
 
 app.command("evaluate-vectors")(evaluate_vectors)

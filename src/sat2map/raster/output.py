@@ -159,6 +159,8 @@ def write_raster(
         "bigtiff": "if_safer",
         "num_threads": "all_cpus",
     }
+    if strips.layout.nodata is not None:
+        form = "alpha"
     if output.kind == "png":
         form, options = "alpha", {"driver": "PNG"}
     if output.kind == "jpeg":

@@ -44,16 +44,27 @@ class Layout:
         grid: Its pixels on the ground.
         masked: Whether some of them may hold no map.
         legend: Where its colours are these alone, so that class numbers are stored; else None.
+        nodata: What class numbers are where there is no map; None takes the one after the last.
+        grey: Whether it has one band of values, neither colours nor class numbers.
     """
 
     grid: Grid
     masked: bool
     legend: Legend | None = None
+    nodata: int | None = None
+    grey: bool = False
 
     @property
     def bands(self) -> int:
         """Number of bands without the alpha band."""
-        return 3 if self.legend is None else 1
+        return 3 if self.legend is None and not self.grey else 1
+
+    @property
+    def hidden(self) -> int:
+        """What stands where there is no map."""
+        if self.nodata is not None:
+            return self.nodata
+        return 0 if self.legend is None else len(self.legend)
 
 
 class Strips:
@@ -107,7 +118,7 @@ class Strips:
         Args:
             row: Its first row in the map.
             column: Its first column.
-            pixels: Colours, uint8 [h,w,3], or class numbers, uint8 [h,w,1].
+            pixels: Colours, uint8 [h,w,3], or class numbers or other values, uint8 [h,w,1].
             valid: Of which pixels there is a map, bool [h,w].
         """
         layout = self.layout
@@ -115,7 +126,7 @@ class Strips:
         window = Window(column, row - self._first, width, height)
         bands = pixels.transpose(2, 0, 1)
         if layout.masked:
-            hidden = np.uint8(0 if layout.legend is None else len(layout.legend))
+            hidden = np.uint8(layout.hidden)
             opaque = valid.astype(np.uint8) * np.uint8(255)
             bands = np.concatenate([np.where(valid, bands, hidden), opaque[None]])
         bands = np.ascontiguousarray(bands)
@@ -177,15 +188,17 @@ class Strips:
             SubElement(metadata, "MDI", {"key": key}).text = text
         numbered = layout.legend is not None and form != "colours"
         kinds = ["Palette"] if numbered else ["Red", "Green", "Blue"]
+        if layout.grey:
+            kinds = ["Gray"]
         if form == "alpha" and layout.masked and not numbered:
             kinds.append("Alpha")
         for number, kind in enumerate(kinds, 1):
             band = SubElement(root, "VRTRasterBand", {"dataType": "Byte", "band": str(number)})
             if numbered and form == "alpha":
-                SubElement(band, "NoDataValue").text = str(len(layout.legend or ()))
+                SubElement(band, "NoDataValue").text = str(layout.hidden)
             SubElement(band, "ColorInterp").text = kind
             if numbered and layout.legend is not None:
-                _colour_table(band, layout.legend)
+                _colour_table(band, layout.legend, layout.hidden)
             if layout.legend is not None and not numbered:
                 painted = [*layout.legend.colours[:, number - 1].tolist(), 0]
                 self._sources(band, names, 1, painted)
@@ -236,9 +249,11 @@ class Strips:
                 SubElement(source, "LUT").text = table
 
 
-def _colour_table(band: Element, legend: Legend) -> None:
+def _colour_table(band: Element, legend: Legend, last: int) -> None:
+    """Add the colours of a legend, and transparent ones after them up to a number."""
     table = SubElement(band, "ColorTable")
-    for *colour, alpha in [(*map(int, c), 255) for c in legend.colours] + [(0, 0, 0, 0)]:
+    opaque = [(*entry.colour, 255) for entry in legend.classes]
+    for *colour, alpha in opaque + [(0, 0, 0, 0)] * (last + 1 - len(opaque)):
         names = dict(zip(("c1", "c2", "c3"), map(str, colour), strict=True))
         SubElement(table, "Entry", names | {"c4": str(alpha)})
 

@@ -30,6 +30,7 @@ from sat2map.journal import Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.output import KINDS
 from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_file, open_source
+from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.image import (
     ImageOptions,
     compare_name,
@@ -72,6 +73,7 @@ def translate_path(
     target: Path,
     options: SceneOptions | None = None,
     *,
+    classes: ClassFiles | None = None,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
@@ -86,6 +88,7 @@ def translate_path(
         source: What `translate_raster` takes, an image (PNG, JPEG, WebP) or a folder.
         target: The map's name, or a folder's.
         options: Settings of the translation.
+        classes: Where the class map of a scene is written, too.
         max_pixels: Refuse larger images; scenes may be of any size.
         progress: Called with (done, all): pixels of a scene, windows of an image, or files of
             a folder.
@@ -105,8 +108,17 @@ def translate_path(
     stop = stop or threading.Event()
     with open_source(source) as opened:
         task = task_of(opened, target)
+        if classes is not None and task != "scene":
+            raise UsageError(
+                "class maps are made of one scene, with coordinates",
+                parameter="classes",
+                remedy="Leave it out.",
+            )
         if task == "scene":
-            return [translate_raster(opened, target, translator, options, progress, stop)]
+            written = translate_raster(
+                opened, target, translator, options, progress, stop, classes=classes
+            )
+            return [written, *(() if classes is None else classes.rasters)]
         if task == "tiles":
             return [translate_tiles(opened, target, translator, options, progress, stop)]
         if task == "folder":

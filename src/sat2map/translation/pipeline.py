@@ -28,6 +28,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial as applied
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
 from sat2map.geo.grid import Part
 from sat2map.geo.windows import OVERLAP, WINDOW, Span
-from sat2map.legend import Legend
 from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
@@ -99,6 +99,21 @@ def answer_window(
     return answer[rows, columns]
 
 
+@dataclass(frozen=True)
+class Product:
+    """One of the rasters that a pass over a scene writes.
+
+    Attributes:
+        layer: What of the answers it holds.
+        strips: Where it is written.
+        compares: Whether it shows the scene on the left, and the layer on the right of it.
+    """
+
+    layer: Layer
+    strips: Strips
+    compares: bool = False
+
+
 class ScenePipeline:
     """One scene on its way; the drawing above shows its threads.
 
@@ -107,7 +122,7 @@ class ScenePipeline:
         seen: The scene on the network's grid.
         shown: The scene on the map's grid, through a handle of its own.
         options: Settings of the translation.
-        legend: Whose colours the map gets, if any.
+        layers: What is wanted of the model.
         part: Which pixels of `shown` are wanted.
         mask: Where a map is wanted, if not everywhere.
     """
@@ -118,7 +133,7 @@ class ScenePipeline:
         seen: ResampledScene,
         shown: ResampledScene,
         options: SceneOptions,
-        legend: Legend | None,
+        layers: tuple[Layer, ...],
         part: Part,
         mask: Mask | None = None,
     ) -> None:
@@ -126,14 +141,13 @@ class ScenePipeline:
         self._seen = seen
         self._shown = shown
         self._options = options
-        self._legend = legend
+        self._layers = layers
         self._mask = mask
         self._part = part
         self._some = False
         self._frame = None if options.mode == "published" else translator.frame(options.window)
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
-        self._layers: tuple[Layer, ...] = ("image",) if legend is None else ("classes",)
         kind = translator.kind
         in_bytes = self._frame is not None and sizes == written
         self._asked = kind.bytes(self._layers) if in_bytes else kind.values(self._layers)
@@ -163,7 +177,7 @@ class ScenePipeline:
 
     def run(
         self,
-        strips: list[Strips],
+        products: list[Product],
         partial: Partial,
         target: Path,
         stop: threading.Event,
@@ -172,7 +186,7 @@ class ScenePipeline:
         """Translate the windows of all strips that are not finished.
 
         Args:
-            strips: Those of the map, and of the comparison where there is one.
+            products: The rasters that are written.
             partial: Where the finished ones are noted.
             target: The map, for messages.
             stop: Asks to stop once it is set.
@@ -191,7 +205,7 @@ class ScenePipeline:
             progress(done, height * width)
         rows = self._rows[self._first_needed(finished) :]
         with (
-            behind(applied(self._write, rows, strips, partial)) as hand_over,
+            behind(applied(self._write, rows, products, partial)) as hand_over,
             closing(ahead(self._windows(rows))) as windows,
         ):
             for row, column, pixels in windows:
@@ -254,11 +268,12 @@ class ScenePipeline:
     def _write(
         self,
         rows: list[AxisWindow],
-        strips: list[Strips],
+        products: list[Product],
         partial: Partial,
         answers: Iterator[NDArray[Any] | None],
     ) -> None:
         """Blend the answers and write the strips that are not finished yet."""
+        strips = [product.strips for product in products]
         try:
             with writing():
                 depth = self._translator.depth(self._asked)
@@ -270,7 +285,7 @@ class ScenePipeline:
                     if column is self._columns[0]:
                         for each in strips:
                             each.begin(row.out_start, row.out_stop)
-                    self._write_block(strips, row, column, values)
+                    self._write_block(products, row, column, values)
                     if column is self._columns[-1]:
                         for each in strips:
                             each.finish()
@@ -281,7 +296,7 @@ class ScenePipeline:
 
     def _write_block(
         self,
-        strips: list[Strips],
+        products: list[Product],
         row: AxisWindow,
         column: AxisWindow,
         values: NDArray[Any],
@@ -290,29 +305,34 @@ class ScenePipeline:
             vertical = row.part(top, min(top + PIECE, row.out_stop))
             for left in range(column.out_start, column.out_stop, PIECE):
                 horizontal = column.part(left, min(left + PIECE, column.out_stop))
-                self._write_piece(strips, top, left, resample(vertical, values, horizontal))
+                piece = resample(vertical, values, horizontal)
+                self._write_piece(products, top, left, piece)
 
-    def _write_piece(self, strips: list[Strips], top: int, left: int, values: NDArray[Any]) -> None:
+    def _write_piece(
+        self, products: list[Product], top: int, left: int, values: NDArray[Any]
+    ) -> None:
         kind = self._translator.kind
         if values.dtype != np.uint8:
             values = kind.to_bytes(values, self._layers)
         maps = kind.unpack(values, self._layers)
-        if maps.image is not None:
-            pixels = shown = three_bands(maps.image)
-        else:
-            assert self._legend is not None and maps.classes is not None
-            pixels, shown = maps.classes[..., None], self._legend.paint(maps.classes)
-        height, width, _ = pixels.shape
+        height, width = values.shape[:2]
         row, column = self._part.top + top, self._part.left + left  # on the map's whole grid
-        inside = np.ones((height, width), np.bool_)
+        place, photo = (row, column, height, width), None
+        if any(product.compares for product in products):
+            photo, valid = self._shown.read(*place, min_cover=HALF)
+        else:
+            valid = self._shown.valid(*place)
         if self._mask is not None:
-            inside = self._mask.inside(self._shown.grid.part(row, column, height, width))
-        if len(strips) == 1:
-            valid = inside & self._shown.valid(row, column, height, width)
-            strips[0].write(top, left, pixels, valid)
-            return
-        photo, valid = self._shown.read(row, column, height, width, min_cover=HALF)
-        valid &= inside
-        strips[0].write(top, left, pixels, valid)
-        strips[1].write(top, left, three_bands(photo), valid)
-        strips[1].write(top, left + self._part.width, shown, valid)
+            valid = valid & self._mask.inside(self._shown.grid.part(*place))
+        for product in products:
+            found = getattr(maps, product.layer)
+            pixels = three_bands(found) if product.layer == "image" else found[..., None]
+            if not product.compares:
+                product.strips.write(top, left, pixels, valid)
+                continue
+            assert photo is not None
+            if product.layer == "classes":
+                assert kind.legend is not None
+                pixels = kind.legend.paint(found)
+            product.strips.write(top, left, three_bands(photo), valid)
+            product.strips.write(top, left + self._part.width, pixels, valid)

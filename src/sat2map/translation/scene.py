@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import rasterio
 from rasterio.transform import Affine
 
 import sat2map
-from sat2map.errors import EmptySceneError, UsageError, expect
+from sat2map.atomic import check_disk
+from sat2map.errors import DataError, EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Grid, Part, window_of
+from sat2map.geo.grid import Grid, Part, ground_resolution, window_of
 from sat2map.journal import Files
+from sat2map.legend import Legend
 from sat2map.raster.mask import Mask, vector_files
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
@@ -31,8 +33,10 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
+from sat2map.translation.class_files import ROOM, ClassFiles
 from sat2map.translation.image import compare_name, legend_of
-from sat2map.translation.pipeline import ScenePipeline, blended
+from sat2map.translation.maps import Layer
+from sat2map.translation.pipeline import Product, ScenePipeline, blended
 from sat2map.translation.translator import Translator, load
 from sat2map.translation.unfamiliar import strange_scene
 
@@ -47,6 +51,7 @@ def translate_raster(
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
     *,
+    classes: ClassFiles | None = None,
     translator: Translator | None = None,
 ) -> Path:
     """Translate a scene of any size into a map with the same georeference, in flat memory.
@@ -65,6 +70,9 @@ def translate_raster(
     `options.resume` the work goes on there. On a CPU, with the same number of threads, the map
     then has the same bytes as one that was never interrupted.
 
+    With `classes` the same pass of the network also writes class numbers and how sure they are, on
+    the map's own grid.
+
     Args:
         input: Any one raster that GDAL opens (GeoTIFF, COG, JPEG 2000, VRT), an address
             (https://, /vsicurl/), a folder of adjoining scenes, which is read as one mosaic, or
@@ -78,6 +86,8 @@ def translate_raster(
         options: Settings of the translation.
         progress: Called with (done, all) pixels of the map.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
+        classes: Where a class map is written, too. Its grid is straight: a scene whose ground
+            control points lie on none is warped to one.
         translator: In the version before, what `model` is.
 
     Returns:
@@ -99,50 +109,67 @@ def translate_raster(
         model = load("streets" if model is None else model)
     expect(output, (str, Path), "output", "Give the name of the map.")
     expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
-    return translate_scene(input, Path(output), model, options or SceneOptions(), progress, stop)
+    expect(classes, ClassFiles, "classes", "Give ClassFiles.", none=True)
+    translate_scene(
+        input, Path(output), model, options or SceneOptions(), progress, stop, classes=classes
+    )
+    return named(Path(output)).path
 
 
 def translate_scene(
     input: str | Path | Source,
-    output: Path,
+    output: Path | None,
     translator: Translator,
     options: SceneOptions,
     progress: Callable[[int, int], None] | None,
     stop: threading.Event | None,
     *,
+    classes: ClassFiles | None = None,
+    placed: bool = False,
     part: Part | None = None,
     say: Callable[[str], object] = logger.warning,
     say_unfinished: Callable[[str], object] = logger.warning,
-) -> Path:
+) -> None:
     """Translate a scene as `translate_raster` does, with its notices going somewhere else.
 
     Args:
         input: As for `translate_raster`, like what follows.
-        output: The map.
+        output: The map; None where classes alone are wanted.
         translator: The model.
         options: Settings of the translation.
         progress: Called with (done, all) pixels of the map.
         stop: Asks to stop once it is set.
+        classes: Where the classes are written.
+        placed: Whether a scene that does not say where on the ground it lies is refused.
         part: Which of the scene's pixels are wanted, in place of a `bbox`; for models with
             canonical windows, which are those of the whole scene.
         say: Called with notices of the scene and the mask.
         say_unfinished: Called with notices of what an interrupted run leaves.
     """
     stop = stop or threading.Event()
-    legend = legend_of(translator) if options.legend_colours else None
-    target = named(output)
+    target = None if output is None else named(output)
+    legend = legend_of(translator) if options.legend_colours and target is not None else None
+    if classes is not None:
+        classes.check(translator)
     with ExitStack() as stack:
         stack.enter_context(settings())
         bands = len(translator.card.bands)
         reading, bbox = options.reading, options.reading.bbox
-        if target.tiled or target.kind in ("png", "jpeg") or options.mask is not None:
+        plain = target is not None and not target.tiled and target.kind not in ("png", "jpeg")
+        if not plain or options.mask is not None or classes is not None:
             reading = replace(reading, warp=True)  # which know places on a straight grid only
         canonical = options.mode != "published" and translator.frame(options.window) is not None
         if canonical:  # its windows are those of the whole scene, whatever is wanted of it
             reading = replace(reading, bbox=None, warp=reading.warp or bbox is not None)
         scene = stack.enter_context(Scene(input, bands, reading, say=say))
         source = scene.source.where
-        _check_target(target.path, scene)
+        if placed and ground_resolution(scene.grid) is None:
+            raise DataError(
+                "does not say where on the ground it lies, so nothing can be measured",
+                where=source,
+                remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
+                "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
+            )
         if part is None:
             part = Part(0, 0, scene.grid.height, scene.grid.width)
             if canonical and bbox is not None:
@@ -164,35 +191,43 @@ def translate_scene(
         grid = shown.grid.part(part.top, part.left, part.height, part.width)
         mask = None if options.mask is None else Mask(options.mask, wanted, source, say)
         masked = scene.masked or mask is not None
-        layouts = {target: Layout(grid, masked, legend)}
-        if options.compare:
-            pair = Grid(grid.height, 2 * grid.width, Affine.identity(), None)
-            layouts[_compared(target)] = Layout(pair, masked)
-        for file, layout in layouts.items():
-            check_room(file, layout.grid)
+        outputs = _of_map(target, grid, masked, legend, compare=options.compare)
+        outputs += _of_classes(classes, grid, masked, translator)
+        _check_outputs(outputs, classes, scene)
         pyramid = None
-        if target.tiled:
+        if target is not None and target.tiled:
             pyramid = pyramid_of(grid, target.path)
-        if target.kind == "pmtiles":
+        if target is not None and target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
         seen = ResampledScene(scene, *scale.seen)
         strange = strange_scene(translator, seen, part.on(shown.grid, seen.grid))
         if strange is not None:
             say(f"{source}: {strange}")
-        pipeline = ScenePipeline(translator, seen, shown, options, legend, part, mask)
+        layers = tuple(dict.fromkeys(each.layer for each in outputs))
+        pipeline = ScenePipeline(translator, seen, shown, options, layers, part, mask)
+        # The last to be entered is the first to say what cannot be written.
+        beside = {
+            each.target.path: stack.enter_context(
+                partial_work(each.target.path, {}, resume=False, say=logger.debug)
+            )
+            for each in outputs[1:]
+            if each.of_classes
+        }
+        first = outputs[0].target.path
         partial = stack.enter_context(
             partial_work(
-                target.path,
-                made_of(translator, scene.source.fingerprint(), options),
+                first,
+                made_of(translator, scene.source.fingerprint(), options, classes),
                 resume=options.resume,
                 say=say_unfinished,
             )
         )
-        strips = [
-            Strips(partial.strips, name, layout)
-            for name, layout in zip(("map", "compare"), layouts.values(), strict=False)
+        strips = [Strips(partial.strips, each.name, each.layout) for each in outputs]
+        products = [
+            Product(each.layer, made, each.name == "compare")
+            for each, made in zip(outputs, strips, strict=True)
         ]
-        pipeline.run(strips, partial, target.path, stop, progress)
+        pipeline.run(products, partial, first, stop, progress)
         if not partial.some:
             partial.discard()
             raise EmptySceneError(
@@ -201,19 +236,94 @@ def translate_scene(
                 remedy="Give another scene, `bbox` or `mask`.",
             )
         tags = _tags(translator, scene, scale, options)
-        for file, made in zip(layouts, strips, strict=True):
-            if pyramid is None:
-                write_raster(made, partial.folder, file, tags, stop)
+        about = None
+        if pyramid is not None:
+            about = About(
+                name=Path(scene.source.name).stem,
+                description=f"{scene.source.name} translated with the model {translator.name} "
+                f"by sat2map {sat2map.__version__}",
+                attribution=options.attribution,
+                pyramid=pyramid,
+            )
+        for each, made in zip(outputs, strips, strict=True):
+            folder = beside.get(each.target.path, partial).folder
+            if classes is not None and each.of_classes:
+                classes.write(each.target.path, made, folder, tags, stop)
+            elif about is not None:
+                write_tiles(made, folder, each.target, about, stop)
             else:
-                about = About(
-                    name=Path(scene.source.name).stem,
-                    description=f"{scene.source.name} translated with the model {translator.name} "
-                    f"by sat2map {sat2map.__version__}",
-                    attribution=options.attribution,
-                    pyramid=pyramid,
-                )
-                write_tiles(made, partial.folder, file, about, stop)
-    return target.path
+                write_raster(made, folder, each.target, tags, stop)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One of the files that are made of a scene.
+
+    Attributes:
+        name: What its strips are called.
+        target: The file.
+        layer: What of the model's answers it shows.
+        layout: What its strips consist of.
+        of_classes: Whether it is one of `ClassFiles.rasters`.
+    """
+
+    name: str
+    target: Named
+    layer: Layer
+    layout: Layout
+    of_classes: bool = False
+
+
+def _of_map(
+    target: Named | None, grid: Grid, masked: bool, legend: Legend | None, *, compare: bool
+) -> list[_Output]:
+    """Return the map, and the comparison where it is wanted."""
+    if target is None:
+        return []
+    layer: Layer = "image" if legend is None else "classes"
+    outputs = [_Output("map", target, layer, Layout(grid, masked, legend))]
+    if compare:
+        pair = Grid(grid.height, 2 * grid.width, Affine.identity(), None)
+        outputs.append(_Output("compare", _compared(target), layer, Layout(pair, masked)))
+    return outputs
+
+
+def _of_classes(
+    classes: ClassFiles | None, grid: Grid, masked: bool, translator: Translator
+) -> list[_Output]:
+    """Return the class map and what goes with it."""
+    if classes is None:
+        return []
+    return [
+        _Output(
+            "classes" if file == classes.classes else "confidence",
+            Named(file, "tiff"),
+            layer,
+            classes.layout_of(file, grid, masked, translator),
+            of_classes=True,
+        )
+        for file, layer in classes.rasters.items()
+    ]
+
+
+def _check_outputs(outputs: list[_Output], classes: ClassFiles | None, scene: Scene) -> None:
+    """Refuse, before the work, files that cannot be written or would overwrite each other."""
+    for each in outputs:
+        _check_target(each.target.path, scene)
+        check_room(each.target, each.layout.grid)
+        if each.of_classes:
+            grid, count = each.layout.grid, sum(other.of_classes for other in outputs)
+            check_disk(each.target.path, grid.height * grid.width * ROOM * count)
+    files = [each.target.path for each in outputs if not each.of_classes]
+    if classes is not None:
+        files += classes.files
+    seen: set[Path] = set()
+    for file in files:
+        if file.resolve() in seen:
+            raise UsageError(
+                "is the name of two files", where=file, remedy="Give each a name of its own."
+            )
+        seen.add(file.resolve())
 
 
 def _check_target(target: Path, scene: Scene) -> None:
@@ -241,7 +351,10 @@ def _compared(target: Named) -> Named:
 
 
 def made_of(
-    translator: Translator, input: Mapping[str, Any], options: SceneOptions
+    translator: Translator,
+    input: Mapping[str, Any],
+    options: SceneOptions,
+    classes: ClassFiles | None = None,
 ) -> dict[str, Any]:
     """Return all that a result is made of, so that it can be told from another.
 
@@ -249,10 +362,13 @@ def made_of(
         translator: The model.
         input: The fingerprint of what is translated.
         options: Settings of the translation.
+        classes: What else is made in the same pass.
     """
     parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
     del parameters["resume"]
     masks = () if options.mask is None else vector_files(options.mask)
+    if classes is not None:
+        parameters["classes"] = list(classes.rasters.values())
     return {
         **input,
         "mask": Files(masks),

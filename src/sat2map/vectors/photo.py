@@ -10,8 +10,10 @@ from pathlib import Path
 from sat2map.atomic import temporary_folder
 from sat2map.errors import StoppedError, UsageError, writing_to
 from sat2map.legend import LEGEND_TAG
+from sat2map.raster.options import SceneOptions
 from sat2map.raster.sources import Source, open_source
-from sat2map.translation.classes import translate_classes
+from sat2map.translation.class_files import ClassFiles
+from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator
 from sat2map.vectors.vectorise import VectorOptions, check_target, make_vectors
 
@@ -94,14 +96,15 @@ def vectorise_photo(
     try:
         with writing_to(target), temporary_folder(target.absolute()) as folder:
             classes, confidence = folder / "classes.tif", folder / "confidence.tif"
-            translate_classes(
+            translate_scene(
                 source,
-                classes,
+                None,
                 translator,
-                confidence=confidence,
+                SceneOptions(resolution="model"),
+                show(0),
+                stop,
+                classes=ClassFiles(classes, confidence),
                 placed=True,
-                progress=show(0),
-                stop=stop,
                 say=say,
             )
             made = open_source(classes)
