@@ -96,6 +96,7 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
     assert told == [made, larger]
     with rasterio.open(made) as file, rasterio.open(larger) as numbers:
         assert file.shape == numbers.shape == (120, 140)
+    assert run("vectors", photo, town, "--nodata", "7", "--bands", "3,2,1") == [town]
     assert run("vectors", photo, town) == [town]
     assert run("vectors", classes, same, "--confidence", confidence) == [same]
     found = [pyogrio.raw.read(path, layer="coverage")[2].tolist() for path in (town, same)]
@@ -104,6 +105,7 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
         (("vectors", photo, town, "--resume"), "is a photo"),
         (("vectors", photo, town, "--confidence", confidence), "is a photo"),
         (("vectors", classes, town, "--model", "streets"), "is a class map"),
+        (("vectors", classes, town, "--nodata", "0"), "`nodata`: .* is a class map"),
         (("translate", photo, made, "--confidence", confidence), "there are none"),
         (("translate", photo, made, "--classes", made), "the name of two files"),
         (("translate", str(tmp_path), str(tmp_path / "m"), "--classes", classes), "one scene"),

@@ -24,6 +24,7 @@ from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
+    Bands,
     Crs,
     Nodata,
     PixelSize,
@@ -31,7 +32,9 @@ from sat2map.cli.options import (
     RuntimeChoice,
     Seed,
     Settings,
+    Stretch,
     Threads,
+    ValueRange,
     Warp,
 )
 from sat2map.cli.signals import stop_on_signals
@@ -264,18 +267,9 @@ def translate(
             metavar="NAME|FILE", help="Paint the map like a shipped style or JSON of class: colour."
         ),
     ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
-    ] = None,
-    stretch: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
-    ] = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    value_range: ValueRange = None,
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,

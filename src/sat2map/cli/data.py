@@ -15,7 +15,7 @@ import typer
 
 from sat2map.cli import parse
 from sat2map.cli.messages import say, with_options
-from sat2map.cli.options import Crs, Nodata, Quiet, Seed
+from sat2map.cli.options import Bands, Crs, Nodata, Quiet, Seed, Stretch, ValueRange
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
 
@@ -204,16 +204,9 @@ def data_chips(
     bbox: Annotated[
         str | None, typer.Option(metavar="W,S,E,N", help="Only this part, degrees (WGS 84).")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(metavar="N,N,N", help="Red, green and blue band, from 1.")
-    ] = None,
-    stretch: Annotated[
-        str | None, typer.Option(metavar="LOW,HIGH", help="Percentiles that become 0 and 255.")
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option("--range", metavar="LOW,HIGH", help="Values that become 0 and 255."),
-    ] = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    value_range: ValueRange = None,
     nodata: Nodata = None,
     crs: Crs = None,
     licence: Annotated[

@@ -13,8 +13,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sat2map.cli import parse
-from sat2map.cli.messages import with_options
-from sat2map.cli.options import AsJson, Crs, Nodata, PixelSize, Quiet, Warp
+from sat2map.cli.messages import say, with_options
+from sat2map.cli.options import (
+    AsJson,
+    Bands,
+    Crs,
+    Nodata,
+    PixelSize,
+    Quiet,
+    Stretch,
+    ValueRange,
+    Warp,
+)
 from sat2map.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -131,18 +141,9 @@ def info(
     crs: Crs = None,
     pixel_size: PixelSize = None,
     warp: Warp = False,
-    bands: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
-    ] = None,
-    stretch: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
-    ] = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    value_range: ValueRange = None,
     bbox: Annotated[
         str | None, typer.Option(metavar="W,S,E,N", help="Scene: this part, degrees (WGS 84).")
     ] = None,
@@ -165,6 +166,10 @@ def info(
         for notice in told["notices"]:
             logger.warning(notice)
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
+        for failure in told.get("failures", ()):
+            say(f"error: {failure}")
+        if told.get("failures"):
+            raise typer.Exit(1)
         return
     from sat2map.runtimes.open import is_exported
 

@@ -27,6 +27,18 @@ RuntimeChoice = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="How many threads the network runs on.")
 ]
+Bands = Annotated[
+    str | None,
+    typer.Option("--bands", metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
+]
+Stretch = Annotated[
+    str | None,
+    typer.Option("--stretch", metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
+]
 Nodata = Annotated[
     str | None,
     typer.Option(

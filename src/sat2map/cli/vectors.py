@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from sat2map.cli import parse
-from sat2map.cli.options import AsJson, Quiet
+from sat2map.cli.options import (
+    AsJson,
+    Bands,
+    Crs,
+    Nodata,
+    PixelSize,
+    Quiet,
+    Stretch,
+    ValueRange,
+)
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import UsageError
 
@@ -40,6 +49,12 @@ def vectors(
         str | None,
         typer.Option(help="Photo: shipped model or model folder; streets."),
     ] = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    value_range: ValueRange = None,
+    nodata: Nodata = None,
+    crs: Crs = None,
+    pixel_size: PixelSize = None,
     minimum_m2: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,19 +89,30 @@ def vectors(
         tolerance=TOLERANCE if tolerance is None else tolerance,
         resume=resume,
     )
+    reading = parse.scene_reading(bands, stretch, value_range, None, nodata, crs, pixel_size)
     opened = open_source(source)
     photo = model is not None or (legend is None and is_photo(opened))
-    if model is not None and (legend is not None or is_class_map(opened)):
+    of_photos = {
+        "model": model,
+        "bands": bands,
+        "stretch": stretch,
+        "value_range": value_range,
+        "nodata": nodata,
+        "crs": crs,
+        "pixel_size": pixel_size,
+    }
+    given = next((name for name, value in of_photos.items() if value is not None), None)
+    if given is not None and (not photo or legend is not None or is_class_map(opened)):
         raise UsageError(
-            f"{opened.where} is a class map, for which no model is needed",
-            parameter="model",
+            f"{opened.where} is a class map, for which it is of no use",
+            parameter=given,
             remedy="Leave it out.",
         )
     if photo:
         from sat2map.translation.translator import load
 
-        for parameter, given in (("confidence", confidence is not None), ("resume", resume)):
-            if given:
+        for parameter, wrong in (("confidence", confidence is not None), ("resume", resume)):
+            if wrong:
                 raise UsageError(
                     f"{opened.where} is a photo, whose classes are made on the way",
                     parameter=parameter,
@@ -96,7 +122,13 @@ def vectors(
         with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
             print(
                 vectorise_photo(
-                    opened, target, translator, options=options, progress=progress.show, stop=stop
+                    opened,
+                    target,
+                    translator,
+                    reading=reading,
+                    options=options,
+                    progress=progress.show,
+                    stop=stop,
                 )
             )
         return

@@ -24,6 +24,10 @@ FAR = 2.0
 ENLARGED = 4.0
 """No scene is enlarged by more before it is translated: there is nothing more to see."""
 
+_FINER = (
+    "Give finer imagery or another `model`; or `pixel_size=METRES`, if its pixels measure less."
+)
+
 FINEST = 16.0
 """No map is written this much finer than its scene."""
 
@@ -178,17 +182,17 @@ def _notice(
     if known is None:
         return (
             "the model does not say which ground resolutions it knows; the scene is translated "
-            "pixel for pixel."
+            "pixel for pixel. Import the model again with `resolution_m`, if you know it."
         )
     mean = math.sqrt(ground[0] * ground[1])
     if mean > FAR * known[1]:
         return (
             f"has {mean:.3g} m per pixel, but the model knows {_span(known)}; what it has not seen "
-            "it will make up."
+            f"it will make up. {_FINER}"
         )
     if mean > NEAR * known[1]:
         return (
             f"has {mean:.3g} m per pixel, a little coarser than the model knows "
-            f"({_span(known)}); it is enlarged, and what is small will be missing."
+            f"({_span(known)}); it is enlarged, and what is small will be missing. {_FINER}"
         )
     return None

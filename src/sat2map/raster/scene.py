@@ -19,7 +19,14 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from sat2map.data.colour_profile import ColourProfile
-from sat2map.data.images import in_bands, profile_of, read_palette
+from sat2map.data.images import (
+    READ_SUFFIXES,
+    describe_left_out,
+    in_bands,
+    other_files,
+    profile_of,
+    read_palette,
+)
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, reading_from, sampled, sizes_of, with_retries
 from sat2map.geo.grid import window_of
@@ -36,7 +43,7 @@ from sat2map.raster.nodata import (
     words,
 )
 from sat2map.raster.options import STRETCH, Reading
-from sat2map.raster.sources import Source, open_source
+from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +102,10 @@ class Scene:
         if self.source.is_laid:
             names = ", ".join(file.name for file in self.source.files)
             say(f"{self._where}: bands in files of their own; {names} are red, green and blue.")
+        if self.source.kind == "mosaic" and self.source.folder is not None:
+            others = other_files(self.source.folder, SCENE_SUFFIXES | READ_SUFFIXES)
+            if others:
+                say(describe_left_out(self.source.folder, others))
         self._sizes = sizes_of(self.source.files)
         self._say = say
         self._crs = self.source.crs if reading.crs is None else named_crs(reading.crs)
@@ -255,10 +266,11 @@ class Scene:
         band: int = kinds.index(ColorInterp.alpha) + 1
         if band in chosen:
             return None
-        if not believable_alpha(self.dataset, band):
+        if self.source.kind != "tile tree" and not believable_alpha(self.dataset, band):
             self._say(
                 f"{self._where}: band {band} is called alpha, but most of its values are between "
-                "clear and opaque; it is taken for something else, such as infrared."
+                "clear and opaque; it is taken for something else, such as infrared. If it is "
+                "transparency, make it 0 and 255 first."
             )
             return None
         return band
@@ -307,10 +319,11 @@ class Scene:
                 )
             self._say(
                 f"{self._where}: has one band without colours, which is translated as grey; the "
-                "model was trained on colours, so expect less."
+                "model was trained on colours, so expect less. Give colours, or another `model`."
                 if len(usable) == 1
                 else f"{self._where}: has {len(usable)} bands, of which the first is translated as "
-                "grey; the model was trained on colours, so expect less."
+                "grey; the model was trained on colours, so expect less. Choose another one by "
+                "`bands`, or another `model`."
             )
             return [usable[0]] * 3
         raise DataError(
@@ -382,7 +395,8 @@ class Scene:
         if profile.mode != ("L" if grey else "RGB") or (not grey and len(self.bands) != 3):
             self._say(
                 f"{self._where}: has a colour profile ({profile.mode}) that is not one of its "
-                "bands as they are read, so it is left out; colours may differ somewhat."
+                "bands as they are read, so it is left out; colours may differ somewhat. Convert "
+                "it to sRGB first, if its map looks wrong."
             )
             return None
         return profile
@@ -410,6 +424,20 @@ class Scene:
             mask = self.dataset.read_masks(self.bands[0], out_shape=valid.shape)
             valid &= mask > 0
         return values, valid
+
+    def shown(self) -> NDArray[np.bool_]:
+        """Return where the part has values, thinned to at most a thousand rows and columns.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        valid = self.sample()[1]
+        (height, width), (rows, columns) = self.dataset.shape, valid.shape
+        bottom, right = self._top + self.grid.height, self._left + self.grid.width
+        return valid[
+            self._top * rows // height : -(-bottom * rows // height),
+            self._left * columns // width : -(-right * columns // width),
+        ]
 
     def thinning(self, ratio: float) -> int:
         """Return by how much the scene is to be thinned before it is reduced by a ratio.

@@ -174,7 +174,9 @@ def _translate_folder(
             journal.remove([OLDER])
         written: dict[Path, Path] = {}
         stems: dict[str, Path] = {}
-        failures = _left_out(Path(source.where))
+        failures, notices = left_out(Path(source.where))
+        for notice in notices:
+            logger.warning(notice)
         for done, file in enumerate(files, 1):
             if stop.is_set():
                 raise StoppedError(
@@ -205,14 +207,12 @@ def _translate_folder(
     return list(stems.values())
 
 
-def _left_out(source: Path) -> list[Sat2mapError]:
-    """Say which files of a folder are not images, and return an error for images not read."""
-    others = other_files(source, SCENE_SUFFIXES | READ_SUFFIXES)
+def left_out(folder: Path) -> tuple[list[Sat2mapError], list[str]]:
+    """Return an error for each image of a folder that is not read, and a notice of other files."""
+    others = other_files(folder, SCENE_SUFFIXES | READ_SUFFIXES)
     images = [path for path in others if path.suffix.lower() in OTHER_SUFFIXES]
     others = [path for path in others if path not in images]
-    if others:
-        logger.warning(describe_left_out(source, others))
-    return [
+    failures: list[Sat2mapError] = [
         DataError(
             f"{path.suffix[1:].upper()} is not read",
             where=path,
@@ -220,6 +220,7 @@ def _left_out(source: Path) -> list[Sat2mapError]:
         )
         for path in images
     ]
+    return failures, [describe_left_out(folder, others)] if others else []
 
 
 def _is_finished(journal: Journal, output: Path, made_of: MadeOf) -> bool:

@@ -14,19 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Part, bounds_wgs84
+from sat2map.geo.grid import bounds_wgs84
 from sat2map.geo.windows import OVERLAP, WINDOW, spans
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.resampled import ResampledScene
-from sat2map.raster.scale import Scale, choose_scale, knows
+from sat2map.raster.scale import knows
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import Source, open_source
-from sat2map.translation.folder import check_for_image
+from sat2map.raster.sources import Source, open_file, open_source, tile_tree
+from sat2map.translation.folder import check_for_image, left_out
 from sat2map.translation.image import look_at_image, resized
 from sat2map.translation.pipeline import read_window
+from sat2map.translation.scene_view import SceneView
+from sat2map.translation.tile_tree import numbering, tile_parts
 from sat2map.translation.translator import Translator
-from sat2map.translation.unfamiliar import strange_scene
+from sat2map.translation.windows import lay_cores
 
 logger = logging.getLogger(__name__)
 
@@ -56,71 +59,119 @@ def scene_facts(
         translated); of a mosaic how many `files` it has, of a tree how many `tiles` each zoom,
         the finest of which is told of; and `notices`, a list of what translating it would say.
         With a model also `model_knows_scale` and `estimated_seconds`, which is measured by
-        translating a window here.
+        translating a window here. Of a folder whose files are translated one by one, the `files`,
+        these facts of `each`, all `notices`, and `failures`, a line for each that cannot be.
 
     Raises:
         DataError: The scene cannot be read.
         UsageError: `reading` does not fit it.
     """
-    source = open_source(source)
+    source, reading = open_source(source), reading or Reading()
     if source.kind == "image" and translator is not None:
-        return _image_facts(Path(source.where), translator, reading or Reading())
-    bands = 3 if translator is None else len(translator.card.bands)
-    notices: list[str] = []
-    reading = reading or Reading()
+        return _image_facts(Path(source.where), translator, reading)
+    if source.kind == "folder":
+        try:
+            source = source.as_scene(reading.nodata)
+        except DataError:  # its files are translated one by one
+            return _folder_facts(source, translator, reading)
     if translator is None:
         # Percentiles cost another look at all of it, and nothing is told of them.
         reading = replace(reading, stretch=None, value_range=(0, 1))
+    notices: list[str] = []
+    options = SceneOptions(reading)
     with (
         settings(remote=source.kind == "address"),
-        Scene(source, bands, reading, say=notices.append) as scene,
+        SceneView(source, translator, options, say=notices.append) as view,
     ):
-        known = (0.0, math.inf) if translator is None else translator.card.resolution_m
-        scale = choose_scale(
-            scene.grid,
-            known,
-            "native",
-            scene.source.where,
-            notices.append,
-            pixel_size=reading.pixel_size,
-        )
-        dataset = scene.dataset
-        ground = scale.ground
-        valid = scene.sample()[1]
-        facts: dict[str, Any] = {
-            "name": scene.source.name,
-            "driver": dataset.driver,
-            "width": dataset.width,
-            "height": dataset.height,
-            "bands": [
-                {"type": kind, "colour": colour.name, "nodata": _plain(nodata)}
-                for kind, colour, nodata in zip(
-                    dataset.dtypes, dataset.colorinterp, dataset.nodatavals, strict=True
-                )
-            ],
-            "crs": None if scene.grid.crs is None else scene.grid.crs.to_string(),
-            "bounds": bounds_wgs84(scene.grid),
-            "ground_resolution_m": ground,
-            "nodata_share": 1 - float(valid.mean()),
-            "notices": notices,
-        }
-        if scene.source.kind == "tile tree":
-            facts["tiles"] = {str(level.zoom): len(level.tiles) for level in source.levels}
-        elif scene.source.kind == "mosaic":
-            facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
+        facts = _facts_of(view)
+        valid, where = view.scene.shown(), str(view.scene.source.where)
+        part, grid = view.part, view.scene.grid
+        wanted = valid[
+            _thinned(part.top, part.height, grid.height, valid.shape[0]),
+            _thinned(part.left, part.width, grid.width, valid.shape[1]),
+        ]
+        facts |= {"nodata_share": 1 - float(wanted.mean()), "notices": notices}
         if translator is not None:
-            whole = Part(0, 0, *scale.seen)
-            strange = strange_scene(translator, ResampledScene(scene, *scale.seen), whole)
-            if strange is not None:
-                notices.append(f"{scene.source.where}: {strange}")
+            ground = view.scale.ground
             facts["model_knows_scale"] = knows(translator.card.resolution_m, ground)
-            facts["estimated_seconds"] = _estimate(scene, scale, valid, translator)
+            facts["estimated_seconds"] = _estimate(view, valid, translator)
             if ground is None:
-                shape, where = (scene.grid.height, scene.grid.width), str(scene.source.where)
-                tried, said = _try_pixel_sizes(partial(_middle, scene), shape, translator, where)
+                shape = (view.scene.grid.height, view.scene.grid.width)
+                middle = partial(_middle, view.scene)
+                tried, said = _try_pixel_sizes(middle, shape, translator, where)
                 facts |= tried
                 notices += said
-        return facts
+    if translator is not None and source.levels and reading.stretch is None:
+        notices += _of_tiles(source, translator, options)
+    facts["notices"] = list(dict.fromkeys(notices))
+    return facts
+
+
+def _facts_of(view: SceneView) -> dict[str, Any]:
+    """Return what the file of a scene says, and what is meant of it."""
+    scene, dataset, wanted = view.scene, view.scene.dataset, view.wanted
+    facts: dict[str, Any] = {
+        "name": scene.source.name,
+        "driver": dataset.driver,
+        "width": dataset.width,
+        "height": dataset.height,
+        "bands": [
+            {"type": kind, "colour": colour.name, "nodata": _plain(nodata)}
+            for kind, colour, nodata in zip(
+                dataset.dtypes, dataset.colorinterp, dataset.nodatavals, strict=True
+            )
+        ],
+        "crs": None if wanted.crs is None else wanted.crs.to_string(),
+        "bounds": bounds_wgs84(wanted),
+        "ground_resolution_m": view.scale.ground,
+    }
+    if scene.source.kind == "tile tree":
+        levels = scene.source.levels
+        facts["tiles"] = {str(level.zoom): len(level.tiles) for level in levels}
+    elif scene.source.kind == "mosaic":
+        facts["driver"], facts["files"] = "mosaic", len(scene.source.files)
+    return facts
+
+
+def _of_tiles(source: Source, translator: Translator, options: SceneOptions) -> list[str]:
+    """Return what translating the tiles of every zoom into tiles would say."""
+    first = numbering(source)
+    notices = [] if first is None else [first]
+    whole = replace(options, reading=replace(options.reading, bbox=None))
+    for part in tile_parts(source.levels, translator, options):
+        tiles = tile_tree([part.level])
+        SceneView(tiles, translator, whole, part=part.place, say=notices.append).close()
+    return notices
+
+
+def _folder_facts(
+    source: Source, translator: Translator | None, reading: Reading
+) -> dict[str, Any]:
+    """Return what the files of a folder are that are translated one by one.
+
+    Raises:
+        DataError: None of them can be translated.
+    """
+    each: list[dict[str, Any]] = []
+    failures, notices = left_out(Path(source.where))
+    for file in source.files:
+        try:
+            with open_file(file) as opened:
+                each.append(scene_facts(opened, translator, reading))
+        except (DataError, UsageError) as error:
+            failures.append(error)
+    if not each:
+        raise failures[0]
+    facts: dict[str, Any] = {
+        "name": source.name,
+        "files": len(source.files),
+        "each": each,
+        "notices": [*notices, *(notice for told in each for notice in told["notices"])],
+        "failures": [str(failure) for failure in failures],
+    }
+    if translator is not None:
+        facts["estimated_seconds"] = sum(told["estimated_seconds"] for told in each)
+    return facts
 
 
 def _try_pixel_sizes(
@@ -199,27 +250,29 @@ def _surest(margins: dict[float, float], translator: Translator) -> str:
     )
 
 
-def _estimate(
-    scene: Scene, scale: Scale, valid: NDArray[np.bool_], translator: Translator
-) -> float:
+def _estimate(view: SceneView, valid: NDArray[np.bool_], translator: Translator) -> float:
     """Return about how many seconds reading and translating a scene take, without the writing.
 
     Args:
-        scene: The scene.
-        scale: At which scale the network sees it.
-        valid: Where it has values, bool [h,w], thinned.
+        view: The scene.
+        valid: Where the scene has values, bool [h,w], thinned.
         translator: The model.
     """
     frame, multiple = translator.frame(), translator.multiple
+    seen, size = view.seen, (view.seen.grid.height, view.seen.grid.width)
     if frame is None:
         window = math.ceil(WINDOW / multiple) * multiple
-        rows, columns = (spans(size, window, OVERLAP, multiple) for size in scale.seen)
+        rows, columns = (spans(side, window, OVERLAP, multiple) for side in size)
     else:
+        part = view.part.on(view.scene.grid, seen.grid)
         rows, columns = (
-            [frame.span(number, size) for number in range(frame.count(size))] for size in scale.seen
+            [axis.span for axis in lay_cores(side, side, frame, *within)]
+            for side, within in zip(
+                size, ((part.top, part.bottom), (part.left, part.right)), strict=True
+            )
         )
-    across = [_thinned(c.start, c.size, scale.seen[1], valid.shape[1]) for c in columns]
-    down = [_thinned(r.start, r.size, scale.seen[0], valid.shape[0]) for r in rows]
+    across = [_thinned(c.start, c.size, size[1], valid.shape[1]) for c in columns]
+    down = [_thinned(r.start, r.size, size[0], valid.shape[0]) for r in rows]
     shown = [
         (row, column)
         for row, r in zip(rows, down, strict=True)
@@ -230,7 +283,7 @@ def _estimate(
         return 0.0
     row, column = shown[len(shown) // 2]
     began = time.perf_counter()
-    pixels, _ = read_window(ResampledScene(scene, *scale.seen), frame, row, column)
+    pixels, _ = read_window(seen, frame, row, column)
     reading = time.perf_counter() - began
     asked = translator.kind.bytes(("image",))
     translator.predict(pixels, asked)  # the first one takes longer
@@ -287,6 +340,12 @@ def _image_facts(path: Path, translator: Translator, reading: Reading) -> dict[s
 
 def describe_scene(facts: dict[str, Any]) -> str:
     """Return the facts for people."""
+    if "each" in facts:
+        blocks = [describe_scene(told) for told in facts["each"]]
+        head = [f"# {facts['name']}", "", f"{'files':20}{facts['files']}"]
+        if "estimated_seconds" in facts:
+            head.append(f"{'estimated time':20}{_duration(facts['estimated_seconds'])}")
+        return "\n\n".join(["\n".join(head), *blocks])
     kinds = sorted({band["type"] for band in facts["bands"]})
     colours = ", ".join(band["colour"] for band in facts["bands"])
     ground = facts["ground_resolution_m"]

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ import sat2map
 from sat2map.atomic import check_disk
 from sat2map.errors import DataError, EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import Grid, Part, ground_resolution, window_of
+from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.journal import Files
 from sat2map.legend import Legend
-from sat2map.raster.mask import Mask, vector_files
+from sat2map.raster.mask import vector_files
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.resampled import ResampledScene
-from sat2map.raster.scale import Scale, choose_scale
+from sat2map.raster.scale import Scale
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
@@ -37,8 +37,8 @@ from sat2map.translation.class_files import ROOM, ClassFiles
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.maps import Layer
 from sat2map.translation.pipeline import Product, ScenePipeline, blended
+from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator, load
-from sat2map.translation.unfamiliar import strange_scene
 
 logger = logging.getLogger(__name__)
 
@@ -153,15 +153,17 @@ def translate_scene(
         classes.check(translator)
     with ExitStack() as stack:
         stack.enter_context(settings())
-        bands = len(translator.card.bands)
-        reading, bbox = options.reading, options.reading.bbox
         plain = target is not None and not target.tiled and target.kind not in ("png", "jpeg")
-        if not plain or options.mask is not None or classes is not None:
-            reading = replace(reading, warp=True)  # which know places on a straight grid only
-        canonical = options.mode != "published" and translator.frame(options.window) is not None
-        if canonical:  # its windows are those of the whole scene, whatever is wanted of it
-            reading = replace(reading, bbox=None, warp=reading.warp or bbox is not None)
-        scene = stack.enter_context(Scene(input, bands, reading, say=say))
+        view = SceneView(
+            input,
+            translator,
+            options,
+            part=part,
+            straight=not plain or classes is not None,
+            say=say,
+        )
+        stack.enter_context(view)
+        scene, scale, mask = view.scene, view.scale, view.mask
         source = scene.source.where
         if placed and ground_resolution(scene.grid) is None:
             raise DataError(
@@ -170,26 +172,11 @@ def translate_scene(
                 remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
                 "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
             )
-        if part is None:
-            part = Part(0, 0, scene.grid.height, scene.grid.width)
-            if canonical and bbox is not None:
-                part = Part(*window_of(scene.grid, bbox, source))
-        wanted = scene.grid.part(part.top, part.left, part.height, part.width)
-        scale = choose_scale(
-            scene.grid,
-            translator.card.resolution_m,
-            options.resolution,
-            source,
-            say,
-            pixel_size=options.reading.pixel_size,
-            part=wanted,
-        )
         # A second handle: the first is read ahead by another thread, and GDAL's are for one.
         again = stack.enter_context(scene.opened_again())
         shown = ResampledScene(again, *scale.written)
-        part = part.on(scene.grid, shown.grid)
+        part = view.part.on(scene.grid, shown.grid)
         grid = shown.grid.part(part.top, part.left, part.height, part.width)
-        mask = None if options.mask is None else Mask(options.mask, wanted, source, say)
         masked = scene.masked or mask is not None
         outputs = _of_map(target, grid, masked, legend, compare=options.compare)
         outputs += _of_classes(classes, grid, masked, translator)
@@ -199,12 +186,8 @@ def translate_scene(
             pyramid = pyramid_of(grid, target.path)
         if target is not None and target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
-        seen = ResampledScene(scene, *scale.seen)
-        strange = strange_scene(translator, seen, part.on(shown.grid, seen.grid))
-        if strange is not None:
-            say(f"{source}: {strange}")
         layers = tuple(dict.fromkeys(each.layer for each in outputs))
-        pipeline = ScenePipeline(translator, seen, shown, options, layers, part, mask)
+        pipeline = ScenePipeline(translator, view.seen, shown, options, layers, part, mask)
         # The last to be entered is the first to say what cannot be written.
         beside = {
             each.target.path: stack.enter_context(

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Part
-from sat2map.raster.options import Reading
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.resampled import HALF, ResampledScene
-from sat2map.raster.scale import choose_scale
-from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer, Maps, check_layers
 from sat2map.translation.pipeline import answer_window, read_window
+from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator
-from sat2map.translation.unfamiliar import strange_scene
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +70,9 @@ class SceneWindows:
             )
         reading = replace(reading or Reading(), bbox=None)
         self._frame, self._translator = frame, translator
-        self._scene = Scene(source, len(translator.card.bands), reading, say=say)
-        known = translator.card.resolution_m
-        where, size = self._scene.source.where, reading.pixel_size
-        scale = choose_scale(self._scene.grid, known, "model", where, say, pixel_size=size)
-        self._seen = ResampledScene(self._scene, *scale.seen)
+        options = SceneOptions(reading, resolution="model", window=core)
+        view = SceneView(source, translator, options, say=say)
+        self._scene, self._seen = view.scene, view.seen
         self.grid = self._seen.grid
         self.core, self.halo = frame.core, frame.halo
         self.rows, self.columns = map(frame.count, (self.grid.height, self.grid.width))
@@ -131,15 +127,6 @@ class SceneWindows:
         answer = answer_window(self._translator, frame, pixels, kind.bytes(tuple(layers)))
         shown = self._seen.read(place.top, place.left, place.height, place.width, min_cover=HALF)[1]
         return kind.unpack(answer[: place.height, : place.width], tuple(layers)), shown
-
-    def strange(self) -> str | None:
-        """Return what to say of a scene that is unlike what the model has learned from, or None.
-
-        Raises:
-            DataError: A block of the file is damaged.
-        """
-        whole = Part(0, 0, self.grid.height, self.grid.width)
-        return strange_scene(self._translator, self._seen, whole)
 
     def close(self) -> None:
         """Close the scene."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,23 +72,11 @@ def translate_tiles(
     if target.resolve().is_relative_to(root.resolve()):
         raise UsageError("lies in the input", where=target, remedy="Choose a place outside.")
     legend = legend_of(translator) if options.legend_colours else None
-    wanted = [_chosen(level, options) for level in levels]
-    if not any(len(tiles) for tiles in wanted):
-        raise UsageError(
-            f"no tile of {root} lies in it", parameter="bbox", remedy="Give another, in degrees."
-        )
-    check_room(Named(target, "folder"), levels[0].grid)
     reading = replace(options.reading, bbox=None)
     each = replace(options, reading=reading, resume=True)
-    canonical = options.mode != "published" and translator.frame(options.window) is not None
-    parts = [
-        (part, {(int(x), int(y)) for x, y in tiles})
-        for level, tiles in zip(levels, wanted, strict=True)
-        for part in (level if canonical else _near(level, tiles)).parts()
-    ]
-    parts = [(part, tiles) for part, tiles in parts if _of(part, tiles)]
-    pixels = [_pixels(part, tiles if canonical else None) for part, tiles in parts]
-    sizes = [place.height * place.width for place in pixels]
+    parts = tile_parts(levels, translator, options)
+    check_room(Named(target, "folder"), levels[0].grid)
+    sizes = [part.place.height * part.place.width for part in parts]
     files = tuple(file for level in levels for file in level.files())
     whole = made_of(translator, {"input": Files(files, root)}, options)
     said: set[str] = set()
@@ -99,16 +87,14 @@ def translate_tiles(
             said.add(notice)
             logger.warning(notice)
 
-    if levels[0].from_south:
-        logger.warning(
-            f"{root}: its rows count from the south (TMS); those of {target} count from the north, "
-            "as web maps have them."
-        )
+    notice = numbering(source)
+    if notice is not None:
+        logger.warning(notice)
     with partial_work(target, whole, resume=options.resume) as partial:
         made = partial.strips / "tiles"
         made.mkdir(exist_ok=True)
         for number in range(partial.rows, len(parts)):
-            part, tiles = parts[number]
+            part = parts[number]
             before = sum(sizes[:number])
 
             def show(done: int, total: int, before: int = before) -> None:
@@ -119,17 +105,17 @@ def translate_tiles(
             some = partial.some
             try:
                 translate_scene(
-                    tile_tree([part]),
+                    tile_tree([part.level]),
                     file,
                     translator,
                     each,
                     show,
                     stop,
-                    part=pixels[number],
+                    part=part.place,
                     say=say,
                     say_unfinished=logger.debug,
                 )
-                some = _cut(file, part, pixels[number], tiles, made, legend) or some
+                some = _cut(file, part, made, legend) or some
                 file.unlink()
             except EmptySceneError:
                 show(sizes[number], 0)
@@ -146,6 +132,64 @@ def translate_tiles(
             )
         give_name(made, target)
     return target
+
+
+@dataclass(frozen=True)
+class TilePart:
+    """Tiles that touch each other, and what is wanted of them.
+
+    Attributes:
+        level: The tiles.
+        tiles: Column and row of those that are wanted.
+        place: Where these lie, in pixels of `level`.
+    """
+
+    level: TileLevel
+    tiles: set[tuple[int, int]]
+    place: Part
+
+
+def tile_parts(
+    levels: Sequence[TileLevel], translator: Translator, options: SceneOptions
+) -> list[TilePart]:
+    """Return the parts of a tree that are translated one by one into tiles.
+
+    Args:
+        levels: The zooms.
+        translator: The model.
+        options: How; with a `bbox`, the tiles that it touches.
+
+    Raises:
+        UsageError: None lies in the `bbox`.
+    """
+    wanted = [_chosen(level, options) for level in levels]
+    if not any(len(tiles) for tiles in wanted):
+        raise UsageError(
+            f"no tile of {levels[0].root} lies in it",
+            parameter="bbox",
+            remedy="Give another, in degrees.",
+        )
+    canonical = options.mode != "published" and translator.frame(options.window) is not None
+    parts = [
+        (part, {(int(x), int(y)) for x, y in tiles})
+        for level, tiles in zip(levels, wanted, strict=True)
+        for part in (level if canonical else _near(level, tiles)).parts()
+    ]
+    return [
+        TilePart(part, tiles, _pixels(part, tiles if canonical else None))
+        for part, tiles in parts
+        if _of(part, tiles)
+    ]
+
+
+def numbering(source: Source) -> str | None:
+    """Return what to say where the rows of tiles that become tiles count from the south."""
+    if not source.levels[0].from_south:
+        return None
+    return (
+        f"{source.levels[0].root}: its rows count from the south (TMS); those of tiles that are "
+        "made of them count from the north, as web maps have them."
+    )
 
 
 def _check_options(options: SceneOptions) -> None:
@@ -213,20 +257,14 @@ def _of(part: TileLevel, tiles: set[tuple[int, int]]) -> bool:
     return any((int(x), int(y)) in tiles for x, y in part.tiles)
 
 
-def _cut(
-    file: Path,
-    part: TileLevel,
-    place: Part,
-    tiles: set[tuple[int, int]],
-    folder: Path,
-    legend: Legend | None,
-) -> bool:
+def _cut(file: Path, part: TilePart, folder: Path, legend: Legend | None) -> bool:
     """Cut the map of a part into tiles, and return whether anything shows in one of them."""
     some = False
-    side, (first_x, first_y) = part.side, part.first
+    level, place = part.level, part.place
+    side, (first_x, first_y) = level.side, level.first
     with rasterio.open(file) as raster:
-        for x, y in part.tiles.tolist():
-            if (x, y) not in tiles:
+        for x, y in level.tiles.tolist():
+            if (x, y) not in part.tiles:
                 continue
             window = Window(
                 (x - first_x) * side - place.left, (y - first_y) * side - place.top, side, side
@@ -239,7 +277,7 @@ def _cut(
                 tile = np.dstack([pixels, valid.astype(np.uint8) * np.uint8(255)])
             else:  # the map holds class numbers
                 tile = np.where(valid, raster.read(1, window=window), np.uint8(len(legend)))
-            path = folder / str(part.zoom) / str(x) / f"{y}.png"
+            path = folder / str(level.zoom) / str(x) / f"{y}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(tile, legend))
             some = True

@@ -76,7 +76,8 @@ def _strange(
         return None
     return (
         f"looks unlike the photos that the model {translator.name} has learned from "
-        f"({strange} of {len(looked_at)} windows looked at do); the map may mean nothing."
+        f"({strange} of {len(looked_at)} windows looked at do); the map may mean nothing. Look at "
+        "it before you trust it; check `bands` and `pixel_size`, or choose another `model`."
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sat2map.atomic import temporary_folder
 from sat2map.errors import StoppedError, UsageError, writing_to
 from sat2map.legend import LEGEND_TAG
-from sat2map.raster.options import SceneOptions
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.scene import translate_scene
@@ -48,6 +48,7 @@ def vectorise_photo(
     out: str | Path,
     translator: Translator,
     *,
+    reading: Reading | None = None,
     options: VectorOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
@@ -62,6 +63,7 @@ def vectorise_photo(
         photo: A scene that says where it lies.
         out: The GeoPackage, NAME.gpkg.
         translator: The model, with classes; its network looks only so far.
+        reading: How the photo's values become pixels.
         options: How; its `resume` is of no use here.
         progress: Called with (done, all) steps.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
@@ -100,7 +102,7 @@ def vectorise_photo(
                 source,
                 None,
                 translator,
-                SceneOptions(resolution="model"),
+                SceneOptions(reading or Reading(), resolution="model"),
                 show(0),
                 stop,
                 classes=ClassFiles(classes, confidence),
