@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sat2map.geo.windows import mirrored
 from sat2map.raster.resampling import resample, resampling
 from sat2map.raster.scene import Scene
+
+T = TypeVar("T", bound=np.generic)
 
 CHUNK = 256
 """Rows that are read at once, so that a much finer scene does not fill the memory."""
@@ -77,26 +79,24 @@ class ResampledScene:
 
     def _mirrored(
         self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32 | np.bool_]]:
         rows = mirrored(row, height, self.grid.height)
         columns = mirrored(column, width, self.grid.width)
         top, left = int(rows.min()), int(columns.min())
         bottom, right = int(rows.max()) + 1, int(columns.max()) + 1
-        read = self._own if self._same else self._resampled
-        parts = [
-            read(start, left, min(CHUNK, bottom - start), right - left)
-            for start in range(top, bottom, CHUNK)
-        ]
-        pixels = np.concatenate([part[0] for part in parts])
-        cover = np.concatenate([part[1] for part in parts])
-        where = (rows - top)[:, None], (columns - left)[None, :]
-        return pixels[where], cover[where]
-
-    def _own(
-        self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        pixels, valid = self._scene.read(row, column, height, width)
-        return pixels, valid.astype(np.float32)
+        pixels: NDArray[np.uint8]
+        cover: NDArray[np.float32 | np.bool_]
+        if self._same:
+            pixels, cover = self._scene.read(top, left, bottom - top, right - left)
+        else:
+            parts = [
+                self._resampled(start, left, min(CHUNK, bottom - start), right - left)
+                for start in range(top, bottom, CHUNK)
+            ]
+            pixels = np.concatenate([part[0] for part in parts])
+            cover = np.concatenate([part[1] for part in parts])
+        rows, columns = rows - top, columns - left
+        return _picked(pixels, rows, columns), _picked(cover, rows, columns)
 
     def _resampled(
         self, row: int, column: int, height: int, width: int
@@ -122,3 +122,12 @@ class ResampledScene:
         matrix = resampling(thin, wanted, start, start + size, own / self._factor)
         first, last = int(matrix.indices.min()), int(matrix.indices.max()) + 1
         return matrix[:, first:last], first, last - first
+
+
+def _picked(values: NDArray[T], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[T]:
+    """Return some rows and columns of [h,w] or [h,w,C]; those that follow each other are fast."""
+    for axis, wanted in enumerate((rows, columns)):
+        if len(wanted) == values.shape[axis] and bool((np.diff(wanted) == 1).all()):
+            continue  # all of them, as they are
+        values = np.take(values, wanted, axis)
+    return values

@@ -512,11 +512,12 @@ class Scene:
     def _in_colours(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Return what was read, [B,h,w], each band once, as uint8 [h,w,C]."""
         if self._palette is None:
-            order = np.unique(self.bands, return_inverse=True)[1]
-            values = values[order]
-        values = values.transpose(1, 2, 0)
+            distinct = sorted(set(self.bands))
+            if distinct != self.bands:
+                values = values[[distinct.index(band) for band in self.bands]]
         if self.value_range is None:
-            return np.ascontiguousarray(values)
+            return _interleaved(values)
+        values = values.transpose(1, 2, 0)
         low, high = self.value_range.T.astype(np.float32)
         scaled = np.where(valid[..., None], values, values.dtype.type(0)).astype(np.float32)
         span = high - low
@@ -600,6 +601,14 @@ class Scene:
         if self._others and empty.any():
             empty &= find(read(self._others), [self._nodata[b] for b in self._others])
         return ~empty & is_believable(values)
+
+
+def _interleaved(bands: NDArray[Any]) -> NDArray[Any]:
+    """Return [B,h,w] as [h,w,B], several times as fast as a transposed copy."""
+    made = np.empty((*bands.shape[1:], len(bands)), bands.dtype)
+    for number, band in enumerate(bands):
+        made[..., number] = band
+    return made
 
 
 def _spread(free: int) -> list[int]:

@@ -69,7 +69,11 @@ class Runtime(Protocol):
         """What the network answers by itself: see `networks/portable.py`."""
 
     def run(
-        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+        self,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None = None,
+        halo: int = 0,
     ) -> Answers:
         """Translate a batch of images of one size, in one pass.
 
@@ -79,6 +83,8 @@ class Runtime(Protocol):
                 such a head.
             legend: The classes of a legend head: in its colours is the image, and by its roles
                 cover follows from the classes.
+            halo: How many pixels along each edge of the source the answers leave out: a multiple
+                of `multiple`, of a network that looks only so far.
 
         Returns:
             What was asked for; see `Asked`.
@@ -86,6 +92,14 @@ class Runtime(Protocol):
 
     def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""
+
+
+def without_halo(answers: Answers, halo: int) -> Answers:
+    """Return answers without so many pixels along each edge."""
+    if not halo:
+        return answers
+    inside = slice(halo, -halo)
+    return {name: answer[:, inside, inside] for name, answer in answers.items()}
 
 
 def threads_or_default(threads: int | None) -> int | None:

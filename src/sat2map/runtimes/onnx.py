@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from sat2map.errors import MissingExtraError, ModelError
 from sat2map.legend import Legend, cover_shares
 from sat2map.networks.value_range import SHARPNESS
-from sat2map.runtimes.interface import VALUES, Answers, Asked, RuntimeName, threads_or_default
+from sat2map.runtimes.interface import (
+    VALUES,
+    Answers,
+    Asked,
+    RuntimeName,
+    threads_or_default,
+    without_halo,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -67,12 +74,16 @@ class OnnxRuntime:
         self.outputs = tuple(output.name for output in self._graph.graph.output)
 
     def run(
-        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+        self,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None = None,
+        halo: int = 0,
     ) -> Answers:
         """Translate a batch; see `Runtime`."""
         session = self._session(tuple(asked), legend)
         answers = session.run(None, {PIXELS: np.ascontiguousarray(source)})
-        return dict(zip(asked, answers, strict=True))
+        return without_halo(dict(zip(asked, answers, strict=True)), halo)
 
     def _session(self, asked: tuple[Asked, ...], legend: Legend | None) -> Any:
         import onnxruntime

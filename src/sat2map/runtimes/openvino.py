@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sat2map.errors import ModelError
 from sat2map.legend import Legend, cover_shares
 from sat2map.networks.value_range import SHARPNESS
+from sat2map.runtimes.halo import cut_halo, sliced
 from sat2map.runtimes.interface import Answers, Asked, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 MAX_CACHED_BYTES = 64_000_000
 """Weights up to this size are kept compiled. Of larger models the compiled file would fill the
 disk, and reading it takes about as long as compiling again."""
+
+_Graph = tuple[tuple[Asked, ...], Legend | None, int]
+"""What a compiled graph answers, in whose colours, and which halo it leaves out."""
 
 
 class OpenVINORuntime:
@@ -51,7 +55,7 @@ class OpenVINORuntime:
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
         self._model = model
         self._lock = threading.Lock()  # a request is for one at a time
-        self._requests: dict[tuple[tuple[Asked, ...], Legend | None], openvino.InferRequest] = {}
+        self._requests: dict[_Graph, openvino.InferRequest] = {}
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -63,13 +67,17 @@ class OpenVINORuntime:
             self._settings["CACHE_DIR"] = str(cache)
 
     def run(
-        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+        self,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None = None,
+        halo: int = 0,
     ) -> Answers:
         """Translate a batch; see `Runtime`."""
         import openvino
 
         with self._lock:
-            request = self._request(tuple(asked), legend)
+            request = self._request((tuple(asked), legend, halo))
             # A tensor of its own: what belongs to the request cannot grow with the source.
             pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
             tensor = openvino.Tensor(pixels, shared_memory=True)
@@ -89,47 +97,72 @@ class OpenVINORuntime:
                 found.update(np.ascontiguousarray(node.get_data()).data)
         return found.hexdigest()
 
-    def _request(self, asked: tuple[Asked, ...], legend: Legend | None) -> openvino.InferRequest:
-        if (asked, legend) not in self._requests:
+    def _request(self, graph: _Graph) -> openvino.InferRequest:
+        if graph not in self._requests:
             # OpenVINO gives the thread that loads it a stack for signals which is so small that
             # Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
             with ThreadPoolExecutor(1, "sat2map-compile") as thread:
-                made = thread.submit(self._compile, asked, legend)
-                self._requests[asked, legend] = made.result()
-        return self._requests[asked, legend]
+                self._requests[graph] = thread.submit(self._compile, graph).result()
+        return self._requests[graph]
 
-    def _compile(self, asked: tuple[Asked, ...], legend: Legend | None) -> openvino.InferRequest:
+    def _compile(self, graph: _Graph) -> openvino.InferRequest:
         import openvino
 
-        model = with_pixels(self._model, asked, legend)
+        asked, legend, halo = graph
+        model = with_pixels(self._model, asked, legend, halo, self.multiple)
         compiled = openvino.Core().compile_model(model, "CPU", self._settings)
         return compiled.create_infer_request()
 
 
 def with_pixels(
-    model: openvino.Model, asked: Sequence[Asked], legend: Legend | None
+    model: openvino.Model,
+    asked: Sequence[Asked],
+    legend: Legend | None,
+    halo: int = 0,
+    multiple: int = 1,
 ) -> openvino.Model:
     """Return a model that takes uint8 [N,H,W,C] and answers what is asked, in that order.
 
-    Scaling, transposing and choosing within the graph is faster than outside.
+    Scaling, transposing, choosing and cutting within the graph is faster than outside.
 
     Args:
         model: The model as `export` writes it.
         asked: What is wanted; see `Asked`.
         legend: The classes of a legend head.
+        halo: How many pixels of the source on each side are no part of the answers.
+        multiple: What sides of the source must be multiples of.
     """
     import openvino
     from openvino.preprocess import PrePostProcessor
 
     copied = model.clone()
     told = {output.get_any_name(): output.node.input_value(0) for output in copied.outputs}
-    answers = [_answer(name, told, legend) for name in asked]
+    used = [_made_of(name, told) for name in asked]
+    left = [0] * len(used)
+    if halo:
+        left = cut_halo(copied.get_parameters()[0], [told[n] for n in used], halo, multiple)
+    answers = [
+        _without(_answer(name, told, legend), around)
+        for name, around in zip(asked, left, strict=True)
+    ]
     pre_post = PrePostProcessor(openvino.Model(answers, copied.get_parameters()))
     source = pre_post.input()
     source.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     source.model().set_layout(openvino.Layout("NCHW"))
     source.preprocess().convert_element_type(openvino.Type.f32).mean(127.5).scale(127.5)
     return pre_post.build()
+
+
+def _made_of(name: Asked, told: Mapping[str, openvino.Output]) -> str:
+    """Return the output of a network that an answer is made of."""
+    if name.startswith("cover") and "cover" in told:
+        return "cover"
+    return "picture" if name == "colours" or "probabilities" not in told else "probabilities"
+
+
+def _without(answer: openvino.Output, around: int) -> openvino.Output:
+    """Return an answer, [N,h,w] or [N,h,w,channels], without the pixels around its core."""
+    return sliced(answer, around, (1, 2)) if around else answer
 
 
 def _answer(

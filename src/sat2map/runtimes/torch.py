@@ -22,7 +22,7 @@ from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.value_range import SHARPNESS, to_network
 from sat2map.runtimes import convert
-from sat2map.runtimes.interface import Answers, Asked, RuntimeName
+from sat2map.runtimes.interface import Answers, Asked, RuntimeName, without_halo
 
 
 class TorchRuntime:
@@ -56,10 +56,14 @@ class TorchRuntime:
         self.outputs = outputs_of(network)
 
     def run(
-        self, source: NDArray[np.uint8], asked: Sequence[Asked], legend: Legend | None = None
+        self,
+        source: NDArray[np.uint8],
+        asked: Sequence[Asked],
+        legend: Legend | None = None,
+        halo: int = 0,
     ) -> Answers:
         """Translate a batch; see `Runtime`."""
-        return self._run(self._network, source, asked, legend)
+        return without_halo(self._run(self._network, source, asked, legend), halo)
 
     def _run(
         self,

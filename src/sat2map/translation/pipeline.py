@@ -92,11 +92,7 @@ def answer_window(
         pixels: What `read_window` gave, filled.
         asked: As for `Translator.predict`.
     """
-    answer = translator.predict(pixels, asked)
-    if frame is None:
-        return answer
-    rows, columns = (slice(frame.halo, side - frame.halo) for side in answer.shape[:2])
-    return answer[rows, columns]
+    return translator.predict(pixels, asked, 0 if frame is None else frame.halo)
 
 
 @dataclass(frozen=True)

@@ -345,18 +345,18 @@ class Translator:
         for done, (i, j) in enumerate(product(*map(range, counts)), 1):
             row, column = frame.span(i, height), frame.span(j, width)
             seen = (Span(core.start - halo, core.size + 2 * halo, 0, 0) for core in (row, column))
-            answer = self.predict(self._window(source, *seen), asked)
+            answer = self.predict(self._window(source, *seen), asked, halo)
             if result is None:
                 result = np.empty((height, width, answer.shape[2]), answer.dtype)
             part = result[row.start :, column.start :][: row.size, : column.size]
-            part[:] = answer[halo:, halo:][: part.shape[0], : part.shape[1]]
+            part[:] = answer[: part.shape[0], : part.shape[1]]
             if progress is not None:
                 progress(done, math.prod(counts))
         assert result is not None
         return result
 
     def predict(
-        self, window: NDArray[np.uint8], asked: Sequence[Asked] | None = None
+        self, window: NDArray[np.uint8], asked: Sequence[Asked] | None = None, halo: int = 0
     ) -> NDArray[Any]:
         """Return what the network makes of one window, deterministically.
 
@@ -368,9 +368,12 @@ class Translator:
             window: uint8 [h,w,C], both sides multiples of `multiple`.
             asked: What to ask the network for; None asks for the probabilities of a legend head,
                 or for colours.
+            halo: How many pixels along each edge are no part of the answer, a multiple of
+                `multiple`: what `frame` says for canonical windows.
 
         Returns:
-            [h,w,channels], what is asked side by side: float32 for values, uint8 for layers.
+            [h - 2 halo,w - 2 halo,channels], what is asked side by side: float32 for values,
+            uint8 for layers.
         """
         bands, whole = len(self.card.bands), self.multiple
         if (
@@ -389,9 +392,15 @@ class Translator:
                 parameter="window",
                 remedy="Cut or mirror it to such sides, or let Translator.translate do so.",
             )
+        if halo < 0 or halo % whole or 2 * halo >= min(window.shape[:2]):
+            raise UsageError(
+                f"{halo} is not a halo of a window of {window.shape[1]} x {window.shape[0]} pixels",
+                parameter="halo",
+                remedy=f"Give a multiple of {whole}, less than half of its sides.",
+            )
         if asked is None:
             asked = self.kind.values(("image",))
-        return pack(self._runtime.run(window[None], asked, self.legend))
+        return pack(self._runtime.run(window[None], asked, self.legend, halo))
 
     def in_colours(self, colours: Mapping[str, object]) -> Translator:
         """Return a translator that paints the same classes in other colours.
