@@ -85,6 +85,14 @@ def test_nothing_found_is_a_score_of_zero(tmp_path: Path) -> None:
     assert got["f1"] == 0.0
 
 
+def test_a_layer_without_any_shape_is_passed_over(tmp_path: Path) -> None:
+    true = write(tmp_path / "true.json", [*CORNERS, house(50, 50)])
+    shapes, path = geopandas.read_file(true), tmp_path / "found.gpkg"
+    shapes.to_file(path, layer="buildings", engine="pyogrio")
+    shapes[:0].to_file(path, layer="water", engine="pyogrio")
+    assert values(evaluate_vectors(path, true, "buildings"))["f1"] == 1.0
+
+
 def test_classes_of_another_role_are_passed_over(tmp_path: Path) -> None:
     assert role_of("highway") == "road"
     assert role_of("anything") == "other"

@@ -300,6 +300,9 @@ def test_one_pass_gives_all_layers(size: tuple[int, int], small_windows: None) -
     assert found.cover is not None and found.cover_confidence is not None
     assert np.array_equal(translator.translate(source, output="cover"), found.cover)
     ground = np.stack([shares[..., cover_of(STREETS) == c].sum(2) for c in range(5)], axis=2)
+    assert found.cover_shares is not None
+    assert found.cover_shares.dtype == np.uint8
+    assert np.abs(found.cover_shares - 255 * ground).max() <= 0.501
     told = np.take_along_axis(ground, found.cover[..., None].astype(int), 2)[..., 0]
     np.put_along_axis(ground, found.cover[..., None].astype(int), 0, 2)
     assert np.abs(found.cover_confidence - 255 * (told - ground.max(2))).max() <= 0.501

@@ -11,8 +11,12 @@ from typer.testing import CliRunner
 from fixtures.scenes import MakeModel, MakeScene, noise, smooth, with_classes
 from sat2map.cli.app import app
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
+from sat2map.raster.sources import open_source
 from sat2map.translation import translator as translators
 from sat2map.translation.classes import translate_classes
+from sat2map.translation.land_cover import write_land_cover
+from sat2map.translation.scene_windows import SceneWindows
+from sat2map.vectors.class_map import open_class_map
 from sat2map.vectors.photo import vectorise_photo
 from sat2map.vectors.vectorise import VectorOptions, vectorise
 
@@ -32,17 +36,42 @@ def test_a_photos_vectors_are_those_of_its_classes(make_scene: MakeScene, tmp_pa
     names = {"scene.tif", "classes.tif", "confidence.tif", "one.gpkg", "two.gpkg"}
     names.add("classes.tif.aux.xml")
     assert {path.name for path in tmp_path.iterdir()} == names
-    for layer in ("coverage", "buildings", "roads"):
+    for layer in ("coverage", "buildings"):
         one, two = (pyogrio.raw.read(tmp_path / f"{n}.gpkg", layer=layer) for n in ("one", "two"))
         assert one[2].tolist() == two[2].tolist()
-        for left, right in zip(one[3], two[3], strict=True):
-            assert left.tolist() == right.tolist()
-    fields, columns = pyogrio.raw.read(tmp_path / "one.gpkg", layer="coverage")[0::3]
-    sure = columns[list(fields["fields"]).index("confidence")]
-    assert len(sure) > 0
-    assert ((sure >= 0) & (sure <= 1)).all()
+        fields = list(one[0]["fields"])
+        for name, left, right in zip(fields, one[3], two[3], strict=True):
+            if name == "confidence":  # of two probabilities of 8 bits, or of their difference
+                np.testing.assert_allclose(left, right, atol=1 / 255)
+                assert len(left) > 0
+                assert ((left >= 0) & (left <= 1)).all()
+            else:
+                assert left.tolist() == right.tolist()
     assert steps == sorted(steps)
     assert steps[-1] == (2000, 2000)
+
+
+def test_roads_of_a_photo_follow_from_their_probability(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    """What is a road with more than 0.4 is one, though something else is a little likelier."""
+    photo, model = make_scene(smooth(60, 70)), with_classes((0.5, 2.0))
+    made = tmp_path / "classes.tif", tmp_path / "probabilities.tif"
+    write_land_cover(open_source(photo), *made, model)
+    with open_class_map(made[0], probabilities=made[1]) as scene:
+        likely = scene.read_roads(0, 0, 60, 70)
+        classes = scene.read(0, 0, 60, 70)
+        sure = scene.read_confidence(0, 0, 60, 70)
+    with SceneWindows(photo, model) as windows:
+        answer = windows.maps(0, 0, ("cover_shares",))
+    assert answer is not None
+    shares = answer[0].cover_shares
+    assert shares is not None
+    assert sure is not None
+    np.testing.assert_allclose(likely, shares[..., 2] / 255, atol=1e-6)
+    np.testing.assert_array_equal(classes, shares.argmax(2))
+    first, second = np.sort(shares, axis=2)[..., [-1, -2]].transpose(2, 0, 1).astype(int)
+    np.testing.assert_allclose(sure, (first - second) / 255, atol=1e-6)
 
 
 def test_nothing_is_left_of_what_breaks_off(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_heads_to_turn_round_on_are_ends() -> None:
 
 def test_an_end_runs_into_the_road_before_it() -> None:
     classes = drawn(200, [(100, 0), (100, 199)], [(0, 80), (100, 80)])
-    classes[70:90, 84:94] = VEGETATION
+    classes[70:90, 92:97] = VEGETATION
     nodes, lines = found(classes)
     assert sorted(node.degree for node in nodes) == [1, 1, 1, 3]
     assert len(lines) == 3
@@ -357,6 +357,22 @@ def test_a_road_goes_on_behind_a_median() -> None:
     classes[100:107] = VEGETATION
     nodes, _ = found(classes)
     assert sorted(node.degree for node in nodes) == [1] * 6 + [4, 4]
+
+
+def test_a_slanting_road_goes_on_behind_a_median() -> None:
+    classes = drawn(240, [(0, 105), (239, 105)], [(0, 121), (239, 121)], [(20, 20), (220, 206)])
+    classes[110:117] = VEGETATION
+    nodes, _ = found(classes)
+    assert sorted(node.degree for node in nodes) == [1] * 6 + [4, 4]
+
+
+def test_a_dead_end_before_a_highway_stays_one() -> None:
+    """A hedge is between them that may hide a road."""
+    classes = drawn(200, [(120, 0), (120, 199)], width=15)
+    classes |= drawn(200, [(0, 80), (104, 80)])
+    classes[classes == LAND] = VEGETATION
+    nodes, _ = found(classes)
+    assert sorted(node.degree for node in nodes) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("seed", range(2))

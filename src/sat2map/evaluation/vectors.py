@@ -175,9 +175,10 @@ def _bounds_of(path: Path) -> Bounds:
     try:
         for name in [name for name, kind in pyogrio.list_layers(path) if kind is not None]:
             info = pyogrio.read_info(path, layer=name, force_total_bounds=True)
-            if info["crs"] is None or not np.isfinite(info["total_bounds"]).all():
+            bounds = info["total_bounds"]  # None of an empty layer
+            if info["crs"] is None or bounds is None or not np.isfinite(bounds).all():
                 continue
-            box = map(float, info["total_bounds"])
+            box = map(float, bounds)
             boxes.append(transform_bounds(info["crs"], "EPSG:4326", *box, densify_pts=41))
     except (DataSourceError, DataLayerError, RasterioError):
         return _WORLD

@@ -22,20 +22,23 @@ Asked = Literal[
     "cover",
     "confidence",
     "cover_confidence",
+    "cover_shares",
 ]
 """What one pass of a network can be asked for.
 
 The first three are its values, float32 [N,H,W,channels]: colours, about -1 to 1; with a legend
 head the probabilities of the classes of the map; with a head for land cover those of the classes
-on the ground. The others are uint8, made of the values where the network runs, so that one to
-three bytes leave it for each pixel:
+on the ground. The others are uint8, made of the values where the network runs, so that a few
+bytes leave it for each pixel:
 
 - `image` [N,H,W,channels]: the colours, 0 to 255; of a legend head mixed of those of the legend;
 - `classes` [N,H,W]: the number of the most probable class of the map;
 - `cover` [N,H,W]: that of the most probable class on the ground. Without a head for it the
   probabilities of the map's classes that are drawn for the same are added up;
 - `confidence`, `cover_confidence` [N,H,W]: by how much the most probable class is more probable
-  than the next one, 0 to 1 as 0 to 255.
+  than the next one, 0 to 1 as 0 to 255;
+- `cover_shares` [N,H,W,classes]: the probabilities of the classes on the ground, 0 to 1 as 0
+  to 255.
 """
 
 Answers = dict[Asked, NDArray[Any]]

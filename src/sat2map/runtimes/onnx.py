@@ -205,6 +205,9 @@ def _answer(steps: _Steps, name: Asked, own: Collection[str], legend: Legend | N
         case "classes" | "cover":
             best = steps.add("ArgMax", classes, axis=1, keepdims=0)
             return steps.add("Cast", best, to=TensorProto.UINT8)
+        case "cover_shares":
+            shares = steps.to_bytes(steps.add("Mul", classes, np.float32(255)))
+            return steps.add("Transpose", shares, perm=[0, 2, 3, 1])
         case _:
             best = steps.add("TopK", classes, np.array([2]), axis=1)
             first = steps.add("Gather", best, np.array(0), axis=1)

@@ -209,6 +209,8 @@ def _answer(
         case "classes" | "cover":
             best = op.topk(_before_softmax(classes), op.constant(np.int64(1)), 1, "max", "none")
             made = op.squeeze(op.convert(best.output(1), "u8"), integers(1))
+        case "cover_shares":
+            made = op.transpose(to_bytes(op.multiply(classes, number(255))), last)
         case _:
             best = op.topk(classes, op.constant(np.int64(2)), 1, "max", "value")
             first, second = op.split(best.output(0), op.constant(np.int64(1)), 2).outputs()

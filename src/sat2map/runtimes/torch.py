@@ -166,6 +166,9 @@ def answer(
                 answers[name] = told.permute(0, 2, 3, 1)
             case "classes" | "cover":
                 answers[name] = told.argmax(1).byte()
+            case "cover_shares":
+                assert told is not None
+                answers[name] = (told * 255).round().byte().permute(0, 2, 3, 1)
             case "confidence" | "cover_confidence":
                 first, second = told.topk(2, 1).values.unbind(1)
                 answers[name] = ((first - second) * 255).round().clamp(0, 255).byte()

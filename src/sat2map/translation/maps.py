@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,12 @@ from sat2map.legend import COVER, Legend, cover_of, cover_shares
 from sat2map.networks.value_range import round_image
 from sat2map.runtimes.interface import Answers, Asked
 
-Layer = Literal["image", "classes", "cover", "confidence", "cover_confidence"]
+Layer = Literal["image", "classes", "cover", "confidence", "cover_confidence", "cover_shares"]
 """What a source can be translated to; see `Maps`."""
 
-LAYERS: tuple[Layer, ...] = ("image", "classes", "cover", "confidence", "cover_confidence")
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+_GROUND: frozenset[Layer] = frozenset({"cover", "cover_confidence", "cover_shares"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Maps:
         confidence: By how much the most probable class is more probable than the next one, 0 to
             1 as 0 to 255, uint8 [H,W].
         cover_confidence: The same of `cover`.
+        cover_shares: The probabilities of the classes on the ground, 0 to 1 as 0 to 255, uint8
+            [H,W,classes].
     """
 
     image: NDArray[np.uint8] | None = None
@@ -50,6 +54,7 @@ class Maps:
     cover: NDArray[np.uint8] | None = None
     confidence: NDArray[np.uint8] | None = None
     cover_confidence: NDArray[np.uint8] | None = None
+    cover_shares: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Kind:
         """Return the values of the network that layers follow from."""
         if not self.has_classes:
             return ("colours",)
-        ground = {"cover", "cover_confidence"} if self.has_cover else set()
+        ground = _GROUND if self.has_cover else set()
         asked: list[Asked] = []
         if set(layers) - ground:
             asked.append("probabilities")
@@ -99,7 +104,7 @@ class Kind:
         if "cover_probabilities" in self.values(layers):
             split -= len(COVER)
         classes, cover = values[..., :split], values[..., split:]
-        if not self.has_cover and {"cover", "cover_confidence"} & set(layers):
+        if not self.has_cover and _GROUND & set(layers):
             cover = classes @ cover_shares(self.legend).T
         parts: list[NDArray[np.uint8]] = []
         for layer in layers:
@@ -109,6 +114,8 @@ class Kind:
                     parts.append(mixed(told, self.legend))
                 case "classes" | "cover":
                     parts.append(told.argmax(2).astype(np.uint8)[..., None])
+                case "cover_shares":
+                    parts.append(np.rint(told * 255).astype(np.uint8))
                 case _:
                     parts.append(margin(told)[..., None])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -123,12 +130,14 @@ class Kind:
         if not self.has_classes:
             return self._of_image(answer, layers)
         found: dict[str, NDArray[np.uint8]] = {}
-        left, others = 0, len(layers) - 1
+        deep: dict[Layer, int] = {"cover_shares": len(COVER)}
+        others = sum(deep.get(layer, 1) for layer in layers if layer != "image")
+        deep["image"] = answer.shape[2] - others
+        left = 0
         for layer in layers:
-            deep = answer.shape[2] - others if layer == "image" else 1
-            part = answer[..., left : left + deep]
-            found[layer] = part if layer == "image" else part[..., 0]
-            left += deep
+            part = answer[..., left : left + deep.get(layer, 1)]
+            found[layer] = part if layer in deep else part[..., 0]
+            left += part.shape[2]
         return Maps(**found)
 
     def _of_image(self, image: NDArray[np.uint8], layers: Sequence[Layer]) -> Maps:
@@ -192,7 +201,8 @@ def check_layers(layers: Sequence[str], kind: Kind, name: str) -> None:
                 where=name,
                 remedy="Ask for the image, or choose a model with a legend.",
             )
-        if layer.endswith("confidence") and not (kind.has_classes and kind.legend is not None):
+        told = layer.endswith(("confidence", "shares"))
+        if told and not (kind.has_classes and kind.legend is not None):
             raise UsageError(
                 "the model answers in colours, which tell no confidence",
                 where=name,

@@ -93,6 +93,7 @@ class Translator:
             "image": 3 if self.answers_in_classes else self.card.generator.out_channels,
             "probabilities": 0 if self.legend is None else len(self.legend),
             "cover_probabilities": len(COVER),
+            "cover_shares": len(COVER),
         }
         return sum(deep.get(name, 1) for name in asked)
 

@@ -52,7 +52,7 @@ class ClassMap:
         legend: Legend,
         values: tuple[int, ...],
         confidence: Any = None,
-        road_probability: Any = None,
+        probabilities: Any = None,
     ) -> None:
         metres = ground_resolution(grid)
         if metres is None:
@@ -63,7 +63,7 @@ class ClassMap:
                 "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
             )
         self.where, self.grid, self.legend, self.metres = where, grid, legend, metres
-        self._dataset, self._confidence, self._roads = dataset, confidence, road_probability
+        self._dataset, self._confidence, self._shares = dataset, confidence, probabilities
         self._numbers = np.full(_VALUES, NOTHING, np.uint8)
         self._numbers[list(values)] = np.arange(len(values))
         self._known = np.zeros(_VALUES, np.bool_)
@@ -101,38 +101,44 @@ class ClassMap:
 
     @property
     def knows_confidence(self) -> bool:
-        """Whether there is a raster of confidence beside it."""
-        return self._confidence is not None
+        """Whether there is a raster of confidence or of probabilities beside it."""
+        return self._confidence is not None or self._shares is not None
 
     def read_confidence(
         self, row: int, column: int, height: int, width: int
     ) -> NDArray[np.float32] | None:
         """Return how sure each pixel is, float32 [height,width], 0 to 1; nan where unknown."""
-        if self._confidence is None:
+        if not self.knows_confidence:
             return None
         found = np.full((height, width), np.nan, np.float32)
         inside = _inside(self.grid, row, column, height, width)
-        if inside is not None:
-            window, rows, columns = inside
+        if inside is None:
+            return found
+        window, rows, columns = inside
+        if self._confidence is None:
+            shares = self._read_shares(window)
+            second, first = np.partition(shares, -2, axis=0)[-2:]
+            sure = np.where(shares.any(axis=0), first - second, np.nan)
+        else:
             with reading_from(self._confidence.name):
                 values = self._confidence.read(1, window=window)
                 valid = self._confidence.read_masks(1, window=window) != 0
-            top = 255.0 if values.dtype == np.uint8 else 1.0
-            found[rows, columns] = np.where(valid, values / top, np.nan)
+            sure = np.where(valid, _unit(values), np.nan)
+        found[rows, columns] = sure
         return found
 
     @property
     def knows_roads(self) -> bool:
-        """Whether there is a raster of the probability of a road beside it."""
-        return self._roads is not None
+        """Whether there is a raster of probabilities beside it."""
+        return self._shares is not None
 
     def read_roads(self, row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
         """Return the probability of a road, float32 [height,width], 0 to 1; 0 outside.
 
-        It comes from the raster of probabilities where there is one. Of a class map alone it is 1
-        where the class is a road.
+        It is that of all roads together where there is a raster of probabilities. Of a class map
+        alone it is 1 where the class is a road.
         """
-        if self._roads is None:
+        if self._shares is None:
             numbers = self.read(row, column, height, width)
             is_road = np.zeros(256, np.float32)
             is_road[: len(self.legend)] = self.legend.roads
@@ -141,11 +147,21 @@ class ClassMap:
         inside = _inside(self.grid, row, column, height, width)
         if inside is not None:
             window, rows, columns = inside
-            with reading_from(self._roads.name):
-                values = self._roads.read(1, window=window)
-            top = 255.0 if values.dtype == np.uint8 else 1.0
-            found[rows, columns] = np.nan_to_num(values / top)
+            roads = (np.flatnonzero(self.legend.roads) + 1).tolist()
+            found[rows, columns] = self._read_shares(window, roads).sum(axis=0)
         return found
+
+    def _read_shares(self, window: Window, bands: list[int] | None = None) -> NDArray[np.float32]:
+        """Return probabilities of some classes, or of all, float32 [classes,height,width]."""
+        with reading_from(self._shares.name):
+            return np.nan_to_num(_unit(self._shares.read(bands, window=window)))
+
+
+def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values as 0 to 1, of which those of 8 bits have 255 for 1."""
+    top = np.float32(255 if values.dtype == np.uint8 else 1)
+    scaled: NDArray[np.float32] = values.astype(np.float32) / top
+    return scaled
 
 
 def _inside(
@@ -166,7 +182,7 @@ def open_class_map(
     *,
     legend: str | Path | Legend | None = None,
     confidence: str | Path | None = None,
-    road_probability: str | Path | None = None,
+    probabilities: str | Path | None = None,
 ) -> Iterator[ClassMap]:
     """Open a class map.
 
@@ -175,8 +191,8 @@ def open_class_map(
         legend: What its numbers mean: a legend, "cover", "map", or a JSON file. None takes what
             the raster's tag says.
         confidence: A raster on the same grid, float 0 to 1 or uint8 0 to 255.
-        road_probability: A raster on the same grid of the probability of a road, with the same
-            values.
+        probabilities: A raster on the same grid with a band for each class of the legend, with the
+            same values: how likely it is.
 
     Raises:
         DataError: It is not a class map, says no legend, or lies nowhere.
@@ -189,9 +205,14 @@ def open_class_map(
         check_is_class_map(dataset, opened.where)
         known, values = _legend_of(dataset, legend, opened.where)
         grid = grid_of(dataset)
-        for name, path in (("confidence", confidence), ("road_probability", road_probability)):
+        for name, path, bands in (
+            ("confidence", confidence, 1),
+            ("probabilities", probabilities, len(known)),
+        ):
             beside.append(None if path is None else open_source(path).open())
-            if beside[-1] is not None and beside[-1].shape != dataset.shape:
+            if beside[-1] is None:
+                continue
+            if beside[-1].shape != dataset.shape or beside[-1].count < bands:
                 raise UsageError(
                     f"{path} has other pixels than {opened.where}",
                     parameter=name,

@@ -13,6 +13,7 @@ from sat2map.legend import LEGEND_TAG
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.class_files import ClassFiles
+from sat2map.translation.land_cover import write_land_cover
 from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator
 from sat2map.vectors.vectorise import VectorOptions, check_target, make_vectors
@@ -54,9 +55,10 @@ def vectorise_photo(
     stop: threading.Event | None = None,
     say: Callable[[str], object] = logger.warning,
 ) -> Path:
-    """Make vectors of a photo of any size: its land cover, how sure it is, and then `vectorise`.
+    """Make vectors of a photo of any size: its land cover first, of that what `vectorise` makes.
 
-    The classes lie in a hidden folder beside `out` while they are needed. Nothing is kept of what
+    Roads follow from their probability, not only from where they are the most probable class. The
+    classes lie in a hidden folder beside `out` while they are needed. Nothing is kept of what
     breaks off.
 
     Args:
@@ -97,20 +99,44 @@ def vectorise_photo(
 
     try:
         with writing_to(target), temporary_folder(target.absolute()) as folder:
-            classes, confidence = folder / "classes.tif", folder / "confidence.tif"
-            translate_scene(
-                source,
+            classes = folder / "classes.tif"
+            confidence = probabilities = None
+            if translator.frame() is None:  # its windows are blended, which the pass of maps does
+                confidence = folder / "confidence.tif"
+                translate_scene(
+                    source,
+                    None,
+                    translator,
+                    SceneOptions(reading or Reading(), resolution="model"),
+                    show(0),
+                    stop,
+                    classes=ClassFiles(classes, confidence),
+                    placed=True,
+                    say=say,
+                )
+            else:
+                probabilities = folder / "probabilities.tif"
+                write_land_cover(
+                    source,
+                    classes,
+                    probabilities,
+                    translator,
+                    reading,
+                    progress=show(0),
+                    stop=stop,
+                    say=say,
+                )
+            make_vectors(
+                open_source(classes),
+                target,
                 None,
-                translator,
-                SceneOptions(reading or Reading(), resolution="model"),
-                show(0),
+                confidence,
+                options,
+                show(_HALF),
                 stop,
-                classes=ClassFiles(classes, confidence),
-                placed=True,
-                say=say,
+                probabilities=probabilities,
+                keep=False,
             )
-            made = open_source(classes)
-            make_vectors(made, target, None, confidence, options, show(_HALF), stop, keep=False)
     except StoppedError as error:
         raise StoppedError(
             "stopped as asked; there is nothing of it yet", where=target, remedy="Begin anew."

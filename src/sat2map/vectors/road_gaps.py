@@ -31,8 +31,8 @@ from sat2map.vectors.road_graph import RoadGraph, Way
 FAR_M = 45.0
 """Ends that are farther apart than this are not joined."""
 
-SIDE_M = 25.0
-"""No end runs into a road that is farther than this."""
+SIDE_M = 12.0
+"""No end runs into a road whose middle is farther than this: dead ends stop before a highway."""
 
 BUDGET_M = 20.0
 """The greatest sum of -ln(p) over the metres of a gap."""
@@ -41,7 +41,7 @@ LEAST_END, LEAST_FOOT = 0.06, 0.02
 """The least probability on the way between ends, and between the feet of two forks, which are
 themselves no sign of a gap but lie on the same line."""
 
-TURN_END, TURN_FOOT = math.cos(math.radians(35)), math.cos(math.radians(15))
+TURN_END, TURN_FOOT = math.cos(math.radians(35)), math.cos(math.radians(22))
 """How far a road may turn towards the other."""
 
 ALONG_M = 15.0
@@ -209,7 +209,7 @@ def _tips(graph: RoadGraph, ground: _Ground) -> Iterator[Tip]:
             for number in range(3):
                 one, two = (directions[other] for other in range(3) if other != number)
                 own = directions[number]
-                if one @ two < -0.85 and max(abs(own @ one), abs(own @ two)) < 0.6:
+                if one @ two < -0.85 and max(abs(own @ one), abs(own @ two)) < 0.8:
                     yield Tip(key, np.array(node.place), -own, False, chains[number][0])
 
 

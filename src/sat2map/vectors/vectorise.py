@@ -161,6 +161,7 @@ def make_vectors(
     progress: Callable[[int, int], None] | None,
     stop: threading.Event,
     *,
+    probabilities: Path | None = None,
     keep: bool = True,
 ) -> None:
     """Make vectors as `vectorise` does, of names that were checked.
@@ -173,14 +174,17 @@ def make_vectors(
         options: How.
         progress: Called with (done, all) steps.
         stop: Asks to stop once it is set.
+        probabilities: A raster with a band for each class, how likely it is.
         keep: Whether what is finished is kept when the work breaks off.
     """
     if any(file.exists() and target.exists() and target.samefile(file) for file in source.files):
         raise UsageError("is the input itself", where=target, remedy="Choose another name.")
     folder = target.absolute().with_name(f".{target.name}.partial")
-    beside = () if confidence is None else (Path(confidence),)
+    beside = tuple(Path(file) for file in (confidence, probabilities) if file is not None)
     with (
-        open_class_map(source, legend=legend, confidence=confidence) as scene,
+        open_class_map(
+            source, legend=legend, confidence=confidence, probabilities=probabilities
+        ) as scene,
         writing_to(target),
     ):
         measures = Measures(scene.grid, scene.where)
