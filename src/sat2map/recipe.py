@@ -102,6 +102,14 @@ class Data(_Section):
     resolution_m: float | None = Field(
         None, gt=0, description="metres per pixel of the files, where dataset.json is silent"
     )
+    source_bands: Literal[1, 3] | None = Field(
+        None,
+        description="1 takes sources as grey, 3 as colours; none takes what `training.init` takes, "
+        "or else grey where all images of training are stored in one band",
+    )
+    target_bands: Literal[1, 3] | None = Field(
+        None, description="the same of targets; of those of a legend none means 3"
+    )
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Data:

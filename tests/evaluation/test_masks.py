@@ -269,7 +269,11 @@ class Reader(Translator):
     legend = STREETS
 
     def __init__(self, **card: Any) -> None:
-        facts: dict[str, Any] = {"direction": "forward", "resolution_m": (0.7, 2.6)}
+        facts: dict[str, Any] = {
+            "bands": ("red", "green", "blue"),
+            "direction": "forward",
+            "resolution_m": (0.7, 2.6),
+        }
         self.card = type("Card", (), {**facts, **card})
         self.asked: list[dict[str, Any]] = []
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import atomic_folder
-from sat2map.data.images import resize_square
+from sat2map.data.images import in_bands, resize_square
 from sat2map.data.pairs import (
     Direction,
     PairFile,
@@ -99,6 +99,7 @@ def decode_pairs(
     resize: int | None,
     crop: int,
     direction: Direction = "forward",
+    bands: tuple[int | None, int | None] = (None, None),
     progress: Callable[[int, int], None] | None = None,
 ) -> DecodedPairs:
     """Decode a split once; later calls map the same file.
@@ -110,6 +111,8 @@ def decode_pairs(
             keep the images' own pixels.
         crop: The side that will be cropped, for the check that images are large enough.
         direction: "reverse" swaps source and target.
+        bands: How many bands sources and targets are kept in: 1 makes grey of colours, None takes
+            what the images are decoded as.
         progress: Called with (done, all) while decoding.
 
     Raises:
@@ -122,6 +125,8 @@ def decode_pairs(
     pairs = find_pairs(directory, split)
     refuse_class_numbers(pairs, direction, read_dataset_card(directory).legend)
     place = f"{directory}|{split}|{resize}|{direction}"
+    if bands != (None, None):
+        place += f"|{bands}"
     entry = cache_folder() / "pairs" / hashlib.sha256(place.encode()).hexdigest()[:20]
     fingerprint = fingerprint_of(
         FORMAT, directory, (f for pair in pairs for f in (pair.source, pair.target))
@@ -129,7 +134,7 @@ def decode_pairs(
     if _read_fingerprint(entry) != fingerprint:
         with making(entry):
             if _read_fingerprint(entry) != fingerprint:  # another process has not made it meanwhile
-                _decode_all(entry, fingerprint, pairs, resize, direction, progress)
+                _decode_all(entry, fingerprint, pairs, resize, direction, bands, progress)
     mark_used(entry)
     facts = json.loads((entry / "pairs.json").read_text("utf-8"))
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
@@ -169,13 +174,17 @@ def _decode_all(
     pairs: list[PairFile],
     resize: int | None,
     direction: Direction,
+    bands: tuple[int | None, int | None],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     def decode(
         pair: PairFile,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int] | Sat2mapError:
         try:
-            source, target = read_pair(pair, direction)
+            source, target = (
+                pixels if count is None else in_bands(pixels, count)
+                for pixels, count in zip(read_pair(pair, direction), bands, strict=True)
+            )
         except Sat2mapError as error:
             return error
         native = source.shape[0]

@@ -171,6 +171,18 @@ def resize_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.stack([resize(pixels[..., band]) for band in range(pixels.shape[2])], axis=2)
 
 
+def has_one_band(path: Path) -> bool:
+    """Return whether an image is stored as grey, as its header says; what is unknown is not.
+
+    Grey that is stored as red, green and blue, and colour numbers, are not.
+    """
+    try:
+        with opened_image(path, ("PNG", "JPEG", "WEBP", "AVIF", "TIFF")) as image:
+            return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return False  # who reads it says what is wrong
+
+
 def list_images(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[Path]:
     """Return the images directly inside a folder in natural order (2 before 10).
 

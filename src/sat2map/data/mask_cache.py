@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sat2map.atomic import atomic_folder
 from sat2map.data.cache import fingerprint_of, in_order
+from sat2map.data.images import in_bands
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import BatchError, DataError, Sat2mapError
@@ -82,6 +83,7 @@ def decode_masks(
     split: str,
     *,
     crop: int = 1,
+    bands: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DecodedMasks:
     """Decode a split once; later calls map the same file.
@@ -90,6 +92,7 @@ def decode_masks(
         directory: The data set.
         split: "train", "val" and so on.
         crop: The side that will be cropped, for the check that images are large enough.
+        bands: How many bands photos are kept in, as for `decode_pairs`.
         progress: Called with (done, all) while decoding.
 
     Raises:
@@ -103,7 +106,7 @@ def decode_masks(
     card = read_mask_card(directory)
     assert card.legend is not None and card.classes is not None
     files = find_masks(directory, split)
-    place = f"{directory}|{split}"
+    place = f"{directory}|{split}" if bands is None else f"{directory}|{split}|{bands}"
     entry = cache_folder() / "masks" / hashlib.sha256(place.encode()).hexdigest()[:20]
     fingerprint = fingerprint_of(
         FORMAT, directory, (f for file in files for f in (file.source, file.classes))
@@ -113,7 +116,7 @@ def decode_masks(
         with making(entry):
             facts = _read_facts(entry)
             if facts is None or facts["state"] != fingerprint:  # nor has another process made it
-                facts = _decode_all(entry, fingerprint, files, progress)
+                facts = _decode_all(entry, fingerprint, files, bands, progress)
     mark_used(entry)
     counts = np.array(facts["counts"], np.int64)
     _check_values(counts, card.classes, files)
@@ -164,6 +167,7 @@ def _decode_all(
     entry: Path,
     fingerprint: object,
     files: list[MaskFile],
+    bands: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     def decode(file: MaskFile) -> NDArray[np.uint8] | Sat2mapError:
@@ -171,6 +175,7 @@ def _decode_all(
             source, values = read_mask(file)
         except Sat2mapError as error:
             return error
+        source = source if bands is None else in_bands(source, bands)
         return np.concatenate([source, values[..., None]], axis=2)
 
     failures: list[Sat2mapError] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.data.images import in_bands, three_bands
+from sat2map.data.images import in_bands
 from sat2map.data.pairs import (
     Direction,
     PairFile,
@@ -25,7 +25,14 @@ from sat2map.evaluation.classes import find_legend
 from sat2map.evaluation.examples import collect_examples
 from sat2map.evaluation.masks import TOLERANCE_M, mask_notices, open_mask_split
 from sat2map.evaluation.report import claimed_for_report, write_report
-from sat2map.evaluation.score import Summary, Translate, read_compared, score_images, summarise
+from sat2map.evaluation.score import (
+    Summary,
+    Translate,
+    read_compared,
+    score_images,
+    showing,
+    summarise,
+)
 from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
 from sat2map.raster.options import Mode, mode_of
@@ -137,11 +144,7 @@ def evaluate(
     refuse_class_numbers(pairs, direction, card.legend)
     told = card.told if direction == "forward" else None
 
-    def translate(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        source = in_bands(source, len(translator.card.bands))
-        answer = translator.translate(source, mode=mode, seed=seed)
-        return three_bands(answer) if answer.shape[2] == 1 else answer  # as targets are read
-
+    translate = showing(translator, mode, seed)
     scores = score_images(
         translate,
         pairs,
@@ -239,6 +242,7 @@ def evaluate_masks(
     output = masks.protocol.output
 
     def predict(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        source = in_bands(source, len(translator.card.bands))
         return translator.translate(source, mode=mode, seed=seed, output=output)
 
     scores = masks.score(predict, progress=progress)

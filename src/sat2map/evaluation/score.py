@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import deprecated
 
-from sat2map.data.images import resize_square
+from sat2map.data.images import in_bands, resize_square, three_bands
 from sat2map.data.pairs import Direction, PairFile, read_pair
 from sat2map.errors import BatchError, DataError, Sat2mapError
 from sat2map.evaluation import classes, edges, roads
 from sat2map.evaluation import images as image
 from sat2map.evaluation.classes import Agreement
 from sat2map.legend import Legend
+from sat2map.raster.options import Mode
+from sat2map.translation.translator import Translator
 
 RESAMPLES = 1000
 HIGHWAY_LEAST = 0.001
@@ -182,6 +184,25 @@ def score_images(
     if told is not None:
         protocol["told"] = list(told)
     return Scores(scores, failures, protocol)
+
+
+def showing(translator: Translator, mode: Mode = "deterministic", seed: int = 0) -> Translate:
+    """Return what shows images to a model with its bands, and its maps as targets are read.
+
+    To a model of one band images are shown as grey; grey maps get three equal bands.
+
+    Args:
+        translator: The model.
+        mode: How it predicts.
+        seed: Seed of the dropout as published.
+    """
+
+    def translate(source: Pixels) -> Pixels:
+        source = in_bands(source, len(translator.card.bands))
+        answer = translator.translate(source, mode=mode, seed=seed)
+        return three_bands(answer) if answer.shape[2] == 1 else answer
+
+    return translate
 
 
 def read_compared(

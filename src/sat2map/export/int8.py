@@ -22,11 +22,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.data.images import in_bands
 from sat2map.data.pairs import PairFile, find_pairs
 from sat2map.errors import MissingExtraError
 from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
-from sat2map.evaluation.score import Summary, read_compared, score_images, summarise
+from sat2map.evaluation.score import Summary, read_compared, score_images, showing, summarise
 from sat2map.export.child_process import call_apart
 from sat2map.geo.windows import mirrored
 from sat2map.model.calibration_set import find_calibration_set, spread
@@ -181,10 +182,12 @@ def _quantised(
     advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     calibrating = nncf.Dataset(windows, partial(_feed, graph))
     quantised = nncf.quantize(graph, calibrating, advanced_parameters=advanced, **settings)
-    deciding = [
+    bands, gives = len(card.bands), card.generator.out_channels
+    compared = (
         read_compared(pair, card.direction, calibration.size)[:2]
         for pair in _pairs(calibration, "train", DECIDING)
-    ]
+    )
+    deciding = [(in_bands(one, bands), in_bands(other, gives)) for one, other in compared]
     if deciding:
         before, after = (_psnr(card, model, deciding)[0] for model in (graph, quantised))
         if before - after > calibration.drop:
@@ -301,7 +304,7 @@ def _score(
     translator = Translator(OpenModel(card, "int8", _runtime(graph, card), calibration.data))
     legend = legend_of(card, calibration.data)
     scores = score_images(
-        translator.translate,
+        showing(translator),
         pairs,
         size=calibration.size,
         direction=card.direction,

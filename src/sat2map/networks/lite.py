@@ -148,7 +148,7 @@ class Lite(nn.Module):
 
         Raises:
             PretrainedWeightsError: The package is not installed, or is damaged, or the source
-                has other than three bands.
+                has other than one or three bands.
         """
         self.encoder.load_state_dict(pretrained_weights(self.encoder), strict=True)
 
@@ -278,7 +278,7 @@ def pretrained_weights(encoder: Encoder) -> dict[str, Tensor]:
 
     Raises:
         PretrainedWeightsError: The package is not installed, its file is damaged, or the encoder
-            has other than three bands.
+            has other than one or three bands.
     """
     found = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if found is None or found.origin is None:
@@ -292,6 +292,9 @@ def pretrained_weights(encoder: Encoder) -> dict[str, Tensor]:
         raise PretrainedWeightsError("is damaged, or of another version", path)
     published: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     wanted = encoder.state_dict()
+    stem = "_conv_stem.weight"
+    if wanted[stem].shape[1] == 1 and stem in published:  # what they answer to equal bands
+        published[stem] = published[stem].sum(1, keepdim=True)
     for name, tensor in wanted.items():
         if name not in published or published[name].shape != tensor.shape:
             raise PretrainedWeightsError(

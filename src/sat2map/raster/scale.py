@@ -182,7 +182,7 @@ def _notice(
     if known is None:
         return (
             "the model does not say which ground resolutions it knows; the scene is translated "
-            "pixel for pixel. Import the model again with `resolution_m`, if you know it."
+            "pixel for pixel. If you know them, write them into its model.json as resolution_m."
         )
     mean = math.sqrt(ground[0] * ground[1])
     if mean > FAR * known[1]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sat2map.data.cache import DecodedPairs, decode_pairs
+from sat2map.data.images import has_one_band
 from sat2map.data.labels import label_targets
 from sat2map.data.mask_cache import DecodedMasks, decode_masks
-from sat2map.data.masks import is_mask_set
-from sat2map.data.pairs import read_dataset_card
+from sat2map.data.masks import find_masks, is_mask_set
+from sat2map.data.pairs import find_pairs, read_dataset_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
 from sat2map.legend import COVER, Legend
@@ -27,6 +30,10 @@ from sat2map.training.mixture import Mixture
 from sat2map.training.schedule import Plan
 from sat2map.training.training_sets import MaskSet, PairSet, TrainingSet
 from sat2map.training.updates import ClassFacts
+
+Side = Literal["source", "target"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,11 @@ def load_data_sets(
         UsageError: The recipe asks for what the sets do not tell.
         OutputError: The cache cannot be written.
     """
+    bands = _bands(recipe, data)
     if recipe.data.resolutions_m is not None:
-        return _load_mixture(recipe, data, quiet, heed)
+        return _load_mixture(recipe, data, bands, quiet, heed)
     with Progress("decoding", quiet=quiet) as progress:
-        sets = _decode(recipe, data, _with(heed, progress))
+        sets = _decode(recipe, data, bands, _with(heed, progress))
     legend = _legend(recipe, read_dataset_card(data[0]).legend, sets[0])
     told = [read_dataset_card(one).resolution_m for one in data]
     count = sum(len(part) for part in sets)
@@ -103,8 +111,69 @@ def _with(heed: Callable[[], None], progress: Progress) -> Callable[[int, int], 
     return show
 
 
+def _bands(recipe: Recipe, data: Sequence[Path]) -> tuple[int | None, int | None]:
+    """Return in how many bands sources and targets are read, 1, 3, or None for what they have.
+
+    It is what the recipe says, or what the model has that the run begins with. Otherwise it is 1
+    where all images are stored as grey, which is said. The targets of a legend have colours.
+
+    Raises:
+        UsageError: Targets of a legend are to be grey.
+    """
+    asked: dict[Side, int | None] = {
+        "source": recipe.data.source_bands,
+        "target": recipe.data.target_bands,
+    }
+    init = recipe.training.init
+    if init is not None:
+        begun = read_model_card(model_folder(init)).generator
+        has: dict[Side, int] = {"source": begun.in_channels, "target": begun.out_channels}
+        asked = {
+            side: told or (has[side] if has[side] in (1, 3) else None)
+            for side, told in asked.items()
+        }
+    if recipe.generator.head == "legend":
+        if recipe.data.target_bands == 1:
+            raise UsageError(
+                "data.target_bands is 1, but the colours of a legend have 3 bands",
+                remedy="Leave it out, or choose `generator.head=colour`.",
+            )
+        asked["target"] = 3
+    for side, told in asked.items():
+        if told is None and init is None and _all_grey(recipe, data, side):
+            asked[side] = 1
+            log.warning(
+                f"{data[0]}: all {side} images are grey, so the model "
+                f"{'takes' if side == 'source' else 'gives'} one band; `data.{side}_bands=3` has "
+                "them read as colours."
+            )
+    return asked["source"], asked["target"]
+
+
+def _all_grey(recipe: Recipe, data: Sequence[Path], side: Side) -> bool:
+    """Return whether all images of training on a side are stored in one band."""
+    first = (side == "source") == (recipe.data.direction == "forward")
+    for folder in data:
+        if is_mask_set(folder, "train") and not (folder / "train" / "target").is_dir():
+            if side == "target":
+                return False  # painted in the colours of the legend
+            files = [file.source for file in find_masks(folder, "train")]
+        else:
+            if side == "target" and read_dataset_card(folder).legend is not None:
+                return False
+            pairs = find_pairs(folder, "train")
+            files = [pair.source if first else pair.target for pair in pairs]
+        if not all(map(has_one_band, files)):
+            return False
+    return True
+
+
 def _load_mixture(
-    recipe: Recipe, data: Sequence[Path], quiet: bool, heed: Callable[[], None]
+    recipe: Recipe,
+    data: Sequence[Path],
+    bands: tuple[int | None, int | None],
+    quiet: bool,
+    heed: Callable[[], None],
 ) -> TrainingData:
     assert recipe.data.resolutions_m is not None
     shares = recipe.data.shares or [1.0] * len(data)
@@ -119,9 +188,11 @@ def _load_mixture(
             show = _with(heed, progress)
             pairs, masks = None, None
             if is_mask_set(folder, "train"):
-                masks = decode_masks(folder, "train", progress=show)
+                masks = decode_masks(folder, "train", bands=bands[0], progress=show)
             if masks is None or (folder / "train" / "target").is_dir():
-                pairs = decode_pairs(folder, "train", resize=None, crop=1, progress=show)
+                pairs = decode_pairs(
+                    folder, "train", resize=None, crop=1, bands=bands, progress=show
+                )
             decoded.append((pairs, masks))
     channels = [_channels(pairs, masks) for pairs, masks in decoded]
     for folder, own in zip(data, channels, strict=True):
@@ -257,7 +328,10 @@ def _casing(recipe: Recipe, legend: Legend, data: Path) -> int | None:
 
 
 def _decode(
-    recipe: Recipe, data: Sequence[Path], progress: Callable[[int, int], None]
+    recipe: Recipe,
+    data: Sequence[Path],
+    bands: tuple[int | None, int | None],
+    progress: Callable[[int, int], None],
 ) -> list[DecodedPairs]:
     """Return the training pairs of each data set, decoded.
 
@@ -272,6 +346,7 @@ def _decode(
             resize=recipe.data.resize,
             crop=1 if recipe.data.scales else recipe.data.size,
             direction=recipe.data.direction,
+            bands=bands,
             progress=progress,
         )
         for folder in data

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sat2map.data.images import resize_square
+from sat2map.data.images import in_bands, resize_square
 from sat2map.data.masks import is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
 from sat2map.data.pairs import read_dataset_card as read_data_card
 from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.masks import MaskSplit, open_mask_split
-from sat2map.evaluation.score import Summary, score_images, summarise
+from sat2map.evaluation.score import Summary, score_images, showing, summarise
 from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.normalisation import in_published_mode, recalibrate
 from sat2map.networks.value_range import from_image, to_pixels
@@ -174,7 +174,7 @@ class Validator:
         if size is None and self._recipe.data.resize is not None:
             size = self._recipe.data.size
         scores = score_images(
-            translator.translate,
+            showing(translator),
             spread(self._pairs, self._recipe.validation.pictures),
             size=size,
             direction=self._recipe.data.direction,
@@ -202,7 +202,8 @@ class Validator:
                     )
                 except Sat2mapError:
                     continue  # validation names it
-                generated = to_pixels(published(from_image(source, device)))[0].cpu().numpy()
+                seen = from_image(in_bands(source, len(self._card.bands)), device)
+                generated = to_pixels(published(seen))[0].cpu().numpy()
                 rows.append(tuple(_three_bands(view) for view in (source, generated, target)))
         return rows
 
@@ -214,7 +215,7 @@ def _score_masks(translator: Translator, masks: MaskSplit) -> tuple[Summary, lis
     output = masks.protocol.output
 
     def predict(source: Pixels) -> Pixels:
-        return translator.translate(source, output=output)
+        return translator.translate(in_bands(source, len(translator.card.bands)), output=output)
 
     scores = masks.score(predict)
     protocol = scores.protocol | _PROTOCOL | {"output": output}
