@@ -17,10 +17,11 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import tarfile
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,6 +43,7 @@ from sat2map.legend import COVER, STREETS
 from sat2map.model.card import shipped_models
 from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.specs import CompactSpec, UNetSpec
+from sat2map.serve.guard import Guard
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,6 +77,7 @@ SYNOPSIS = {
     "report CLASSES": "report classes.tif",
     "FOUND TRUTH --layer buildings|roads": "found.geojson truth.geojson --layer roads",
     "SCENE MAP": "input.tif output.tif",
+    "SCENE...": "ortho.tif",
     "SCENE": "input.tif",
     "W,S,E,N": "13.4085,52.5191,13.4088,52.5193",
     "CHECKPOINT OUT": "checkpoint.pth OUT",
@@ -371,6 +374,30 @@ class MeanDifference(nn.Module):
         return (generated - true).abs().mean(dim=(1, 2, 3))
 
 
+def _answered_once(
+    app: Guard, listening: socket.socket, _: object, ready: Callable[[], None]
+) -> None:
+    """Ask a server in place of running it until somebody ends it."""
+    from fastapi.testclient import TestClient
+
+    ready()
+    listening.close()
+    client = TestClient(app, base_url="http://localhost")
+    token = {"Authorization": f"Bearer {app._access.token}"}
+    scenes = client.get("/scenes", headers=token).json()["scenes"]
+    assert scenes
+    for scene in scenes:
+        answer = client.get(f"/scenes/{scene['id']}/WMTSCapabilities.xml", headers=token)
+        assert answer.status_code == 200
+
+
+@pytest.fixture(autouse=True)
+def servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers be asked once, and browsers stay closed."""
+    monkeypatch.setattr("sat2map.serve.run.run_server", _answered_once)
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
+
+
 @pytest.fixture
 def perceptual_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = functools.partial(
@@ -539,6 +566,13 @@ class Shell:
                 if "--legend" in arguments and option(arguments, "--legend").endswith(".json"):
                     self._provide(option(arguments, "--legend"), "legend.json")
                 produced = [out]
+            case ["serve", *scenes]:
+                for name in scenes[: next(i for i, s in enumerate([*scenes, "-"]) if s[0] == "-")]:
+                    kind = {"flights": "scenes"}.get(name, "image.tif")
+                    self._provide(name, "classes.tif" if name == "classes.tif" else kind)
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "class-model")
+                more = ["--port", "0"]
             case ["import", checkpoint, out, *_]:
                 self._provide(checkpoint, "checkpoint.pth")
                 if "--calibrate" in arguments:

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,17 +33,14 @@ from sat2map.cli.options import (
     Seed,
     Settings,
     Stretch,
+    Style,
     Threads,
     ValueRange,
     Warp,
 )
+from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import Sat2mapError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sat2map.legend import Legend
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -261,12 +258,7 @@ def translate(
         ),
     ],
     model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
-    style: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE", help="Paint the map like a shipped style or JSON of class: colour."
-        ),
-    ] = None,
+    style: Style = None,
     bands: Bands = None,
     stretch: Stretch = None,
     value_range: ValueRange = None,
@@ -368,7 +360,7 @@ def translate(
                 )
     translator = load(model, runtime=runtime, threads=threads)
     if style is not None:
-        translator = translator.in_colours(_colours(style, translator.legend))
+        translator = translator.in_colours(parse.style_colours(style, translator.legend))
     files = None
     if classes is not None:
         files = ClassFiles(classes, confidence, class_legend, qml, legend_image)
@@ -401,6 +393,8 @@ app.command()(cli_vectors.report)
 app.command("import")(cli_model.import_)
 app.command()(cli_model.export)
 app.command()(cli_model.info)
+# Settings may stand in the environment as well, such as SAT2MAP_SERVE_TOKEN.
+app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
 
 
 @app.command()
@@ -413,14 +407,3 @@ def demo(
     from sat2map.cli.demo import run_demo
 
     run_demo(directory, model=model, quiet=quiet)
-
-
-def _colours(style: str, legend: Legend | None) -> Mapping[str, object]:
-    """Return what colours a shipped style, or a JSON file, has for the classes of a legend."""
-    from sat2map.legend import read_colours
-    from sat2map.style.spec import read_style, shipped_styles
-
-    if style not in shipped_styles():
-        return read_colours(Path(style))
-    known = () if legend is None else legend.names
-    return {c.name: c.colour for c in read_style(style).legend.classes if c.name in known}

@@ -69,4 +69,12 @@ Warp = Annotated[
         "--warp", help="Scene: lay it on a straight grid, where its ground control points do not."
     ),
 ]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="NAME|FILE",
+        help="Paint the map like a shipped style or JSON of class: colour.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,202 @@
+"""The verb `serve`: live maps over HTTP."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from sat2map.cli import parse
+from sat2map.cli.messages import say
+from sat2map.cli.options import (
+    Bands,
+    Crs,
+    Nodata,
+    PixelSize,
+    Quiet,
+    RuntimeChoice,
+    Stretch,
+    Style,
+    Threads,
+    ValueRange,
+)
+from sat2map.cli.signals import stop_on_signals
+from sat2map.errors import MissingExtraError, Sat2mapError, UsageError
+
+if TYPE_CHECKING:
+    from sat2map.serve.guard import Access
+    from sat2map.serve.service import Service
+    from sat2map.translation.translator import Translator
+
+
+def serve(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SCENE...", help="Photos, maps and class maps, or folders of them."),
+    ],
+    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
+    style: Style = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    value_range: ValueRange = None,
+    nodata: Nodata = None,
+    crs: Crs = None,
+    pixel_size: PixelSize = None,
+    class_legend: Annotated[
+        Literal["cover", "map"],
+        typer.Option("--class-legend", help="Classes: land cover, or what the map draws."),
+    ] = "cover",
+    runtime: RuntimeChoice = "auto",
+    threads: Threads = None,
+    attribution: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Whom those who show it must name.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any free.")] = 8000,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Translate all of it ahead, beside serving.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name that it is called by; repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A site whose pages may read it in browsers; repeatable."),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Its address behind a proxy.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="T", help="Answer only who brings this.")
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let other machines ask without a token.")
+    ] = False,
+    trust_vrt: Annotated[
+        bool, typer.Option("--trust-vrt", help="Let virtual rasters name files anywhere.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show photos and their maps in the browser, in QGIS, anywhere that reads web tiles."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve") from error
+    from sat2map.serve.app import AppOptions, make_app
+    from sat2map.serve.run import bind, run_server
+    from sat2map.serve.scenes import ServeOptions, Workshop, open_scenes
+    from sat2map.serve.service import Service
+
+    options = ServeOptions(
+        reading=parse.scene_reading(
+            bands, stretch, value_range, None, nodata, crs, pixel_size, warp=True
+        ),
+        class_legend=class_legend,
+        trust_vrt=trust_vrt,
+    )
+    access = _access(host, allow_host or [], allow_origin or [], public_url, token, no_auth)
+
+    def load_model() -> Translator:
+        from sat2map.translation.translator import load
+
+        translator = load(model, runtime=runtime, threads=threads)
+        if style is None:
+            return translator
+        return translator.in_colours(parse.style_colours(style, translator.legend))
+
+    listening = bind(host, port)
+    try:
+        workshop = Workshop(load_model, options, say)
+        service = Service(workshop, open_scenes(sources, workshop))
+    except BaseException:
+        listening.close()
+        raise
+    named = f"[{host}]" if ":" in host else host
+    address = public_url or f"http://{named}:{listening.getsockname()[1]}/"
+
+    def ready() -> None:
+        print(address, flush=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address if token is None else f"{address}?token={token}")
+
+    app = make_app(service, AppOptions(access, public_url, attribution))
+    with stop_on_signals() as stop:
+        if warm:
+            threading.Thread(target=_warm, args=(service, stop, quiet), daemon=True).start()
+        run_server(app, listening, stop, ready)
+    if not service.close():  # a thread waits for a file or a server, maybe for minutes
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _access(
+    host: str,
+    allow_host: list[str],
+    allow_origin: list[str],
+    public_url: str | None,
+    token: str | None,
+    no_auth: bool,
+) -> Access:
+    """Return who may ask.
+
+    Raises:
+        UsageError: Other machines could ask, and nobody said that they may; or a value is wrong.
+    """
+    from sat2map.serve.guard import LOOPBACK, Access, host_of, is_loopback
+
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{1,200}", token):
+        raise UsageError(
+            "is not a token",
+            parameter="token",
+            remedy="Give letters, digits and ._~- , as many as nobody guesses.",
+        )
+    if not is_loopback(host) and token is None and not no_auth:
+        raise UsageError(
+            f"{host} is reached by other machines",
+            parameter="host",
+            remedy="Give `token=T`, which all have to bring, or `no_auth=True` if anybody may ask.",
+        )
+    for parameter, urls in (
+        ("public_url", [public_url] if public_url is not None else []),
+        ("allow_origin", allow_origin),
+    ):
+        for url in urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+                raise UsageError(
+                    f"{url!r} is not an address",
+                    parameter=parameter,
+                    remedy="Give one such as https://maps.example.org.",
+                )
+    hosts = {*LOOPBACK, host.strip("[]").lower(), *map(host_of, allow_host)}
+    if public_url is not None:
+        hosts.add(host_of(urlsplit(public_url).netloc.rpartition("@")[2]))
+    return Access(frozenset(hosts), token, frozenset(origin.rstrip("/") for origin in allow_origin))
+
+
+def _warm(service: Service, stop: threading.Event, quiet: bool) -> None:
+    """Make the results of all scenes ahead, with progress."""
+    from sat2map.progress import Progress
+    from sat2map.serve.service import warm_up
+
+    for served in service.scenes.values():
+        try:
+            results = served.current().results
+        except Sat2mapError as error:  # gone meanwhile
+            say(str(error))
+            continue
+        if results is None or stop.is_set():
+            continue
+        with Progress(f"translating {served.name} ahead", quiet=quiet) as progress:
+            failures = warm_up(results, stop, progress.show)
+        for failure in failures:
+            say(f"{failure.headline}; the rest is shown.")

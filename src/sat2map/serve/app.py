@@ -1,0 +1,237 @@
+"""The application: which address is answered by what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+import sat2map
+from sat2map.serve.documents import (
+    capabilities,
+    endpoints_page,
+    legend_json,
+    scenes_page,
+    tile_address,
+    tile_json,
+)
+from sat2map.serve.guard import Access, Guard
+from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
+from sat2map.serve.service import GONE, GoneError, Service
+from sat2map.serve.tiles import Format, Tile
+
+KINDS = {"png": "image/png", "webp": "image/webp"}
+_TILE = re.compile(r"([0-9]{1,9})(@2x)?\.(png|webp)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+Longitude = Annotated[
+    float, Query(ge=-180, le=180, allow_inf_nan=False, description="Degrees east (WGS 84).")
+]
+Latitude = Annotated[
+    float, Query(ge=-90, le=90, allow_inf_nan=False, description="Degrees north (WGS 84).")
+]
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """How the server answers.
+
+    Attributes:
+        access: Who may ask.
+        public_url: The server's address for those who ask, where it is not the one they call it
+            by, as behind a proxy; without a slash at its end.
+        attribution: Whom those who show a scene are to name.
+        page: The folder of the page, where there is one.
+    """
+
+    access: Access = field(default_factory=Access)
+    public_url: str | None = None
+    attribution: str | None = None
+    page: Path | None = None
+
+
+def make_app(service: Service, options: AppOptions | None = None) -> Guard:
+    """Return the application, for uvicorn or any other server of ASGI.
+
+    Args:
+        service: The scenes.
+        options: How it answers.
+    """
+    options = options or AppOptions()
+    app = FastAPI(
+        title="sat2map",
+        version=sat2map.__version__,
+        description="Tiles of photos and of the maps that a model makes of them.",
+        docs_url=None,  # pages that load scripts from elsewhere
+        redoc_url=None,
+    )
+
+    @app.exception_handler(GoneError)
+    async def gone(request: Request, error: GoneError) -> Response:
+        return Response(status_code=GONE)
+
+    _add_pages(app, service, options)
+    _add_scene(app, service, options)
+    _add_tiles(app, service)
+    return Guard(app, options.access)
+
+
+def _add_pages(app: FastAPI, service: Service, options: AppOptions) -> None:
+    """Add what is not of one scene."""
+
+    @app.get("/", include_in_schema=False)
+    async def home(request: Request) -> Response:
+        """The page, or what to do where there is none."""
+        found = await _listed(service)
+        base = _base(request, options)
+        return HTMLResponse(scenes_page(found, base, has_page=False), headers=_NOT_KEPT)
+
+    @app.get("/scenes")
+    async def scenes(request: Request) -> Response:
+        """All scenes, their bounds in degrees and their layers; a page for browsers."""
+        found = await _listed(service)
+        if _wants_html(request):
+            text = scenes_page(found, _base(request, options), has_page=options.page is not None)
+            return HTMLResponse(text, headers=_NOT_KEPT)
+        return JSONResponse({"scenes": found}, headers=_NOT_KEPT)
+
+    @app.get("/healthz")
+    async def health() -> dict[str, Any]:
+        """Whether the server is well."""
+        return {
+            "status": "ok",
+            "version": sat2map.__version__,
+            "windows_waiting": service.workshop.pool.waiting,
+        }
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(endpoints_page(app.openapi()))
+
+
+def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
+    """Add what tells of a scene."""
+
+    @app.get("/scenes/{id}/{layer}/tilejson.json")
+    async def tilejson(request: Request, id: str, layer: str) -> Response:
+        """A layer as TileJSON."""
+        served, current = await _found(service, id)
+        name = _layer(current, layer)
+        address = tile_address(
+            _base(request, options), id, name, "{z}/{x}/{y}.png", _token(request)
+        )
+        told = tile_json(current, served.name, name, address, options.attribution)
+        return JSONResponse(told, headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/WMTSCapabilities.xml")
+    async def wmts(request: Request, id: str) -> Response:
+        """The scene's layers for QGIS and others that read WMTS."""
+        served, current = await _found(service, id)
+        base = _base(request, options)
+        text = capabilities(current, id, served.name, base, _token(request), options.attribution)
+        return Response(text, media_type="application/xml", headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/legend")
+    async def legend(id: str) -> Response:
+        """What the numbers of the classes mean, and their colours."""
+        _, current = await _found(service, id)
+        return JSONResponse(legend_json(current.legend), headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/point")
+    async def point(request: Request, id: str, lon: Longitude, lat: Latitude) -> Response:
+        """The class at a place, how sure it is (0 to 1), and the side of a pixel in metres."""
+        served, current = await _found(service, id)
+        answer = await service.point(request, served, current, lon, lat)
+        return JSONResponse(answer, headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/warm")
+    async def warmth(id: str) -> Response:
+        """How many of the scene's windows are there, of how many."""
+        served, current = await _found(service, id)
+        return JSONResponse(_warmth(service, served, current), headers=_NOT_KEPT)
+
+
+def _warmth(service: Service, served: ServedScene, current: OpenScene) -> dict[str, Any]:
+    results = current.results
+    done, count = (0, 0) if results is None else (results.known_count(), results.count)
+    return {"done": done, "all": count, "running": service.is_warming(served)}
+
+
+def _add_tiles(app: FastAPI, service: Service) -> None:
+    @app.get("/scenes/{id}/{layer}/{z}/{x}/{tile}")
+    async def tile(request: Request, id: str, layer: str, z: str, x: str, tile: str) -> Response:
+        """A tile: {y}.png or {y}.webp, and {y}@2x.png of twice as many pixels."""
+        found = _TILE.fullmatch(tile)
+        if found is None or not (_NUMBER.fullmatch(z) and _NUMBER.fullmatch(x)):
+            raise HTTPException(404, "A tile is called Z/X/Y.png, or Z/X/Y@2x.webp.")
+        wanted = Tile(int(z), int(x), int(found[1]), 2 if found[2] else 1)
+        if not wanted.exists:
+            raise HTTPException(404, "There is no such tile.")
+        served, current = await _found(service, id)
+        name = _layer(current, layer)
+        if not wanted.touches(current.bounds):
+            raise HTTPException(404, "The scene does not reach there.")
+        etag = f'"{current.key}-{name}-{wanted.scale}-{found[3]}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        format = cast(Format, found[3])
+        answer = await service.tile(request, served, current, name, wanted, format)
+        if not answer.complete:
+            headers = {"X-Sat2map-Complete": "0", "Cache-Control": "no-store"}
+        return Response(answer.body, media_type=KINDS[format], headers=headers)
+
+
+_NOT_KEPT = {"Cache-Control": "no-cache"}
+
+
+async def _found(service: Service, id: str) -> tuple[ServedScene, OpenScene]:
+    served = service.scene(id)
+    return served, await service.current(served)
+
+
+def _layer(current: OpenScene, layer: str) -> LayerName:
+    for name in LAYERS:
+        if name == layer and name in current.layers:
+            return name
+    raise HTTPException(404, "The scene has no such layer.")
+
+
+async def _listed(service: Service) -> list[dict[str, Any]]:
+    """Return all scenes as they are now; those that cannot be shown with the reason."""
+    found: list[dict[str, Any]] = []
+    for served in service.scenes.values():
+        facts: dict[str, Any] = {"id": served.id, "name": served.name}
+        try:
+            current = await service.current(served)
+            facts |= {"bounds": list(current.bounds), "layers": list(current.layers)}
+        except HTTPException as error:
+            facts |= {"bounds": None, "layers": [], "error": error.detail}
+        found.append(facts)
+    return found
+
+
+def _wants_html(request: Request) -> bool:
+    """Return whether who asks would rather have a page than JSON."""
+    for kind in request.headers.get("accept", "").split(","):
+        name = kind.partition(";")[0].strip()
+        if name in ("text/html", "application/xhtml+xml"):
+            return True
+        if name == "application/json":
+            return False
+    return False
+
+
+def _base(request: Request, options: AppOptions) -> str:
+    """Return the server's address, without a slash at its end."""
+    if options.public_url is not None:
+        return options.public_url.rstrip("/")
+    return str(request.base_url).rstrip("/")
+
+
+def _token(request: Request) -> str | None:
+    """Return the token that stands in the address, which others made of it need as well."""
+    return request.query_params.get("token")

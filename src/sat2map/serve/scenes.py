@@ -1,0 +1,489 @@
+"""What is served: scenes named at start, each with an id for addresses and the layers it has.
+
+photo      what a model translates: layers photo, map, classes, confidence, numbers
+drawn map  what `sat2map translate` wrote: layer map
+class map  numbers with a legend: layers classes, numbers
+
+A `ServedScene` stays as long as the server; an `OpenScene` is what its files held when they were
+opened. Where these change, there is a new one, with another key, so that nothing of the old one is
+shown as the new one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import threading
+import time
+import unicodedata
+import uuid
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+import sat2map
+from sat2map.data.images import three_bands
+from sat2map.errors import DataError, Sat2mapError, UsageError
+from sat2map.geo.grid import Bounds, Grid, Part
+from sat2map.journal import as_json
+from sat2map.legend import COVER, LEGEND_TAG, Legend
+from sat2map.raster.options import Reading
+from sat2map.raster.pyramid import HIGHEST, Pyramid, pyramid_of
+from sat2map.raster.scene import Scene
+from sat2map.raster.sources import Source, open_source
+from sat2map.serve.files import ClassFile, SceneImages
+from sat2map.serve.pool import WindowPool
+from sat2map.serve.results import Results, Window, WindowMemory
+from sat2map.serve.trust import refuse_foreign
+from sat2map.serve.window_store import WindowStore
+from sat2map.translation.class_files import ClassLegend
+from sat2map.translation.maps import Layer
+from sat2map.translation.scene_windows import SceneWindows
+from sat2map.translation.translator import Translator
+from sat2map.vectors.class_map import open_class_map
+
+LayerName = Literal["photo", "map", "classes", "confidence", "numbers"]
+LAYERS: tuple[LayerName, ...] = get_args(LayerName)
+
+_KEPT: dict[LayerName, str] = {
+    "map": "image",
+    "classes": "numbers",
+    "numbers": "numbers",
+    "confidence": "confidence",
+}
+"""The kept layer of results that a layer of tiles is made of."""
+
+LOOK_S = 1.0
+"""Seconds after which files are looked at again, whether they are as they were."""
+
+GEOMETRY = 1
+"""Another number makes all kept windows unknown: what is in them has changed."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How scenes are served.
+
+    Attributes:
+        reading: How values become pixels; its `bbox` is left aside.
+        class_legend: "cover" for what is on the ground, "map" for the classes that are drawn.
+        window: Side of what a window of the model yields; None chooses as `translate` does.
+        trust_vrt: Whether virtual rasters may name files outside of their folder.
+        cache_bytes: Bytes that results may take on the disk; None takes half of the cache.
+    """
+
+    reading: Reading = field(default_factory=Reading)
+    class_legend: ClassLegend = "cover"
+    window: int | None = None
+    trust_vrt: bool = False
+    cache_bytes: int | None = None
+
+
+class Workshop:
+    """What all scenes of a server share: the model, and where results are made and kept.
+
+    Args:
+        load: Loads the model; called once, when a photo needs it.
+        options: How scenes are served.
+        say: Called with notices of scenes.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Translator],
+        options: ServeOptions,
+        say: Callable[[str], object],
+    ) -> None:
+        self.options, self.say = options, say
+        self.store = WindowStore(options.cache_bytes)
+        self.memory = WindowMemory()
+        self.pool = WindowPool()
+        self._load = load
+        self._translator: Translator | None = None
+
+    @property
+    def translator(self) -> Translator:
+        """The model, loaded when it is needed first.
+
+        Raises:
+            UsageError: Its network sees the whole image, so no tile stands alone.
+            ModelError: The folder is missing or damaged.
+        """
+        if self._translator is None:
+            translator = self._load()
+            if translator.frame() is None:
+                raise UsageError(
+                    "its network sees the whole image, so no tile of a map stands alone",
+                    where=translator.name,
+                    remedy="Write the map first, with `sat2map translate`, and serve it in place "
+                    "of the photo; or choose a model whose network is `compact` or `lite`, such as "
+                    "streets.",
+                )
+            self._translator = translator
+        return self._translator
+
+    @property
+    def model_name(self) -> str | None:
+        """What the model is called, where one was needed."""
+        return None if self._translator is None else self._translator.name
+
+
+@dataclass(frozen=True)
+class OpenScene:
+    """What the files of a scene held when they were opened.
+
+    Attributes:
+        key: What tells it from what they held before or later, 32 hexadecimal digits.
+        layers: The layers it has.
+        pyramid: Which web tiles it touches, up to the zoom of its own resolution.
+        legend: The classes of `classes` and `numbers`, where it has these.
+        photo: The photo's pixels.
+        results: What the model makes of it.
+        drawn: The pixels of a map that was written earlier.
+        class_file: The numbers of a class map that was written earlier.
+    """
+
+    key: str
+    layers: tuple[LayerName, ...]
+    pyramid: Pyramid
+    legend: Legend | None = None
+    photo: SceneImages | None = None
+    results: Results | None = None
+    drawn: SceneImages | None = None
+    class_file: ClassFile | None = None
+
+    def highest(self, layer: LayerName) -> int:
+        """Return the zoom whose pixels are nearest in size to a layer's own."""
+        if layer == "photo" and self.photo is not None and self.results is not None:
+            own, seen = self.photo.grid.width, self.results.grid.width
+            return min(max(self.pyramid.highest + round(math.log2(own / seen)), 0), HIGHEST)
+        return self.pyramid.highest
+
+    @property
+    def bounds(self) -> Bounds:
+        """West, south, east, north in degrees; west above east crosses the antimeridian."""
+        return self.pyramid.bounds
+
+    def level_grid(self, layer: LayerName, level: int) -> Grid:
+        """Return the grid of a level of a layer."""
+        return self._behind(layer).level_grid(level)
+
+    def windows(self, layer: LayerName, level: int, part: Part) -> list[Window]:
+        """Return the windows of the model that a part of a level needs."""
+        if self.results is None or layer not in _KEPT:
+            return []
+        return self.results.touching(level, part)
+
+    def read(
+        self, layer: LayerName, level: int, part: Part
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
+        """Return a part of a level of a layer.
+
+        Returns:
+            uint8 [h,w,3] of photo and map, [h,w] of the others; where there is something, uint8
+            [h,w] of 0 and 1; and whether all windows were there.
+
+        Raises:
+            DataError: A block of the file is damaged.
+        """
+        behind = self._behind(layer)
+        if isinstance(behind, Results):
+            name = _KEPT[layer]
+            found, complete = behind.read(level, part, [name])
+            values = found[name]
+            return three_bands(values) if name == "image" else values, found["shown"], complete
+        values, shown = behind.read(level, part)
+        if values.ndim == 3:
+            values = three_bands(values[..., :3] if values.shape[2] >= 3 else values[..., :1])
+        return values, shown, True
+
+    def _behind(self, layer: LayerName) -> Results | SceneImages | ClassFile:
+        found = self.photo if layer == "photo" else self.results or self.drawn or self.class_file
+        if found is None or layer not in self.layers:
+            raise KeyError(layer)
+        return found
+
+    def close(self) -> None:
+        """Close its files."""
+        for each in (self.photo, self.results, self.drawn, self.class_file):
+            if each is not None:
+                each.close()
+
+
+class ServedScene:
+    """A scene under an id, opened anew where its files change.
+
+    Args:
+        id: What stands for it in addresses.
+        name: What people call it.
+        text: What was named at start.
+        workshop: What all scenes share.
+
+    Raises:
+        DataError: It cannot be read, or says not where it lies.
+        UsageError: The model or the options do not fit it.
+    """
+
+    def __init__(self, id: str, name: str, text: str | Path, workshop: Workshop) -> None:
+        self.id, self.name = id, name
+        self._text, self._workshop = text, workshop
+        self._lock = threading.Lock()
+        self._error: Sat2mapError | None = None
+        self._signature: tuple[Any, ...] = ()
+        self._looked = time.monotonic()
+        self._files: tuple[Path, ...] = ()
+        self._open: OpenScene | None = self._opened()
+
+    def fresh(self) -> OpenScene | None:
+        """Return what it holds, if that was looked at a moment ago; it never waits."""
+        return self._open if time.monotonic() - self._looked < LOOK_S else None
+
+    def current(self) -> OpenScene:
+        """Return what its files hold now.
+
+        Raises:
+            DataError: They are gone, or cannot be read as they are now.
+        """
+        with self._lock:
+            if time.monotonic() - self._looked >= LOOK_S:
+                if self._open is None or _signature(self._files) != self._signature:
+                    self._renew()
+                self._looked = time.monotonic()
+            if self._open is None:
+                assert self._error is not None
+                raise self._error
+            return self._open
+
+    def close(self) -> None:
+        """Close its files."""
+        if self._open is not None:
+            self._open.close()
+
+    def _renew(self) -> None:
+        before = self._open
+        try:
+            self._open, self._error = self._opened(), None
+        except Sat2mapError as error:
+            self._open, self._error = None, error
+        if before is not None:
+            before.close()
+
+    def _opened(self) -> OpenScene:
+        source = open_source(self._text)
+        with source:
+            # Before anything is read: what changes while it is read is noticed later.
+            self._files = source.files
+            self._signature = signature = _signature(source.files)
+            refuse_foreign(source, trusted=self._workshop.options.trust_vrt)
+            return _open(source, self._workshop, lambda: _signature(source.files) == signature)
+
+
+def _open(source: Source, workshop: Workshop, is_same: Callable[[], bool]) -> OpenScene:
+    """Open a scene as what it is."""
+    with source.open() as dataset:
+        tags = dataset.tags()
+    if LEGEND_TAG in tags:
+        return _open_class_map(source)
+    if "SAT2MAP_MODEL" in tags:
+        return _open_drawn(source, workshop)
+    return _open_photo(source, workshop, is_same)
+
+
+def _open_class_map(source: Source) -> OpenScene:
+    with open_class_map(source) as found:
+        legend, grid = found.legend, found.grid
+    return OpenScene(
+        _key(source, {}),
+        ("classes", "numbers"),
+        _placed(grid, source),
+        legend=legend,
+        class_file=ClassFile(source, grid, len(legend)),
+    )
+
+
+def _open_drawn(source: Source, workshop: Workshop) -> OpenScene:
+    scene = Scene(source, 3, Reading(warp=True, crs=workshop.options.reading.crs), say=_not_said)
+    pyramid = _placed(scene.grid, source)
+    return OpenScene(_key(source, {}), ("map",), pyramid, drawn=SceneImages(scene))
+
+
+def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool]) -> OpenScene:
+    translator, options = workshop.translator, workshop.options
+    reading = replace(options.reading, bbox=None, warp=True)
+    windows = SceneWindows(source, translator, reading, options.window, say=workshop.say)
+    try:
+        pyramid = _placed(windows.grid, source)
+        layers = _asked(translator, options.class_legend)
+        made_of = {
+            "reading": asdict(reading),
+            "model": translator.fingerprint(),
+            "runtime": f"{translator.runtime} {translator.runtime_version} {translator.device}",
+            "layers": layers,
+            "windows": [windows.core, windows.halo, translator.multiple, GEOMETRY],
+            "versions": f"{sat2map.__version__} {rasterio.__version__}",
+        }
+        key = _key(source, made_of)
+        photo = Scene(source, len(translator.card.bands), reading, say=_not_said)
+    except BaseException:
+        windows.close()
+        raise
+    shown: list[LayerName] = ["photo", "map"]
+    if "numbers" in layers:
+        shown += ["classes", "numbers"]
+    if "confidence" in layers:
+        shown.append("confidence")
+    known = COVER if options.class_legend == "cover" else translator.legend
+    results = Results(
+        windows,
+        key,
+        layers,
+        workshop.store,
+        workshop.memory,
+        workshop.pool,
+        where=source.where,
+        image_bands=translator.depth(("image",)),
+        is_same=is_same,
+    )
+    return OpenScene(
+        key,
+        tuple(name for name in LAYERS if name in shown),
+        pyramid,
+        legend=known if "numbers" in layers else None,
+        photo=SceneImages(photo),
+        results=results,
+    )
+
+
+def _asked(translator: Translator, legend: ClassLegend) -> dict[str, Layer]:
+    """Return what is asked of a model, by the names of the layers that are kept."""
+    asked: dict[str, Layer] = {"image": "image"}
+    cover = legend == "cover"
+    if translator.legend is not None:
+        asked["numbers"] = "cover" if cover else "classes"
+    if translator.answers_in_classes:
+        asked["confidence"] = "cover_confidence" if cover else "confidence"
+    return asked
+
+
+def _placed(grid: Grid, source: Source) -> Pyramid:
+    """Return which web tiles a scene touches, or refuse one that lies nowhere.
+
+    Raises:
+        DataError: It does not say where on the ground it lies, or lies beyond the web's map.
+    """
+    try:
+        return pyramid_of(grid, Path(source.name))
+    except UsageError as error:
+        raise DataError(
+            "does not say where on the web's map it lies, so it cannot be shown there",
+            where=source.where,
+            remedy="Give it coordinates first, for example with: gdal_translate -a_srs EPSG:CODE "
+            "-a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif. If only its coordinate reference "
+            "system is missing, give `crs=EPSG:CODE`.",
+        ) from error
+
+
+def _key(source: Source, made_of: dict[str, Any]) -> str:
+    """Return what tells results, or tiles, from those that are made of anything else."""
+    known = as_json(source.fingerprint())
+    files = known["input"]
+    if files.get("contents") is not None:
+        del files["times"]  # a copy is the same
+    if source.kind == "address":
+        known["version"] = _version_of(source.opened_as)
+    text = json.dumps([known, made_of], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _version_of(opened_as: str) -> str:
+    """Return what a server says of the version of a file; something new where it says nothing."""
+    address = opened_as.removeprefix("/vsicurl/")
+    if address.startswith(("http://", "https://")):
+        import urllib3
+
+        with suppress(urllib3.exceptions.HTTPError):
+            answer = urllib3.request("HEAD", address, timeout=10, retries=1)
+            told = [answer.headers.get(name) for name in ("etag", "last-modified")]
+            if answer.status == 200 and any(told):
+                return json.dumps([*told, answer.headers.get("content-length")])
+    return uuid.uuid4().hex
+
+
+def _signature(files: Iterable[Path]) -> tuple[Hashable, ...]:
+    """Return what changes with the files of a scene."""
+    found = []
+    for file in files:
+        try:
+            facts = file.stat()
+            found.append((facts.st_size, facts.st_mtime_ns, facts.st_ino))
+        except OSError:
+            found.append((-1, -1, -1))
+    return tuple(found)
+
+
+def _not_said(_: str) -> None:
+    """Leave out what another reader of the same scene has said."""
+
+
+def scene_id(name: str, taken: Iterable[str]) -> str:
+    """Return an id for addresses, of letters, digits, - and _, that nobody has yet.
+
+    Args:
+        name: A file's name without its ending.
+        taken: The ids of others.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-")[:64] or "scene"
+    found, number, others = stem, 1, set(taken)
+    while found in others:
+        number += 1
+        found = f"{stem}-{number}"
+    return found
+
+
+def open_scenes(names: list[str], workshop: Workshop) -> list[ServedScene]:
+    """Open all that was named at start; of a folder each of its scenes.
+
+    What a folder holds and cannot be shown is left out, with a notice.
+
+    Raises:
+        DataError: What was named by itself cannot be shown, or a folder holds nothing that can.
+        UsageError: The model or the options do not fit a scene.
+    """
+    scenes: list[ServedScene] = []
+    for name in names:
+        source = open_source(name)
+        if source.kind != "folder":
+            source.close()
+            scenes.append(_served(name, source, workshop, scenes))
+            continue
+        before = len(scenes)
+        for file in source.files:
+            try:
+                scenes.append(_served(file, open_source(file), workshop, scenes))
+            except DataError as error:
+                workshop.say(f"{error.headline}; it is left out.")
+        if len(scenes) == before:
+            raise DataError(
+                "holds nothing that can be shown on a map",
+                where=source.where,
+                remedy="Give scenes that say where on the ground they lie.",
+            )
+    return scenes
+
+
+def _served(
+    text: str | Path, source: Source, workshop: Workshop, others: list[ServedScene]
+) -> ServedScene:
+    source.close()
+    name = Path(source.name).name or str(source.where)
+    id = scene_id(Path(name).stem, (scene.id for scene in others))
+    return ServedScene(id, name, text, workshop)

@@ -1,0 +1,367 @@
+"""What answers do: tiles and windows, waited for as long as somebody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from fastapi import HTTPException, Request
+
+from sat2map.errors import DataError, Sat2mapError
+from sat2map.geo.grid import Part, ground_resolution, project
+from sat2map.serve.pool import QueueFullError, Ticket
+from sat2map.serve.results import Results, Window
+from sat2map.serve.scenes import LayerName, OpenScene, ServedScene, Workshop
+from sat2map.serve.tiles import Format, Tile, encode, need_of, read_tile
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
+
+T = TypeVar("T")
+
+MOST_WINDOWS = 16
+"""Windows that a tile may wait for; one that needs more shows what there is."""
+
+PATIENCE_S = 30.0
+"""Seconds after which a tile is answered, whether it is there or not."""
+
+RETRY_S = 2
+"""Seconds after which who is turned away may ask again."""
+
+PAINTERS = 2
+"""Threads that make tiles of what is there, and as many for each scene whose file is read."""
+
+TILE_BYTES = 64 * 2**20
+"""Bytes of tiles, as they are sent, that are kept in memory."""
+
+GONE = 499
+"""The status of an answer that nobody waits for any more."""
+
+
+class GoneError(Exception):
+    """Who asked has gone."""
+
+
+@dataclass(frozen=True)
+class TileAnswer:
+    """A tile as it is sent, and whether all of it is there."""
+
+    body: bytes
+    complete: bool
+
+
+class Service:
+    """The scenes of a server and the threads that make its tiles.
+
+    Args:
+        workshop: What makes results.
+        scenes: What is served.
+    """
+
+    def __init__(self, workshop: Workshop, scenes: Sequence[ServedScene]) -> None:
+        self.workshop = workshop
+        self.scenes = {scene.id: scene for scene in scenes}
+        self._tiles = _TileMemory(TILE_BYTES)
+        self._painters = ThreadPoolExecutor(PAINTERS, "sat2map-paint")
+        self._readers: dict[str, ThreadPoolExecutor] = {}
+        self._warming: set[str] = set()
+
+    def scene(self, id: str) -> ServedScene:
+        """Return a scene by its id, or answer 404."""
+        found = self.scenes.get(id)
+        if found is None:
+            raise HTTPException(404, "There is no such scene.")
+        return found
+
+    async def current(self, served: ServedScene) -> OpenScene:
+        """Return what a scene holds now, or answer 404 where it has gone or cannot be read."""
+        fresh = served.fresh()
+        if fresh is not None:
+            return fresh
+        try:
+            return await self._in(self._reader(served), served.current)
+        except Sat2mapError as error:
+            raise HTTPException(404, told(served, error)) from error
+
+    async def tile(
+        self,
+        request: Request,
+        served: ServedScene,
+        current: OpenScene,
+        layer: LayerName,
+        tile: Tile,
+        format: Format,
+    ) -> TileAnswer:
+        """Return a tile, made as far as it is there within its time."""
+        key = (current.key, layer, tile, format)
+        kept = self._tiles.get(key)
+        if kept is not None:
+            return TileAnswer(kept, True)
+        painter = self._reader(served) if current.results is None or layer == "photo" else None
+        try:
+            need = await self._in(painter, need_of, tile, current.level_grid(layer, 0))
+            if need.part is not None:
+                windows = current.windows(layer, need.level, need.part)
+                await self._have(request, current.results, windows, MOST_WINDOWS)
+            made = await self._in(painter, self._made, current, layer, tile, need, format)
+        except DataError as error:
+            raise HTTPException(500, told(served, error)) from error
+        if made.complete:
+            self._tiles.put(key, made.body)
+        return made
+
+    @staticmethod
+    def _made(
+        current: OpenScene, layer: LayerName, tile: Tile, need: Any, format: Format
+    ) -> TileAnswer:
+        values, inside, complete = read_tile(current, layer, tile, need)
+        return TileAnswer(encode(values, inside, layer, format, current.legend), complete)
+
+    async def point(
+        self, request: Request, served: ServedScene, current: OpenScene, lon: float, lat: float
+    ) -> dict[str, Any]:
+        """Return the class at a place and how sure it is, or answer 404 outside of the scene."""
+        layer: LayerName = "classes" if "classes" in current.layers else current.layers[0]
+        grid = current.level_grid(layer, 0)
+        assert grid.crs is not None
+        place = project(_wgs84(), grid.crs, np.array([(lon, lat)]))
+        part = None
+        if np.isfinite(place).all():
+            column, row = (int(np.floor(v)) for v in ~grid.transform @ (place[0, 0], place[0, 1]))
+            if 0 <= row < grid.height and 0 <= column < grid.width:
+                part = Part(row, column, 1, 1)
+        if part is None:
+            raise HTTPException(404, "The scene does not reach there.")
+        ground = ground_resolution(grid)
+        found: dict[str, Any] = {"lon": lon, "lat": lat, "class": None, "number": None}
+        found |= {"confidence": None, "metres": None if ground is None else max(ground)}
+        try:
+            await self._have(request, current.results, current.windows(layer, 0, part), 1)
+            for name in ("classes", "confidence"):
+                if name not in current.layers:
+                    continue
+                values, shown, complete = await self._in(None, current.read, name, 0, part)
+                if not complete:
+                    raise HTTPException(503, "Ask again.", {"Retry-After": str(RETRY_S)})
+                if not shown.any():
+                    break
+                if name == "confidence":
+                    found[name] = round(int(values[0, 0]) / 255, 3)
+                elif current.legend is not None:
+                    found["number"] = int(values[0, 0])
+                    found["class"] = current.legend.names[found["number"]]
+        except DataError as error:
+            raise HTTPException(500, told(served, error)) from error
+        return found
+
+    async def have_all(
+        self,
+        request: Request,
+        served: ServedScene,
+        current: OpenScene,
+        windows: Sequence[Window],
+    ) -> None:
+        """Have many windows made, a few at a time, while who asked waits."""
+        try:
+            for start in range(0, len(windows), MOST_WINDOWS):
+                some = windows[start : start + MOST_WINDOWS]
+                await self._have(
+                    request, current.results, some, MOST_WINDOWS, idle=True, patience_s=None
+                )
+        except DataError as error:
+            raise HTTPException(500, told(served, error)) from error
+
+    async def _have(
+        self,
+        request: Request,
+        results: Results | None,
+        windows: Sequence[Window],
+        most: int,
+        *,
+        idle: bool = False,
+        patience_s: float | None = PATIENCE_S,
+    ) -> None:
+        """Have windows made, unless they are too many; give them up where the client goes."""
+        if results is None:
+            return
+        missing = results.missing(windows)
+        if not missing or len(missing) > most:
+            return
+        client = None if request.client is None else tuple(request.client)
+        tickets: list[Ticket] = []
+        gone = asyncio.ensure_future(_until_gone(request))
+        try:
+            for window in missing:  # one by one, so that those of a full queue are given up
+                ticket = results.ask(window, client, idle=idle)
+                tickets.append(ticket)
+            waited = [asyncio.wrap_future(ticket.future) for ticket in tickets]
+            whole: asyncio.Future[Any] = asyncio.gather(*waited)
+            either: set[asyncio.Future[Any]] = {whole, gone}
+            done, _ = await asyncio.wait(
+                either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if whole in done:
+                whole.result()
+                return
+            whole.cancel()
+            await asyncio.gather(*waited, return_exceptions=True)
+            if gone in done:
+                raise GoneError
+            raise HTTPException(
+                504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}
+            )
+        except QueueFullError as error:
+            text = "Too many tiles are asked for at once. Ask again."
+            raise HTTPException(503, text, {"Retry-After": str(RETRY_S)}) from error
+        finally:
+            gone.cancel()
+            for ticket in tickets:
+                ticket.give_up()
+
+    def warm(self, served: ServedScene, current: OpenScene) -> None:
+        """Have all windows of a scene made, where nobody waits for others."""
+        results = current.results
+        if results is None or served.id in self._warming:
+            return
+        self._warming.add(served.id)
+
+        def work() -> None:
+            try:
+                warm_up(results, threading.Event())
+            finally:
+                self._warming.discard(served.id)
+
+        threading.Thread(target=work, name="sat2map-warm", daemon=True).start()
+
+    def is_warming(self, served: ServedScene) -> bool:
+        """Return whether a scene's windows are made ahead."""
+        return served.id in self._warming
+
+    async def in_reader(self, served: ServedScene, work: Callable[..., T], *given: Any) -> T:
+        """Call something that reads a scene, in one of its own threads."""
+        return await self._in(self._reader(served), work, *given)
+
+    def close(self) -> bool:
+        """Make nothing more; return whether all threads have ended."""
+        ended = self.workshop.pool.close()
+        for executor in (self._painters, *self._readers.values()):
+            executor.shutdown(wait=False, cancel_futures=True)
+        for scene in self.scenes.values():
+            scene.close()
+        return ended
+
+    def _reader(self, served: ServedScene) -> ThreadPoolExecutor:
+        """Return the threads of a scene, whose file may be slow to read."""
+        if served.id not in self._readers:
+            self._readers[served.id] = ThreadPoolExecutor(PAINTERS, "sat2map-read")
+        return self._readers[served.id]
+
+    async def _in(
+        self, executor: ThreadPoolExecutor | None, work: Callable[..., T], *given: Any
+    ) -> T:
+        """Call something in another thread; answer 504 where that takes too long."""
+        loop = asyncio.get_running_loop()
+        called = functools.partial(work, *given)
+        running = loop.run_in_executor(executor or self._painters, called)
+        try:
+            return await asyncio.wait_for(running, PATIENCE_S)
+        except TimeoutError as error:
+            raise HTTPException(
+                504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}
+            ) from error
+
+
+class _TileMemory:
+    """Tiles as they are sent, those asked for last; for one thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._entries: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        found = self._entries.get(key)
+        if found is not None:
+            self._entries.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, body: bytes) -> None:
+        self._size += len(body) - len(self._entries.pop(key, b""))
+        self._entries[key] = body
+        while self._size > self._limit:
+            self._size -= len(self._entries.popitem(last=False)[1])
+
+
+def warm_up(
+    results: Results,
+    stop: threading.Event,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[DataError]:
+    """Have all windows of a scene made, as idle work, a few at a time.
+
+    Args:
+        results: The scene's results.
+        stop: Ends it once it is set.
+        progress: Called with (done, all) windows.
+
+    Returns:
+        What could not be read; the other windows are made.
+    """
+    windows = results.all_windows()
+    failures: list[DataError] = []
+    waiting: list[Ticket] = []
+    done = results.known_count()
+
+    def finish(count: int) -> None:
+        nonlocal done
+        while len(waiting) > count and not stop.is_set():
+            try:
+                waiting[0].future.result(timeout=0.5)
+            except TimeoutError:
+                continue
+            except DataError as error:
+                failures.append(error)
+            except CancelledError:  # the pool is closed
+                stop.set()
+                return
+            del waiting[0]
+            done += 1
+            if progress is not None:
+                progress(min(done, len(windows)), len(windows))
+
+    for window in windows:
+        if stop.is_set():
+            break
+        try:
+            if results.missing([window]):
+                waiting.append(results.ask(window, "warming", idle=True))
+        except DataError as error:
+            failures.append(error)
+        finish(3)
+    finish(0)
+    for ticket in waiting:
+        ticket.give_up()
+    return failures
+
+
+def told(served: ServedScene, error: Sat2mapError) -> str:
+    """Return an error for those who ask: the scene's name in place of where its file lies."""
+    return f"{served.name}: {error.what}."
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@functools.cache
+def _wgs84() -> CRS:
+    from rasterio.crs import CRS
+
+    return CRS.from_epsg(4326)

@@ -1,0 +1,86 @@
+"""A server of a small scene, asked without a network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fixtures.scenes import with_classes
+from sat2map.geo.web_mercator import position
+from sat2map.translation.translator import Translator
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from sat2map.serve.app import AppOptions, make_app
+from sat2map.serve.scenes import OpenScene, ServeOptions, Workshop, open_scenes
+from sat2map.serve.service import Service
+
+CORE = 64
+
+
+@dataclass
+class Served:
+    """A server in this process."""
+
+    service: Service
+    client: TestClient
+    said: list[str]
+
+    def scene(self, id: str = "scene") -> OpenScene:
+        return self.service.scenes[id].current()
+
+    def tiles(self, zoom: int, id: str = "scene") -> list[tuple[int, int]]:
+        """Return columns and rows of the tiles that touch a scene."""
+        west, south, east, north = self.scene(id).bounds
+        left, top = position(west, north, zoom)
+        right, bottom = position(east, south, zoom)
+        count = 2**zoom
+        columns = range(int(left), min(int(right), count - 1) + 1 + count * (east < west))
+        rows = range(int(top), int(bottom) + 1)
+        return [(x % count, y) for x in columns for y in rows]
+
+    def pixels(self, path: str) -> NDArray[np.uint8]:
+        """Return the pixels of a tile, RGBA or grey."""
+        answer = self.client.get(path)
+        assert answer.status_code == 200, (path, answer.status_code, answer.text)
+        image = Image.open(io.BytesIO(answer.content))
+        return np.asarray(image if image.mode == "L" else image.convert("RGBA"))
+
+
+Start = Callable[..., Served]
+
+
+@pytest.fixture
+def start(cache: Path) -> Iterator[Start]:
+    """Return a starter of servers: paths, then options of scenes and of the application."""
+    with ExitStack() as stack:
+
+        def begin(
+            *paths: Path | str,
+            model: Translator | None = None,
+            app: AppOptions | None = None,
+            **options: Any,
+        ) -> Served:
+            said: list[str] = []
+            translator = model or with_classes((0.5, 2.0))
+            chosen = ServeOptions(**({"window": CORE} | options))
+            workshop = Workshop(lambda: translator, chosen, said.append)
+            service = Service(workshop, open_scenes([str(path) for path in paths], workshop))
+            stack.callback(service.close)
+            client = TestClient(
+                make_app(service, app), base_url="http://localhost", raise_server_exceptions=False
+            )
+            return Served(service, client, said)
+
+        yield begin
