@@ -20,6 +20,7 @@ from sat2map.errors import DataError, OutputError, UsageError
 from sat2map.fetch.http import Client, RetryPolicy
 from sat2map.fetch.imagery import fetch_imagery, tiles_of
 from sat2map.geo.grid import ground_resolution
+from sat2map.geo.web_mercator import quadkey
 from sat2map.raster import strips
 
 Serve = Callable[..., Any]
@@ -100,6 +101,15 @@ def test_rows_may_count_from_the_south(serve: Serve, tmp_path: Path) -> None:
     rows = {int(path.rsplit("/", 1)[1].removesuffix(".png")) for path, _, _ in server.asked}
     tiles = tiles_of(BOX, ZOOM)
     assert max(rows) == 2**ZOOM - 1 - tiles.top
+
+
+def test_tiles_may_be_called_by_their_quadkeys(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda _, body: png("/t/16/35201/21493.png", body))
+    fetch(server, tmp_path / "ortho.tif", "/t/{q}.png")
+    keys = {path.rsplit("/", 1)[1].removesuffix(".png") for path, _, _ in server.asked}
+    tiles = tiles_of(BOX, ZOOM)
+    assert quadkey(ZOOM, tiles.left, tiles.top) in keys
+    assert {len(key) for key in keys} == {ZOOM}
 
 
 def test_missing_and_transparent_tiles_are_nodata(

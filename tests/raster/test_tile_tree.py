@@ -8,13 +8,15 @@ import rasterio
 from PIL import Image
 
 from fixtures.scenes import MakeModel, cut_tiles, noise, smooth
-from sat2map.errors import DataError
+from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import ground_resolution
+from sat2map.geo.web_mercator import quadkey
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import open_source
 from sat2map.raster.tile_tree import find_levels
+from sat2map.translation.folder import translate_path
 from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
@@ -180,6 +182,66 @@ def test_rows_count_from_the_south_where_the_pattern_says_so(tmp_path: Path) -> 
     (root / "tiles.json").write_text('{"scheme": "xyz"}')
     with pytest.raises(DataError, match=r"count from the north, but the pattern has \{-y\}"):
         find_levels(f"{root}/{{z}}/{{x}}/{{-y}}.png")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{z}/{y}/{x}.jpg",
+        "{z}/{y}/{x}",
+        "{q}.png",
+        "{z}/{q}.png",
+        "{z}_{x}_{y}.png",
+        "tile-{x}/{z}/{y}@2x.webp",
+        "18/{y}/{x}.png",
+        "{z}/{-y}/{x}.png",
+    ],
+)
+def test_tiles_are_found_by_any_pattern(tmp_path: Path, pattern: str) -> None:
+    pixels, (zoom, column, row) = noise(96, 64), (18, 140_800, 86_016)
+    for path in cut_tiles(tmp_path / "north", pixels, zoom, column, row).glob("*/*/*.png"):
+        x, y = int(path.parent.name), int(path.stem)
+        name = pattern if "." in pattern else f"{pattern}.png"
+        for placeholder, value in (
+            ("{z}", zoom),
+            ("{x}", x),
+            ("{y}", y),
+            ("{-y}", 2**zoom - 1 - y),
+            ("{q}", quadkey(zoom, x, y)),
+        ):
+            name = name.replace(placeholder, str(value))
+        there = tmp_path / "tiles" / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.save(there, **({"lossless": True} if there.suffix == ".webp" else {}))
+    (tree,) = find_levels(f"{tmp_path}/tiles/{pattern}")
+    assert (tree.first, tree.extent) == ((column, row), (2, 3))
+    with tree.open() as dataset:
+        found = dataset.read([1, 2, 3]).transpose(1, 2, 0).astype(int)
+    if not pattern.endswith(".jpg"):
+        assert np.array_equal(found, pixels)
+
+
+def test_a_quadkey_is_that_of_bings_maps() -> None:
+    assert quadkey(3, 3, 5) == "213"  # the example of its documentation
+    assert quadkey(0, 0, 0) == ""
+
+
+@pytest.mark.parametrize("pattern", ["{x}/{y}.png", "{z}/{x}.png", "{q}/{x}.png", "{z}/{-x}/{y}"])
+def test_a_pattern_tells_each_tile_from_all_others(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(DataError, match="is not a pattern of tiles"):
+        find_levels(f"{tmp_path}/{pattern}")
+
+
+@pytest.mark.parametrize(
+    "name", ["out/{z}/{y}/{x}.png", "out/{z}/{x}/{-y}.png", "{q}.png", "map{x}.tif", "out/{z}"]
+)
+def test_tiles_are_written_by_one_pattern(make_model: MakeModel, tmp_path: Path, name: str) -> None:
+    root = cut_tiles(tmp_path / "tiles", noise(32, 32), 5, 3, 4)
+    for source in (root, next(root.glob("*/*/*.png"))):
+        with pytest.raises(UsageError, match=r"Write DIR/\{z\}/\{x\}/\{y\}\.png"):
+            translate_path(make_model(None), source, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiles"]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def data_imagery(
     target: Annotated[Path, typer.Argument(metavar="OUT.tif")],
     url: Annotated[
         str,
-        typer.Option(metavar="URL", help="Address with {z}, {x} and {y}, or {-y} from the south."),
+        typer.Option(
+            metavar="URL", help="Address with {z}, {x} and {y}, {-y} from the south, or {q}."
+        ),
     ],
     bbox: Box,
     zoom: Annotated[int, typer.Option(min=0, max=24, help="Zoom level; 18 is about 0.6 m.")],

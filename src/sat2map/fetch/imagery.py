@@ -25,7 +25,7 @@ from sat2map.data.images import TIFF_SUFFIXES, DecodedImage, read_image
 from sat2map.errors import DataError, UsageError
 from sat2map.fetch.http import Answer, Client, Refusal
 from sat2map.geo.grid import Bounds, Grid
-from sat2map.geo.web_mercator import position, tile_grid
+from sat2map.geo.web_mercator import position, quadkey, tile_grid
 from sat2map.journal import address_without_query
 from sat2map.raster.output import whole_map
 from sat2map.user_cache import cache_folder, keep_within_limit
@@ -130,7 +130,8 @@ def fetch_imagery(
     TIFFTAG_COPYRIGHT).
 
     Args:
-        url: An address with {z}, {x} and {y}, or {-y} where rows count from the south.
+        url: An address with {z}, {x} and {y}, or {-y} where rows count from the south, or with
+            the quadkey {q} in place of them.
         bbox: West, south, east, north in degrees.
         zoom: Zoom level, 0 to 24.
         target: A name that ends in .tif; an existing file is replaced.
@@ -197,10 +198,10 @@ def fetch_imagery(
 
 
 def _check(url: str) -> None:
-    lacking = [name for name in ("{z}", "{x}") if name not in url]
-    if "{y}" not in url and "{-y}" not in url:
+    lacking = [name for name in ("{z}", "{x}") if name not in url and "{q}" not in url]
+    if not any(name in url for name in ("{y}", "{-y}", "{q}")):
         lacking.append("{y}")
-    unknown = set(re.findall(r"\{[^}]*\}", url)) - {"{z}", "{x}", "{y}", "{-y}"}
+    unknown = set(re.findall(r"\{[^}]*\}", url)) - {"{z}", "{x}", "{y}", "{-y}", "{q}"}
     if lacking or unknown:
         told = f"lacks {lacking[0]}" if lacking else f"has {min(unknown)}, which is not known"
         raise UsageError(
@@ -234,7 +235,13 @@ class _Service:
     def address(self, zoom: int, column: int, row: int, *, shown: bool = False) -> str:
         """Return the address of a tile."""
         address = self.shown if shown else self._url
-        values = {"{z}": zoom, "{x}": column, "{y}": row, "{-y}": (1 << zoom) - 1 - row}
+        values = {
+            "{z}": zoom,
+            "{x}": column,
+            "{y}": row,
+            "{-y}": (1 << zoom) - 1 - row,
+            "{q}": quadkey(zoom, column, row),
+        }
         for name, value in values.items():
             address = address.replace(name, str(value))
         return address

@@ -69,3 +69,12 @@ def tile_grid(zoom: int, columns: range, rows: range, side: int) -> Grid:
         Affine(metres, 0, left, 0, -metres, top),
         CRS.from_epsg(3857),
     )
+
+
+def quadkey(zoom: int, column: int, row: int) -> str:
+    """Return the name of a tile as Bing's maps have it: a digit, 0 to 3, for each zoom.
+
+    See https://learn.microsoft.com/en-us/bingmaps/articles/bing-maps-tile-system.
+    """
+    digits = ((row >> z & 1) * 2 + (column >> z & 1) for z in reversed(range(zoom)))
+    return "".join(map(str, digits))

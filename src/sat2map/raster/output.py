@@ -36,6 +36,7 @@ from sat2map.raster.tile_archives import (
     write_pmtiles,
     write_tree,
 )
+from sat2map.raster.tile_tree import is_tile_pattern
 
 COG_TILE = 512
 JPEG_SIDE = 65_500
@@ -81,6 +82,12 @@ def named(output: Path) -> Named:
     Raises:
         UsageError: The name says nothing that is known.
     """
+    if output.parts[-3:] != TREE and is_tile_pattern(output):
+        raise UsageError(
+            "is not a pattern in which tiles are written",
+            where=output,
+            remedy="Write DIR/{z}/{x}/{y}.png; rows count from the north.",
+        )
     if output.parts[-3:] == TREE:
         if len(output.parts) > 3:
             return Named(Path(*output.parts[:-3]), "folder")

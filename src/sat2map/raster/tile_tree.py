@@ -29,7 +29,7 @@ from rasterio.windows import Window
 from sat2map.data.images import read_image
 from sat2map.errors import DataError
 from sat2map.geo.grid import Grid
-from sat2map.geo.web_mercator import tile_grid
+from sat2map.geo.web_mercator import quadkey, tile_grid
 
 TILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_ZOOM = 30
@@ -42,8 +42,11 @@ TILE_MAP = "tilemapresource.xml"
 TILE_JSON = ("tiles.json", "tilejson.json", "metadata.json")
 """Files that may say in `scheme` from where rows count (https://github.com/mapbox/tilejson-spec)."""
 
-_TEMPLATE = re.compile(r"(.*?)/?(\{z\}|\d+)/\{x\}/\{(-?)y\}(\.\w+)?")
-_PLACEHOLDER = re.compile(r"\{-?[xyz]\}")
+PATTERN = "{z}/{x}/{y}"
+"""How the tiles of a folder are called where nothing else is said."""
+
+_PLACEHOLDER = re.compile(r"\{(z|-?x|-?y|q)\}")
+_VALUES = {"z": r"\d+", "x": r"\d+", "y": r"\d+", "-y": r"\d+", "q": "[0-3]+"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,7 @@ class TileLevel:
         suffixes: What the names of the tiles end in.
         side: Pixels of a tile's side.
         from_south: Whether the names of the files count rows from the south (TMS).
+        pattern: What the files are called within `root`, without suffix.
     """
 
     root: Path
@@ -67,6 +71,7 @@ class TileLevel:
     suffixes: tuple[str, ...]
     side: int
     from_south: bool = False
+    pattern: str = PATTERN
 
     @property
     def first(self) -> tuple[int, int]:
@@ -90,8 +95,9 @@ class TileLevel:
     def path_of(self, column: int, row: int) -> Path | None:
         """Return the file of a tile, or None where there is none."""
         named = 2**self.zoom - 1 - row if self.from_south else row
+        name = _name(self.pattern, self.zoom, column, named)
         for suffix in self.suffixes:
-            path = self.root / str(self.zoom) / str(column) / f"{named}{suffix}"
+            path = self.root / f"{name}{suffix}"
             if path.is_file():
                 return path
         return None
@@ -139,59 +145,145 @@ def find_levels(source: str | Path) -> list[TileLevel]:
     the tiles says so: `tilemapresource.xml`, or "scheme": "tms" in `tiles.json` or `metadata.json`.
 
     Args:
-        source: A folder that holds {z}/{x}/{y}.png, or such a pattern itself, in which the zoom
-            may be a number.
+        source: A folder that holds {z}/{x}/{y}.png, or a pattern, with {z}, or a number as the
+            zoom, {x} and {y} or {-y} in any order, such as {z}/{y}/{x}.jpg, or with a quadkey, {q}.
 
     Raises:
         DataError: A pattern's folder is missing or holds no tiles, a tile is broken, the tiles
             are not of the web's Mercator projection, or a pattern contradicts what stands beside
             the tiles.
     """
-    text = str(source)
     if not is_tile_pattern(source):
         root = Path(source)
-        return _levels(root, None, TILE_SUFFIXES) if root.is_dir() else []
-    pattern = _TEMPLATE.fullmatch(text)
-    if pattern is None:
-        raise DataError(
-            "is not a pattern of tiles",
-            where=text,
-            remedy="Write FOLDER/{z}/{x}/{y}.png, or {-y} where rows count from the south.",
-        )
-    root = Path(pattern[1] or ("/" if text.startswith("/") else "."))
-    zoom = None if pattern[2] == "{z}" else int(pattern[2])
-    suffixes = TILE_SUFFIXES if pattern[4] is None else (pattern[4].lower(),)
-    levels = _levels(root, zoom, suffixes, bool(pattern[3])) if root.is_dir() else []
+        return _levels(root, PATTERN, None, TILE_SUFFIXES) if root.is_dir() else []
+    text = str(source)
+    root, pattern, zoom, suffix = _understood(text)
+    suffixes = TILE_SUFFIXES if suffix is None else (suffix,)
+    from_south = "{-y}" in pattern
+    levels = _levels(root, pattern, zoom, suffixes, from_south) if root.is_dir() else []
     if not levels:
         raise DataError("there are no such tiles", where=text, remedy="Check the folder's name.")
     return levels
 
 
+def _understood(text: str) -> tuple[Path, str, int | None, str | None]:
+    """Return the folder of a pattern, the rest of it, its zoom if it is a number, and its suffix.
+
+    Raises:
+        DataError: It does not tell one tile from the others.
+    """
+    parts = list(Path(text).parts)
+    first = next(
+        i
+        for i, part in enumerate(parts)
+        if _PLACEHOLDER.search(part) and not Path(*parts[: i + 1]).exists()
+    )
+    suffix = Path(text).suffix.lower()
+    if suffix:
+        parts[-1] = parts[-1][: -len(suffix)]
+    named = set(_PLACEHOLDER.findall("/".join(parts[first:])))
+    zoom = None
+    if "q" not in named and "z" not in named and first and parts[first - 1].isdecimal():
+        first -= 1
+        zoom = int(parts[first])
+    whole = {"q"} <= named <= {"q", "z"} or (
+        named <= {"z", "x", "y", "-y"} and "x" in named and len(named & {"y", "-y"}) == 1
+    )
+    if not whole or ("z" not in named and "q" not in named and zoom is None):
+        raise DataError(
+            "is not a pattern of tiles",
+            where=text,
+            remedy="Write FOLDER/{z}/{x}/{y}.png, {-y} where rows count from the south, or the "
+            "quadkey {q} alone.",
+        )
+    return Path(*parts[:first]), "/".join(parts[first:]), zoom, suffix or None
+
+
+def _name(pattern: str, zoom: int, column: int, row: int) -> str:
+    """Return what a tile is called, its row counted as the files do."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] == "q":
+            return quadkey(zoom, column, row)
+        return str({"z": zoom, "x": column}.get(found[1], row))
+
+    return _PLACEHOLDER.sub(value, pattern)
+
+
+def _walk(
+    folder: Path, parts: tuple[str, ...], suffixes: tuple[str, ...]
+) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield what the names of the files of a pattern say for each placeholder, and their suffix."""
+    told = re.compile(_PLACEHOLDER.sub(lambda m: f"({_VALUES[m[1]]})", _escaped(parts[0])))
+    names = _PLACEHOLDER.findall(parts[0])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, ending = entry.name, ""
+            if len(parts) == 1:
+                stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 - of a name
+                if ending.lower() not in suffixes:
+                    continue
+            found = told.fullmatch(stem)
+            if found is None:
+                continue
+            values = dict(zip(names, found.groups(), strict=True))
+            if len(parts) == 1:
+                yield values, ending
+            elif entry.is_dir():
+                for more, suffix in _walk(Path(entry.path), parts[1:], suffixes):
+                    yield values | more, suffix
+
+
+def _escaped(part: str) -> str:
+    """Return a pattern of regular expressions that stands for a text, but for placeholders."""
+    pieces = re.split(r"(\{(?:z|-?x|-?y|q)\})", part)
+    return "".join(p if _PLACEHOLDER.fullmatch(p) else re.escape(p) for p in pieces)
+
+
 def _levels(
-    root: Path, zoom: int | None, suffixes: tuple[str, ...], from_south: bool | None = None
+    root: Path,
+    pattern: str,
+    zoom: int | None,
+    suffixes: tuple[str, ...],
+    from_south: bool | None = None,
 ) -> list[TileLevel]:
-    zooms = sorted(z for z in _numbers(root) if z <= MOST_ZOOM and zoom in (None, z))
-    found = []
-    for z in zooms:
-        tiles: list[tuple[int, int]] = []
-        endings: set[str] = set()
-        for x in _numbers(root / str(z)):
-            with os.scandir(root / str(z) / str(x)) as entries:
-                for entry in entries:
-                    stem, ending = os.path.splitext(entry.name)  # noqa: PTH122 - of a name
-                    if stem.isdecimal() and ending.lower() in suffixes:
-                        tiles.append((x, int(stem)))
-                        endings.add(ending)
-        inside = [tile for tile in tiles if max(tile) < 2**z]
-        if not inside:
+    tiles: dict[int, list[tuple[int, int]]] = {}
+    endings: dict[int, set[str]] = {}
+    for values, ending in _walk(root, tuple(pattern.split("/")), suffixes):
+        z, x, y = _place(values, zoom)
+        # Names such as 007 are others' than those of tiles.
+        if z > MOST_ZOOM or max(x, y) >= 2**z or not _is_name(pattern, (z, x, y), values):
             continue
-        order = tuple(sorted(endings, key=lambda e: suffixes.index(e.lower())))
-        level = TileLevel(root, z, np.array(inside, np.int64), order, 0)
+        tiles.setdefault(z, []).append((x, y))
+        endings.setdefault(z, set()).add(ending)
+    found = []
+    for z in sorted(tiles):
+        order = tuple(sorted(endings[z], key=lambda e: suffixes.index(e.lower())))
+        level = TileLevel(root, z, np.array(sorted(tiles[z]), np.int64), order, 0, pattern=pattern)
         path = level.path_of(*level.tiles[0].tolist())
         assert path is not None
         found.append(replace(level, side=read_image(path).pixels.shape[0]))
-    south = bool(found) and _counts_from_south(root, from_south)
+    if not found or "{q}" in pattern:
+        return [_numbered_from_north(level, from_south=False) for level in found]
+    south = _counts_from_south(root, from_south)
     return [_numbered_from_north(level, south) for level in found]
+
+
+def _place(values: dict[str, str], zoom: int | None) -> tuple[int, int, int]:
+    """Return the zoom, column and row that the name of a tile says."""
+    key = values.get("q")
+    if key is not None:
+        digits = [int(digit) for digit in key]
+        column = sum((digit & 1) << z for z, digit in enumerate(reversed(digits)))
+        row = sum((digit >> 1) << z for z, digit in enumerate(reversed(digits)))
+        return len(digits), column, row
+    z = int(values["z"]) if zoom is None else zoom
+    return z, int(values["x"]), int(values["y"] if "y" in values else values["-y"])
+
+
+def _is_name(pattern: str, place: tuple[int, int, int], values: dict[str, str]) -> bool:
+    told = _PLACEHOLDER.sub(lambda found: values[found[1]], pattern)
+    return told == _name(pattern, *place)
 
 
 def _numbered_from_north(level: TileLevel, from_south: bool) -> TileLevel:
@@ -264,16 +356,6 @@ def _check_profile(file: Path, profile: object) -> None:
             f"says that the tiles have the profile {profile}, not mercator",
             where=file,
             remedy="Give the raster that they were cut from, or tiles in EPSG:3857.",
-        )
-
-
-def _numbers(folder: Path) -> list[int]:
-    """Return the folders in a folder whose names are numbers, as numbers."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            int(entry.name)
-            for entry in entries
-            if entry.name.isdecimal() and str(int(entry.name)) == entry.name and entry.is_dir()
         )
 
 

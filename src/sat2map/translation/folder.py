@@ -28,8 +28,9 @@ from sat2map.errors import (
 )
 from sat2map.journal import Journal, MadeOf, as_json, claim, differing
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.output import KINDS
+from sat2map.raster.output import KINDS, named
 from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_file, open_source
+from sat2map.raster.tile_tree import is_tile_pattern
 from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.image import (
     ImageOptions,
@@ -106,6 +107,8 @@ def translate_path(
     """
     options = options or SceneOptions()
     stop = stop or threading.Event()
+    if is_tile_pattern(target):
+        named(target)  # of which there is one pattern only
     with open_source(source) as opened:
         task = task_of(opened, target)
         if classes is not None and task != "scene":
