@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from sat2map.serve.app import AppOptions, make_app
+from sat2map.serve.run import bind, run_server
 from sat2map.serve.scenes import OpenScene, ServeOptions, Workshop, open_scenes
 from sat2map.serve.service import Service
 
@@ -82,5 +84,24 @@ def start(cache: Path) -> Iterator[Start]:
                 make_app(service, app), base_url="http://localhost", raise_server_exceptions=False
             )
             return Served(service, client, said)
+
+        yield begin
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[Served], str]]:
+    """Return what has a server answer over HTTP, and returns its address."""
+    with ExitStack() as stack:
+
+        def begin(served: Served) -> str:
+            listening, stop, ready = bind("127.0.0.1", 0), threading.Event(), threading.Event()
+            port = listening.getsockname()[1]
+            app = make_app(served.service)
+            thread = threading.Thread(target=run_server, args=(app, listening, stop, ready.set))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(stop.set)
+            assert ready.wait(60)
+            return f"http://127.0.0.1:{port}"
 
         yield begin

@@ -325,7 +325,6 @@ def test_who_waits_too_long_is_told_so(
 
     monkeypatch.setattr(SceneWindows, "maps", stall)
     monkeypatch.setattr(service, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(service.Service._have, "__kwdefaults__", {"idle": False, "patience_s": 0.2})
     answer = served.client.get(any_tile(served))
     assert (answer.status_code, answer.headers["Retry-After"]) == (504, "2")
     assert served.client.get(any_tile(served, "photo")).status_code == 200

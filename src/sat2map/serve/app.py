@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.background import BackgroundTask
 
 import sat2map
+from sat2map.geo.grid import Bounds
 from sat2map.serve.documents import (
     capabilities,
     endpoints_page,
@@ -20,13 +25,15 @@ from sat2map.serve.documents import (
     tile_json,
 )
 from sat2map.serve.guard import Access, Guard
+from sat2map.serve.parts import tags_of, to_geojson, write_part, write_vectors
 from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
-from sat2map.serve.service import GONE, GoneError, Service
+from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
 from sat2map.serve.tiles import Format, Tile
 
 KINDS = {"png": "image/png", "webp": "image/webp"}
 _TILE = re.compile(r"([0-9]{1,9})(@2x)?\.(png|webp)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+Box = Annotated[str, Query(max_length=200, description="west,south,east,north in degrees.")]
 Longitude = Annotated[
     float, Query(ge=-180, le=180, allow_inf_nan=False, description="Degrees east (WGS 84).")
 ]
@@ -75,6 +82,7 @@ def make_app(service: Service, options: AppOptions | None = None) -> Guard:
 
     _add_pages(app, service, options)
     _add_scene(app, service, options)
+    _add_parts(app, service)
     _add_tiles(app, service)
     return Guard(app, options.access)
 
@@ -158,6 +166,86 @@ def _warmth(service: Service, served: ServedScene, current: OpenScene) -> dict[s
     results = current.results
     done, count = (0, 0) if results is None else (results.known_count(), results.count)
     return {"done": done, "all": count, "running": service.is_warming(served)}
+
+
+def _add_parts(app: FastAPI, service: Service) -> None:
+    """Add what costs much: files of a part, and windows made ahead."""
+
+    @app.post("/scenes/{id}/warm", status_code=202)
+    async def warm(request: Request, id: str) -> Response:
+        """Translate all of the scene ahead, beside everything else."""
+        served, current = await _found(service, id)
+        if current.results is not None and not service.is_warming(served):
+            grid = current.results.grid
+            service.spend(request, grid.height * grid.width)
+            service.warm(served, current)
+        return JSONResponse(_warmth(service, served, current), 202, _NOT_KEPT)
+
+    @app.get("/scenes/{id}/vectors.geojson")
+    async def vectors(request: Request, id: str, bbox: Box) -> Response:
+        """Land cover, buildings and roads within west,south,east,north in degrees."""
+        served, current = await _found(service, id)
+        layer = _layer(current, "classes")
+        part = service.part_in(served, current, layer, _bounds(bbox), MOST_VECTORISED)
+        service.spend(request, part.height * part.width)
+        tags = tags_of(service.workshop.model_name, served.name)
+
+        def write(stop: threading.Event) -> bytes:
+            with tempfile.TemporaryDirectory(prefix="sat2map-") as folder:
+                target = Path(folder) / "part.gpkg"
+                write_vectors(current, part, target, tags, stop)
+                return to_geojson(target)
+
+        body = await service.write(request, served, current, layer, part, write)
+        return Response(body, media_type="application/geo+json", headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/export")
+    async def export(
+        request: Request,
+        id: str,
+        bbox: Box,
+        format: Annotated[Literal["tif", "gpkg"], Query(description="tif or gpkg.")] = "tif",
+        layer: Annotated[str, Query(description="Of tif: the layer.")] = "classes",
+    ) -> Response:
+        """A part of a layer as a GeoTIFF, or its vectors as a GeoPackage."""
+        served, current = await _found(service, id)
+        name = _layer(current, "classes" if format == "gpkg" else layer)
+        if name == "numbers":
+            name = "classes"  # the same in a file
+        most = MOST_VECTORISED if format == "gpkg" else MOST_EXPORTED
+        part = service.part_in(served, current, name, _bounds(bbox), most)
+        service.spend(request, part.height * part.width)
+        tags = tags_of(service.workshop.model_name, served.name)
+        folder = Path(tempfile.mkdtemp(prefix="sat2map-"))
+        target = folder / f"part.{format}"
+
+        def write(stop: threading.Event) -> None:
+            if format == "gpkg":
+                write_vectors(current, part, target, tags, stop)
+            else:
+                write_part(current, name, part, target, tags, stop)
+
+        try:
+            await service.write(request, served, current, name, part, write)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return FileResponse(
+            target,
+            media_type="application/geopackage+sqlite3" if format == "gpkg" else "image/tiff",
+            filename=f"{id}-{name}.{format}",
+            headers={"Cache-Control": "no-store"},
+            background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+        )
+
+
+def _bounds(text: str) -> Bounds:
+    """Return west, south, east and north, or answer 422."""
+    try:
+        west, south, east, north = map(float, text.split(","))
+    except ValueError as error:
+        raise HTTPException(422, "bbox: give west,south,east,north in degrees.") from error
+    return west, south, east, north
 
 
 def _add_tiles(app: FastAPI, service: Service) -> None:

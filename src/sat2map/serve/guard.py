@@ -19,6 +19,9 @@ COOKIE = "sat2map_token"
 LONGEST = 2048
 """Characters of a path and its query."""
 
+LONGEST_HEAD = 16 * 1024
+"""Bytes of a request's headers."""
+
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -122,6 +125,8 @@ class Guard:
         """Return status and text for who is not let in."""
         if len(scope["path"]) + len(scope.get("query_string", b"")) > LONGEST:
             return 414, "The address is too long."
+        if sum(len(name) + len(value) for name, value in headers.items()) > LONGEST_HEAD:
+            return 431, "The headers are too long."
         host = host_of(headers.get("host", ""))
         if host not in self._access.hosts:
             return 421, "The server is not called so. Its owner may let this host in (allow_host)."

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sat2map.errors import UsageError
-from sat2map.serve.guard import Guard
+from sat2map.serve.guard import LONGEST_HEAD, Guard
 
 SILENT_S = 15
 """Seconds after which a connection on which nothing is said is closed."""
@@ -28,9 +28,6 @@ _TURNED_AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
 )
-
-LONGEST_HEAD = 16 * 1024
-"""Bytes of a request's headers."""
 
 GRACE_S = 1
 """Seconds that answers on their way get when the server ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from fastapi import HTTPException, Request
 
-from sat2map.errors import DataError, Sat2mapError
-from sat2map.geo.grid import Part, ground_resolution, project
+from sat2map.errors import DataError, MissingExtraError, OutputError, Sat2mapError, UsageError
+from sat2map.geo.grid import Bounds, Part, check_bbox, ground_resolution, project, window_of
+from sat2map.serve.budget import Budget
 from sat2map.serve.pool import QueueFullError, Ticket
 from sat2map.serve.results import Results, Window
 from sat2map.serve.scenes import LayerName, OpenScene, ServedScene, Workshop
@@ -40,6 +42,15 @@ PAINTERS = 2
 
 TILE_BYTES = 64 * 2**20
 """Bytes of tiles, as they are sent, that are kept in memory."""
+
+MOST_EXPORTED = 64_000_000
+"""Pixels of a part that may be had as a raster."""
+
+MOST_VECTORISED = 16_000_000
+"""Pixels of a part that may be had as vectors."""
+
+EXPORTS = 2
+"""Parts that are written at once."""
 
 GONE = 499
 """The status of an answer that nobody waits for any more."""
@@ -72,6 +83,9 @@ class Service:
         self._painters = ThreadPoolExecutor(PAINTERS, "sat2map-paint")
         self._readers: dict[str, ThreadPoolExecutor] = {}
         self._warming: set[str] = set()
+        self._writers = ThreadPoolExecutor(EXPORTS, "sat2map-write")
+        self._writing = 0
+        self.budget = Budget()
 
     def scene(self, id: str) -> ServedScene:
         """Return a scene by its id, or answer 404."""
@@ -161,22 +175,92 @@ class Service:
             raise HTTPException(500, told(served, error)) from error
         return found
 
-    async def have_all(
+    def part_in(
+        self, served: ServedScene, current: OpenScene, layer: LayerName, bounds: Bounds, most: int
+    ) -> Part:
+        """Return the pixels of a layer within bounds in degrees; answer 404, 413 or 422 for others.
+
+        Args:
+            served: The scene.
+            current: What it holds.
+            layer: The layer.
+            bounds: West, south, east, north.
+            most: Pixels that are allowed.
+        """
+        grid = current.level_grid(layer, 0)
+        try:
+            check_bbox(bounds)
+        except UsageError as error:
+            raise HTTPException(422, f"bbox: {error.what}.") from error
+        try:
+            part = Part(*window_of(grid, bounds, served.name))
+        except UsageError as error:
+            raise HTTPException(404, "The scene does not reach there.") from error
+        if part.height * part.width > most:
+            raise HTTPException(
+                413,
+                f"That is {part.height * part.width:,} pixels, and {most:,} may be had at once.",
+            )
+        return part
+
+    def spend(self, request: Request, pixels: int) -> None:
+        """Take pixels from the budget of who asks, or answer 429."""
+        client = "" if request.client is None else request.client.host
+        wait = self.budget.spend(client, pixels)
+        if wait is not None:
+            text = "So much may not be had in so short a time. Ask again later."
+            raise HTTPException(429, text, {"Retry-After": str(math.ceil(wait))})
+
+    async def write(
         self,
         request: Request,
         served: ServedScene,
         current: OpenScene,
-        windows: Sequence[Window],
-    ) -> None:
-        """Have many windows made, a few at a time, while who asked waits."""
+        layer: LayerName,
+        part: Part,
+        work: Callable[[threading.Event], T],
+    ) -> T:
+        """Have a part's windows made, then something written of it, while who asked waits.
+
+        Args:
+            request: Who asks.
+            served: The scene.
+            current: What it holds.
+            layer: Of which something is written.
+            part: Its pixels.
+            work: Writes it, until the event that it is given asks to stop.
+        """
+        if self._writing >= EXPORTS:
+            text = "Other parts are being written. Ask again."
+            raise HTTPException(503, text, {"Retry-After": str(RETRY_S)})
+        self._writing += 1
+        stop, gone = threading.Event(), asyncio.ensure_future(_until_gone(request))
         try:
+            windows = current.windows(layer, 0, part)
             for start in range(0, len(windows), MOST_WINDOWS):
                 some = windows[start : start + MOST_WINDOWS]
-                await self._have(
-                    request, current.results, some, MOST_WINDOWS, idle=True, patience_s=None
-                )
+                await self._have(request, current.results, some, MOST_WINDOWS, gone, idle=True)
+            loop = asyncio.get_running_loop()
+            writing = loop.run_in_executor(self._writers, work, stop)
+            either: set[asyncio.Future[Any]] = {writing, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                stop.set()
+                await asyncio.wait({writing})
+                writing.exception()
+                raise GoneError
+            return writing.result()
+        except MissingExtraError as error:
+            raise HTTPException(
+                501, f"The server lacks what makes vectors: {error.what}"
+            ) from error
+        except OutputError as error:
+            raise HTTPException(507, "The server's disk is full.") from error
         except DataError as error:
             raise HTTPException(500, told(served, error)) from error
+        finally:
+            gone.cancel()
+            self._writing -= 1
 
     async def _have(
         self,
@@ -184,11 +268,20 @@ class Service:
         results: Results | None,
         windows: Sequence[Window],
         most: int,
+        gone: asyncio.Future[None] | None = None,
         *,
         idle: bool = False,
-        patience_s: float | None = PATIENCE_S,
     ) -> None:
-        """Have windows made, unless they are too many; give them up where the client goes."""
+        """Have windows made, unless they are too many; give them up where the client goes.
+
+        Args:
+            request: Who asks.
+            results: Whose windows.
+            windows: Which.
+            most: How many are waited for; if more are missing, none is.
+            gone: Is done when the client goes; None waits for that here.
+            idle: Whether they wait until nobody else waits for anything, however long.
+        """
         if results is None:
             return
         missing = results.missing(windows)
@@ -196,23 +289,25 @@ class Service:
             return
         client = None if request.client is None else tuple(request.client)
         tickets: list[Ticket] = []
-        gone = asyncio.ensure_future(_until_gone(request))
+        leaves = asyncio.ensure_future(_until_gone(request)) if gone is None else gone
         try:
             for window in missing:  # one by one, so that those of a full queue are given up
                 ticket = results.ask(window, client, idle=idle)
                 tickets.append(ticket)
             waited = [asyncio.wrap_future(ticket.future) for ticket in tickets]
             whole: asyncio.Future[Any] = asyncio.gather(*waited)
-            either: set[asyncio.Future[Any]] = {whole, gone}
+            either: set[asyncio.Future[Any]] = {whole, leaves}
             done, _ = await asyncio.wait(
-                either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                either,
+                timeout=None if idle else PATIENCE_S,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if whole in done:
                 whole.result()
                 return
             whole.cancel()
             await asyncio.gather(*waited, return_exceptions=True)
-            if gone in done:
+            if leaves in done:
                 raise GoneError
             raise HTTPException(
                 504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}
@@ -221,7 +316,8 @@ class Service:
             text = "Too many tiles are asked for at once. Ask again."
             raise HTTPException(503, text, {"Retry-After": str(RETRY_S)}) from error
         finally:
-            gone.cancel()
+            if gone is None:
+                leaves.cancel()
             for ticket in tickets:
                 ticket.give_up()
 
@@ -251,7 +347,7 @@ class Service:
     def close(self) -> bool:
         """Make nothing more; return whether all threads have ended."""
         ended = self.workshop.pool.close()
-        for executor in (self._painters, *self._readers.values()):
+        for executor in (self._painters, self._writers, *self._readers.values()):
             executor.shutdown(wait=False, cancel_futures=True)
         for scene in self.scenes.values():
             scene.close()
