@@ -72,6 +72,8 @@ SYNOPSIS = {
     "INPUT OUTPUT": "input.png output.png",
     "CLASSES OUT.gpkg": "classes.tif out.gpkg",
     "INPUT OUT.gpkg": "classes.tif out.gpkg",
+    "INPUT OUT.pmtiles": "classes.tif out.pmtiles",
+    "INPUT OUT.geojson": "classes.tif out.geojson",
     "PHOTO OUT.gpkg": "ortho.tif out.gpkg",
     "--confidence FILE": "--confidence confidence.tif",
     "report CLASSES": "report classes.tif",

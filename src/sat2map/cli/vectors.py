@@ -39,7 +39,13 @@ def vectors(
             metavar="INPUT", help="A class map (a raster of class numbers), or a photo."
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The GeoPackage, NAME.gpkg.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="NAME.gpkg, .pmtiles of vector tiles; .geojson, .fgb or .parquet of one layer.",
+        ),
+    ],
     legend: Legend = None,
     confidence: Annotated[
         Path | None,
@@ -71,6 +77,17 @@ def vectors(
             help="How far borders are simplified; 1.5, and 0 keeps the pixels' outline.",
         ),
     ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The layer of a .geojson, .fgb or .parquet."),
+    ] = None,
+    out_crs: Annotated[
+        str | None,
+        typer.Option(metavar="EPSG:CODE", help="The file's coordinates; otherwise the scene's."),
+    ] = None,
+    attribution: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Tiles: whom showing them must name.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what an interrupted run left.")
     ] = False,
@@ -80,13 +97,17 @@ def vectors(
     from sat2map.progress import Progress
     from sat2map.raster.sources import open_source
     from sat2map.vectors.coverage import TOLERANCE
+    from sat2map.vectors.formats import check_target
     from sat2map.vectors.photo import is_class_map, is_photo, vectorise_photo
-    from sat2map.vectors.vectorise import VectorOptions, check_target, vectorise
+    from sat2map.vectors.vectorise import VectorOptions, vectorise
 
-    check_target(target)
+    check_target(target, layer, out_crs)
     options = VectorOptions(
         minimum_m2=parse.minimum_areas(minimum_m2 or []),
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        layer=layer,  # type: ignore[arg-type]  # it was checked
+        out_crs=out_crs,
+        attribution=attribution,
         resume=resume,
     )
     reading = parse.scene_reading(bands, stretch, value_range, None, nodata, crs, pixel_size)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ from sat2map.legend import Legend
 from sat2map.raster.pyramid import Pyramid, Tile
 
 Encoded = tuple[int, int, int, bytes]
-"""Zoom, column from the west, row from the north, and a PNG."""
+"""Zoom, column from the west, row from the north, and a PNG or a compressed vector tile."""
 
 SEGMENT = 64 * 2**20
 """Bytes of tiles that may be on the disk twice, when an archive is put in order."""
@@ -39,12 +39,14 @@ class About:
         description: How it was made.
         attribution: Whom viewers are to name, or None.
         pyramid: Where it lies.
+        layers: Of vector tiles, TileJSON's description of each layer; None for images.
     """
 
     name: str
     description: str
     attribution: str | None
     pyramid: Pyramid
+    layers: tuple[Mapping[str, Any], ...] | None = None
 
     def tilejson(self) -> dict[str, Any]:
         """Return TileJSON, without the tiles' address."""
@@ -56,14 +58,16 @@ class About:
         bounds = [round(value, 7) for value in (west, south, east, north)]
         centre = [round(middle, 7), round((south + north) / 2, 7), self.pyramid.lowest]
         named = {} if self.attribution is None else {"attribution": self.attribution}
+        vectors = {} if self.layers is None else {"vector_layers": list(self.layers)}
         return {
             "tilejson": "3.0.0",
             "name": self.name,
             "description": self.description,
             **named,
+            **vectors,
             "version": "1.0.0",
             "scheme": "xyz",
-            "format": "png",
+            "format": "png" if self.layers is None else "pbf",
             "minzoom": self.pyramid.lowest,
             "maxzoom": self.pyramid.highest,
             "bounds": bounds,
@@ -179,8 +183,8 @@ def write_pmtiles(tiles: Iterable[Encoded], about: About, path: Path) -> None:
     west, south, east, north = (round(value * 1e7) for value in facts["bounds"])
     longitude, latitude, _ = facts["center"]
     header = {
-        "tile_type": TileType.PNG,
-        "tile_compression": Compression.NONE,
+        "tile_type": TileType.PNG if about.layers is None else TileType.MVT,
+        "tile_compression": Compression.NONE if about.layers is None else Compression.GZIP,
         "min_lon_e7": west,
         "min_lat_e7": south,
         "max_lon_e7": east,

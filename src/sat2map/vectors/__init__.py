@@ -8,7 +8,9 @@
     centre_lines.py, road_graph.py, road_gaps.py, roads.py    the road network
     store.py        what is found, on the disk
     measures.py     metres and square metres on the ellipsoid
-    geopackage.py   the file's layers, columns and styles
+    geopackage.py   the layers, their columns, and QGIS's styles
+    formats.py      the kinds of files, and coordinates other than the scene's
+    vector_tiles.py a map for the web
     vectorise.py    all of it, in order
     routing.py      the road network of a file, for networkx
     report.py       what a class map holds, in numbers

@@ -42,6 +42,7 @@ class ClassMap:
         grid: Its pixels on the ground.
         legend: What its numbers mean.
         metres: Metres on the ground from pixel to pixel, (along a row, along a column).
+        attribution: Whom those who show it are to name, as its tags say, or None.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ClassMap:
                 "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
             )
         self.where, self.grid, self.legend, self.metres = where, grid, legend, metres
+        self.attribution: str | None = dataset.tags().get("TIFFTAG_COPYRIGHT")
         self._dataset, self._confidence, self._shares = dataset, confidence, probabilities
         self._numbers = np.full(_VALUES, NOTHING, np.uint8)
         self._numbers[list(values)] = np.arange(len(values))

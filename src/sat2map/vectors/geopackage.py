@@ -17,7 +17,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.errors import OutputError
 from sat2map.legend import Legend
 from sat2map.vectors.measures import Measures
 from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
@@ -157,59 +156,6 @@ def _batched(items: Any) -> Iterator[list[Any]]:
         yield batch
 
 
-def write_layer(path: Path, layer: Layer, measures: Measures, crs: str, driver: str) -> None:
-    """Write a layer into a file that GDAL writes, beside those that are there.
-
-    Args:
-        path: The file.
-        layer: The layer.
-        measures: Places its geometries.
-        crs: WKT of the scene's.
-        driver: GDAL's name of the format.
-
-    Raises:
-        OutputError: The disk is full.
-    """
-    import pyarrow
-    from pyogrio.errors import DataLayerError, DataSourceError
-    from pyogrio.raw import write_arrow
-
-    types = {"text": pyarrow.string(), "real": pyarrow.float64(), "whole": pyarrow.int64()}
-    geometry = "geom"
-    fields = [pyarrow.field(name, types[kind]) for name, kind in layer.types.items()]
-    schema = pyarrow.schema([pyarrow.field(geometry, pyarrow.binary()), *fields])
-
-    def rows() -> Iterator[Any]:
-        for shapes, columns in layer.batches:
-            blobs = shapely.to_wkb(measures.to_crs(shapes))
-            arrays = [pyarrow.array(blobs, pyarrow.binary())]
-            for name, kind in layer.types.items():
-                values = columns[name]
-                if kind == "real":
-                    values = np.asarray(values, float)
-                    arrays.append(pyarrow.array(values, types[kind], mask=np.isnan(values)))
-                else:
-                    arrays.append(pyarrow.array(values, types[kind]))
-            yield pyarrow.record_batch(arrays, schema)
-
-    try:
-        write_arrow(
-            pyarrow.RecordBatchReader.from_batches(schema, rows()),
-            path,
-            layer=layer.name,
-            driver=driver,
-            geometry_name=geometry,
-            geometry_type=layer.kind,
-            crs=crs,
-        )
-    except (DataSourceError, DataLayerError, RuntimeError) as error:
-        raise OutputError(
-            f"cannot be written ({str(error).splitlines()[0]})",
-            where=path,
-            remedy="Free some space, or choose a folder that you may write to.",
-        ) from error
-
-
 def write_styles(path: Path, legend: Legend) -> None:
     """Fill the table from which QGIS takes how layers are drawn, in the legend's colours."""
     styles = {
@@ -224,11 +170,12 @@ def write_styles(path: Path, legend: Legend) -> None:
     try:
         with database:
             database.execute(
-                "create table layer_styles (id integer primary key autoincrement not null, "
-                "f_table_catalog text(256), f_table_schema text(256), f_table_name text(256), "
-                "f_geometry_column text(256), styleName text(30), styleQML text, styleSLD text, "
-                "useAsDefault boolean, description text, owner text(30), ui text(30), "
-                "update_time datetime default (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"
+                # As QGIS makes it; names of types in capitals, as the standard has them.
+                "create table layer_styles (id INTEGER primary key autoincrement not null, "
+                "f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), "
+                "f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT, "
+                "useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), "
+                "update_time DATETIME default (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"
             )
             database.execute(
                 "insert into gpkg_contents (table_name, data_type, identifier, description) "

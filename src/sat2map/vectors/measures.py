@@ -23,6 +23,9 @@ class Measures:
         grid: The scene's pixels on the ground.
         where: What messages call the scene.
 
+    Attributes:
+        middle: The scene's middle in its own coordinates.
+
     Raises:
         DataError: The scene has no coordinate reference system that PROJ knows.
     """
@@ -45,6 +48,7 @@ class Measures:
                 remedy="Give it another one first, for example with gdalwarp.",
             ) from error
         self._grid = grid
+        self.middle: tuple[float, float] = middle
         self._geod = Geod(ellps="WGS84")
 
     def to_crs(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:

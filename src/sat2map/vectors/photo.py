@@ -16,7 +16,8 @@ from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.land_cover import write_land_cover
 from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator
-from sat2map.vectors.vectorise import VectorOptions, check_target, make_vectors
+from sat2map.vectors.formats import check_target
+from sat2map.vectors.vectorise import VectorOptions, make_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def vectorise_photo(
             parameter="resume",
             remedy="Leave it out.",
         )
-    check_target(target)
+    check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
 
     def show(first: int) -> Callable[[int, int], None] | None:

@@ -4,7 +4,7 @@
         .sat2map/       its journal: what the vectors are made of
         sieved/         the class map without small islands, a file per sheet
         scene.sqlite    the polygons that are found (`store.py`)
-        whole.gpkg      the file on its way
+        made/           the file on its way
 
 Each sheet is finished as a whole, so that what was interrupted goes on where it stopped.
 """
@@ -16,7 +16,7 @@ import math
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,13 +26,13 @@ import shapely
 from numpy.typing import NDArray
 
 import sat2map
-from sat2map.atomic import atomic_file, check_disk, check_file_name
+from sat2map.atomic import atomic_file, check_disk
 from sat2map.errors import DataError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
-from sat2map.geo.vector_layer import require
 from sat2map.journal import Files, Journal, claim, remove_own
 from sat2map.legend import Legend, Role
 from sat2map.raster.output import give_name
+from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.sources import Source, open_source
 from sat2map.vectors.buildings import Matrix
 from sat2map.vectors.class_map import NOTHING, ClassMap, open_class_map
@@ -45,11 +45,20 @@ from sat2map.vectors.coverage import (
     cover_sheet,
     lay_sheets,
 )
-from sat2map.vectors.geopackage import layers_of, write_layer, write_styles
+from sat2map.vectors.formats import (
+    LayerName,
+    Placing,
+    check_target,
+    driver_of,
+    write_layer,
+    write_parquet,
+)
+from sat2map.vectors.geopackage import Layer, layers_of, write_styles
 from sat2map.vectors.measures import Measures
 from sat2map.vectors.roads import trace_roads
 from sat2map.vectors.sieve import MINIMUM_M2, sieve
 from sat2map.vectors.store import Store, open_store
+from sat2map.vectors.vector_tiles import TileSet, tiles_of, write_map_style, write_vector_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +70,7 @@ ROOM = 3
 """Bytes of the disk that a pixel may take, all in all."""
 
 _OWN = re.compile(
-    r"sieved(/\d+\.npy|/\.\d+\.sat2map-[0-9a-f]{16}\.npy)?|scene\.sqlite(-journal)?|whole\.gpkg(-journal|-wal|-shm)?"
+    r"sieved(/\d+\.npy|/\.\d+\.sat2map-[0-9a-f]{16}\.npy)?|scene\.sqlite(-journal)?|made(/[^/]+)?"
 )
 
 
@@ -75,12 +84,19 @@ class VectorOptions:
         tolerance: Bends in borders whose triangle is smaller than the square of this, in pixels,
             are left out; 0 keeps the pixels' outline.
         sheet: Side of the sheets that a scene is cut into, in pixels.
+        layer: The one layer of a .geojson, .fgb or .parquet; other files have all.
+        out_crs: The file's coordinate reference system, such as EPSG:25833, in place of the
+            scene's own.
+        attribution: Whom those who show tiles are to name; None takes what the class map says.
         resume: Whether the work goes on where an interrupted run stopped.
     """
 
     minimum_m2: Mapping[Role, float] = field(default_factory=dict)
     tolerance: float = TOLERANCE
     sheet: int = SHEET
+    layer: LayerName | None = None
+    out_crs: str | None = None
+    attribution: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -110,7 +126,8 @@ def vectorise(
     Args:
         classes: The class map, of any size, as `translate` writes it for its `classes`, or
             anybody's with a legend.
-        out: The GeoPackage, NAME.gpkg.
+        out: NAME.gpkg with all layers, NAME.pmtiles with vector tiles, or NAME.geojson, .fgb or
+            .parquet with `options.layer`.
         legend: What the map's numbers mean: a legend, "cover", "map" or a JSON file. None takes
             what the map itself says.
         confidence: A raster on the same grid of how sure each pixel is, for the columns of that
@@ -130,26 +147,11 @@ def vectorise(
         MissingExtraError: pyogrio or pyarrow is not installed.
     """
     target, options = Path(out), options or VectorOptions()
-    check_target(target)
+    check_target(target, options.layer, options.out_crs)
     source = open_source(classes)
     stop = stop or threading.Event()
     make_vectors(source, target, legend, confidence, options, progress, stop)
     return target
-
-
-def check_target(target: Path) -> None:
-    """Refuse a name that is not for vectors, and say what is not installed.
-
-    Raises:
-        UsageError: The name does not end in .gpkg.
-        OutputError: There is a folder of that name.
-        MissingExtraError: pyogrio or pyarrow is not installed.
-    """
-    if target.suffix.lower() != ".gpkg":
-        raise UsageError("is not a name for vectors", where=target, remedy="End it in .gpkg.")
-    check_file_name(target)
-    for package in ("pyogrio", "pyarrow"):
-        require(package, "vectors")
 
 
 def make_vectors(
@@ -168,7 +170,7 @@ def make_vectors(
 
     Args:
         source: The class map.
-        target: The GeoPackage.
+        target: The file.
         legend: As for `vectorise`, like what follows.
         confidence: How sure each pixel is.
         options: How.
@@ -188,6 +190,8 @@ def make_vectors(
         writing_to(target),
     ):
         measures = Measures(scene.grid, scene.where)
+        if target.suffix.lower() == ".pmtiles":
+            pyramid_of(scene.grid, target)  # what cannot be tiled is said before the work
         made_of = {
             **source.fingerprint(),
             "legend": scene.legend.to_json(),
@@ -278,15 +282,54 @@ def _make(
         def tracing(done: int, total: int) -> None:
             show(2 * len(sheets) + done * len(sheets) // total)
 
-        aside = folder / "whole.gpkg"
-        aside.unlink(missing_ok=True)
+        made = folder / "made"
+        remove_own(made, re.compile(r"[^/]+"))
+        made.mkdir(exist_ok=True)
         assert scene.grid.crs is not None  # or nothing could have been measured
-        crs = scene.grid.crs.to_wkt(version="WKT2_2019")
+        place = Placing(measures, scene.grid.crs, options.out_crs)
         with trace_roads(scene, folder=folder, progress=tracing) as network:
-            for layer in layers_of(store, scene.legend, network, measures):
-                write_layer(aside, layer, measures, crs, "GPKG")
-        write_styles(aside, scene.legend)
+            layers = layers_of(store, scene.legend, network, measures)
+            aside = made / f"whole{target.suffix.lower()}"
+            if driver_of(target) == "PMTiles":
+                tiles = _tile_set(scene, target, options)
+                write_vector_tiles(aside, layers, place, tiles, lambda: show(steps))
+                wide = "width_m" if network.width_is_true else "drawn_width_m"
+                write_map_style(target, scene.legend, tiles, width=wide)
+            else:
+                _write(aside, layers, place, scene.legend, options)
     give_name(aside, target)
+
+
+def _write(
+    aside: Path, layers: Iterator[Layer], place: Placing, legend: Legend, options: VectorOptions
+) -> None:
+    """Write all layers, or the one that is wanted, into a file that is not made of tiles."""
+    driver = driver_of(aside)
+    for layer in layers:
+        if driver == "GPKG":
+            write_layer(aside, layer, place, place.crs, driver)
+        elif layer.name == options.layer:
+            if driver == "Parquet":
+                write_parquet(aside, layer, place)
+            else:
+                of_driver = {
+                    "GeoJSON": {"RFC7946": "YES"},
+                    "FlatGeobuf": {"TEMPORARY_DIR": str(aside.parent)},
+                }[driver]
+                write_layer(aside, layer, place, place.crs, driver, of_driver)
+            break
+    if driver == "GPKG":
+        write_styles(aside, legend)
+
+
+def _tile_set(scene: ClassMap, target: Path, options: VectorOptions) -> TileSet:
+    name = Path(str(scene.where)).name
+    return TileSet(
+        target.stem,
+        f"{name} made into vectors by sat2map {sat2map.__version__}",
+        options.attribution or scene.attribution,
+        tiles_of(pyramid_of(scene.grid, target)),
+    )
 
 
 def sieved_sheet(scene: ClassMap, sheet: Sheet, minimum: Mapping[Role, float]) -> NDArray[np.uint8]:
