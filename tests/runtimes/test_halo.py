@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,19 @@ def test_a_halo_is_a_multiple_and_leaves_something() -> None:
         with pytest.raises(UsageError, match=rf"{halo} is not a halo of a window of 128 x 128"):
             translator.predict(noise(128, 128), halo=halo)
     assert translator.predict(noise(128, 128), halo=48).shape == (32, 32, 8)
+
+
+def test_windows_that_are_answered_at_once_are_what_they_are_alone() -> None:
+    network = network_of(COMPACT)
+    model = to_openvino(network, 3)
+    several, one = OpenVINORuntime(model, 16, threads=2), OpenVINORuntime(model, 16, threads=1)
+    assert several.at_once == 2
+    assert one.at_once == 1
+    halo, windows = 48, [noise(160, 160, seed=seed)[None] for seed in range(6)]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda w: several.run(w, ["image"], STREETS, halo), windows))
+    for window, found in zip(windows, together, strict=True):
+        alone = several.run(window, ["image"], STREETS, halo)
+        np.testing.assert_array_equal(found["image"], alone["image"])
+        slowly = one.run(window, ["image"], STREETS, halo)["image"].astype(int)
+        assert np.abs(found["image"] - slowly).max() <= 1

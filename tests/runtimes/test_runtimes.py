@@ -241,7 +241,7 @@ def test_threads_are_what_was_asked_for(runtime: RuntimeName, model_folder: Path
         assert seen == [wanted]
         assert torch.get_num_threads() == before  # the number is the caller's again
     elif runtime == "openvino":
-        compiled = inside._requests[("image",), None, 0].get_compiled_model()
+        compiled = inside._requests[("image",), None, 0].get().get_compiled_model()
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else wanted
         assert compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, cores)
     else:
@@ -255,7 +255,7 @@ def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> 
     translator = load(model_folder, "cpu", runtime="openvino")
     translator.translate(photo(16, 16))
     inside: Any = translator._runtime
-    compiled = inside._requests[("image",), None, 0].get_compiled_model()
+    compiled = inside._requests[("image",), None, 0].get().get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sat2map.translation import background as pipeline
-from sat2map.translation.background import ahead, behind
+from sat2map.translation.background import ahead, behind, side_by_side
 
 
 def test_items_come_in_order_from_another_thread() -> None:
@@ -124,3 +124,40 @@ def test_an_interrupted_producer_hands_over_nothing_more(monkeypatch: pytest.Mon
         raise KeyboardInterrupt
     assert got == [0]
     assert not [t for t in threading.enumerate() if t.name.startswith("sat2map-behind")]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_made_side_by_side_comes_in_order(count: int) -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.02 if item % 3 == 0 else 0)
+        return item * item
+
+    assert list(side_by_side(slow_first, range(10), count)) == [i * i for i in range(10)]
+
+
+def test_side_by_side_work_is_at_once_but_not_far_ahead() -> None:
+    both = threading.Barrier(2, timeout=10)
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item < 2:
+            both.wait()  # passed only where two are at work
+        return item
+
+    made = side_by_side(work, iter(range(100)), 2)
+    assert next(made) == 0
+    made.close()
+    assert max(begun) <= 3
+
+
+def test_what_side_by_side_work_raises_comes_in_its_turn() -> None:
+    def work(item: int) -> int:
+        if item == 1:
+            raise KeyError("second")
+        return item
+
+    made = side_by_side(work, range(9), 2)
+    assert next(made) == 0
+    with pytest.raises(KeyError, match="second"):
+        next(made)

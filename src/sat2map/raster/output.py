@@ -39,6 +39,9 @@ from sat2map.raster.tile_archives import (
 from sat2map.raster.tile_tree import is_tile_pattern
 
 COG_TILE = 512
+LEVEL = 3
+"""Of deflate: half the time of GDAL's own 6, for a twentieth more room."""
+
 JPEG_SIDE = 65_500
 
 Kind = Literal["tiff", "png", "jpeg", "pmtiles", "mbtiles", "folder"]
@@ -158,7 +161,8 @@ def write_raster(
     options: dict[str, object] = {
         "driver": "COG",
         "compress": "deflate",
-        "predictor": "no" if flat else "yes",
+        "level": LEVEL,
+        "predictor": "yes" if strips.layout.is_smooth else "no",
         "blocksize": COG_TILE,
         "overviews": "auto",
         "overview_resampling": "mode" if flat else "average",

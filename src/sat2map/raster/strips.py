@@ -46,6 +46,7 @@ class Layout:
         legend: Where its colours are these alone, so that class numbers are stored; else None.
         nodata: What class numbers are where there is no map; None takes the one after the last.
         grey: Whether it has one band of values, neither colours nor class numbers.
+        drawn: Whether large parts of it have one colour, as drawings have and photos have not.
     """
 
     grid: Grid
@@ -53,6 +54,12 @@ class Layout:
     legend: Legend | None = None
     nodata: int | None = None
     grey: bool = False
+    drawn: bool = False
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether neighbours differ a little everywhere, so that differences take less room."""
+        return self.legend is None and not self.drawn
 
     @property
     def bands(self) -> int:
@@ -106,7 +113,7 @@ class Strips:
             # Fast, and hardly larger than what takes four times as long.
             compress="zstd",
             zstd_level=1,
-            predictor=2 if layout.legend is None else 1,
+            predictor=2 if layout.is_smooth else 1,
             bigtiff="if_safer",
         )
 

@@ -68,6 +68,10 @@ class Runtime(Protocol):
         """What the height and width of the source must be multiples of."""
 
     @property
+    def at_once(self) -> int:
+        """How many calls of `run` with a halo it answers at once, each faster than in turn."""
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """What the network answers by itself: see `networks/portable.py`."""
 

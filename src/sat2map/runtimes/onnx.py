@@ -70,6 +70,7 @@ class OnnxRuntime:
             ) from error
         self.version: str = onnxruntime.__version__
         self.multiple = multiple
+        self.at_once = 1
         self._model = model
         self.outputs = tuple(output.name for output in self._graph.graph.output)
 

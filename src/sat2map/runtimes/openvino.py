@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 MAX_CACHED_BYTES = 64_000_000
 """Weights up to this size are kept compiled. Of larger models the compiled file would fill the
 disk, and reading it takes about as long as compiling again."""
+
+STREAMS = 2
+"""How many windows of a scene are answered at once. Each takes memory for what is in the network
+meanwhile; with more of them little is gained."""
 
 _Graph = tuple[tuple[Asked, ...], Legend | None, int]
 """What a compiled graph answers, in whose colours, and which halo it leaves out."""
@@ -54,13 +60,12 @@ class OpenVINORuntime:
         self.multiple = multiple
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
         self._model = model
-        self._lock = threading.Lock()  # a request is for one at a time
-        self._requests: dict[_Graph, openvino.InferRequest] = {}
-        self._settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
+        self._lock = threading.Lock()
+        # A request is for one at a time: whoever needs one takes it out, and puts it back.
+        self._requests: dict[_Graph, SimpleQueue[openvino.InferRequest]] = {}
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         wanted = threads_or_default(threads)
+        self.at_once = STREAMS if (wanted or os.cpu_count() or 1) >= STREAMS else 1
         if wanted is not None:
             self._settings["INFERENCE_NUM_THREADS"] = wanted
         if cache is not None:
@@ -76,17 +81,20 @@ class OpenVINORuntime:
         """Translate a batch; see `Runtime`."""
         import openvino
 
-        with self._lock:
-            request = self._request((tuple(asked), legend, halo))
-            # A tensor of its own: what belongs to the request cannot grow with the source.
-            pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
-            tensor = openvino.Tensor(pixels, shared_memory=True)
+        # A tensor of its own: what belongs to the request cannot grow with the source.
+        pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
+        tensor = openvino.Tensor(pixels, shared_memory=True)
+        idle = self._idle_requests((tuple(asked), legend, halo))
+        request = idle.get()
+        try:
             request.set_input_tensor(tensor)
             request.infer()
             return {
                 name: np.array(request.get_output_tensor(number).data)
                 for number, name in enumerate(asked)
             }
+        finally:
+            idle.put(request)
 
     def fingerprint(self) -> str:
         """Return a short text that other weights change."""
@@ -97,21 +105,32 @@ class OpenVINORuntime:
                 found.update(np.ascontiguousarray(node.get_data()).data)
         return found.hexdigest()
 
-    def _request(self, graph: _Graph) -> openvino.InferRequest:
-        if graph not in self._requests:
-            # OpenVINO gives the thread that loads it a stack for signals which is so small that
-            # Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
-            with ThreadPoolExecutor(1, "sat2map-compile") as thread:
-                self._requests[graph] = thread.submit(self._compile, graph).result()
-        return self._requests[graph]
+    def _idle_requests(self, graph: _Graph) -> SimpleQueue[openvino.InferRequest]:
+        with self._lock:
+            if graph not in self._requests:
+                # OpenVINO gives the thread that loads it a stack for signals which is so small
+                # that Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
+                with ThreadPoolExecutor(1, "sat2map-compile") as thread:
+                    made = thread.submit(self._compile, graph).result()
+                self._requests[graph] = SimpleQueue()
+                for request in made:
+                    self._requests[graph].put(request)
+            return self._requests[graph]
 
-    def _compile(self, graph: _Graph) -> openvino.InferRequest:
+    def _compile(self, graph: _Graph) -> list[openvino.InferRequest]:
+        """Return the requests of a graph: for windows of a scene several that run at once.
+
+        Each of these has its share of the threads, which wait for each other less.
+        """
         import openvino
 
         asked, legend, halo = graph
         model = with_pixels(self._model, asked, legend, halo, self.multiple)
-        compiled = openvino.Core().compile_model(model, "CPU", self._settings)
-        return compiled.create_infer_request()
+        count = self.at_once if halo else 1
+        how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
+        settings = self._settings | how
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        return [compiled.create_infer_request() for _ in range(count)]
 
 
 def with_pixels(
@@ -199,24 +218,59 @@ def _answer(
             made = op.transpose(to_bytes(scaled), last)
         case "image":
             assert legend is not None
-            shares = op.softmax(op.multiply(_before_softmax(classes), number(SHARPNESS)), 1)
-            flat = op.reshape(shares, integers(0, 0, -1), True)
+            logits, laid = _flat_logits(classes)
+            shares = op.softmax(op.multiply(logits, number(SHARPNESS)), 1)
             colours = op.constant(legend.colours.T.astype(np.float32))
-            mixed = to_bytes(op.matmul(colours, flat, False, False))
-            sides = op.slice(op.shape_of(shares), integers(2), integers(4), integers(1))
-            shape = op.concat([integers(0, 3), sides], 0)
-            made = op.transpose(op.reshape(mixed, shape, True), last)
+            mixed = to_bytes(op.matmul(colours, shares, False, False))
+            made = op.transpose(laid(mixed, 3), last)
         case "classes" | "cover":
-            best = op.topk(_before_softmax(classes), op.constant(np.int64(1)), 1, "max", "none")
-            made = op.squeeze(op.convert(best.output(1), "u8"), integers(1))
+            logits, laid = _flat_logits(classes)
+            best = op.topk(logits, op.constant(np.int64(1)), 1, "max", "none")
+            made = op.squeeze(laid(op.convert(best.output(1), "u8"), 1), integers(1))
         case "cover_shares":
             made = op.transpose(to_bytes(op.multiply(classes, number(255))), last)
         case _:
-            best = op.topk(classes, op.constant(np.int64(2)), 1, "max", "value")
+            logits, laid = _flat_logits(classes)
+            best = op.topk(op.softmax(logits, 1), op.constant(np.int64(2)), 1, "max", "value")
             first, second = op.split(best.output(0), op.constant(np.int64(1)), 2).outputs()
             margin = op.multiply(op.subtract(first, second), number(255))
-            made = op.squeeze(to_bytes(margin), integers(1))
+            made = op.squeeze(laid(to_bytes(margin), 1), integers(1))
     return made.output(0)
+
+
+def _flat_logits(
+    classes: openvino.Output,
+) -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
+    """Return what probabilities are made of, before it is laid out as an image.
+
+    A legend head shuffles its channels to pixels at last. What is chosen for each pixel is chosen
+    before that, so that bytes are shuffled and not values.
+
+    Args:
+        classes: Probabilities, [N,K,H,W].
+
+    Returns:
+        Logits [N,K,pixels], in some order of pixels; and what lays something of the same pixels,
+        [N,channels,pixels], out as [N,channels,H,W].
+    """
+    from openvino import opset13 as op
+
+    def integers(*values: int) -> openvino.Node:
+        return op.constant(np.array(values, np.int64))
+
+    logits = _before_softmax(classes)
+    count, shuffle, block = logits.get_partial_shape()[1].get_length(), logits.node, 1
+    told = shuffle.get_attributes()
+    if shuffle.get_type_name() == "DepthToSpace" and told["mode"] == "depth_first":
+        logits, block = shuffle.input_value(0), int(told["block_size"])
+    sides = op.slice(op.shape_of(logits), integers(2), integers(4), integers(1))
+
+    def laid(made: openvino.Node, channels: int) -> openvino.Node:
+        shape = op.concat([integers(0, channels * block**2), sides], 0)
+        image = op.reshape(made, shape, True)
+        return op.depth_to_space(image, "depth_first", block) if block > 1 else image
+
+    return op.reshape(logits, integers(0, count, -1), True), laid
 
 
 def _before_softmax(shares: openvino.Output) -> openvino.Output:

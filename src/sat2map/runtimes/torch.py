@@ -53,6 +53,7 @@ class TorchRuntime:
         self._others_threads = torch.get_num_threads()
         self.device = str(self._device)
         self.multiple = int(getattr(network, "multiple", 1))
+        self.at_once = 1
         self.outputs = outputs_of(network)
 
     def run(

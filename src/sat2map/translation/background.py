@@ -5,11 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -35,6 +36,31 @@ def ahead(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
                     return
                 waiting.append(thread.submit(next, items))
                 yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def side_by_side(
+    work: Callable[[S], T], items: Iterable[S], count: int
+) -> Generator[T, None, None]:
+    """Yield what `work` makes of items, in their order, while `count` threads make the next ones.
+
+    One more item waits, so that no thread has to. What making one raises is raised here, in its
+    turn. Close it where it may not come to its end. One thread is the caller's own.
+    """
+    if count == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(count, "sat2map-work") as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(work, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -1,13 +1,15 @@
 """A scene on its way to a map: windows are read, translated, blended and written, all at once.
 
-    thread that reads           the caller's thread          thread that writes
-    `_windows`                  `run`                        `_write`
+    thread that reads           one thread, or two           thread that writes
+    `_windows`                  `_answer`                    `_write`
 
-    read window n + 3   --2-->  predict window n + 1  --2-->  blend window n - 1,
-    of the scene, on            (the network)                 resample what is complete to the
-    the network's grid                                        map's grid, paint it, write strips
+    read window n + 3   --2-->  predict windows n + 1  --2-->  blend window n - 1,
+    of the scene, on            and n + 2 (the                 resample what is complete to the
+    the network's grid          network)                       map's grid, write strips
 
-Each arrow is a queue of at most two windows, so memory does not depend on the scene. The threads
+Each arrow is a queue of at most two windows, so memory does not depend on the scene. The network
+answers as many windows at once as the runtime takes: one is in the caller's thread, more are in
+threads of their own. The threads
 that read and write have a handle of the scene each, since GDAL's are for one thread at a time:
 `seen` is the scene on the network's grid, `shown` is it on the map's, where it says which pixels
 have values. Windows come row by row. After each row of windows, the rows of the map that it
@@ -47,12 +49,15 @@ from sat2map.raster.resampled import HALF, ResampledScene
 from sat2map.raster.resampling import resample
 from sat2map.raster.strips import TILE, Strips, writing
 from sat2map.runtimes.interface import Asked
-from sat2map.translation.background import ahead, behind
+from sat2map.translation.background import ahead, behind, side_by_side
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 from sat2map.translation.windows import AxisWindow, Frame, lay_cores, lay_windows
+
+Window = tuple[AxisWindow, AxisWindow, NDArray[np.uint8] | None]
+"""A window's place, and what the network sees of it; None where nobody looks at its answer."""
 
 PIECE = 4 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
@@ -142,6 +147,7 @@ class ScenePipeline:
         self._part = part
         self._some = False
         self._frame = None if options.mode == "published" else translator.frame(options.window)
+        self._at_once = 1 if self._frame is None else translator.at_once
         sizes = (seen.grid.height, seen.grid.width)
         written = (shown.grid.height, shown.grid.width)
         kind = translator.kind
@@ -200,12 +206,18 @@ class ScenePipeline:
         if progress is not None and done:
             progress(done, height * width)
         rows = self._rows[self._first_needed(finished) :]
+
+        def answered(window: Window) -> tuple[AxisWindow, AxisWindow, NDArray[Any] | None]:
+            row, column, pixels = window
+            return row, column, None if pixels is None else self._answer(pixels, target)
+
         with (
             behind(applied(self._write, rows, products, partial)) as hand_over,
             closing(ahead(self._windows(rows))) as windows,
+            closing(side_by_side(answered, windows, self._at_once)) as answers,
         ):
-            for row, column, pixels in windows:
-                hand_over(None if pixels is None else self._answer(pixels, target))
+            for row, column, values in answers:
+                hand_over(values)
                 if progress is not None and row.out_start >= finished:
                     done += (row.out_stop - row.out_start) * (column.out_stop - column.out_start)
                     progress(done, height * width)
@@ -220,9 +232,7 @@ class ScenePipeline:
         needed = next(row.needed_from for row in self._rows if row.out_stop > finished)
         return next(number for number, row in enumerate(self._rows) if row.stop > needed)
 
-    def _windows(
-        self, rows: list[AxisWindow]
-    ) -> Iterator[tuple[AxisWindow, AxisWindow, NDArray[np.uint8] | None]]:
+    def _windows(self, rows: list[AxisWindow]) -> Iterator[Window]:
         for row in rows:
             for column in self._columns:
                 if not self._wanted(row, column):

@@ -178,7 +178,8 @@ def translate_scene(
         part = view.part.on(scene.grid, shown.grid)
         grid = shown.grid.part(part.top, part.left, part.height, part.width)
         masked = scene.masked or mask is not None
-        outputs = _of_map(target, grid, masked, legend, compare=options.compare)
+        drawn = translator.answers_in_classes
+        outputs = _of_map(target, grid, masked, legend, drawn=drawn, compare=options.compare)
         outputs += _of_classes(classes, grid, masked, translator)
         _check_outputs(outputs, classes, scene)
         pyramid = None
@@ -258,13 +259,19 @@ class _Output:
 
 
 def _of_map(
-    target: Named | None, grid: Grid, masked: bool, legend: Legend | None, *, compare: bool
+    target: Named | None,
+    grid: Grid,
+    masked: bool,
+    legend: Legend | None,
+    *,
+    drawn: bool,
+    compare: bool,
 ) -> list[_Output]:
     """Return the map, and the comparison where it is wanted."""
     if target is None:
         return []
     layer: Layer = "image" if legend is None else "classes"
-    outputs = [_Output("map", target, layer, Layout(grid, masked, legend))]
+    outputs = [_Output("map", target, layer, Layout(grid, masked, legend, drawn=drawn))]
     if compare:
         pair = Grid(grid.height, 2 * grid.width, Affine.identity(), None)
         outputs.append(_Output("compare", _compared(target), layer, Layout(pair, masked)))

@@ -8,6 +8,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from itertools import chain, product
 from numbers import Integral
@@ -25,6 +26,7 @@ from sat2map.model.familiar import Familiar, read_familiar
 from sat2map.raster.options import Mode, mode_of
 from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
+from sat2map.translation.background import side_by_side
 from sat2map.translation.blending import blend
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
 from sat2map.translation.windows import AxisWindow, Frame, choose_frame, lay_windows
@@ -54,6 +56,7 @@ class Translator:
         runtime: What runs it: torch, openvino or onnx.
         runtime_version: Which version of it.
         multiple: What the sides of a window must be multiples of.
+        at_once: How many canonical windows are best predicted at once, in a thread each.
         legend: The classes of the map, in the colours that they are painted in, or None.
         answers_in_classes: Whether it has a legend head.
         answers_in_cover: Whether it has a head for land cover.
@@ -76,6 +79,7 @@ class Translator:
         self.runtime: RuntimeName = self._runtime.name
         self.runtime_version = self._runtime.version
         self.multiple = self._runtime.multiple
+        self.at_once = self._runtime.at_once
         self.legend = self.card.legend
         has_classes = "probabilities" in self._runtime.outputs and self.legend is not None
         self.answers_in_classes = has_classes
@@ -343,16 +347,21 @@ class Translator:
             return answer[:height, :width]
         result: NDArray[Any] | None = None
         halo, counts = frame.halo, (frame.count(height), frame.count(width))
-        for done, (i, j) in enumerate(product(*map(range, counts)), 1):
-            row, column = frame.span(i, height), frame.span(j, width)
+
+        def answered(number: tuple[int, ...]) -> tuple[Span, Span, NDArray[Any]]:
+            row, column = frame.span(number[0], height), frame.span(number[1], width)
             seen = (Span(core.start - halo, core.size + 2 * halo, 0, 0) for core in (row, column))
-            answer = self.predict(self._window(source, *seen), asked, halo)
-            if result is None:
-                result = np.empty((height, width, answer.shape[2]), answer.dtype)
-            part = result[row.start :, column.start :][: row.size, : column.size]
-            part[:] = answer[: part.shape[0], : part.shape[1]]
-            if progress is not None:
-                progress(done, math.prod(counts))
+            return row, column, self.predict(self._window(source, *seen), asked, halo)
+
+        windows = product(*map(range, counts))
+        with closing(side_by_side(answered, windows, self.at_once)) as answers:
+            for done, (row, column, answer) in enumerate(answers, 1):
+                if result is None:
+                    result = np.empty((height, width, answer.shape[2]), answer.dtype)
+                part = result[row.start :, column.start :][: row.size, : column.size]
+                part[:] = answer[: part.shape[0], : part.shape[1]]
+                if progress is not None:
+                    progress(done, math.prod(counts))
         assert result is not None
         return result
 
