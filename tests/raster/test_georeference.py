@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, WktVersion
@@ -19,6 +20,8 @@ from sat2map.errors import UsageError
 from sat2map.geo.grid import ground_resolution
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.scene import Scene
+from sat2map.raster.sources import open_source
+from sat2map.translation.folder import translate_path
 from sat2map.translation.scene import translate_raster
 
 PLACE = Affine(0.5, 0.1, 500_000, 0.1, -0.5, 5_000_000)
@@ -172,3 +175,72 @@ def test_a_world_file_that_says_nothing_is_noticed(make_scene: MakeScene) -> Non
     with Scene(path, 3, say=said.append) as scene:
         assert not scene.grid.georeferenced
     assert any("scene.tfw does not say where it lies" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [
+        ("a.webp", "a.wpw"),
+        ("a.webp", "a.webpw"),
+        ("a.webp", "a.WLD"),
+        ("a.jpeg", "a.jpgw"),
+        ("a.jpg", "a.jpegw"),
+        ("a.tiff", "a.tifw"),
+        ("a.png", "a.pgw"),
+        ("a.jpg", "a.wld"),
+    ],
+)
+def test_world_files_of_any_spelling_place_an_image(
+    make_model: MakeModel, tmp_path: Path, name: str, world: str
+) -> None:
+    Image.fromarray(smooth(40, 50)).save(tmp_path / name)
+    (tmp_path / world).write_text("0.5\n0\n0\n-0.5\n500000.25\n4999999.75\n")
+    (tmp_path / "a.prj").write_text(CRS.from_epsg(32633).to_wkt(version=WktVersion.WKT1_ESRI))
+    source = open_source(tmp_path / name)
+    assert source.kind == "scene"
+    made = translate_raster(source, tmp_path / "map.tif", make_model((0.4, 0.6)))
+    with rasterio.open(made) as file:
+        assert file.transform.almost_equals(Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000))
+        assert file.crs.to_epsg() == 32633
+
+
+@pytest.mark.parametrize("text", ["", "1,0\n0\n", "1\n0\n0\n0\n5\n5\n", "a\nb\nc\nd\ne\nf\n"])
+def test_a_broken_world_file_is_said_and_harmless(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    Image.fromarray(smooth(40, 50)).save(tmp_path / "a.webp", lossless=True)
+    (tmp_path / "a.wpw").write_text(text)
+    translate_path(make_model(), tmp_path / "a.webp", tmp_path / "map.png")
+    assert "a.wpw beside it does not place it" in caplog.text
+
+
+@pytest.mark.parametrize("columns", ["sourceX,sourceY", "pixelX,pixelY"])
+@pytest.mark.parametrize("name", ["scene.tif", "scan 1.png"])
+def test_the_points_of_qgis_beside_an_image_place_it(
+    make_model: MakeModel, tmp_path: Path, columns: str, name: str
+) -> None:
+    Image.fromarray(smooth(40, 50)).save(tmp_path / name)
+    lines = [
+        "500000,5000000,0,0,1,0,0,0",
+        "500025,5000000,50,0,1,0,0,0",
+        "500000,4999980,0,-40,1,0,0,0",
+        "512345,4999980,25,-20,0,0,0,0",  # disabled
+    ]
+    (tmp_path / f"{name}.points").write_text(
+        f"#CRS: EPSG:32633\nmapX,mapY,{columns},enable,dX,dY,residual\n" + "\n".join(lines) + "\n"
+    )
+    source = open_source(tmp_path / name)
+    assert source.kind == "scene"
+    assert {file.name for file in source.files} == {name, f"{name}.points"}
+    made = translate_raster(source, tmp_path / "map.tif", make_model((0.4, 0.6)))
+    with rasterio.open(made) as file:
+        assert file.transform.almost_equals(Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), 1e-6)
+        assert file.crs.to_epsg() == 32633
+        assert np.abs(file.read().transpose(1, 2, 0).astype(int) - smooth(40, 50)).max() <= 1
+
+
+@pytest.mark.parametrize("text", ["", "mapX,mapY\n1,2\n", "a,b,c\n", "#CRS: x\n\0\n"])
+def test_a_file_of_points_that_holds_none_changes_nothing(tmp_path: Path, text: str) -> None:
+    Image.fromarray(smooth(40, 50)).save(tmp_path / "a.png")
+    (tmp_path / "a.png.points").write_text(text)
+    assert open_source(tmp_path / "a.png").kind == "image"

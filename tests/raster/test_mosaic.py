@@ -296,3 +296,49 @@ def test_a_scene_that_bends_is_no_part_of_a_mosaic(make_scene: MakeScene, tmp_pa
     )
     with pytest.raises(DataError, match=r"a\.tif: lies by ground control points on no straight"):
         everything(folder)
+
+
+def test_not_a_number_shows_what_lies_below(lay: Any) -> None:
+    below = smooth(40, 40).astype(np.float32)
+    above = below + 10
+    above[5:12, 6:20] = np.nan
+    lay("a.tif", below, 0, 0)
+    folder = lay("b.tif", above, 0, 0)
+    shown, valid = everything(folder, value_range=(0, 255))
+    assert valid.all()
+    assert np.array_equal(shown, np.where(np.isnan(above), below, above).clip(0, 255))
+
+
+def test_what_jpegs_smear_around_nodata_is_no_value_in_mosaics_either(
+    lay: Any,
+) -> None:
+    pixels = smooth(64, 64)
+    pixels[:, :30] = 0
+    jpeg = {"compress": "jpeg", "jpeg_quality": 75, "photometric": "ycbcr", "nodata": 0}
+    jpeg |= {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    folder = lay("a.tif", pixels, 0, 0, **jpeg)
+    lay("b.tif", smooth(64, 64), 64, 0, **jpeg)
+    _, valid = everything(folder)
+    with Scene(folder / "a.tif", 3) as alone:
+        _, right = alone.read(0, 0, 64, 64)
+    assert np.array_equal(valid[:, :64], right)
+    assert right.mean() < 0.6
+
+
+@pytest.mark.parametrize("bands", [None, (4, 2, 1)])
+def test_a_value_for_each_band_that_is_read_of_four(
+    lay: Any, bands: tuple[int, ...] | None
+) -> None:
+    """The fourth, infrared, may hold anything there."""
+    colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined]
+    below, above = np.clip(noise(40, 40, 4, seed=1), 20, 250), np.clip(noise(40, 40, 4), 20, 250)
+    read = np.array(bands or (1, 2, 3)) - 1
+    above[10:20, 10:30, read] = (7, 8, 9)
+    above[25:28, 5, read[0]] = 7  # the others have values
+    lay("a.tif", below, 0, 0, colours=colours, photometric="rgb")
+    folder = lay("b.tif", above, 0, 0, colours=colours, photometric="rgb")
+    shown, valid = everything(folder, nodata=(7, 8, 9), bands=bands)
+    expected = above[..., read].copy()
+    expected[10:20, 10:30] = below[10:20, 10:30][..., read]
+    assert valid.all()
+    assert np.array_equal(shown, expected)

@@ -164,3 +164,24 @@ def test_a_file_of_several_images_is_noticed(tmp_path: Path) -> None:
         assert (scene.grid.height, scene.grid.width) == (20, 30)
     assert any("holds 2 images, of which the first is read" in line for line in said)
     assert np.array_equal(seen(f"GTIFF_DIR:2:{tmp_path / 'pages.tif'}"), smooth(40, 60))
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_colours_multiplied_with_alpha_are_divided_again(
+    make_scene: MakeScene, factor: int
+) -> None:
+    """Along the edges of what was warped, colours would darken."""
+    pixels, alpha = smooth(40, 40), np.full((40, 40), 255, np.uint8)
+    alpha[:, :8], alpha[:, 8:16], alpha[:, 16:24] = 0, 64, 128
+    made = []
+    for kind, shown in (
+        ("PREMULTIPLIED", np.rint(pixels * (alpha[..., None] / 255)).astype(np.uint8)),
+        ("NON-PREMULTIPLIED", pixels),
+    ):
+        path = make_scene(np.dstack([shown, alpha]), f"{kind}.tif", alpha=kind)
+        with Scene(path, 3) as scene:
+            made.append(scene.read(0, 0, 40 // factor, 40 // factor, factor))
+        assert np.abs(read_image(path).pixels.astype(int) - pixels)[alpha > 0].max() <= 4
+    (one, shown), (other, valid) = made
+    assert np.array_equal(shown, valid)
+    assert np.abs(one.astype(int) - other)[valid].max() <= (4 if factor == 1 else 8)

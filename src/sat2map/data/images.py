@@ -39,13 +39,17 @@ OTHER_SUFFIXES = frozenset(
 
 SIDECAR_SUFFIXES = frozenset(
     {
-        *(".aux", ".bpw", ".jgw", ".jpgw", ".jpw", ".msk", ".ovr", ".pgw", ".pngw", ".prj"),
-        *(".tfw", ".tifw", ".tiffw", ".wld", ".xml"),
+        *(".aux", ".bmpw", ".bpw", ".gfw", ".gifw", ".j2w", ".jgw", ".jp2w", ".jpegw", ".jpgw"),
+        *(".jpw", ".msk", ".ovr", ".pgw", ".pngw", ".points", ".prj", ".qpj", ".tfw", ".tifw"),
+        *(".tiffw", ".webpw", ".wld", ".wpw", ".xml"),
     }
 )
 """What belongs to an image beside it."""
 
 MAX_PIXELS = 500_000_000
+
+EXTRA_SAMPLES, ASSOCIATED = 338, 1
+"""The tag of TIFF that tells what further bands are, and what it says of such an alpha."""
 
 NEARLY_BLACK = 16
 """Below this, of 255, stays an image of 16 bits that holds the 12 bits of a sensor."""
@@ -437,7 +441,10 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> DecodedImage:
             profile = profile_of(raster)
             alpha = None
             if ColorInterp.alpha in kinds:
-                alpha = in_8_bits(raster.read(kinds.index(ColorInterp.alpha) + 1), bits)
+                band = kinds.index(ColorInterp.alpha) + 1
+                alpha = in_8_bits(raster.read(band), bits)
+                if is_premultiplied(path):
+                    pixels = unmultiplied(pixels.transpose(2, 0, 1), alpha).transpose(1, 2, 0)
     except RasterioError as error:
         raise DataError(
             f"cannot be decoded ({str(error).splitlines()[0]})",
@@ -449,6 +456,28 @@ def _read_with_gdal(path: Path, driver: str, max_pixels: int) -> DecodedImage:
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     return DecodedImage(pixels, alpha)
+
+
+def is_premultiplied(path: Path) -> bool:
+    """Return whether a TIFF says that its colours are multiplied with its alpha.
+
+    GDAL does not tell.
+    """
+    try:
+        with opened_image(path, ("TIFF",)) as image:
+            extra = getattr(image, "tag_v2", {}).get(EXTRA_SAMPLES, ())
+            return ASSOCIATED in (extra if isinstance(extra, tuple) else (extra,))
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return False
+
+
+def unmultiplied(values: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """Return the colours, [B,h,w], that were multiplied with an alpha band, [h,w], of one type."""
+    top = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1.0
+    share = np.maximum(alpha, np.finfo(np.float32).tiny) / top
+    whole = np.minimum(values / share, top)
+    found: NDArray[Any] = np.rint(whole) if values.dtype.kind in "ui" else whole
+    return found.astype(values.dtype)
 
 
 def profile_of(raster: Any) -> ColourProfile | None:

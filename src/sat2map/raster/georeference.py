@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import html
 import re
@@ -31,6 +32,11 @@ SIDECAR_BYTES = 10 * 2**20
 PATIENCE = 10
 """Seconds that a server may take for a file beside a raster."""
 
+LEAST_POINTS = 3
+"""So many ground control points place a raster."""
+
+_SPELLINGS = ({".jpg", ".jpeg"}, {".tif", ".tiff"})
+
 _WKT = re.compile(r"(?:PROJCS|GEOGCS|PROJCRS|GEOGCRS|GEODCRS|COMPD_CS|COMPOUNDCRS)\[")
 
 
@@ -57,8 +63,9 @@ def grid_of(dataset: Any, crs: CRS | None = None) -> Grid:
     """Return the grid of all of a raster.
 
     Its place comes from its transform or, where it has none, from ground control points, which the
-    grid keeps where they lie on no straight one; its coordinate reference system from it, from the
-    points, or from a file beside it (.prj, ESRI's .xml).
+    grid keeps where they lie on no straight one, or from a world file that GDAL does not look for;
+    its coordinate reference system from it, from the points, or from a file beside it (.prj,
+    ESRI's .xml).
 
     Args:
         dataset: What rasterio opened.
@@ -69,7 +76,9 @@ def grid_of(dataset: Any, crs: CRS | None = None) -> Grid:
     if transform == Affine.identity():
         points, of_points = _points(dataset)
         found = _straight(points)
-        if found is not None:
+        if found is None:
+            transform = _world_file_transform(dataset) or transform
+        else:
             transform, own = found[0], own or of_points
             if found[1] > STRAIGHT:
                 kept = tuple((point.col, point.row, point.x, point.y) for point in points)
@@ -130,15 +139,97 @@ def placed(
     )
 
 
+def with_points_beside(dataset: Any) -> tuple[str, Path] | None:
+    """Return GDAL's name of a local raster with the ground control points of a file beside it.
+
+    It is what QGIS's georeferencer writes, NAME.tif.points: a line with the coordinate reference
+    system, one that names the columns, and then mapX, mapY, pixelX and pixelY, which is negative.
+
+    Args:
+        dataset: What rasterio opened.
+
+    Returns:
+        The name and the file; None where the raster lies somewhere by itself, or there is no such
+        file.
+    """
+    files = [Path(name) for name in getattr(dataset, "files", None) or []]
+    if dataset.transform != Affine.identity() or _points(dataset)[0] or not files:
+        return None
+    path = files[0]
+    if not path.is_file() or "?" in str(path) or world_files(files):
+        return None
+    for name in (f"{path.name}.points", f"{path.stem}.points"):
+        beside = path.with_name(name)
+        told = beside.read_text(encoding="utf-8", errors="replace") if _is_small(beside) else ""
+        points = _read_points(told)
+        if len(points) >= LEAST_POINTS:
+            gcps = "&".join(
+                "gcp=" + ",".join(f"{value:.17g}" for value in point) for point in points
+            )
+            crs = _crs_of_points(told)
+            srs = "" if crs is None else f"&a_srs={crs.to_string()}"
+            return f"vrt://{path}?{gcps}{srs}", beside
+    return None
+
+
+def _read_points(text: str) -> list[tuple[float, float, float, float]]:
+    """Return column, row, x and y of the points of QGIS's georeferencer that are not disabled."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    found = []
+    for row in csv.DictReader(lines):
+        values = {(name or "").strip(): value for name, value in row.items()}
+        column, line = (values.get(f"source{axis}") or values.get(f"pixel{axis}") for axis in "XY")
+        try:
+            x, y = float(values["mapX"]), float(values["mapY"])
+            place = float(column or ""), -float(line or "")
+        except (KeyError, ValueError, TypeError):
+            continue
+        if str(values.get("enable") or "1").strip() != "0" and np.isfinite([*place, x, y]).all():
+            found.append((*place, x, y))
+    return found
+
+
+def _crs_of_points(text: str) -> CRS | None:
+    told = re.search(r"^#\s*CRS:\s*(\S.*)$", text, re.MULTILINE)
+    if told is None:
+        return None
+    try:
+        return _crs(told[1].strip())
+    except ProjError:
+        return None
+
+
 def world_files(files: Sequence[Path]) -> list[Path]:
     """Return what is called as the world file of the first of some files; it may be broken."""
     if not files or not files[0].is_file():
         return []
     path = files[0]
     suffix = path.suffix.lower()
-    endings = {f"{suffix}w", ".wld", f"{suffix[:2]}{suffix[-1:]}w"}
+    endings = {".wld"}
+    for known in next((kind for kind in _SPELLINGS if suffix in kind), {suffix}):
+        endings |= {f"{known}w", f"{known[:2]}{known[-1:]}w"}
     beside = path.parent.glob(f"{glob.escape(path.stem)}.*")
     return sorted(p for p in beside if p.suffix.lower() in endings and p.is_file())
+
+
+def _world_file_transform(dataset: Any) -> Affine | None:
+    """Return where a world file says that a local raster lies, if there is a whole one."""
+    files = [Path(name) for name in getattr(dataset, "files", None) or []]
+    for file in world_files(files):
+        try:
+            told = file.read_text(encoding="utf-8", errors="replace") if _is_small(file) else ""
+            a, d, b, e, c, f = map(float, told.split())
+        except (OSError, ValueError):
+            continue
+        # The last two are the centre of the first pixel.
+        place = Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+        if np.isfinite(place.determinant) and place.determinant != 0 and np.isfinite([c, f]).all():
+            return place
+    return None
+
+
+def _is_small(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size <= SIDECAR_BYTES
 
 
 def _points(dataset: Any) -> tuple[list[Any], CRS | None]:
@@ -152,7 +243,7 @@ def _straight(points: list[Any]) -> tuple[Affine, float] | None:
 
     None where they are too few.
     """
-    if len(points) < 3:
+    if len(points) < LEAST_POINTS:
         return None
     pixels = np.array([(point.col, point.row) for point in points], float)
     if np.linalg.matrix_rank(pixels - pixels.mean(0)) < 2:
@@ -175,7 +266,7 @@ def _sidecar_crs(dataset: Any) -> CRS | None:
     stem, whole = path.stem.lower(), path.name.lower()
     for wanted in (f"{stem}.prj", f"{whole}.prj", f"{stem}.qpj", f"{whole}.xml", f"{stem}.xml"):
         name = beside.get(wanted)
-        if name is None or not name.is_file() or name.stat().st_size > SIDECAR_BYTES:
+        if name is None or not _is_small(name):
             continue
         found = _crs_in(name.read_text(encoding="utf-8", errors="replace"))
         if found is not None:

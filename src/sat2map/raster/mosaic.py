@@ -31,6 +31,8 @@ from sat2map.raster.georeference import grid_of
 Stored = tuple[tuple[str, ...], str, str]
 """How values are stored: bits of each band, whether white is the least, and the colour profile."""
 
+_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
 _GDAL_TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -60,6 +62,7 @@ class _Part:
     stored: Stored
     told: bool  # nodata is not what the file says
     block: tuple[int, int]
+    lossy: bool  # its compression
 
     @property
     def alpha(self) -> int | None:
@@ -71,10 +74,20 @@ class _Part:
     @property
     def partial(self) -> bool:
         """Whether some of its pixels may have no value."""
-        return self.alpha is not None or self.masked or None not in self.nodata
+        named = any(value is not None for value in self.nodata)
+        return (
+            self.alpha is not None
+            or self.masked
+            or None not in self.nodata
+            or (self.told and named)
+        )
 
 
-def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -> str:
+def mosaic_vrt(
+    files: Sequence[Path],
+    nodata: tuple[float, ...] | None = None,
+    bands: tuple[int, ...] | None = None,
+) -> str:
     """Lay scenes side by side, and return the XML of the virtual raster, which GDAL opens.
 
     The pixels are as fine as the finest scene's and lie as the first one's do. Scenes that
@@ -83,12 +96,13 @@ def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -
     Args:
         files: The scenes; later ones lie on top.
         nodata: What stands where nothing is, in place of what they call so: one value for all
-            bands, one for each but alpha, or none.
+            bands, one for each that is read, or none.
+        bands: The numbers of those that are read; None for the colours, or the first.
 
     Raises:
         DataError: A scene cannot be read, has no coordinates, or does not go with the first.
     """
-    parts = [_look(path, nodata) for path in files]
+    parts = [_look(path, nodata, bands) for path in files]
     first = parts[0]
     for part in parts:
         _check(part, first)
@@ -109,7 +123,7 @@ def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -
     )
     if first.crs is not None:
         SubElement(root, "SRS").text = first.crs.to_wkt()
-    _say_stored(root, first)
+    _say_stored(root, first, lossy=any(part.lossy for part in parts))
     SubElement(root, "GeoTransform").text = f"{west!r}, {across!r}, 0, {north!r}, 0, {-down!r}"
     placed = [
         (
@@ -122,6 +136,10 @@ def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -
     for number, (kind, colour) in enumerate(zip(first.kinds, first.colours, strict=True), 1):
         band = SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[kind], band=str(number))
         _say_bits(band, first, number)
+        common = {part.nodata[number - 1] for part in parts}
+        if len(common) == 1 and None not in common and None not in first.nodata:
+            # So that what lossy compression has smeared around it is known, too.
+            SubElement(band, "NoDataValue").text = f"{common.copy().pop():.17g}"
         SubElement(band, "ColorInterp").text = colour.name.capitalize()
         if first.palette:
             _add_palette(band, first.palette)
@@ -131,6 +149,8 @@ def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -
                 SubElement(source, "NODATA").text = "0"
             elif part.partial:
                 SubElement(source, "UseMaskBand").text = "true"
+            elif kind.startswith("float"):
+                SubElement(source, "NODATA").text = "nan"  # what lies below shows there
     mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
     for part, corner, size in placed:
         source = _add_source(mask, part, "mask,1", corner, size, alpha=alpha)
@@ -138,7 +158,7 @@ def mosaic_vrt(files: Sequence[Path], nodata: tuple[float, ...] | None = None) -
     return tostring(root, encoding="unicode")
 
 
-def _look(path: Path, nodata: tuple[float, ...] | None) -> _Part:
+def _look(path: Path, nodata: tuple[float, ...] | None, bands: tuple[int, ...] | None) -> _Part:
     with open_dataset(str(path), path) as file:
         palette: tuple[tuple[int, ...], ...] = ()
         if file.colorinterp[0] == ColorInterp.palette:
@@ -163,28 +183,37 @@ def _look(path: Path, nodata: tuple[float, ...] | None) -> _Part:
             tuple(file.dtypes),
             tuple(file.colorinterp),
             palette,
-            _given(nodata, file) if nodata is not None else tuple(file.nodatavals),
+            _given(nodata, bands, file) if nodata is not None else tuple(file.nodatavals),
             MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
             (tuple(bits), structure.get("MINISWHITE", ""), profile.get("SOURCE_ICC_PROFILE", "")),
             nodata is not None,
             file.block_shapes[0],
+            structure.get("COMPRESSION", "").endswith(("JPEG", "WEBP")),
         )
 
 
-def _given(nodata: tuple[float, ...], file: Any) -> tuple[float | None, ...]:
+def _given(
+    nodata: tuple[float, ...], bands: tuple[int, ...] | None, file: Any
+) -> tuple[float | None, ...]:
     """Return what each band is to call nodata; what does not fit is said when it is read."""
-    colours = [kind != ColorInterp.alpha for kind in file.colorinterp]
+    kinds = file.colorinterp
+    usable = [n for n, kind in enumerate(kinds, 1) if kind != ColorInterp.alpha]
     if len(nodata) == 1:
-        return tuple(nodata[0] if colour else None for colour in colours)
-    values = iter(nodata if len(nodata) == sum(colours) else ())
-    return tuple(next(values, None) if colour else None for colour in colours)
+        return tuple(nodata[0] if n in usable else None for n in file.indexes)
+    if bands is None and all(kind in kinds for kind in _COLOURS):
+        bands = tuple(kinds.index(kind) + 1 for kind in _COLOURS)
+    values = dict(zip(usable[: len(nodata)] if bands is None else bands, nodata, strict=False))
+    return tuple(values.get(n) for n in file.indexes)
 
 
-def _say_stored(root: Element, part: _Part) -> None:
+def _say_stored(root: Element, part: _Part, *, lossy: bool) -> None:
     _, inverted, profile = part.stored
-    if inverted:
+    if inverted or lossy:
         structure = SubElement(root, "Metadata", domain="IMAGE_STRUCTURE")
-        SubElement(structure, "MDI", key="MINISWHITE").text = inverted
+        if inverted:
+            SubElement(structure, "MDI", key="MINISWHITE").text = inverted
+        if lossy:
+            SubElement(structure, "MDI", key="COMPRESSION").text = "JPEG"
     if profile:
         colours = SubElement(root, "Metadata", domain="COLOR_PROFILE")
         SubElement(colours, "MDI", key="SOURCE_ICC_PROFILE").text = profile
@@ -300,6 +329,11 @@ def _with_mask(part: _Part, *, alpha: bool) -> str:
         by_band = str(part.alpha)
     elif part.masked:
         by_band = "mask,1"
+    elif part.told and None in part.nodata and part.partial:
+        mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+        for number, value in enumerate(part.nodata, 1):
+            if value is not None:  # 255 wherever one of the bands is something else
+                _not_nodata(mask, part, number, value)
     elif None not in part.nodata:
         metadata = SubElement(SubElement(root, "Metadata"), "MDI", key="NODATA_VALUES")
         metadata.text = " ".join(f"{value:.17g}" for value in part.nodata)
@@ -312,6 +346,16 @@ def _with_mask(part: _Part, *, alpha: bool) -> str:
         mask = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
         _simple(mask, part.path, by_band)
     return tostring(root, encoding="unicode")
+
+
+def _not_nodata(mask: Element, part: _Part, number: int, value: float) -> None:
+    source = SubElement(mask, "ComplexSource")
+    name = SubElement(source, "SourceFilename", relativeToVRT="0")
+    name.text = str(part.path.absolute())
+    SubElement(source, "SourceBand").text = str(number)
+    SubElement(source, "ScaleOffset").text = "255"
+    SubElement(source, "ScaleRatio").text = "0"
+    SubElement(source, "NODATA").text = f"{value:.17g}"
 
 
 def _simple(band: Element, path: Path, number: str) -> None:

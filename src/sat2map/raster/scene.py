@@ -23,9 +23,11 @@ from sat2map.data.images import (
     READ_SUFFIXES,
     describe_left_out,
     in_bands,
+    is_premultiplied,
     other_files,
     profile_of,
     read_palette,
+    unmultiplied,
 )
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import believable_alpha, reading_from, sampled, sizes_of, with_retries
@@ -97,7 +99,7 @@ class Scene:
         say: Callable[[str], object] = logger.warning,
     ) -> None:
         reading = reading or Reading()
-        self.source = open_source(source).as_scene(reading.nodata)
+        self.source = open_source(source).as_scene(reading.nodata, reading.bands)
         self._where = self.source.where
         if self.source.is_laid:
             names = ", ".join(file.name for file in self.source.files)
@@ -164,6 +166,10 @@ class Scene:
         self._alpha = self._find_alpha(reading.bands or ())
         self.bands = self._choose(wanted, reading.bands)
         flags = dataset.mask_flag_enums[self.bands[0] - 1]
+        first = next(iter(self.source.files), None)
+        self._premultiplied = (
+            self._alpha is not None and first is not None and is_premultiplied(first)
+        )
         self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         self._nodata = self._find_nodata(reading.nodata)
         # Nodata is what all bands of the file have, those too that nobody looks at.
@@ -552,6 +558,8 @@ class Scene:
         if self._alpha is not None:
             alpha = self.dataset.read(self._alpha, window=window, out_shape=shape, resampling=mean)
             valid &= alpha > 0
+            if self._premultiplied:  # means of the products are right, too
+                values = unmultiplied(values, alpha)
         if self._has_mask:
             mask = self.dataset.read_masks(
                 self.bands[0], window=window, out_shape=shape, resampling=mean
@@ -575,7 +583,10 @@ class Scene:
         values = read(distinct)
         valid = self._has_values(values, distinct, read)
         if self._alpha is not None:
-            valid &= read([self._alpha])[0] > 0
+            alpha = read([self._alpha])[0]
+            valid &= alpha > 0
+            if self._premultiplied:
+                values = unmultiplied(values, alpha)
         if self._has_mask:
             valid &= self.dataset.read_masks(self.bands[0], window=around) > 0
         rows = slice(window.row_off - top, window.row_off - top + window.height)

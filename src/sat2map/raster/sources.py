@@ -28,7 +28,7 @@ from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
 from sat2map.raster.band_files import colours_vrt, find_colours
-from sat2map.raster.georeference import crs_beside, grid_of
+from sat2map.raster.georeference import crs_beside, grid_of, with_points_beside
 from sat2map.raster.mosaic import mosaic_vrt
 from sat2map.raster.tile_tree import TileLevel, find_levels, is_tile_pattern
 
@@ -91,7 +91,11 @@ class Source:
             return self._opened.pop()
         return open_dataset(self.opened_as, self.where, beside=self.beside)
 
-    def as_scene(self, nodata: tuple[float, ...] | None = None) -> Source:
+    def as_scene(
+        self,
+        nodata: tuple[float, ...] | None = None,
+        bands: tuple[int, ...] | None = None,
+    ) -> Source:
         """Return what is read where one scene is meant: of a folder the mosaic of its files.
 
         Where the files are the bands of one scene, its red, green and blue are laid together.
@@ -99,6 +103,7 @@ class Source:
         Args:
             nodata: What stands in the files where nothing is, in place of what they say. What lies
                 below shows there.
+            bands: The numbers of those that are read, or None.
 
         Raises:
             DataError: The files of a folder do not go together.
@@ -107,7 +112,7 @@ class Source:
             return self
         self.close()
         colours = find_colours(self.files)
-        vrt = mosaic_vrt(self.files, nodata) if colours is None else colours_vrt(colours)
+        vrt = mosaic_vrt(self.files, nodata, bands) if colours is None else colours_vrt(colours)
         files = self.files if colours is None else colours
         made = _looked_at("mosaic", self.where, self.name, vrt, files, self.folder)
         return made if colours is None else replace(made, is_laid=True)
@@ -307,9 +312,15 @@ def _looked_at(
     dataset = open_dataset(opened_as, where, beside=beside)
     if dataset.driver == "VRT":
         _refuse_gaps(dataset, where)
-    if not files:
+    points = with_points_beside(dataset) if kind == "scene" and not files else None
+    if points is not None:
+        dataset.close()
+        opened_as, file = points
+        dataset = open_dataset(opened_as, where)
+        files = (file,)
+    if not files or points is not None:
         named = dict.fromkeys([*([where] if isinstance(where, Path) else []), *dataset.files])
-        files = tuple(file for file in map(Path, named) if file.is_file())
+        files = (*(file for file in map(Path, named) if file.is_file()), *files)
     grid = grid_of(dataset)
     return Source(
         kind, where, name, opened_as, files, folder, grid, beside=beside, _opened=[dataset]

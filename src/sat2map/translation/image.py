@@ -25,6 +25,7 @@ from sat2map.data.images import (
 from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
+from sat2map.raster.georeference import world_files
 from sat2map.raster.options import Mode
 from sat2map.raster.resampling import resample, resampling
 from sat2map.raster.scale import choose_scale
@@ -174,6 +175,12 @@ def look_at_image(
         known = translator.card.resolution_m
         size = choose_scale(grid, known, "native", source, say, pixel_size=pixel_size).seen
         seen = resized(pixels, *size)
+    for file in world_files([source]):
+        say(
+            f"{source}: {file.name} beside it does not place it: a world file has six numbers, "
+            "with points and not commas, and none is read of AVIF and HEIC. Mend it, or save the "
+            "image as PNG or TIFF, for a map that lies there."
+        )
     strange = strange_image(translator, seen)
     if strange is not None:
         say(f"{source}: {strange}")

@@ -71,7 +71,7 @@ def scene_facts(
         return _image_facts(Path(source.where), translator, reading)
     if source.kind == "folder":
         try:
-            source = source.as_scene(reading.nodata)
+            source = source.as_scene(reading.nodata, reading.bands)
         except DataError:  # its files are translated one by one
             return _folder_facts(source, translator, reading)
     if translator is None:
