@@ -187,6 +187,9 @@ def test_the_python_page_has_the_signatures() -> None:
         "evaluate_masks",
         "translate_classes",
         "translate_raster",
+        "read_vectors",
+        "report_classes",
+        "road_graph",
         "vectorise",
     ):
         assert f"## `{name}{plain(getattr(sat2map, name))}`" in page

@@ -6,7 +6,9 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `load(folder)` gives a `Translator`, whose `translate` takes and gives arrays;
 - `translate_raster(input, output, model)` translates a georeferenced scene of any size,
   `translate_classes(input, classes, model)` into its class map alone;
-- `vectorise(classes, out)` makes polygons, buildings and roads of a class map;
+- `vectorise(classes, out)` makes polygons, buildings and roads of a class map,
+  `vectorise_photo(photo, out, model)` of a photo; `read_vectors` and `road_graph` give them to
+  geopandas and networkx, `report_classes(classes)` measures and counts;
 - `train(recipe, data, run)` trains a model;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
 """
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from sat2map.translation.scene import translate_raster as translate_raster
     from sat2map.translation.translator import Translator as Translator
     from sat2map.translation.translator import load as load
+    from sat2map.vectors.photo import vectorise_photo as vectorise_photo
+    from sat2map.vectors.report import report_classes as report_classes
+    from sat2map.vectors.routing import read_vectors as read_vectors
+    from sat2map.vectors.routing import road_graph as road_graph
     from sat2map.vectors.vectorise import VectorOptions as VectorOptions
     from sat2map.vectors.vectorise import vectorise as vectorise
 
@@ -45,10 +51,14 @@ _HOMES = {
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
     "open_source": "sat2map.raster.sources",
+    "read_vectors": "sat2map.vectors.routing",
+    "report_classes": "sat2map.vectors.report",
+    "road_graph": "sat2map.vectors.routing",
     "train": "sat2map.training.loop",
     "translate_classes": "sat2map.translation.classes",
     "translate_raster": "sat2map.translation.scene",
     "vectorise": "sat2map.vectors.vectorise",
+    "vectorise_photo": "sat2map.vectors.photo",
 }
 __all__ = [
     "ClassFiles",
@@ -62,10 +72,14 @@ __all__ = [
     "load",
     "load_recipe",
     "open_source",
+    "read_vectors",
+    "report_classes",
+    "road_graph",
     "train",
     "translate_classes",
     "translate_raster",
     "vectorise",
+    "vectorise_photo",
 ]
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import shapely
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 from typer.testing import CliRunner
 
 from fixtures.scenes import MakeScene, write_shapes
 from sat2map.cli.app import app
 from sat2map.errors import DataError
 from sat2map.vectors.report import report_classes
+from sat2map.vectors.vectorise import vectorise
 
 LAND, BUILDING, ROAD, VEGETATION, WATER = range(5)
 
@@ -63,6 +65,62 @@ def test_zones_have_their_parts_and_may_overlap(make_scene: MakeScene, tmp_path:
         assert other.area_m2 == pytest.approx(50 * 160, rel=2e-3)
         assert other.road_m == pytest.approx(50, abs=2)
         assert other.road_ha == pytest.approx(0.04, rel=2e-3)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:2263"])
+def test_degrees_and_feet_give_the_same_numbers(
+    make_scene: MakeScene, tmp_path: Path, crs: str
+) -> None:
+    """The same ground and the same zone, in three kinds of coordinates."""
+    from pyproj import Transformer
+
+    pytest.importorskip("pyogrio")
+    place = (-73.95, 40.7)
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*place)
+    metres = {"EPSG:4326": (1 / 84_490, 1 / 111_041), "EPSG:2263": (1 / 0.3048006,) * 2}[crs]
+    transform = Affine(metres[0], 0, x, 0, -metres[1], y)
+    path = make_scene(village()[..., None], georeference={"crs": crs, "transform": transform})
+    lower, right = y - 80 * metres[1], x + 50 * metres[0]
+    zone = shapely.box(x - 90 * metres[0], lower - 300 * metres[1], right, y + 10 * metres[1])
+    zones = write_shapes(tmp_path / "zones.gpkg", [zone], crs)
+    report = report_classes(path, legend="cover", zones=zones)
+    (told,) = report.zones
+    assert report.whole.area_m2 == pytest.approx(160 * 160, rel=2e-3)
+    assert report.whole.road_m == pytest.approx(160, rel=0.02)
+    assert report.whole.road_ha == pytest.approx(0.128, rel=2e-3)
+    assert report.whole.buildings_per_ha == pytest.approx(4 / 2.56, rel=2e-3)
+    assert told.area_m2 == pytest.approx(50 * 160, rel=2e-3)
+    assert told.road_m == pytest.approx(50, abs=1)
+    assert {e.name: e.count for e in told.classes}["building"] == 1
+
+
+def test_what_the_report_says_is_what_the_vectors_have(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    pyogrio = pytest.importorskip("pyogrio")
+    path = make_scene(village()[..., None])
+    whole = report_classes(path, legend="cover").whole
+    town = vectorise(path, tmp_path / "town.gpkg", legend="cover")
+    meta, _, _, values = pyogrio.raw.read(town, layer="coverage")
+    facts = dict(zip(meta["fields"], values, strict=True))
+    for entry in whole.classes:
+        own = facts["class"] == entry.name
+        assert len(set(facts["part_of"][own])) == entry.count
+        assert facts["area_m2"][own].sum() == pytest.approx(entry.area_m2, rel=0.01)
+    meta, _, _, values = pyogrio.raw.read(town, layer="roads")
+    metres = dict(zip(meta["fields"], values, strict=True))["length_m"].sum()
+    assert whole.road_m == pytest.approx(metres)
+
+
+def test_zones_that_lie_elsewhere_are_left_out_aloud(
+    make_scene: MakeScene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pyogrio")
+    path = make_scene(village()[..., None])
+    own, away = shapely.box(500_000, 4_999_900, 500_050, 5_000_000), shapely.box(0, 0, 10, 10)
+    zones = write_shapes(tmp_path / "zones.gpkg", [own, away])
+    assert len(report_classes(path, legend="cover", zones=zones).zones) == 1
+    assert "zones.gpkg: 1 of its 2 shapes are no zones on" in caplog.text
 
 
 def test_zones_elsewhere_are_refused(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import geopandas
 import networkx
+import numpy as np
 import pytest
 import shapely
 
-from sat2map.errors import DataError
-from sat2map.vectors.routing import road_graph
+from fixtures.scenes import MakeScene
+from sat2map.errors import DataError, UsageError
+from sat2map.vectors.routing import read_vectors, road_graph
+from sat2map.vectors.vectorise import VectorOptions, vectorise
 
 
 def network(path: Path) -> Path:
@@ -56,3 +59,36 @@ def test_a_file_without_roads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.gpkg").write_bytes(b"no")
     with pytest.raises(DataError, match=r"broken\.gpkg: cannot be read"):
         road_graph(tmp_path / "broken.gpkg")
+
+
+@pytest.mark.parametrize("name", ["town.gpkg", "buildings.parquet", "buildings.geojson"])
+def test_layers_are_geodataframes(make_scene: MakeScene, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("geopandas")
+    numbers = np.zeros((80, 80), np.uint8)
+    numbers[20:40, 20:50] = 1
+    layer = None if name == "town.gpkg" else "buildings"
+    path = vectorise(
+        make_scene(numbers[..., None]),
+        tmp_path / name,
+        legend="cover",
+        options=VectorOptions(layer=layer),  # type: ignore[arg-type]
+    )
+    frame = read_vectors(path, "buildings" if layer is None else None)
+    assert len(frame) == 1
+    assert frame["area_m2"].sum() == pytest.approx(600, rel=0.01)
+    assert frame.crs.to_epsg() == (4326 if name.endswith("geojson") else 32633)
+    if layer is None:
+        with pytest.raises(UsageError, match="has several layers"):
+            read_vectors(path)
+        with pytest.raises(DataError, match="has no layer 'houses'"):
+            read_vectors(path, "houses")  # type: ignore[arg-type]
+
+
+def test_files_that_hold_nothing_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("geopandas")
+    with pytest.raises(DataError, match=r"none\.gpkg: there is no such file"):
+        read_vectors(tmp_path / "none.gpkg")
+    for name in ("empty.gpkg", "empty.parquet"):
+        (tmp_path / name).write_bytes(b"nothing")
+        with pytest.raises(DataError, match=f"{name}: cannot be read"):
+            read_vectors(tmp_path / name, "roads")

@@ -59,6 +59,21 @@ def read_layers(
         yield layer.without_collections()
 
 
+def count_shapes(path: Path) -> int | None:
+    """Return how many features the layers of a file have, wherever they lie.
+
+    None stands for files that do not say it without being read, as extracts of OpenStreetMap.
+    """
+    name = path.name.lower()
+    if name.endswith((".pbf", ".osm", ".osm.bz2", ".osm.gz", ".parquet", ".geoparquet")):
+        return None
+    import pyogrio
+
+    layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+    found = [pyogrio.read_info(path, layer=name)["features"] for name in layers]
+    return None if min(found, default=-1) < 0 else int(sum(found))
+
+
 def _layers(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str]) -> Iterator[RawLayer]:
     name = path.name.lower()
     if name.endswith((".pbf", ".osm", ".osm.bz2", ".osm.gz")):

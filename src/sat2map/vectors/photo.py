@@ -15,7 +15,7 @@ from sat2map.raster.sources import Source, open_source
 from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.land_cover import write_land_cover
 from sat2map.translation.scene import translate_scene
-from sat2map.translation.translator import Translator
+from sat2map.translation.translator import Translator, load
 from sat2map.vectors.formats import check_target
 from sat2map.vectors.vectorise import VectorOptions, make_vectors
 
@@ -48,7 +48,7 @@ def is_photo(source: Source) -> bool:
 def vectorise_photo(
     photo: str | Path | Source,
     out: str | Path,
-    translator: Translator,
+    model: str | Path | Translator | None = None,
     *,
     reading: Reading | None = None,
     options: VectorOptions | None = None,
@@ -64,8 +64,9 @@ def vectorise_photo(
 
     Args:
         photo: A scene that says where it lies.
-        out: The GeoPackage, NAME.gpkg.
-        translator: The model, with classes; its network looks only so far.
+        out: As for `vectorise`.
+        model: A translator, or what `load` takes: a shipped model's name or a folder; None takes
+            "streets". It has classes.
         reading: How the photo's values become pixels.
         options: How; its `resume` is of no use here.
         progress: Called with (done, all) steps.
@@ -77,6 +78,7 @@ def vectorise_photo(
 
     Raises:
         DataError: The photo cannot be read, has no valid pixel or lies nowhere on the ground.
+        ModelError: The model's folder is missing or damaged.
         UsageError: The model has no classes, or the options do not fit.
         OutputError: The place is not writable or the disk is full.
         StoppedError: `stop` is set.
@@ -92,6 +94,7 @@ def vectorise_photo(
         )
     check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
+    translator = model if isinstance(model, Translator) else load(model or "streets")
 
     def show(first: int) -> Callable[[int, int], None] | None:
         if progress is None:

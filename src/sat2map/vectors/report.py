@@ -7,6 +7,7 @@ the top and then from the left; areas and roads are cut at the borders of zones.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from sat2map.vectors.measures import Measures
 from sat2map.vectors.roads import trace_roads
 from sat2map.vectors.sieve import MINIMUM_M2
 from sat2map.vectors.vectorise import sieved_sheet
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 64
 """Pixels along a side within which the area of a pixel is taken as the same."""
@@ -213,7 +216,7 @@ def _figures(
 
 def _zones(path: Path, scene: ClassMap) -> tuple[list[str], NDArray[np.object_]]:
     """Return the names of zones and their polygons in pixels of the scene."""
-    from sat2map.geo.vector_file import read_layers
+    from sat2map.geo.vector_file import count_shapes, read_layers
 
     grid = scene.grid
     corners = np.array([(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)])
@@ -232,6 +235,12 @@ def _zones(path: Path, scene: ClassMap) -> tuple[list[str], NDArray[np.object_]]
             f"has no polygons on {scene.where}",
             where=path,
             remedy="Give polygons that lie on the class map; their coordinates may be wrong.",
+        )
+    every = count_shapes(path)
+    if every is not None and every > len(shapes):
+        logger.warning(
+            f"{path}: {every - len(shapes)} of its {every} shapes are no zones on {scene.where} "
+            "and are left out."
         )
 
     def to_pixels(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,23 +1,63 @@
-"""The road network of a GeoPackage as a graph of networkx, to route on."""
+"""Vectors as other Python libraries have them: GeoDataFrames, and a graph to route on."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import shapely
 
-from sat2map.errors import DataError, MissingExtraError
-from sat2map.geo.vector_layer import unreadable
+from sat2map.errors import DataError, UsageError
+from sat2map.geo.vector_layer import require, unreadable
+from sat2map.vectors.formats import LayerName
 
 if TYPE_CHECKING:
+    import geopandas
     import networkx
 
 _REMEDY = "Give a GeoPackage of `sat2map vectors`, with the layers roads and road_nodes."
 
 
-def road_graph(path: Path) -> networkx.MultiGraph[int]:
+def read_vectors(path: str | Path, layer: LayerName | None = None) -> geopandas.GeoDataFrame:
+    """Return a layer of a file that `vectorise` wrote, with the file's coordinates.
+
+    Args:
+        path: The file.
+        layer: Which layer; None where the file has one.
+
+    Raises:
+        DataError: It cannot be read, or has no such layer.
+        UsageError: No layer is named, and the file has several.
+        MissingExtraError: geopandas or pyogrio is not installed.
+    """
+    path = Path(path)
+    for package in ("geopandas", "pyogrio", "pyarrow"):
+        require(package, "vectors")
+    import geopandas
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    if not path.exists():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    try:
+        if path.suffix.lower() == ".parquet":
+            return geopandas.read_parquet(path)
+        named = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if layer is None and len(named) > 1:
+            raise UsageError(
+                f"{path} has several layers",
+                parameter="layer",
+                remedy=f"Choose one of {', '.join(named)}.",
+            )
+        return pyogrio.read_dataframe(path, layer=layer or named[0], use_arrow=True)
+    except DataLayerError as error:
+        remedy = f"It has {', '.join(named)}."
+        raise DataError(f"has no layer {layer!r}", where=path, remedy=remedy) from error
+    except (DataSourceError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def road_graph(path: str | Path) -> networkx.MultiGraph[int]:
     """Return the roads of a GeoPackage as an undirected graph, in which two may be parallel.
 
     Nodes are the numbers of the layer `road_nodes`, with `x` and `y` in the file's coordinates.
@@ -32,9 +72,9 @@ def road_graph(path: Path) -> networkx.MultiGraph[int]:
         DataError: It cannot be read, or has no road network.
         MissingExtraError: networkx or pyogrio is not installed.
     """
+    path = Path(path)
     for package in ("networkx", "pyogrio"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "vectors")
+        require(package, "vectors")
     import networkx
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError
