@@ -328,9 +328,16 @@ def many(run: Callable[[], object], count: int) -> None:
 
 
 def run_python(*arguments: object) -> str:
-    """Run a Python of its own, and return what it printed."""
+    """Run a Python of its own, and return what it printed.
+
+    As after an installation, nothing is compiled to bytecode but in the first turn.
+    """
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    compiled = str(Path(os.environ["SAT2MAP_CACHE"]).with_name("bytecode"))
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout
 
 
 def mirrored(town: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

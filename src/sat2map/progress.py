@@ -8,44 +8,23 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 PLAIN_SECONDS = 15.0
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, pixels: bool) -> None:
-        super().__init__()
-        self._pixels = pixels
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else _rate(task.speed, self._pixels), style="cyan")
-
-
-class _Megapixels(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        total = None if task.total is None else int(task.total)
-        return Text(_count(int(task.completed), total, pixels=True), style="green")
-
-
-def _count(done: int, total: int | None, pixels: bool) -> str:
+def count_text(done: int, total: int | None, pixels: bool) -> str:
+    """Return how much is done, of how much."""
     if not pixels:
         return f"{done}" if total is None else f"{done}/{total}"
     return f"{done / 1e6:.1f}" + ("" if total is None else f"/{total / 1e6:.1f}") + " Mpx"
 
 
-def _rate(rate: float, pixels: bool) -> str:
+def rate_text(rate: float, pixels: bool) -> str:
+    """Return how much is done in a second."""
     return f"{rate / 1e6:.3g} Mpx/s" if pixels else f"{rate:.3g}/s"
 
 
@@ -67,16 +46,9 @@ class Progress:
         self._spoke = 0.0
         self._bar: RichProgress | None = None
         if not quiet and sys.stderr.isatty():
-            self._bar = RichProgress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                _Megapixels() if pixels else MofNCompleteColumn(),
-                _Rate(pixels),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", style="dim", markup=False),
-                console=Console(stderr=True),
-                speed_estimate_period=120,
-            )
+            from sat2map.progress_bar import progress_bar  # a tenth of a second
+
+            self._bar = progress_bar(pixels)
             self._task = self._bar.add_task(title, total=None, note="")
 
     def __enter__(self) -> Progress:
@@ -122,9 +94,9 @@ class Progress:
         self._spoke = now
         began, first = self._began
         rate = (done - first) / (now - began) if now > began else 0.0
-        line = f"{self._title}: {_count(done, total, self._pixels)}"
+        line = f"{self._title}: {count_text(done, total, self._pixels)}"
         if rate > 0:
-            line += f", {_rate(rate, self._pixels)}"
+            line += f", {rate_text(rate, self._pixels)}"
             if total is not None and done < total:
                 left = (total - done) / rate
                 line += f", {left // 60:.0f} min {left % 60:.0f} s left"

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
-from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine, from_gcps
@@ -49,6 +47,8 @@ def named_crs(text: str) -> CRS:
     Raises:
         UsageError: PROJ knows none.
     """
+    from pyproj.exceptions import ProjError  # which most files need not wait for
+
     try:
         return _crs(text)
     except ProjError as error:
@@ -296,6 +296,8 @@ def _crs_in(text: str) -> CRS | None:
     wkt = None if begin is None else _balanced(text[begin.start() :])
     if wkt is None:
         return None
+    from pyproj.exceptions import ProjError
+
     try:
         return _crs(wkt)
     except ProjError:
@@ -307,6 +309,8 @@ def _crs(text: str) -> CRS:
 
     GDAL keeps in mind what it could not read, and lets the next call fail for it; pyproj does not.
     """
+    import pyproj
+
     return CRS.from_wkt(pyproj.CRS.from_user_input(text).to_wkt())
 
 

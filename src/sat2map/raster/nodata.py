@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from scipy.ndimage import maximum_filter
 
 BEYOND = 1e10
 """No reflectance, radiance or count is as large; programs fill with 1e20, 3.4e38, 1.8e308."""
@@ -91,6 +90,8 @@ def smeared(values: Values, nodata: Nodata) -> NDArray[np.bool_]:
     """
     empty = is_nodata(values, nodata)
     if empty.any():
+        from scipy.ndimage import maximum_filter  # a fifth of a second, which few files need
+
         near = maximum_filter(empty, 2 * SMEAR + 1)
         empty |= near & is_nodata(values, nodata, LEVELS)
     return empty

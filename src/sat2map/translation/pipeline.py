@@ -33,7 +33,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial as applied
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,6 @@ from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
 from sat2map.geo.grid import Part
 from sat2map.geo.windows import OVERLAP, WINDOW, Span
-from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
 from sat2map.raster.resampled import HALF, ResampledScene
@@ -55,6 +54,9 @@ from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 from sat2map.translation.windows import AxisWindow, Frame, lay_cores, lay_windows
+
+if TYPE_CHECKING:
+    from sat2map.raster.mask import Mask
 
 Window = tuple[AxisWindow, AxisWindow, NDArray[np.uint8] | None]
 """A window's place, and what the network sees of it; None where nobody looks at its answer."""

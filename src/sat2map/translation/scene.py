@@ -22,7 +22,6 @@ from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.journal import Files
 from sat2map.legend import Legend
-from sat2map.raster.mask import vector_files
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
@@ -356,7 +355,11 @@ def made_of(
     """
     parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
     del parameters["resume"]
-    masks = () if options.mask is None else vector_files(options.mask)
+    masks: tuple[Path, ...] = ()
+    if options.mask is not None:
+        from sat2map.raster.mask import vector_files
+
+        masks = vector_files(options.mask)
     if classes is not None:
         parameters["classes"] = list(classes.rasters.values())
     return {

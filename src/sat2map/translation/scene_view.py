@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from sat2map.geo.grid import Grid, Part, window_of
-from sat2map.raster.mask import Mask
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import Scale, choose_scale
@@ -22,6 +22,9 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.translation.translator import Translator
 from sat2map.translation.unfamiliar import strange_scene
+
+if TYPE_CHECKING:
+    from sat2map.raster.mask import Mask
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,8 @@ class SceneView:
             )
             self.mask: Mask | None = None
             if options.mask is not None:
+                from sat2map.raster.mask import Mask  # and shapely, which few need
+
                 self.mask = Mask(options.mask, self.wanted, where, say)
             self.seen = ResampledScene(self.scene, *self.scale.seen)
             if translator is not None:
