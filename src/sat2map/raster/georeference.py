@@ -47,16 +47,14 @@ def named_crs(text: str) -> CRS:
     Raises:
         UsageError: PROJ knows none.
     """
-    from pyproj.exceptions import ProjError  # which most files need not wait for
-
-    try:
-        return _crs(text)
-    except ProjError as error:
+    crs = _crs(text)
+    if crs is None:
         raise UsageError(
             f"{text!r} is not a coordinate reference system",
             parameter="crs",
             remedy="Give its code, such as EPSG:32633.",
-        ) from error
+        )
+    return crs
 
 
 def grid_of(dataset: Any, crs: CRS | None = None) -> Grid:
@@ -193,10 +191,7 @@ def _crs_of_points(text: str) -> CRS | None:
     told = re.search(r"^#\s*CRS:\s*(\S.*)$", text, re.MULTILINE)
     if told is None:
         return None
-    try:
-        return _crs(told[1].strip())
-    except ProjError:
-        return None
+    return _crs(told[1].strip())
 
 
 def world_files(files: Sequence[Path]) -> list[Path]:
@@ -294,24 +289,21 @@ def _crs_in(text: str) -> CRS | None:
     text = html.unescape(text)
     begin = _WKT.search(text)
     wkt = None if begin is None else _balanced(text[begin.start() :])
-    if wkt is None:
-        return None
-    from pyproj.exceptions import ProjError
-
-    try:
-        return _crs(wkt)
-    except ProjError:
-        return None
+    return None if wkt is None else _crs(wkt)
 
 
-def _crs(text: str) -> CRS:
-    """Return a CRS by its code or WKT, of any dialect.
+def _crs(text: str) -> CRS | None:
+    """Return a CRS by its code or WKT, of any dialect; None where PROJ knows none.
 
     GDAL keeps in mind what it could not read, and lets the next call fail for it; pyproj does not.
     """
-    import pyproj
+    import pyproj  # which most files need not wait for
+    from pyproj.exceptions import ProjError
 
-    return CRS.from_wkt(pyproj.CRS.from_user_input(text).to_wkt())
+    try:
+        return CRS.from_wkt(pyproj.CRS.from_user_input(text).to_wkt())
+    except ProjError:
+        return None
 
 
 def _balanced(text: str) -> str | None:
