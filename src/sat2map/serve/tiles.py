@@ -265,7 +265,8 @@ def encode(
         lossless = layer != "photo"
         image.save(written, "WEBP", lossless=lossless, quality=0 if lossless else 85, method=0)
     else:
-        image.save(written, "PNG", compress_level=1 if layer == "photo" else 6)
+        few = layer in ("classes", "numbers")  # runs of a few numbers, which pack well at once
+        image.save(written, "PNG", compress_level=6 if few else 1)
     return written.getvalue()
 
 

@@ -1,0 +1,238 @@
+"""Live maps: how many tiles a second `sat2map serve` answers with, on loopback.
+
+- `cached`: tiles of classes that were asked for before, by wrk (Debian's package `wrk`) on 16
+  connections; beside it 200 connections, and the memory of the server's process after 1,000 and
+  after many requests.
+- `cold`: ground that nobody has looked at, browsed as a person does: four clients at four places,
+  each with six connections as browsers have, look at 5 x 4 tiles of the map and go on by two
+  columns of tiles, eight times. The first tile of each client is told by itself.
+
+Beside what the clock says stands the processor's time of the server for each answer, which other
+work on the machine disturbs less.
+
+The scene is a procedural town. The server runs the shipped model on as many threads as it likes.
+
+    python benchmarks/live_maps.py [--side 8192] [--seconds 15] [--scene FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import rasterio
+
+from sat2map.geo.web_mercator import position
+from sat2map.towns.write import write_scene
+
+CLIENTS, CONNECTIONS = 4, 6
+WIDE, HIGH, STEPS = 5, 4, 8
+
+Tile = tuple[int, int, int]
+
+SCRIPT = """
+local paths = {%s}
+local number = 0
+request = function()
+  number = number + 1
+  return wrk.format("GET", paths[number %% #paths + 1])
+end
+"""
+
+
+def make_scene(folder: Path, side: int) -> Path:
+    """Write a town of 1,024 pixels, mirrored until it fills the side."""
+    town = write_scene(folder / "town", 1024, seed=3).photo
+    with rasterio.open(town) as file:
+        pixels, facts = file.read(), file.profile
+    for axis in (1, 2):
+        while pixels.shape[axis] < side:
+            pixels = np.concatenate([pixels, np.flip(pixels, axis)], axis)
+    pixels = pixels[:, :side, :side]
+    facts |= {"height": side, "width": side, "tiled": True, "blockxsize": 256, "blockysize": 256}
+    path = folder / "scene.tif"
+    with rasterio.open(path, "w", **facts) as file:
+        file.write(pixels)
+    return path
+
+
+@contextmanager
+def serving(scene: Path, cache: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a server with a cache of its own, and yield its process and its port."""
+    command = [sys.executable, "-m", "sat2map", "serve", str(scene), "--port", "0"]
+    environment = os.environ | {"SAT2MAP_CACHE": str(cache)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            yield process, int(address.rstrip("/").rpartition(":")[2])
+        finally:
+            process.terminate()
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, float]:
+    """Return the status and the seconds of an answer."""
+    begun = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, time.perf_counter() - begun
+
+
+def all_tiles(port: int, layer: str) -> list[Tile]:
+    """Return the tiles of the scene's own resolution, row by row."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", f"/scenes/scene/{layer}/tilejson.json")
+    told = json.loads(connection.getresponse().read())
+    zoom = told["maxzoom"]
+    west, south, east, north = told["bounds"]
+    left, top = (int(v) + 1 for v in position(west, north, zoom))
+    right, bottom = (int(v) for v in position(east, south, zoom))
+    return [(zoom, x, y) for y in range(top, bottom) for x in range(left, right)]
+
+
+def path_of(tile: Tile, layer: str) -> str:
+    return "/scenes/scene/{}/{}/{}/{}.png".format(layer, *tile)
+
+
+def memory_mb(process: subprocess.Popen[str]) -> float:
+    """Return the memory of a process, in megabytes."""
+    status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def processor_s(process: subprocess.Popen[str]) -> float:
+    """Return the processor's time that a process has taken, in seconds."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def browse(process: subprocess.Popen[str], port: int, tiles: list[Tile]) -> None:
+    """Print how fast cold ground is shown to clients who look around."""
+    columns = sorted({x for _, x, _ in tiles})
+    rows = sorted({y for _, _, y in tiles})
+    zoom = tiles[0][0]
+    corners = [
+        (columns[number % 2 * (len(columns) // 2)], rows[number // 2 * (len(rows) // 2)])
+        for number in range(CLIENTS)
+    ]
+    firsts: list[float] = []
+    statuses: list[int] = []
+
+    def look(client: int) -> None:
+        left, top = corners[client]
+        connections = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(CONNECTIONS)]
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            for step in range(STEPS):
+                first = left + 2 * step
+                new = range(first if step == 0 else first + WIDE - 2, first + WIDE)
+                wanted = [
+                    (zoom, x, y)
+                    for y in range(top, top + HIGH)
+                    for x in new
+                    if x in columns and y in rows
+                ]
+                parts = [wanted[number::CONNECTIONS] for number in range(CONNECTIONS)]
+
+                def get(
+                    connection: http.client.HTTPConnection, part: list[Tile]
+                ) -> list[tuple[int, float]]:
+                    return [ask(connection, path_of(tile, "map")) for tile in part]
+
+                answers = [a for done in pool.map(get, connections, parts) for a in done]
+                statuses.extend(status for status, _ in answers)
+                if answers:
+                    firsts.append(min(seconds for _, seconds in answers))
+
+    begun, before = time.perf_counter(), processor_s(process)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(look, range(CLIENTS)))
+    seconds = time.perf_counter() - begun
+    firsts.sort()
+    print(
+        f"cold, browsed by {CLIENTS}: {len(statuses) / seconds:.1f} tiles a second; first tile "
+        f"median {1000 * statistics.median(firsts):.0f} ms, "
+        f"p95 {1000 * firsts[int(0.95 * (len(firsts) - 1))]:.0f} ms; processor "
+        f"{1000 * (processor_s(process) - before) / len(statuses):.1f} ms a tile; "
+        f"answers { {s: statuses.count(s) for s in set(statuses)} }"
+    )
+
+
+def load(
+    process: subprocess.Popen[str], port: int, tiles: list[Tile], folder: Path, seconds: int
+) -> None:
+    """Print what wrk says of tiles that are there."""
+    chosen = tiles[:: max(len(tiles) // 200, 1)]
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for tile in chosen:
+        ask(connection, path_of(tile, "classes"))
+    for number in range(1000):
+        ask(connection, path_of(chosen[number % len(chosen)], "classes"))
+    print(f"memory after 1,000 requests: {memory_mb(process):.0f} MB")
+    script = folder / "tiles.lua"
+    script.write_text(SCRIPT % ",".join(f'"{path_of(t, "classes")}"' for t in chosen))
+    for connections in (16, 200):
+        before = processor_s(process)
+        done = subprocess.run(
+            [
+                "wrk",
+                "-t1",
+                f"-c{connections}",
+                f"-d{seconds}s",
+                "--latency",
+                "-s",
+                str(script),
+                f"http://127.0.0.1:{port}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
+        last = re.search(r"99%\s+([\d.]+\w+)", done)
+        count = re.search(r"(\d+) requests in", done)
+        wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
+        assert rate is not None and last is not None and count is not None
+        print(
+            f"cached, {connections} connections: {float(rate[1]):.0f} tiles a second, p99 "
+            f"{last[1]}, processor "
+            f"{1000 * (processor_s(process) - before) / int(count[1]):.2f} ms a tile, "
+            f"{count[1]} answers, others than 200: {wrong[1] if wrong else 0}; memory "
+            f"{memory_mb(process):.0f} MB"
+        )
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=8192)
+    parser.add_argument("--seconds", type=int, default=15)
+    parser.add_argument("--scene", type=Path)
+    options = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        scene = options.scene or make_scene(folder, options.side)
+        print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+        with serving(scene, folder / "cache") as (process, port):
+            tiles = all_tiles(port, "map")
+            browse(process, port, tiles)
+            load(process, port, tiles, folder, options.seconds)
+
+
+if __name__ == "__main__":
+    main()
