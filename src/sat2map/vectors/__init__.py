@@ -3,6 +3,7 @@
     class_map.py    a class map of any size, read window by window
     sieve.py        islands that are too small go to their neighbours
     arcs.py         the borders between classes, as lines
+    houses.py       blocks of buildings, split at their necks
     buildings.py    outlines of buildings, squared block by block
     coverage.py     both together: polygons without gaps, sheet by sheet
     centre_lines.py, road_graph.py, road_gaps.py, roads.py    the road network

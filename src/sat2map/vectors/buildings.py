@@ -1,7 +1,8 @@
 """Outlines of buildings: squared block by block, so that row houses keep their common walls.
 
 A block is all pixels of buildings that touch, over corners too. Its houses are the parts of one
-class in it. The walls of a block are found along its main direction:
+class in it, split at their necks (`houses.py`). The walls of a block are found along its main
+direction:
 
     the sides of its pixels, in order          ~ walls: lines across the block
                                                  |        |   |
@@ -29,6 +30,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import Points, ordered_sides, trace_arcs
+from sat2map.vectors.houses import LEAST_M2, split_houses
 
 Method = Literal["squared", "traced"]
 
@@ -90,6 +92,7 @@ def outline_buildings(
     core: tuple[int, int, int, int],
     matrix_at: Callable[[int, int], Matrix],
     extent: tuple[int, int],
+    sure: NDArray[np.float32] | None = None,
 ) -> tuple[list[House], NDArray[np.integer[Any]]]:
     """Return the outlines of all buildings that touch a part of a scene.
 
@@ -100,6 +103,7 @@ def outline_buildings(
         core: Row and column in the scene of the part, its height and its width.
         matrix_at: Returns metres of steps around a row and a column of the scene.
         extent: Height and width of the scene, beyond which no building reaches.
+        sure: How sure each class is, float32 [H,W], nan where unknown; None where nothing tells.
 
     Returns:
         The houses, and the number of the block that each pixel is of, [H,W]; 0 none.
@@ -115,7 +119,7 @@ def outline_buildings(
     wanted = dict.fromkeys(touching, True) | dict.fromkeys(
         _beside(whole, boxes, touching, (top, left, core[2], core[3])), False
     )
-    blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner) for n in wanted}
+    blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner, matrix_at, sure) for n in wanted}
     shapes: dict[int, list[House]] = {}
     for n, block in blocks.items():
         matrix = matrix_at(*block.first)
@@ -162,6 +166,8 @@ def _block(
     box: tuple[slice, slice],
     n: int,
     corner: tuple[int, int],
+    matrix_at: Callable[[int, int], Matrix],
+    sure: NDArray[np.float32] | None,
 ) -> _Block:
     from skimage.measure import label
 
@@ -179,20 +185,21 @@ def _block(
         slice(inside[1].start - left, inside[1].stop - left),
     )
     near[part], near_numbers[part] = whole[inside], numbers[inside]
+    near_sure = None
+    if sure is not None:
+        near_sure = np.full(shape, np.nan, np.float32)
+        near_sure[part] = sure[inside]
     own = near == n
     parts = np.where(own, near_numbers + 1, 0)
     found = label(parts, background=0, connectivity=1)  # type: ignore[no-untyped-call]
-    labels = np.asarray(found, np.int32)
+    column = int(np.flatnonzero(own[2])[0])
+    first = (corner[0] + rows.start, corner[1] + left + column)
+    pixel_m2 = abs(float(np.linalg.det(matrix_at(*first))))
+    labels = split_houses(np.asarray(found, np.int32), near_sure, LEAST_M2 / pixel_m2)
     houses, at = np.unique(labels, return_index=True)
     classes = tuple(int(v) for v in near_numbers.ravel()[at[houses > 0]])
     labels[(near > 0) & ~own] = -1
-    column = int(np.flatnonzero(own[2])[0])
-    return _Block(
-        labels,
-        classes,
-        (corner[0] + top, corner[1] + left),
-        (corner[0] + rows.start, corner[1] + left + column),
-    )
+    return _Block(labels, classes, (corner[0] + top, corner[1] + left), first)
 
 
 def _squared(

@@ -100,6 +100,7 @@ def cover_sheet(
     matrix_at: Callable[[int, int], Matrix],
     extent: tuple[int, int],
     tolerance: float = TOLERANCE,
+    sure: NDArray[np.float32] | None = None,
 ) -> list[Face]:
     """Return the polygons of a sheet; together they are all of it that has a class.
 
@@ -111,6 +112,7 @@ def cover_sheet(
         matrix_at: Returns metres of steps around a row and a column of the scene.
         extent: Height and width of the scene.
         tolerance: How far borders are simplified, in pixels; 0 leaves them as they are.
+        sure: How sure each class is, float32, of the same pixels as `window`.
     """
     is_building = np.zeros(256, np.bool_)
     is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
@@ -118,10 +120,11 @@ def cover_sheet(
     above, before = min(MARGIN, sheet.row + _NEAR), min(MARGIN, sheet.column + _NEAR)
     below = min(MARGIN, extent[0] - sheet.row - sheet.height + _NEAR)
     behind = min(MARGIN, extent[1] - sheet.column - sheet.width + _NEAR)
-    window = window[
-        MARGIN - above : MARGIN + sheet.height + below,
-        MARGIN - before : MARGIN + sheet.width + behind,
-    ]
+    near = (
+        slice(MARGIN - above, MARGIN + sheet.height + below),
+        slice(MARGIN - before, MARGIN + sheet.width + behind),
+    )
+    window, sure = window[near], None if sure is None else sure[near]
     corner = (sheet.row - above, sheet.column - before)
     around = (
         sheet.row - _NEAR,
@@ -129,7 +132,7 @@ def cover_sheet(
         sheet.height + 2 * _NEAR,
         sheet.width + 2 * _NEAR,
     )
-    houses, blocks = outline_buildings(window, is_building, corner, around, matrix_at, extent)
+    houses, blocks = outline_buildings(window, is_building, corner, around, matrix_at, extent, sure)
     ring = (
         slice(above - 1, above + sheet.height + 1),
         slice(before - 1, before + sheet.width + 1),

@@ -368,9 +368,15 @@ def _cover(
         return matrix_of(row // side * side, column // side * side)
 
     window = _window(sieved, sheet, extent, side)
-    faces = cover_sheet(window, sheet, scene.legend, matrix_at, extent, options.tolerance)
-    sure, pixels = _sureness(scene, sheet, faces)
-    store.add(sheet, faces, sure, pixels, extent, side)
+    sure = scene.read_confidence(
+        sheet.row - MARGIN,
+        sheet.column - MARGIN,
+        sheet.height + 2 * MARGIN,
+        sheet.width + 2 * MARGIN,
+    )
+    faces = cover_sheet(window, sheet, scene.legend, matrix_at, extent, options.tolerance, sure)
+    sums, pixels = _sureness(scene, sheet, faces)
+    store.add(sheet, faces, sums, pixels, extent, side)
 
 
 def _window(sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int) -> NDArray[np.uint8]:
