@@ -103,6 +103,19 @@ def test_corners_are_right_on_the_ground_where_pixels_are_not_square() -> None:
     assert np.abs(corners(house.outline, matrix)).max() < 0.5
 
 
+@pytest.mark.parametrize("degrees", [0, 12, 27, 45, 80])
+def test_short_wings_have_right_corners(degrees: float) -> None:
+    """Walls of four pixels are too short to have a direction of their own."""
+    wing = shapely.box(140, 140, 154, 152).union(shapely.box(140, 136, 146, 140))
+    for shape in (wing, wing.union(shapely.box(149, 152, 154, 156))):
+        turned = affinity.rotate(shape, degrees)
+        (house,) = outlined(drawn([(turned, 1)]))
+        assert house.method == "squared"
+        assert np.abs(corners(house.outline)).max() < 0.5
+        assert house.outline.intersection(turned).area / house.outline.union(turned).area > 0.85
+        assert house.outline.area == pytest.approx(turned.area, rel=0.06)
+
+
 def test_a_round_house_is_traced() -> None:
     disc = shapely.Point(150, 150).buffer(15)
     (house,) = outlined(drawn([(disc, 1)]))

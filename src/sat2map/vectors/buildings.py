@@ -49,6 +49,12 @@ _PLAINNESS = ((2.5, 4.0, 0.95), (1.8, 2.5, 0.94), (1.2, 1.6, KEPT_IOU))
 """From plain outlines to such with corners: walls that are no further apart are one, shorter ones
 are left out, both in pixels; and the overlap with which a plain outline is taken."""
 
+_CORNERS = 2
+"""So many corners of a rectangle may lack, as of an L, a T or a Z; what lacks more is round."""
+
+_NOTCH, _NOTCH_SHARE = 1.0, 0.03
+"""A corner that goes is outside by this many pixels at least, and by this share of the house."""
+
 _TRACED = 1.5
 _FEW = 3
 _NEARLY = math.cos(math.radians(30))
@@ -223,6 +229,15 @@ def _squared(
             if houses is not None:
                 return houses
             tried.append((angle, lines))
+    if len(block.numbers) == 1:
+        for angle in sides.directions():
+            notched = _notched(samples, angle, sides.step)
+            if notched is None:
+                continue
+            houses = _from_grid(samples, angle, notched, KEPT_IOU - sides.stairs(angle), extent)
+            if houses is not None:
+                return houses
+            tried.append((angle, notched))
     # A ragged house fits no outline well. It becomes a rectangle, or one with a corner, where that
     # costs it no more than that against its traced outline.
     plain = [(angle, lines) for angle, lines in tried if max(map(len, lines)) <= _FEW]
@@ -340,7 +355,7 @@ class _Samples:
         fine = 3 if block.labels.size < 20_000 else 1
         rows, columns = np.mgrid[0 : height * fine, 0 : width * fine].reshape(2, -1)
         points = (np.column_stack([columns, rows]) + 0.5) / fine
-        self.block, self.matrix = block, matrix
+        self.block, self.matrix, self.fine = block, matrix, fine
         self.ground = points @ matrix
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
         self._places = points + np.array([block.corner[1], block.corner[0]])
@@ -357,6 +372,72 @@ class _Samples:
             own = self.labels == number
             found = min(found, (inside & own).sum() / max((inside | own).sum(), 1))
         return float(found)
+
+
+def _notched(samples: _Samples, angle: float, step: float) -> list[NDArray[np.float64]] | None:
+    """Return where the walls are of a rectangle around a house that lacks some corners.
+
+    Of each corner goes the rectangle that has most more of outside than of inside in it. So short
+    walls are found that are too few pixels to have a direction.
+
+    Args:
+        samples: A block of one house.
+        angle: Its main direction.
+        step: The side of a pixel on the ground.
+    """
+    along, across = _rotated(samples.ground, angle)
+    own = samples.labels == 1
+    bin_size = step / 2
+    places = [np.floor(axis / bin_size).astype(int) for axis in (across, along)]
+    first = [int(place[own].min()) - 1 for place in places]
+    shape = tuple(int(p[own].max()) - f + 2 for p, f in zip(places, first, strict=True))
+    row, column = (p[own] - f for p, f in zip(places, first, strict=True))
+    inside = np.bincount(row * shape[1] + column, minlength=shape[0] * shape[1]).reshape(shape)
+    full = samples.fine**2 / 4  # samples of a cell that is all inside
+    bounds = [_bounds(inside.sum(1 - axis) / full) for axis in (0, 1)]
+    if any(high - low < 2 for low, high in bounds):
+        return None
+    cut = tuple(slice(math.floor(low), math.ceil(high)) for low, high in bounds)
+    outside = full - 2 * inside[cut]
+    least = _NOTCH * max(4 * full, _NOTCH_SHARE * inside.sum())
+    notches: list[tuple[float, list[float]]] = []
+    for turn in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        sums = outside[:: turn[0], :: turn[1]].cumsum(0).cumsum(1)
+        place = np.unravel_index(sums.argmax(), sums.shape)
+        edges = [
+            float(side.start + size + 1 if way > 0 else side.stop - size - 1)
+            for side, size, way in zip(cut, place, turn, strict=True)
+        ]
+        if sums[place] >= least:
+            notches.append((float(sums[place]), edges))
+    notches = sorted(notches, key=lambda notch: -notch[0])[:_CORNERS]
+    return [
+        np.unique(np.array([low, high, *(edges[axis] for _, edges in notches)]) + first[axis])
+        * bin_size
+        for axis, (low, high) in enumerate(bounds)
+    ]
+
+
+def _bounds(profile: NDArray[np.float64]) -> tuple[float, float]:
+    """Return where a profile, in cells of half a pixel, begins and ends: at half of its height.
+
+    Its height is that which it has two pixels farther in; what is shorter than a wall is none.
+    """
+    wall = 2 * _PLAINNESS[0][1] / 2
+    high = np.flatnonzero(profile >= wall)
+    if not len(high):
+        return 0.0, 0.0
+
+    def edge(values: NDArray[np.float64], start: int) -> float:
+        top = float(values[start : start + 4].max())
+        at = start + int(np.argmax(values[start : start + 4] >= top / 2))
+        before = float(values[at - 1]) if at > 0 else 0.0
+        share = (top / 2 - before) / max(float(values[at]) - before, 1e-9)
+        return at - 0.5 + min(max(share, 0.0), 1.0)
+
+    low = edge(profile, int(high[0]))
+    back = edge(profile[::-1], len(profile) - 1 - int(high[-1]))
+    return low, len(profile) - back
 
 
 def _from_grid(
