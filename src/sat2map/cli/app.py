@@ -28,6 +28,7 @@ from sat2map.cli.options import (
     Crs,
     Nodata,
     PixelSize,
+    PrecisionChoice,
     Quiet,
     RuntimeChoice,
     Seed,
@@ -164,6 +165,7 @@ def evaluate(
     published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
+    precision: PrecisionChoice = "auto",
     threads: Threads = None,
     perceptual: Annotated[
         bool,
@@ -202,7 +204,7 @@ def evaluate(
                 parameter=parameter,
                 remedy="Leave it out.",
             )
-    translator = load(model, runtime=runtime, threads=threads)
+    translator = load(model, runtime=runtime, threads=threads, precision=precision)
     with Progress("evaluating", quiet=quiet) as progress:
         if masks:
             result = evaluate_masks(
@@ -302,6 +304,7 @@ def translate(
     published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
+    precision: PrecisionChoice = "auto",
     threads: Threads = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write source and result side by side.")
@@ -358,7 +361,7 @@ def translate(
                     parameter=parameter,
                     remedy="Give `classes`, too.",
                 )
-    translator = load(model, runtime=runtime, threads=threads)
+    translator = load(model, runtime=runtime, threads=threads, precision=precision)
     if style is not None:
         translator = translator.in_colours(parse.style_colours(style, translator.legend))
     files = None

@@ -171,7 +171,7 @@ def info(
         if told.get("failures"):
             raise typer.Exit(1)
         return
-    from sat2map.runtimes.open import is_exported
+    from sat2map.runtimes.open import is_exported, told_precision
 
     folder = model_folder(path)
     if is_exported(folder):
@@ -181,9 +181,12 @@ def info(
 
         loaded = load_model(folder)
         card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())
+    precision, why = told_precision(folder)
     if as_json:
-        facts: dict[str, Any] = card.model_dump(mode="json")
-        print(json.dumps({"name": model_name(folder), "parameters": parameters} | facts, indent=2))
+        own: dict[str, Any] = {"name": model_name(folder), "parameters": parameters}
+        own["precision"] = {"used": precision, "why": why}
+        print(json.dumps(own | card.model_dump(mode="json"), indent=2))
     else:
         print(with_options(describe(model_name(folder), card)))
         print("exported" if parameters is None else f"{parameters:,} parameters")
+        print(f"runs in {precision}: {why}")

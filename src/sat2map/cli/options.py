@@ -24,6 +24,12 @@ RuntimeChoice = Annotated[
     Literal["auto", "torch", "openvino", "onnx"],
     typer.Option("--runtime", help="What runs the network; auto picks the fastest that is there."),
 ]
+PrecisionChoice = Annotated[
+    Literal["auto", "f32", "bf16", "int8"],
+    typer.Option(
+        "--precision", help="What the network computes in; auto is int8 where there are files."
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="How many threads the network runs on.")
 ]

@@ -18,6 +18,7 @@ from sat2map.cli.options import (
     Crs,
     Nodata,
     PixelSize,
+    PrecisionChoice,
     Quiet,
     RuntimeChoice,
     Stretch,
@@ -52,6 +53,7 @@ def serve(
         typer.Option("--class-legend", help="Classes: land cover, or what the map draws."),
     ] = "cover",
     runtime: RuntimeChoice = "auto",
+    precision: PrecisionChoice = "auto",
     threads: Threads = None,
     attribution: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Whom those who show it must name.")
@@ -107,7 +109,7 @@ def serve(
     def load_model() -> Translator:
         from sat2map.translation.translator import load
 
-        translator = load(model, runtime=runtime, threads=threads)
+        translator = load(model, runtime=runtime, threads=threads, precision=precision)
         if style is None:
             return translator
         return translator.in_colours(parse.style_colours(style, translator.legend))

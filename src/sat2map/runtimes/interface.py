@@ -13,6 +13,10 @@ from sat2map.legend import Legend
 
 RuntimeName = Literal["torch", "openvino", "onnx"]
 
+Precision = Literal["f32", "bf16", "int8"]
+"""What a network computes in: float32; float32 rounded to 8 bits of precision for products, where
+the processor has that; or 8-bit integers, in files that were quantised."""
+
 Asked = Literal[
     "colours",
     "probabilities",
@@ -62,6 +66,10 @@ class Runtime(Protocol):
     @property
     def device(self) -> str:
         """Device on which it runs, as torch names it."""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
 
     @property
     def multiple(self) -> int:

@@ -18,6 +18,7 @@ from sat2map.runtimes.interface import (
     VALUES,
     Answers,
     Asked,
+    Precision,
     RuntimeName,
     threads_or_default,
     without_halo,
@@ -71,6 +72,8 @@ class OnnxRuntime:
         self.version: str = onnxruntime.__version__
         self.multiple = multiple
         self.at_once = 1
+        quantised = any(node.op_type == "QuantizeLinear" for node in self._graph.graph.node)
+        self.precision: Precision = "int8" if quantised else "f32"
         self._model = model
         self.outputs = tuple(output.name for output in self._graph.graph.output)
 

@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sat2map.atomic import atomic_folder
 from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, expect
 from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
-from sat2map.runtimes.interface import Runtime, RuntimeName
+from sat2map.runtimes.interface import Precision, Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def open_model(
     device: torch.device | str | None = None,
     runtime: RuntimeName | None = None,
     threads: int | None = None,
+    precision: Precision | None = None,
 ) -> OpenModel:
     """Open a model for translation.
 
@@ -84,10 +85,13 @@ def open_model(
         device: Where it runs; None picks CUDA, then MPS, then the CPU.
         runtime: Which runtime; None picks.
         threads: How many threads; None leaves it to the runtime.
+        precision: What it computes in; None takes int8 where the folder carries files for it on
+            the runtime, and otherwise f32.
 
     Raises:
         ModelError: A file is missing or damaged.
-        UsageError: The runtime does not run on that device, or cannot run this model.
+        UsageError: The runtime does not run on that device, cannot run this model, or does not
+            compute in this precision.
         MissingExtraError: The runtime is not installed.
     """
     if not folder.is_dir():
@@ -103,8 +107,14 @@ def open_model(
         )
     card = read_model_card(folder)
     check_card(card, folder / "model.json")
-    chosen = runtime or _choose(folder, device)
+    chosen = runtime or _choose(folder, device, precision)
     if chosen == "torch":
+        if precision not in (None, "f32"):
+            raise UsageError(
+                f"torch runs models in f32, not in {precision}",
+                parameter="precision",
+                remedy="Choose f32, or the runtime openvino, which needs a CPU.",
+            )
         return OpenModel(card, model_name(folder), _on_torch(folder, device, threads), folder)
     if device is not None and str(device) != "cpu":
         raise UsageError(
@@ -115,25 +125,83 @@ def open_model(
     if chosen == "onnx" and find_spec("onnxruntime") is None:
         raise MissingExtraError("onnxruntime", "onnx")
     try:
-        carried = _carried(folder, chosen) or _converted(folder, chosen)
+        opened = _opened(folder, card, chosen, threads, precision)
     except OutputError as error:
         if runtime is not None:
             raise
         log.warning("The model runs on torch, which is slower: %s", error)
         return OpenModel(card, model_name(folder), _on_torch(folder, device, threads), folder)
-    multiple = _exported_card(carried.parent, card).multiple
-    check_files(carried.parent)
-    opened: Runtime
-    if chosen == "onnx":
+    return OpenModel(card, model_name(folder), opened, folder)
+
+
+def _opened(
+    folder: Path,
+    card: ModelCard,
+    runtime: RuntimeName,
+    threads: int | None,
+    precision: Precision | None,
+) -> Runtime:
+    """Return a model on OpenVINO or ONNX Runtime, of what it carries or of converted files."""
+    carried = _carried(folder, runtime)
+    if carried is not None:
+        opened = _read(carried, card, runtime, threads, precision)
+        if precision is None or opened.precision == precision:
+            return opened
+        if is_exported(folder):
+            raise UsageError(
+                f"was exported in {opened.precision}, and does not run in {precision}",
+                where=folder,
+                remedy="Give the model folder that it came from.",
+            )
+    if precision == "int8":
+        raise UsageError(
+            f"carries no files of int8 for {runtime}",
+            where=folder,
+            remedy=f"Export it for {runtime} in int8, and give what that writes; or choose f32.",
+        )
+    opened = _read(_converted(folder, runtime), card, runtime, threads, precision)
+    if precision not in (None, opened.precision):
+        raise UsageError(
+            f"{runtime} does not compute in {precision}",
+            parameter="precision",
+            remedy="Choose f32, or the runtime openvino.",
+        )
+    return opened
+
+
+def _read(
+    path: Path,
+    card: ModelCard,
+    runtime: RuntimeName,
+    threads: int | None,
+    precision: Precision | None,
+) -> Runtime:
+    """Return what a file of a runtime holds."""
+    multiple = _exported_card(path.parent, card).multiple or 1
+    check_files(path.parent)
+    if runtime == "onnx":
         from sat2map.runtimes.onnx import OnnxRuntime
 
-        opened = OnnxRuntime(carried, multiple or 1, threads)
-    else:
-        from sat2map.runtimes.openvino import read_openvino
+        return OnnxRuntime(path, multiple, threads)
+    from sat2map.runtimes.openvino import read_openvino
 
-        cache = cache_folder() / "compiled"
-        opened = read_openvino(carried, multiple or 1, threads, cache)
-    return OpenModel(card, model_name(folder), opened, folder)
+    cache = cache_folder() / "compiled"
+    hint: Literal["f32", "bf16"] = "bf16" if precision == "bf16" else "f32"
+    return read_openvino(path, multiple, threads, cache, hint)
+
+
+def told_precision(folder: Path) -> tuple[Precision, str]:
+    """Return what a model is run in where nobody chooses, and why, without opening it."""
+    chosen = _choose(folder, None, None)
+    if chosen == "torch":
+        return "f32", "torch runs it on a GPU"
+    carried = _carried(folder, chosen)
+    if carried is None:
+        return "f32", "it carries no files of int8; bf16 is taken where it is asked for"
+    marks = {".xml": b'type="FakeQuantize"', ".onnx": b"QuantizeLinear"}
+    if marks[carried.suffix] in carried.read_bytes():
+        return "int8", f"its files for {chosen} are quantised"
+    return "f32", f"its files for {chosen} are not quantised"
 
 
 def is_exported(folder: Path) -> bool:
@@ -143,8 +211,12 @@ def is_exported(folder: Path) -> bool:
     )
 
 
-def _choose(folder: Path, device: torch.device | str | None) -> RuntimeName:
-    """Return the fastest runtime that is there."""
+def _choose(
+    folder: Path, device: torch.device | str | None, precision: Precision | None
+) -> RuntimeName:
+    """Return the fastest runtime that is there and computes in a precision."""
+    if device is None and precision in ("bf16", "int8"):
+        return "openvino"
     if device is None and _may_have_gpu():
         device = _torch_runtime().default_device()
     if device is not None and str(device) != "cpu" and not is_exported(folder):

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.errors import ModelError
+from sat2map.errors import ModelError, UsageError
 from sat2map.legend import Legend, cover_shares
 from sat2map.networks.value_range import SHARPNESS
 from sat2map.runtimes.halo import cut_halo, sliced
-from sat2map.runtimes.interface import Answers, Asked, RuntimeName, threads_or_default
+from sat2map.runtimes.interface import Answers, Asked, Precision, RuntimeName, threads_or_default
 
 if TYPE_CHECKING:
     import openvino
@@ -44,6 +44,13 @@ class OpenVINORuntime:
         multiple: What the height and width of the source must be multiples of.
         threads: How many threads it uses; None leaves it to $OMP_NUM_THREADS, or to OpenVINO.
         cache: Where compiled models are kept, or None.
+        precision: What it computes in where the model is not quantised.
+
+    Attributes:
+        precision: What it computes in; int8 of a quantised model.
+
+    Raises:
+        UsageError: The processor has no bf16.
     """
 
     name: RuntimeName = "openvino"
@@ -55,7 +62,16 @@ class OpenVINORuntime:
         multiple: int,
         threads: int | None = None,
         cache: Path | None = None,
+        precision: Literal["f32", "bf16"] = "f32",
     ) -> None:
+        quantised = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+        self.precision: Precision = "int8" if quantised else precision
+        if self.precision == "bf16" and not has_bf16():
+            raise UsageError(
+                "this processor does not compute in bf16",
+                parameter="precision",
+                remedy="Choose f32, or int8 where the model carries files for it.",
+            )
         self.version = version("openvino")
         self.multiple = multiple
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
@@ -63,7 +79,8 @@ class OpenVINORuntime:
         self._lock = threading.Lock()
         # A request is for one at a time: whoever needs one takes it out, and puts it back.
         self._requests: dict[_Graph, SimpleQueue[openvino.InferRequest]] = {}
-        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        hint = "bf16" if self.precision == "bf16" else "f32"
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         wanted = threads_or_default(threads)
         self.at_once = STREAMS if (wanted or os.cpu_count() or 1) >= STREAMS else 1
         if wanted is not None:
@@ -283,8 +300,19 @@ def _before_softmax(shares: openvino.Output) -> openvino.Output:
     return op.log(shares).output(0)
 
 
+def has_bf16() -> bool:
+    """Return whether the processor computes in bf16 by itself (AVX512-BF16, AMX)."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def read_openvino(
-    path: Path, multiple: int, threads: int | None = None, cache: Path | None = None
+    path: Path,
+    multiple: int,
+    threads: int | None = None,
+    cache: Path | None = None,
+    precision: Literal["f32", "bf16"] = "f32",
 ) -> OpenVINORuntime:
     """Open a model that was exported.
 
@@ -293,9 +321,11 @@ def read_openvino(
         multiple: What the height and width of the source must be multiples of.
         threads: As for `OpenVINORuntime`.
         cache: Where small compiled models are kept, or None.
+        precision: As for `OpenVINORuntime`.
 
     Raises:
         ModelError: A file is missing or damaged.
+        UsageError: The processor has no bf16.
     """
     import openvino
 
@@ -310,4 +340,4 @@ def read_openvino(
             where=path,
             remedy="Export the model again.",
         ) from error
-    return OpenVINORuntime(model, multiple, threads, cache)
+    return OpenVINORuntime(model, multiple, threads, cache, precision)

@@ -22,7 +22,7 @@ from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.value_range import SHARPNESS, to_network
 from sat2map.runtimes import convert
-from sat2map.runtimes.interface import Answers, Asked, RuntimeName, without_halo
+from sat2map.runtimes.interface import Answers, Asked, Precision, RuntimeName, without_halo
 
 
 class TorchRuntime:
@@ -54,6 +54,7 @@ class TorchRuntime:
         self.device = str(self._device)
         self.multiple = int(getattr(network, "multiple", 1))
         self.at_once = 1
+        self.precision: Precision = "f32"
         self.outputs = outputs_of(network)
 
     def run(

@@ -24,7 +24,7 @@ from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
 from sat2map.model.familiar import Familiar, read_familiar
 from sat2map.raster.options import Mode, mode_of
-from sat2map.runtimes.interface import Asked, Runtime, RuntimeName
+from sat2map.runtimes.interface import Asked, Precision, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.background import side_by_side
 from sat2map.translation.blending import blend
@@ -54,6 +54,7 @@ class Translator:
         name: What people call the model.
         device: Where it runs, as torch calls it.
         runtime: What runs it: torch, openvino or onnx.
+        precision: What it computes in: f32, bf16 or int8.
         runtime_version: Which version of it.
         multiple: What the sides of a window must be multiples of.
         at_once: How many canonical windows are best predicted at once, in a thread each.
@@ -76,6 +77,7 @@ class Translator:
 
             self._runtime = self._torch = TorchRuntime(model.network, device)
         self.device = self._runtime.device
+        self.precision = self._runtime.precision
         self.runtime: RuntimeName = self._runtime.name
         self.runtime_version = self._runtime.version
         self.multiple = self._runtime.multiple
@@ -104,7 +106,8 @@ class Translator:
     def fingerprint(self) -> str:
         """Return a short text that another card, runtime or device, or other weights, change."""
         colours = None if self.legend is None else self.legend.to_json()
-        text = f"{self.card.model_dump_json()} {colours} {self.runtime} {self._weights}"
+        how = f"{self.runtime} {self.precision}"
+        text = f"{self.card.model_dump_json()} {colours} {how} {self._weights}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @cached_property
@@ -499,6 +502,7 @@ def load(
     *,
     runtime: Literal["auto"] | RuntimeName = "auto",
     threads: int | None = None,
+    precision: Literal["auto"] | Precision = "auto",
 ) -> Translator:
     """Load a model for translation.
 
@@ -509,10 +513,13 @@ def load(
         runtime: "torch", "openvino", "onnx", or "auto" for the fastest one: torch on a GPU and
             OpenVINO on a CPU, with the int8 files that a folder carries.
         threads: How many threads it uses on a CPU; None leaves it to the runtime.
+        precision: "f32"; "bf16", with OpenVINO on processors that have it; "int8", of a folder that
+            carries files for it; or "auto" for int8 where there is, and otherwise f32.
 
     Raises:
         ModelError: The folder is missing or damaged.
-        UsageError: The runtime does not run on that device, or cannot run this model.
+        UsageError: The runtime does not run on that device, cannot run this model, or does not
+            compute in this precision.
         MissingExtraError: The runtime is not installed.
     """
     expect(name_or_folder, (str, Path), "model", "Give a shipped model's name, or a model folder.")
@@ -522,8 +529,15 @@ def load(
             parameter="runtime",
             remedy="Choose auto, torch, openvino or onnx.",
         )
+    if precision not in ("auto", "f32", "bf16", "int8"):
+        raise UsageError(
+            f"{precision!r} is not a precision",
+            parameter="precision",
+            remedy="Choose auto, f32, bf16 or int8.",
+        )
     chosen = None if runtime == "auto" else runtime
-    return Translator(open_model(model_folder(name_or_folder), device, chosen, threads))
+    exact = None if precision == "auto" else precision
+    return Translator(open_model(model_folder(name_or_folder), device, chosen, threads, exact))
 
 
 def checked(translator: object) -> Translator:
