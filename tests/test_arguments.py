@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,19 @@ from PIL import Image
 
 import sat2map
 from fixtures.scenes import MakeModel, MakeScene, noise
-from sat2map.errors import UsageError
+from sat2map.arguments import checks_arguments
+from sat2map.chips.chips import ChipOptions
+from sat2map.errors import Sat2mapError, UsageError
 from sat2map.evaluation.evaluate import evaluate, evaluate_masks
+from sat2map.export.export import export_model
+from sat2map.legend import STREETS
+from sat2map.model.pix2pix_checkpoint import import_checkpoint
 from sat2map.raster.options import Reading, SceneOptions
+from sat2map.translation.info import scene_facts
 from sat2map.translation.scene import translate_raster
+from sat2map.translation.scene_windows import SceneWindows
 from sat2map.translation.translator import Translator, load
+from sat2map.vectors.report import report_classes
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
@@ -109,7 +119,7 @@ def test_a_device_that_is_not_there(model_folder: Path, device: Any) -> None:
 
 
 def test_models(model_folder: Path) -> None:
-    refused("model", lambda: load(None))  # type: ignore[arg-type]
+    refused("name_or_folder", lambda: load(None))  # type: ignore[arg-type]
     refused("threads", lambda: load(model_folder, threads="2"))  # type: ignore[arg-type]
     translator = load(model_folder, "cpu", runtime="torch")
     refused("seed", lambda: translator.translate(noise(16, 16), mode="published", seed="x"))  # type: ignore[call-overload]
@@ -119,8 +129,8 @@ def test_scenes(make_scene: MakeScene, make_model: MakeModel, tmp_path: Path) ->
     path, out, translator = make_scene(noise(8, 8)), tmp_path / "map.tif", make_model()
     for wrong in (3, PIXELS, {"model": "streets"}):
         refused("model", lambda w=wrong: translate_raster(path, out, w))  # type: ignore[misc]
-    refused("source", lambda: translate_raster(None, out, translator))  # type: ignore[arg-type]
-    refused("source", lambda: sat2map.open_source(PIXELS))  # type: ignore[arg-type]
+    refused("input", lambda: translate_raster(None, out, translator))  # type: ignore[arg-type]
+    refused("text", lambda: sat2map.open_source(PIXELS))  # type: ignore[arg-type]
     refused("output", lambda: translate_raster(path, None, translator))  # type: ignore[arg-type]
     refused("options", lambda: translate_raster(path, out, translator, {}))  # type: ignore[arg-type]
 
@@ -143,3 +153,69 @@ def test_data_sets(data_set: Path, model_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("translator", [None, "streets", 3])
 def test_masks_are_evaluated_by_a_translator(translator: Any, tmp_path: Path) -> None:
     refused("translator", lambda: evaluate_masks(translator, tmp_path))
+
+
+WRONG: list[Any] = [
+    object(),
+    b"x",
+    3.5,
+    10**30,
+    float("nan"),
+    "nonsense",
+    [object()],
+    (1, 2, 3, 4, 5),
+    {"a": object()},
+    True,
+    np.full((2, 2), np.nan),
+    torch.zeros(3, 3),
+    Image.fromarray(PIXELS),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: f"{type(one).__name__}")
+def test_no_wrong_argument_of_a_public_function_fails_somewhere_within(
+    make_scene: MakeScene, make_model: MakeModel, data_set: Path, tmp_path: Path, wrong: Any
+) -> None:
+    scene, translator = make_scene(noise(20, 20)), make_model(legend=STREETS)
+    calls: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+        (sat2map.load, {"name_or_folder": tmp_path / "none"}),
+        (sat2map.load_recipe, {"name_or_path": "demo"}),
+        (sat2map.open_source, {"text": scene}),
+        (translator.translate, {"source": noise(8, 8)}),
+        (translator.maps, {"source": noise(8, 8), "layers": ("image",)}),
+        (translator.predict, {"window": noise(8, 8)}),
+        (translator.frame, {}),
+        (translator.in_colours, {"colours": {}}),
+        (translate_raster, {"input": scene, "output": tmp_path / "map.tif", "model": translator}),
+        (sat2map.translate_classes, {"input": scene, "classes": "none.png", "model": translator}),
+        (sat2map.vectorise, {"classes": tmp_path / "none.tif", "out": tmp_path / "v.gpkg"}),
+        (sat2map.ClassFiles, {"classes": "a.tif"}),
+        (sat2map.VectorOptions, {}),
+        (ChipOptions, {}),
+        (SceneWindows, {"source": scene, "translator": translator}),
+        (scene_facts, {"source": scene, "translator": translator}),
+        (evaluate, {"translator": translator, "data": data_set, "size": 8}),
+        (evaluate_masks, {"translator": translator, "data": data_set}),
+        (sat2map.train, {"recipe": None, "data": data_set, "run": tmp_path / "run"}),
+        (import_checkpoint, {"checkpoint": tmp_path / "none.pth", "out": tmp_path / "model"}),
+        (export_model, {"folder": tmp_path / "no", "out": tmp_path / "out", "kind": "onnx"}),
+        (report_classes, {"classes": tmp_path / "none.tif"}),
+    ]
+    for call, good in calls:
+        for name in inspect.signature(call).parameters:
+            if name in ("perceptual", "report", "published"):
+                continue
+            with suppress(Sat2mapError):
+                call(**good | {name: wrong})
+
+
+def test_texts_are_paths_and_numbers_of_numpy_numbers() -> None:
+    def told(path: Path, many: Sequence[Path], size: float = 1.0) -> tuple[Any, ...]:
+        return path, list(many), size
+
+    call: Any = checks_arguments(told)
+    assert call("a", ["b", Path("c")], np.float32(2)) == (Path("a"), [Path("b"), Path("c")], 2)
+    assert call(Path("a"), (), np.int64(3)) == (Path("a"), [], 3)
+    refused("size", lambda: call("a", [], "3"))
+    refused("many", lambda: call("a", "b"))
+    refused("path", lambda: call(None, []))

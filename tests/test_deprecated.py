@@ -68,7 +68,7 @@ def test_published_is_a_mode(tmp_path):
     assert replace(options, seed=2).mode == "published"
     with pytest.warns(DeprecationWarning, match="in_published_mode"):
         assert not isinstance(as_published(generator), type(None))
-    with pytest.raises(UsageError, match="'fast' is not a mode"):
+    with pytest.raises(UsageError, match="`mode`: is 'fast'"):
         translator.translate(source, mode="fast")
 
 

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import UsageError
 from sat2map.networks.specs import (
     FROM_DATA,
@@ -422,6 +423,7 @@ def shipped_recipes() -> list[str]:
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
+@checks_arguments
 def load_recipe(name_or_path: str | Path, settings: list[str] | None = None) -> Recipe:
     """Read a recipe and apply settings.
 

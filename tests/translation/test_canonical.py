@@ -161,7 +161,7 @@ def test_a_window_alone_is_what_the_scene_has_there(
             times[where] += 1
         assert (times == 1).all()
         assert windows.touching(windows.place(1, 1)) == [(1, 1)]
-        with pytest.raises(IndexError):
+        with pytest.raises(UsageError, match="there is no window"):
             windows.place(windows.rows, 0)
 
 

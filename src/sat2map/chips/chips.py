@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from sat2map.arguments import check_fields, checks_arguments
 from sat2map.chips.cut import Chip, Outcome, Plan, cut_all
 from sat2map.chips.ground import Place, Region, Sheet, open_imagery, open_sheets, regions_of
 from sat2map.chips.record import (
@@ -96,6 +97,7 @@ class ChipOptions:
     workers: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self, *(one.name for one in fields(self)))
         for name, value, low, high in (
             ("resolution_m", self.resolution_m, 1e-3, 1e4),
             ("size", self.size, 16, 8192),
@@ -156,6 +158,7 @@ class Chips:
         return f"{told}; left out: {', '.join(left)}" if left else told
 
 
+@checks_arguments
 def make_chips(
     imagery: Sequence[str],
     vectors: Sequence[VectorFile],

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_folder
 from sat2map.data.images import list_images
 from sat2map.data.mask_mapping import MaskMapping
@@ -83,6 +84,7 @@ class MaskSet:
         return lines
 
 
+@checks_arguments
 def find_labelled(images: Path, classes: Path | None = None) -> list[MaskFile]:
     """Return photos and their masks, matched by their names without suffix.
 
@@ -190,6 +192,7 @@ def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+@checks_arguments
 def write_mask_set(
     files: Sequence[MaskFile],
     out: Path,

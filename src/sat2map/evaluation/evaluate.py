@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.data.images import in_bands
 from sat2map.data.pairs import (
     Direction,
@@ -82,6 +83,7 @@ class Evaluation:
             raise BatchError(self.failures, self.summary.images)
 
 
+@checks_arguments
 def evaluate(
     translator: Translator,
     data: str | Path,
@@ -188,6 +190,7 @@ def _asked(data: Path, told: Sequence[str]) -> str:
     )
 
 
+@checks_arguments
 def evaluate_masks(
     translator: Translator,
     data: str | Path,

@@ -18,6 +18,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.apls import SNAPS_M, apls, network_of
 from sat2map.evaluation.score import RESAMPLES, Interval, bootstrap, interval
@@ -84,6 +85,7 @@ class _Shapes:
         return _Shapes(self.geometries[near], self.widths[near])
 
 
+@checks_arguments
 def evaluate_vectors(
     found: Path,
     truth: Path,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_folder, check_folder_name
 from sat2map.errors import MissingExtraError, ModelError, UsageError
 from sat2map.export.export import TOLERANCE, Export
@@ -83,6 +84,7 @@ def lab(colours: Tensor) -> Tensor:
     return torch.cat([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
+@checks_arguments
 def export_for_deepness(folder: Path, out: Path, side: int | None = None) -> Export:
     """Write `deepness.onnx`, a segmentor over the model's legend.
 

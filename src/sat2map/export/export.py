@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_folder
 from sat2map.errors import ModelError, UsageError
 from sat2map.export.int8 import Calibration, Quantised, quantise
@@ -54,6 +55,7 @@ class Export:
         return asdict(self) | {"folder": str(self.folder)}
 
 
+@checks_arguments
 def export_model(
     folder: Path,
     out: Path,

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file, check_file_name
 from sat2map.data.images import TIFF_SUFFIXES, DecodedImage, read_image
 from sat2map.errors import DataError, UsageError
@@ -111,6 +112,7 @@ def tiles_of(bbox: Bounds, zoom: int) -> Tiles:
     return tiles
 
 
+@checks_arguments
 def fetch_imagery(
     url: str,
     bbox: Bounds,

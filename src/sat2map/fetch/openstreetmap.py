@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file
 from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
 from sat2map.fetch.http import Client, Refusal
@@ -68,6 +69,7 @@ COLUMNS = (
 """Tags with a column of their own; the others stand in the column `tags` as JSON."""
 
 
+@checks_arguments
 def fetch_osm(
     bbox: Bounds,
     target: Path,

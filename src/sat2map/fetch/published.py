@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import flush, temporary_folder, write_text
 from sat2map.data.images import list_images
 from sat2map.data.pairs import DataSetCard, write_card
@@ -105,6 +106,7 @@ DATA_SETS: dict[str, PublishedSet] = {
 """The published data sets by name; the numbers are those of the authors' README, rounded."""
 
 
+@checks_arguments
 def download(
     name: str,
     directory: Path,

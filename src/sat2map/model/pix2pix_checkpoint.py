@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import check_folder_name
 from sat2map.data.pairs import Direction
 from sat2map.errors import ModelError, UsageError
@@ -278,6 +279,7 @@ def _misfit(path: Path, layout: _Layout, what: str) -> ModelError:
 # Making a model folder of it
 
 
+@checks_arguments
 def import_checkpoint(
     checkpoint: Path,
     out: Path,

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, get_args
 
+from sat2map.arguments import check_fields, fitting
 from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Bounds, check_bbox
 from sat2map.geo.windows import WINDOW
@@ -23,13 +24,14 @@ STRETCH = (2.0, 98.0)
 """Percentiles that become 0 and 255, unless said otherwise."""
 
 
-def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 3) -> Mode:
+def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 4) -> Mode:
     """Return the mode of prediction, checked.
 
     Args:
         mode: What the caller asks for.
         published: What the version before had in its place, or None.
-        stacklevel: Whose line a warning names, as for `warnings.warn`.
+        stacklevel: Whose line a warning names, as for `warnings.warn`; by default that of the
+            caller of a function that `checks_arguments`.
 
     Raises:
         UsageError: There is no such mode.
@@ -38,7 +40,7 @@ def mode_of(mode: Mode, published: bool | None = None, stacklevel: int = 3) -> M
         text = 'published=True is now mode="published"'
         warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
         mode = "published" if published else mode
-    if mode not in get_args(Mode):
+    if not isinstance(mode, str) or mode not in get_args(Mode):
         raise UsageError(
             f"{mode!r} is not a mode of prediction",
             parameter="mode",
@@ -79,6 +81,7 @@ class Reading:
     warp: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "warp")
         self._check_kinds()
         for name, limits, lowest, highest in (
             ("stretch", self.stretch, 0, 100),
@@ -108,7 +111,7 @@ class Reading:
     def _check_kinds(self) -> None:
         """Take a number where it stands for a tuple of one, and refuse what is no number at all."""
         if isinstance(self.nodata, Real):
-            object.__setattr__(self, "nodata", (self.nodata,))
+            object.__setattr__(self, "nodata", (float(self.nodata),))
         for name, count in (
             ("bands", 0),
             ("stretch", 2),
@@ -124,6 +127,8 @@ class Reading:
             object.__setattr__(self, name, tuple(given))
             for value in given:
                 expect(value, Integral if name == "bands" else Real, name, remedy)
+            if name != "bands":  # whole numbers may be larger than numpy takes
+                object.__setattr__(self, name, tuple(map(float, given)))
             if count and len(given) != count:
                 raise UsageError(f"has {len(given)} numbers", parameter=name, remedy=remedy)
         expect(self.crs, str, "crs", "Give a text, such as EPSG:32633.", none=True)
@@ -174,6 +179,8 @@ class SceneOptions:
     published: InitVar[bool | None] = None  # of the version before: see `mode_of`
 
     def __post_init__(self, published: bool | None) -> None:
+        check_fields(self, "legend_colours", "compare", "resume", "attribution")
+        published = fitting(published, bool | None, "published")
         object.__setattr__(self, "mode", mode_of(self.mode, published, stacklevel=4))
         expect(self.reading, Reading, "reading", "Give a Reading.")
         expect(self.seed, Integral, "seed", "Give a whole number.")

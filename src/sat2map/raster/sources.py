@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from rasterio.crs import CRS
 
+from sat2map.arguments import checks_arguments
 from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_images, refuse_special
 from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
@@ -156,6 +157,7 @@ class Source:
         return self.__dict__ | {"_opened": []}
 
 
+@checks_arguments
 def open_source(text: str | Path | Source) -> Source:
     """Find out what a name stands for.
 

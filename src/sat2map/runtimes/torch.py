@@ -197,7 +197,14 @@ def _named_device(device: torch.device | str) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
+    except (
+        AssertionError,
+        ImportError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         here = "cuda" if torch.cuda.is_available() else "cpu"
         raise UsageError(
             f"{device!r} is not a device of this machine ({str(error).splitlines()[0][:80]})",

@@ -16,6 +16,7 @@ from PIL import Image
 from shapely.geometry import Polygon
 from shapely.geometry.polygon import orient
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file, sweep, write_text
 from sat2map.data.images import read_image, write_image
 from sat2map.data.mask_mapping import MaskMapping
@@ -130,6 +131,7 @@ def draw_town(size: int, seed: int, *, kind: str = "temperate", resolution: floa
     return town
 
 
+@checks_arguments
 def write_pairs(
     directory: Path,
     pairs: int,
@@ -182,6 +184,7 @@ def write_pairs(
         write_card(directory, DataSetCard(resolution, STREETS, LICENCE, _MASKS, COVER))
 
 
+@checks_arguments
 def write_scene(
     directory: Path,
     side: int,

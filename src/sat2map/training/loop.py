@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import StoppedError, TrainingError, expect
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
@@ -27,6 +28,7 @@ class InterruptedRunError(StoppedError, TrainingError):
     """A run stopped because it was asked to; its state is saved."""
 
 
+@checks_arguments
 def train(
     recipe: Recipe,
     data: str | Path | Sequence[str | Path],

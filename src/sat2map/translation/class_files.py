@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from sat2map.arguments import check_fields
 from sat2map.atomic import check_file_name
 from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Grid
@@ -60,7 +61,8 @@ class ClassFiles:
             expect(given, (str, Path), name, "Give a file's name.", none=name != "classes")
             if isinstance(given, str):
                 object.__setattr__(self, name, Path(given))
-        if self.legend not in get_args(ClassLegend):
+        check_fields(self, "qgis_style")
+        if not isinstance(self.legend, str) or self.legend not in get_args(ClassLegend):
             raise UsageError(
                 f"{self.legend!r} does not say which classes are meant",
                 parameter="legend",

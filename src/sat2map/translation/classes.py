@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import expect
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.sources import Source
@@ -14,6 +15,7 @@ from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator, load
 
 
+@checks_arguments
 def translate_classes(
     input: str | Path | Source,
     classes: str | Path | ClassFiles,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import bounds_wgs84
@@ -40,6 +41,7 @@ LARGEST = 768
 """Largest side of what it is asked about."""
 
 
+@checks_arguments
 def scene_facts(
     source: str | Path | Source,
     translator: Translator | None = None,

@@ -16,6 +16,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import sat2map
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import check_disk
 from sat2map.errors import DataError, EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
@@ -42,6 +43,7 @@ from sat2map.translation.translator import Translator, load
 logger = logging.getLogger(__name__)
 
 
+@checks_arguments
 def translate_raster(
     input: str | Path | Source,
     output: str | Path,
@@ -102,7 +104,7 @@ def translate_raster(
     """
     if translator is not None:
         text = "translator is now called model"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        warnings.warn(text, DeprecationWarning, stacklevel=3)
         model = translator
     if not isinstance(model, Translator):
         model = load("streets" if model is None else model)

@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Part
 from sat2map.raster.options import Reading, SceneOptions
@@ -52,6 +53,7 @@ class SceneWindows:
         UsageError: The network sees the whole image, so there are no such windows.
     """
 
+    @checks_arguments
     def __init__(
         self,
         source: str | Path | Source,
@@ -85,10 +87,15 @@ class SceneWindows:
         other._seen = ResampledScene(other._scene, self.grid.height, self.grid.width)
         return other
 
+    @checks_arguments
     def place(self, row: int, column: int) -> Part:
         """Return which pixels of `grid` a window yields."""
         if not (0 <= row < self.rows and 0 <= column < self.columns):
-            raise IndexError(f"there is no window {row}, {column}")
+            raise UsageError(
+                f"there is no window {row}, {column}",
+                parameter="row" if not 0 <= row < self.rows else "column",
+                remedy=f"Give rows from 0 to {self.rows - 1} and columns to {self.columns - 1}.",
+            )
         top, left = row * self.core, column * self.core
         height = min(self.core, self.grid.height - top)
         return Part(top, left, height, min(self.core, self.grid.width - left))
@@ -99,6 +106,7 @@ class SceneWindows:
         columns = range(part.left // self.core, -(-part.right // self.core))
         return [(row, column) for row in rows for column in columns]
 
+    @checks_arguments
     def maps(
         self, row: int, column: int, layers: Sequence[Layer]
     ) -> tuple[Maps, NDArray[np.bool_]] | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import UsageError, expect
 from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
@@ -148,6 +149,7 @@ class Translator:
         published: bool | None = ...,
     ) -> NDArray[np.float32]: ...
 
+    @checks_arguments
     def translate(
         self,
         source: NDArray[np.uint8],
@@ -190,7 +192,7 @@ class Translator:
         mode = mode_of(mode, published)
         if output == "picture":
             warnings.warn(
-                'output="picture" is now called "image"', DeprecationWarning, stacklevel=2
+                'output="picture" is now called "image"', DeprecationWarning, stacklevel=3
             )
             output = "image"
         if output not in ("image", "classes", "cover", "probabilities"):
@@ -212,6 +214,7 @@ class Translator:
         found: NDArray[np.uint8] = getattr(maps, output)
         return found
 
+    @checks_arguments
     def maps(
         self,
         source: NDArray[np.uint8],
@@ -272,6 +275,7 @@ class Translator:
                 "has no pixels", parameter="source", remedy="Give an image of at least one."
             )
 
+    @checks_arguments
     def frame(self, core: int | None = None) -> Frame | None:
         """Return what the canonical windows of this model look like.
 
@@ -368,6 +372,7 @@ class Translator:
         assert result is not None
         return result
 
+    @checks_arguments
     def predict(
         self, window: NDArray[np.uint8], asked: Sequence[Asked] | None = None, halo: int = 0
     ) -> NDArray[Any]:
@@ -415,6 +420,7 @@ class Translator:
             asked = self.kind.values(("image",))
         return pack(self._runtime.run(window[None], asked, self.legend, halo))
 
+    @checks_arguments
     def in_colours(self, colours: Mapping[str, object]) -> Translator:
         """Return a translator that paints the same classes in other colours.
 
@@ -478,6 +484,10 @@ class Translator:
             UsageError: The image is too large, or the model cannot be run like this.
         """
         expect(seed, Integral, "seed", "Give a whole number.")
+        if not 0 <= seed < 2**63:
+            raise UsageError(
+                f"is {seed}", parameter="seed", remedy="Give a whole number from 0 to 2**63 - 1."
+            )
         height, width, _ = source.shape
         if height * width > MAX_PUBLISHED_PIXELS:
             raise UsageError(
@@ -496,6 +506,7 @@ class Translator:
         return pack(answers)[:height, :width]
 
 
+@checks_arguments
 def load(
     name_or_folder: str | Path,
     device: torch.device | str | None = None,

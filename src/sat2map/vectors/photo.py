@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sat2map.arguments import checks_arguments
 from sat2map.atomic import temporary_folder
 from sat2map.errors import StoppedError, UsageError, writing_to
 from sat2map.legend import LEGEND_TAG
@@ -45,6 +46,7 @@ def is_photo(source: Source) -> bool:
         return dataset.count >= 3 and LEGEND_TAG not in dataset.tags()
 
 
+@checks_arguments
 def vectorise_photo(
     photo: str | Path | Source,
     out: str | Path,

@@ -19,6 +19,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sat2map.arguments import checks_arguments
 from sat2map.errors import DataError, StoppedError
 from sat2map.geo.grid import Bounds
 from sat2map.legend import Legend
@@ -122,6 +123,7 @@ class _Parts:
             self.first[low] = min(self.first[low], self.first.pop(high))
 
 
+@checks_arguments
 def report_classes(
     classes: str | Path | Source,
     *,

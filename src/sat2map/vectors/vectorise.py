@@ -17,7 +17,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import shapely
 from numpy.typing import NDArray
 
 import sat2map
+from sat2map.arguments import check_fields, checks_arguments
 from sat2map.atomic import atomic_file, check_disk
 from sat2map.errors import DataError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
@@ -100,6 +101,7 @@ class VectorOptions:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, *(one.name for one in fields(self)))
         for parameter, value, lowest in (
             ("tolerance", self.tolerance, 0.0),
             ("sheet", self.sheet, 16),
@@ -111,6 +113,7 @@ class VectorOptions:
                 )
 
 
+@checks_arguments
 def vectorise(
     classes: str | Path | Source,
     out: str | Path,
