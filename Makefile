@@ -14,10 +14,13 @@ FAST = tests/geo tests/style tests/networks tests/raster tests/data tests/evalua
 	tests/test_atomic.py tests/test_errors.py tests/test_journal.py tests/test_legend.py \
 	tests/test_progress.py tests/test_recipe.py
 
-.PHONY: demo test fast lint types test-slow bench format clean
+.PHONY: demo web test fast lint types test-slow bench format clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/sat2map demo
+
+web:
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 test: lint types
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term

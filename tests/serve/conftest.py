@@ -24,6 +24,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from sat2map.serve.app import AppOptions, make_app
+from sat2map.serve.page import read_page
 from sat2map.serve.run import bind, run_server
 from sat2map.serve.scenes import OpenScene, ServeOptions, Workshop, open_scenes
 from sat2map.serve.service import Service
@@ -96,7 +97,7 @@ def listen() -> Iterator[Callable[[Served], str]]:
         def begin(served: Served) -> str:
             listening, stop, ready = bind("127.0.0.1", 0), threading.Event(), threading.Event()
             port = listening.getsockname()[1]
-            app = make_app(served.service)
+            app = make_app(served.service, AppOptions(page=read_page()))
             thread = threading.Thread(target=run_server, args=(app, listening, stop, ready.set))
             thread.start()
             stack.callback(thread.join)

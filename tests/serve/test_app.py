@@ -18,6 +18,7 @@ from sat2map.serve import results, scenes, service
 from sat2map.serve.app import AppOptions
 from sat2map.serve.guard import Access
 from sat2map.serve.overviews import NOTHING
+from sat2map.serve.page import read_page
 from sat2map.translation.scene_windows import SceneWindows
 
 from .conftest import Served, Start
@@ -49,6 +50,31 @@ def test_scenes_are_listed_as_json_and_as_a_page(make_scene: MakeScene, start: S
         assert "http://localhost/scenes/a-b-i/WMTSCapabilities.xml" in page.text
         assert "<i>" not in page.text
         assert "a b&amp;&lt;i&gt;.tif" in page.text
+
+
+def test_the_page_is_served_where_there_is_one(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    folder = tmp_path / "page"
+    assert read_page(folder) == {}
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<p>the page")
+    (folder / "assets" / "main-1.js").write_text("1")
+    (folder / "assets" / ".env").write_text("secret")
+    (folder / "secret.js").write_text("secret")
+    served = start(make_scene(blocks(60, 60)), app=AppOptions(page=read_page(folder)))
+    home = served.client.get("/")
+    assert (home.text, home.headers["content-type"]) == ("<p>the page", "text/html; charset=utf-8")
+    script = served.client.get("/assets/main-1.js")
+    assert (script.text, script.headers["content-type"].partition(";")[0]) == (
+        "1",
+        "text/javascript",
+    )
+    assert "immutable" in script.headers["cache-control"]
+    for path in ("/assets/.env", "/assets/../secret.js", "/assets/..%2fsecret.js", "/secret.js"):
+        answer = served.client.get(path)
+        assert answer.status_code == 404
+        assert "secret" not in answer.text
 
 
 def test_tilejson_tells_where_and_how_deep(make_scene: MakeScene, start: Start) -> None:

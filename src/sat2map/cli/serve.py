@@ -93,6 +93,7 @@ def serve(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     from sat2map.serve.app import AppOptions, make_app
+    from sat2map.serve.page import read_page
     from sat2map.serve.run import bind, run_server
     from sat2map.serve.scenes import ServeOptions, Workshop, open_scenes
     from sat2map.serve.service import Service
@@ -131,7 +132,7 @@ def serve(
 
             webbrowser.open(address if token is None else f"{address}?token={token}")
 
-    app = make_app(service, AppOptions(access, public_url, attribution))
+    app = make_app(service, AppOptions(access, public_url, attribution, read_page()))
     with stop_on_signals() as stop:
         if warm:
             threading.Thread(target=_warm, args=(service, stop, quiet), daemon=True).start()

@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -25,6 +26,7 @@ from sat2map.serve.documents import (
     tile_json,
 )
 from sat2map.serve.guard import Access, Guard
+from sat2map.serve.page import PageFile
 from sat2map.serve.parts import tags_of, to_geojson, write_part, write_vectors
 from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
 from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
@@ -51,13 +53,13 @@ class AppOptions:
         public_url: The server's address for those who ask, where it is not the one they call it
             by, as behind a proxy; without a slash at its end.
         attribution: Whom those who show a scene are to name.
-        page: The folder of the page, where there is one.
+        page: The files of the page by their names, as `read_page` gives them; none without it.
     """
 
     access: Access = field(default_factory=Access)
     public_url: str | None = None
     attribution: str | None = None
-    page: Path | None = None
+    page: Mapping[str, PageFile] = field(default_factory=dict)
 
 
 def make_app(service: Service, options: AppOptions | None = None) -> Guard:
@@ -93,16 +95,27 @@ def _add_pages(app: FastAPI, service: Service, options: AppOptions) -> None:
     @app.get("/", include_in_schema=False)
     async def home(request: Request) -> Response:
         """The page, or what to do where there is none."""
+        if "index.html" in options.page:
+            page = options.page["index.html"]
+            return Response(page.body, media_type=page.kind, headers=_NOT_KEPT)
         found = await _listed(service)
         base = _base(request, options)
         return HTMLResponse(scenes_page(found, base, has_page=False), headers=_NOT_KEPT)
+
+    @app.get("/assets/{name}", include_in_schema=False)
+    async def asset(name: str) -> Response:
+        found = options.page.get(f"assets/{name}")
+        if found is None:
+            raise HTTPException(404, "There is no such file.")
+        headers = {"Cache-Control": "max-age=31536000, immutable"}  # names tell what is in them
+        return Response(found.body, media_type=found.kind, headers=headers)
 
     @app.get("/scenes")
     async def scenes(request: Request) -> Response:
         """All scenes, their bounds in degrees and their layers; a page for browsers."""
         found = await _listed(service)
         if _wants_html(request):
-            text = scenes_page(found, _base(request, options), has_page=options.page is not None)
+            text = scenes_page(found, _base(request, options), has_page=bool(options.page))
             return HTMLResponse(text, headers=_NOT_KEPT)
         return JSONResponse({"scenes": found}, headers=_NOT_KEPT)
 

@@ -1,0 +1,270 @@
+"""The page in a real browser: Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fixtures.scenes import MakeScene, smooth
+from sat2map.legend import COVER
+from sat2map.serve.page import FOLDER
+
+from .conftest import Served, Start
+from .test_tiles import blocks
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+GRAPHICS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+GRAPHICS += ["--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+    pytest.mark.skipif(
+        not (FOLDER / "index.html").is_file(), reason="the page is not built: make web"
+    ),
+]
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def browse(listen: Callable[[Served], str]) -> Iterator[Open]:
+    """Return an opener of pages, each of which may ask this machine alone and say no error."""
+    faults: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=GRAPHICS)
+        addresses: dict[int, str] = {}
+
+        def show(served: Served, link: str = "", **context: Any) -> Any:
+            address = addresses.setdefault(id(served), listen(served))
+            page = browser.new_context(
+                **({"viewport": {"width": 1000, "height": 640}} | context)
+            ).new_page()
+            page.on(
+                "console",
+                lambda said: (
+                    faults.append(said.text) if said.type in ("error", "warning") else None
+                ),
+            )
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on(
+                "request",
+                lambda asked: (
+                    faults.append(asked.url)
+                    if not re.match(rf"{re.escape(address)}/|blob:", asked.url)
+                    else None
+                ),
+            )
+            page.goto(f"{address}/{link}")
+            page.wait_for_selector("html[data-ready]", timeout=120_000)
+            settle(page)
+            return page
+
+        yield show
+        browser.close()
+    assert [fault for fault in faults if "GPU stall" not in fault] == []
+
+
+def settle(page: Any) -> None:
+    """Wait until all tiles are there and drawn."""
+    page.wait_for_timeout(500)
+    page.wait_for_selector("html[data-drawn]", timeout=120_000)
+    page.wait_for_load_state("networkidle", timeout=120_000)
+    page.wait_for_timeout(500)
+    page.wait_for_selector("html[data-drawn]", timeout=120_000)
+
+
+def says(page: Any, place: str, words: str) -> None:
+    sync_api.expect(page.locator(place)).to_have_text(re.compile(words), timeout=60_000)
+
+
+def pixels(page: Any) -> NDArray[np.uint8]:
+    shot = Image.open(io.BytesIO(page.locator("#maps").screenshot()))
+    return np.asarray(shot.convert("RGB"))
+
+
+def has(page: Any, colour: tuple[int, int, int]) -> int:
+    """Return how many pixels right of the divider have a colour."""
+    shot = pixels(page)
+    right = shot[:, shot.shape[1] // 2 + 30 :]
+    return int((right == colour).all(-1).sum())
+
+
+def test_the_divider_moves_by_mouse_and_keyboard(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    page = browse(start(make_scene(smooth(300, 300)), window=256))
+    divider = page.get_by_role("slider", name=re.compile("Divider"))
+    assert divider.get_attribute("aria-valuenow") == "50"
+    middle = pixels(page)
+    divider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageUp")
+    assert divider.get_attribute("aria-valuenow") == "62"
+    place = page.locator("#maps").bounding_box()
+    box = divider.bounding_box()
+    page.mouse.move(box["x"] + 22, box["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 0.2 * place["width"], box["y"] + 200, steps=5)
+    page.mouse.up()
+    assert divider.get_attribute("aria-valuenow") == "20"
+    assert "swipe=0.20" in page.url
+    moved = pixels(page)
+    # What was photo left of the middle is map now.
+    width = middle.shape[1]
+    part = np.s_[100:500, int(0.35 * width) : int(0.45 * width)]
+    assert np.abs(middle[part].astype(int) - moved[part]).mean() > 5
+    page.keyboard.press("Home")
+    assert divider.get_attribute("aria-valuenow") == "0"
+
+
+def test_classes_are_shown_in_their_exact_colours_and_recoloured(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    page = browse(start(make_scene(blocks(300, 300)), window=256))
+    page.get_by_label("Map", exact=True).uncheck()
+    page.get_by_label("Classes", exact=True).check()
+    settle(page)
+    counts = {entry.name: has(page, entry.colour) for entry in COVER.classes}
+    name = max(counts, key=lambda key: counts[key])
+    assert counts[name] > 500
+    assert sum(count > 0 for count in counts.values()) > 2
+    told = page.locator("#shares").text_content()
+    assert told.startswith("In view: ")
+    assert name in told
+    shares = page.locator(".share").all_text_contents()
+    total = sum(float(share.removesuffix(" %")) for share in shares)
+    assert total == pytest.approx(100, abs=0.5)
+    page.get_by_label(f"Colour of {name}").fill("#ff00fe")
+    settle(page)
+    assert has(page, (255, 0, 254)) == pytest.approx(counts[name], rel=0.02)
+    page.get_by_label(name, exact=True).uncheck()
+    settle(page)
+    assert has(page, (255, 0, 254)) == 0
+
+
+def test_a_click_tells_class_and_confidence(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    served = start(make_scene(blocks(300, 300)), window=256)
+    page = browse(served)
+    place = page.locator("#maps").bounding_box()
+    page.mouse.click(place["x"] + place["width"] / 4 + 60, place["y"] + place["height"] / 2)
+    says(page, "#place", "Pixels of")
+    said = page.locator("#place").text_content()
+    found = re.fullmatch(
+        r"(-?[\d.]+), (-?[\d.]+): (\w+), sure to (\d+) percent\. Pixels of 1\.00 m\.", said
+    )
+    assert found is not None, said
+    told = served.client.get(f"/scenes/scene/point?lat={found[1]}&lon={found[2]}").json()
+    assert (told["class"], round(100 * told["confidence"])) == (found[3], int(found[4]))
+    page.get_by_label("Go to latitude, longitude").fill("nonsense")
+    page.get_by_role("button", name="Go", exact=True).click()
+    assert "Give latitude and longitude" in page.locator("#place").text_content()
+    west, south, _, north = served.scene().bounds
+    page.get_by_label("Go to latitude, longitude").fill(f"{(south + north) / 2}, {west + 1e-4}")
+    page.get_by_role("button", name="Go", exact=True).click()
+    says(page, "#place", f"{(south + north) / 2:.6f}, .* percent")
+
+
+def test_a_link_holds_place_layers_classes_and_divider(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    served = start(
+        make_scene(blocks(300, 300)), make_scene(blocks(60, 60), name="other.tif"), window=256
+    )
+    page = browse(served)
+    page.get_by_label("Classes", exact=True).check()
+    page.get_by_label("Opacity of Classes").fill("40")
+    page.get_by_label("water", exact=True).uncheck()
+    page.get_by_label("Colour of road").fill("#123456")
+    page.locator("#swipe").press("PageUp")
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(1500)
+    link = page.url.partition("#")[2]
+    assert "scene=scene" in link
+    assert "classes:0.4" in link
+    again = browse(served, f"#{link}")
+    assert again.url.partition("#")[2] == link
+    assert again.get_by_label("Classes", exact=True).is_checked()
+    assert again.get_by_label("Opacity of Classes").input_value() == "40"
+    assert not again.get_by_label("water", exact=True).is_checked()
+    assert again.get_by_label("Colour of road").input_value() == "#123456"
+    assert again.locator("#swipe").get_attribute("aria-valuenow") == "60"
+    again.get_by_label("Scene").select_option("other")
+    again.wait_for_url(re.compile("scene=other"))
+    # A link that makes no sense is the usual view.
+    browse(served, "#map=x/1e999/&layers=nothing:7,map:nan&off=q&swipe=-5&scene=<script>")
+
+
+def test_what_is_in_view_can_be_taken_along(
+    make_scene: MakeScene, start: Start, browse: Open, tmp_path: Path
+) -> None:
+    served = start(make_scene(blocks(300, 300), name="it's.tif"), window=256)
+    page = browse(served)
+    with page.expect_download() as download:
+        page.get_by_text("Classes in view (GeoTIFF)").click()
+    target = tmp_path / "part.tif"
+    download.value.save_as(target)
+    assert target.read_bytes()[:2] == b"II"
+    page.get_by_role("button", name="Copy the command for this view").click()
+    says(page, "#copied", "sat2map")
+    said = page.locator("#copied").text_content()
+    assert re.search(r"sat2map translate 'it'\\''s\.tif' map\.tif --bbox=[-\d.,]+ --classes", said)
+    page.get_by_role("button", name="Copy the address for QGIS").click()
+    says(page, "#copied", "/scenes/it-s/WMTSCapabilities.xml$")
+
+
+def test_what_is_not_translated_is_said_and_translated(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    page = browse(start(make_scene(blocks(700, 700)), window=32))
+    notice = page.locator("#notice")
+    if notice.is_hidden():  # the view needed few windows
+        page.get_by_role("button", name="Zoom out").click()
+        page.wait_for_timeout(2000)
+    assert "translate all" in notice.text_content()
+    page.get_by_role("button", name="Translate all").click()
+    notice.wait_for(state="hidden", timeout=120_000)
+    settle(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_phones_and_has_no_serious_fault_of_access(
+    make_scene: MakeScene, start: Start, browse: Open, scheme: str
+) -> None:
+    served = start(make_scene(blocks(300, 300)), window=256)
+    page = browse(
+        served,
+        viewport={"width": 360, "height": 640},
+        color_scheme=scheme,
+        reduced_motion="reduce",
+    )
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 360
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 27, 34)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip the map"
+    if not AXE.is_file():
+        pytest.skip("axe-core is not there: npm ci in web/")
+    page.evaluate(AXE.read_text("utf-8"))  # what is injected so needs no leave of the policy
+    found = page.evaluate("axe.run()")
+    serious = [
+        (fault["id"], [node["html"] for node in fault["nodes"]])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

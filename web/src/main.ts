@@ -1,0 +1,423 @@
+// The page: photo on the left of the divider, what the model makes of it on the right.
+
+import {
+  AttributionControl,
+  LngLatBounds,
+  Map as MapView,
+  Marker,
+  NavigationControl,
+  type RasterTileSource,
+  ScaleControl,
+  setWorkerUrl,
+} from "maplibre-gl";
+import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
+import "maplibre-gl/dist/maplibre-gl.css";
+import "./style.css";
+import * as link from "./link";
+import * as server from "./server";
+import type { LayerName, LegendClass, Scene } from "./server";
+import { Swipe } from "./swipe";
+import { countInView, NOTHING, onAnswer, palette } from "./tiles";
+
+setWorkerUrl(workerUrl);
+
+const CHOICES: [LayerName, string][] = [
+  ["map", "Map"],
+  ["classes", "Classes"],
+  ["confidence", "How sure"],
+];
+const MOST_ASKED_MS = 1000;
+
+const find = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
+const state = link.read(location.hash);
+let scenes: Scene[] = [];
+let current: Scene | undefined;
+let classes: LegendClass[] = [];
+let version = 0;
+let numbersZoom = 0;
+let marker: Marker | undefined;
+
+const makeMap = (container: string, interactive: boolean): MapView =>
+  new MapView({
+    container,
+    interactive,
+    attributionControl: false,
+    fadeDuration: 0,
+    pitchWithRotate: false,
+    dragRotate: false,
+    touchPitch: false,
+    style: { version: 8, sources: {}, layers: [] },
+  });
+
+const left = makeMap("left", true);
+const right = makeMap("right", false);
+left.touchZoomRotate.disableRotation();
+left.addControl(new NavigationControl({ showCompass: false }), "top-right");
+left.addControl(new ScaleControl(), "bottom-left");
+left.addControl(new AttributionControl({ compact: true }), "bottom-right");
+left.getCanvas().setAttribute("aria-label", "Map: move with the arrow keys, zoom with + and -");
+right.getCanvas().setAttribute("aria-hidden", "true");
+right.getCanvas().removeAttribute("aria-label"); // what it shows is told in words
+right.getCanvas().removeAttribute("role");
+right.getCanvas().tabIndex = -1;
+left.on("move", () => {
+  right.jumpTo({ center: left.getCenter(), zoom: left.getZoom() });
+});
+
+new Swipe(
+  find("swipe"),
+  find("maps"),
+  find("clip"),
+  (share) => {
+    state.swipe = share;
+    remember();
+  },
+  state.swipe,
+);
+
+function remember(): void {
+  if (current === undefined) return;
+  const { lat, lng } = left.getCenter();
+  state.scene = current.id;
+  state.place = { lat, lon: lng, zoom: left.getZoom() };
+  history.replaceState(null, "", link.write(state));
+}
+
+// Layers
+
+function addressOf(scene: Scene, layer: LayerName): string {
+  const kind = layer === "classes" ? "numbers" : layer;
+  const protocol = layer === "classes" ? "numbers" : "tile";
+  const format = layer === "classes" ? "png" : "webp";
+  return `${protocol}://scenes/${scene.id}/${kind}/{z}/{x}/{y}.${format}?v=${version}`;
+}
+
+async function addLayer(map: MapView, scene: Scene, layer: LayerName, shown: boolean): Promise<void> {
+  const told = await server.tileJson(scene.id, layer);
+  if (layer === "classes") numbersZoom = told.maxzoom;
+  map.addSource(layer, {
+    type: "raster",
+    tiles: [addressOf(scene, layer)],
+    tileSize: 256,
+    minzoom: told.minzoom,
+    maxzoom: told.maxzoom,
+    bounds: scene.bounds[0] <= scene.bounds[2] ? scene.bounds : [-180, -85.05, 180, 85.05],
+    ...(told.attribution === undefined ? {} : { attribution: told.attribution }),
+  });
+  map.addLayer({
+    id: layer,
+    type: "raster",
+    source: layer,
+    layout: { visibility: shown ? "visible" : "none" },
+    paint: {
+      "raster-fade-duration": 0,
+      "raster-opacity": state.layers.get(layer) ?? 1,
+      "raster-resampling": layer === "classes" ? "nearest" : "linear",
+    },
+  });
+}
+
+function reload(): void {
+  if (current === undefined) return;
+  version += 1;
+  for (const map of [left, right]) {
+    for (const layer of current.layers) {
+      const source = map.getSource(layer) as RasterTileSource | undefined;
+      source?.setTiles([addressOf(current, layer)]);
+    }
+  }
+}
+
+function listLayers(scene: Scene): void {
+  const list = find("layers");
+  list.replaceChildren();
+  for (const [layer, title] of CHOICES) {
+    if (!scene.layers.includes(layer)) continue;
+    const item = document.createElement("li");
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.id = `show-${layer}`;
+    box.checked = state.layers.has(layer);
+    const label = document.createElement("label");
+    label.htmlFor = box.id;
+    label.textContent = title;
+    const opacity = document.createElement("input");
+    opacity.type = "range";
+    opacity.min = "0";
+    opacity.max = "100";
+    opacity.value = String(100 * (state.layers.get(layer) ?? 1));
+    opacity.setAttribute("aria-label", `Opacity of ${title}`);
+    const change = (): void => {
+      const value = Number(opacity.value) / 100;
+      if (box.checked) state.layers.set(layer, value);
+      else state.layers.delete(layer);
+      right.setLayoutProperty(layer, "visibility", box.checked ? "visible" : "none");
+      right.setPaintProperty(layer, "raster-opacity", value);
+      remember();
+    };
+    box.addEventListener("change", change);
+    opacity.addEventListener("input", change);
+    item.append(box, label, opacity);
+    list.append(item);
+  }
+}
+
+// Legend
+
+function fillPalette(): void {
+  palette.fill(0);
+  for (const { number, colour } of classes) {
+    if (state.off.has(number)) continue;
+    const chosen = state.colours.get(number) ?? colour;
+    for (let i = 0; i < 3; i++) palette[4 * number + i] = parseInt(chosen.slice(1 + 2 * i, 3 + 2 * i), 16);
+    palette[4 * number + 3] = 255;
+  }
+}
+
+function listClasses(): void {
+  const list = find("legend");
+  list.replaceChildren();
+  for (const { number, name, colour } of classes) {
+    const item = document.createElement("li");
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.id = `class-${number}`;
+    box.checked = !state.off.has(number);
+    const label = document.createElement("label");
+    label.htmlFor = box.id;
+    label.textContent = name;
+    const share = document.createElement("span");
+    share.className = "share";
+    share.id = `share-${number}`;
+    const chosen = document.createElement("input");
+    chosen.type = "color";
+    chosen.value = state.colours.get(number) ?? colour;
+    chosen.setAttribute("aria-label", `Colour of ${name}`);
+    const change = (): void => {
+      if (box.checked) state.off.delete(number);
+      else state.off.add(number);
+      if (chosen.value === colour) state.colours.delete(number);
+      else state.colours.set(number, chosen.value);
+      fillPalette();
+      reload();
+      remember();
+    };
+    box.addEventListener("change", change);
+    chosen.addEventListener("change", change);
+    item.append(box, label, share, chosen);
+    list.append(item);
+  }
+}
+
+// What the canvas shows, in words.
+function tellShares(): void {
+  if (current === undefined || classes.length === 0) return;
+  const bounds = left.getBounds();
+  const zoom = Math.min(Math.round(left.getZoom()), numbersZoom);
+  const counts = countInView(current.id, {
+    west: bounds.getWest(),
+    south: bounds.getSouth(),
+    east: bounds.getEast(),
+    north: bounds.getNorth(),
+    zoom,
+  });
+  const whole = counts.reduce((sum, count, number) => (number === NOTHING ? sum : sum + count), 0);
+  const words: string[] = [];
+  for (const { number, name } of classes) {
+    const percent = whole === 0 ? null : (100 * counts[number]!) / whole;
+    find(`share-${number}`).textContent = percent === null ? "" : `${percent.toFixed(1)} %`;
+    if (percent !== null && percent >= 0.1) words.push(`${name} ${percent.toFixed(0)} percent`);
+  }
+  const text = words.length === 0 ? "" : `In view: ${words.join(", ")}.`;
+  if (find("shares").textContent !== text) find("shares").textContent = text;
+}
+
+// Places
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function askPoint(lon: number, lat: number): Promise<void> {
+  if (current === undefined) return;
+  marker ??= new Marker({ color: "#c0392b" });
+  marker.setLngLat([lon, lat]).addTo(left);
+  const where = `${lat.toFixed(6)}, ${lon.toFixed(6)}`;
+  find("place").textContent = `${where}: asking…`;
+  try {
+    const told = await server.point(current.id, lon, lat);
+    const sure = told.confidence === null ? "" : `, sure to ${Math.round(100 * told.confidence)} percent`;
+    const metres = told.metres === null ? "" : ` Pixels of ${told.metres.toFixed(2)} m.`;
+    find("place").textContent = `${where}: ${told.class ?? "nothing"}${sure}.${metres}`;
+  } catch (error) {
+    find("place").textContent = `${where}: ${reason(error)}`;
+  }
+}
+
+left.on("click", (event) => void askPoint(event.lngLat.lng, event.lngLat.lat));
+
+find("jump").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const input = find<HTMLInputElement>("coordinates");
+  const [lat, lon] = input.value.split(/[\s,;]+/).filter((part) => part !== "").map(Number);
+  const fits = lat !== undefined && lon !== undefined && Math.abs(lat) <= 90 && Math.abs(lon) <= 180;
+  if (!fits || Number.isNaN(lat + lon)) {
+    find("place").textContent = "Give latitude and longitude in degrees, such as 52.52, 13.40.";
+    return;
+  }
+  left.jumpTo({ center: [lon, lat], zoom: Math.max(left.getZoom(), 15) });
+  void askPoint(lon, lat);
+});
+
+// Taking it along
+
+function box(): string {
+  const bounds = left.getBounds();
+  const parts = [bounds.getWest(), bounds.getSouth(), bounds.getEast(), bounds.getNorth()];
+  return parts.map((value) => value.toFixed(6)).join(",");
+}
+
+function updateExports(): void {
+  if (current === undefined) return;
+  const can = current.layers.includes("classes");
+  for (const format of ["tif", "gpkg"]) {
+    const anchor = find<HTMLAnchorElement>(`export-${format}`);
+    anchor.href = `${server.base}scenes/${current.id}/export?bbox=${box()}&format=${format}`;
+    anchor.hidden = !can;
+  }
+}
+
+async function copy(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    find("copied").textContent = `Copied: ${text}`;
+  } catch {
+    find("copied").textContent = text; // to be copied by hand
+  }
+}
+
+find("qgis").addEventListener("click", () => {
+  if (current === undefined) return;
+  const token = new URLSearchParams(location.search).get("token");
+  const key = token === null ? "" : `?token=${encodeURIComponent(token)}`;
+  void copy(`${server.base}scenes/${current.id}/WMTSCapabilities.xml${key}`);
+});
+
+find("command").addEventListener("click", () => {
+  if (current !== undefined) {
+    const name = `'${current.name.replaceAll("'", `'\\''`)}'`;
+    void copy(`sat2map translate ${name} map.tif --bbox=${box()} --classes classes.tif`);
+  }
+});
+
+// What is not translated yet
+
+onAnswer((complete) => {
+  if (complete || !find("notice").hidden) return;
+  find("notice").hidden = false;
+  find("notice").querySelector("span")!.textContent =
+    "Not all of this is translated yet: zoom in, or translate all.";
+});
+
+async function watchWarmth(scene: Scene): Promise<void> {
+  const text = find("notice").querySelector("span")!;
+  const button = find("notice").querySelector("button")!;
+  button.disabled = true;
+  try {
+    let told = await server.warm(scene.id);
+    while (told.running && current === scene) {
+      text.textContent = `Translating: ${told.done} of ${told.all} windows.`;
+      await new Promise((resolve) => setTimeout(resolve, MOST_ASKED_MS));
+      told = await server.warmth(scene.id);
+      reload();
+    }
+    find("notice").hidden = true;
+    reload();
+  } catch (error) {
+    text.textContent = reason(error);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+find("notice")
+  .querySelector("button")!
+  .addEventListener("click", () => current !== undefined && void watchWarmth(current));
+
+// Scenes
+
+async function open(scene: Scene, keepPlace: boolean): Promise<void> {
+  current = scene;
+  document.title = `${scene.name} – sat2map`;
+  find("notice").hidden = true;
+  marker?.remove();
+  for (const map of [left, right]) {
+    for (const layer of map.getStyle().layers) map.removeLayer(layer.id);
+    for (const source of Object.keys(map.getStyle().sources)) map.removeSource(source);
+  }
+  if (!keepPlace || state.layers.size === 0) {
+    state.layers.clear();
+    const first = CHOICES.find(([layer]) => scene.layers.includes(layer));
+    if (first !== undefined) state.layers.set(first[0], 1);
+  }
+  classes = scene.layers.includes("classes") ? await server.legend(scene.id) : [];
+  fillPalette();
+  listLayers(scene);
+  listClasses();
+  const [west, south, east, north] = scene.bounds;
+  const bounds = new LngLatBounds([west, south], [east < west ? east + 360 : east, north]);
+  if (keepPlace && state.place !== null) {
+    const { lat, lon, zoom } = state.place;
+    left.jumpTo({ center: [lon, lat], zoom });
+  } else {
+    left.fitBounds(bounds, { padding: 16, animate: false });
+  }
+  if (scene.layers.includes("photo")) {
+    await addLayer(left, scene, "photo", true);
+    await addLayer(right, scene, "photo", true);
+  }
+  for (const [layer] of CHOICES) {
+    if (scene.layers.includes(layer)) await addLayer(right, scene, layer, state.layers.has(layer));
+  }
+  updateExports();
+  remember();
+}
+
+left.on("moveend", () => {
+  if (!find("notice").querySelector("button")!.disabled) find("notice").hidden = true;
+  updateExports();
+  remember();
+});
+right.on("render", () => delete document.documentElement.dataset.drawn);
+right.on("idle", () => {
+  document.documentElement.dataset.drawn = "1";
+  tellShares();
+});
+
+const loaded = (map: MapView): Promise<void> =>
+  new Promise((resolve) => {
+    if (map.loaded()) resolve();
+    else map.once("load", () => resolve());
+  });
+
+async function begin(): Promise<void> {
+  scenes = (await server.scenes()).filter((scene) => scene.layers.length > 0);
+  const select = find<HTMLSelectElement>("scene");
+  for (const scene of scenes) select.append(new Option(scene.name, scene.id));
+  const wanted = scenes.find((scene) => scene.id === state.scene) ?? scenes[0];
+  if (wanted === undefined) throw new Error("There is nothing to show.");
+  select.value = wanted.id;
+  select.addEventListener("change", () => {
+    const chosen = scenes.find((scene) => scene.id === select.value);
+    if (chosen !== undefined) void open(chosen, false).catch(fail);
+  });
+  await Promise.all([loaded(left), loaded(right)]);
+  await open(wanted, wanted.id === state.scene);
+  document.documentElement.dataset.ready = "1";
+}
+
+function fail(error: unknown): void {
+  find("place").textContent = reason(error);
+}
+
+begin().catch(fail);

@@ -1,0 +1,63 @@
+// What the server tells: scenes, legends, points, and how much is translated.
+
+export type LayerName = "photo" | "map" | "classes" | "confidence" | "numbers";
+
+export interface Scene {
+  id: string;
+  name: string;
+  bounds: [number, number, number, number];
+  layers: LayerName[];
+  error?: string;
+}
+
+export interface LegendClass {
+  number: number;
+  name: string;
+  colour: string;
+}
+
+export interface Point {
+  class: string | null;
+  confidence: number | null;
+  metres: number | null;
+}
+
+export interface TileJson {
+  minzoom: number;
+  maxzoom: number;
+  attribution?: string;
+}
+
+export interface Warmth {
+  done: number;
+  all: number;
+  running: boolean;
+}
+
+// Addresses begin where the page lies, so that it works behind a proxy's path, too.
+export const base = new URL(".", document.baseURI).href;
+
+async function json<T>(path: string, init?: RequestInit): Promise<T> {
+  const answer = await fetch(base + path, init);
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
+    throw new Error(typeof told.detail === "string" ? told.detail : `The server says ${answer.status}.`);
+  }
+  return answer.json();
+}
+
+export const scenes = async (): Promise<Scene[]> =>
+  (await json<{ scenes: Scene[] }>("scenes", { headers: { Accept: "application/json" } })).scenes;
+
+export const legend = async (id: string): Promise<LegendClass[]> =>
+  (await json<{ classes: LegendClass[] }>(`scenes/${id}/legend`)).classes;
+
+export const tileJson = (id: string, layer: LayerName): Promise<TileJson> =>
+  json(`scenes/${id}/${layer}/tilejson.json`);
+
+export const point = (id: string, lon: number, lat: number): Promise<Point> =>
+  json(`scenes/${id}/point?lon=${lon}&lat=${lat}`);
+
+export const warmth = (id: string): Promise<Warmth> => json(`scenes/${id}/warm`);
+
+export const warm = (id: string): Promise<Warmth> => json(`scenes/${id}/warm`, { method: "POST" });

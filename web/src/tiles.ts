@@ -1,0 +1,122 @@
+// Tiles on their way to the map: classes are painted here, over the numbers that the server sends.
+
+import { addProtocol } from "maplibre-gl";
+import { base } from "./server";
+
+export const NOTHING = 255;
+const SIDE = 256;
+const KEPT = 400;
+
+// Colour and alpha of each number, RGBA; what is switched off is clear.
+export const palette = new Uint8ClampedArray(256 * 4);
+
+// Numbers of tiles that were fetched, by their addresses, those used last at the end.
+const numbers = new Map<string, Uint8Array>();
+
+let tell: (complete: boolean) => void = () => {};
+
+export function onAnswer(listener: (complete: boolean) => void): void {
+  tell = listener;
+}
+
+async function fetched(path: string, signal: AbortSignal): Promise<Response | null> {
+  const answer = await fetch(base + path, { signal });
+  if (answer.status === 404) return null; // beside the scene
+  if (!answer.ok) throw new Error(`The server says ${answer.status}.`);
+  tell(answer.headers.get("X-Sat2map-Complete") !== "0");
+  return answer;
+}
+
+async function blank(): Promise<ImageBitmap> {
+  return createImageBitmap(new ImageData(1, 1));
+}
+
+// Numbers must come through as they are: no colour management, no alpha.
+async function decode(blob: Blob): Promise<Uint8Array> {
+  const bitmap = await createImageBitmap(blob, {
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+  if (context === null) throw new Error("This browser cannot draw.");
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  const found = new Uint8Array(canvas.width * canvas.height);
+  for (let i = 0; i < found.length; i++) found[i] = pixels[4 * i]!;
+  return found;
+}
+
+function paint(values: Uint8Array): Promise<ImageBitmap> {
+  const image = new ImageData(SIDE, SIDE);
+  for (let i = 0; i < values.length; i++) {
+    const from = 4 * values[i]!;
+    image.data[4 * i] = palette[from]!;
+    image.data[4 * i + 1] = palette[from + 1]!;
+    image.data[4 * i + 2] = palette[from + 2]!;
+    image.data[4 * i + 3] = palette[from + 3]!;
+  }
+  return createImageBitmap(image);
+}
+
+// The address of a tile is PROTOCOL://PATH?PARTS; what follows the question mark is only for the map.
+const pathOf = (url: string): string => url.replace(/^[a-z]+:\/\//, "").replace(/\?.*$/, "");
+
+addProtocol("tile", async (request, abort) => {
+  const answer = await fetched(pathOf(request.url), abort.signal);
+  return { data: answer === null ? await blank() : await createImageBitmap(await answer.blob()) };
+});
+
+addProtocol("numbers", async (request, abort) => {
+  const path = pathOf(request.url);
+  let values = numbers.get(path);
+  numbers.delete(path);
+  if (values === undefined) {
+    const answer = await fetched(path, abort.signal);
+    if (answer === null) return { data: await blank() };
+    const complete = answer.headers.get("X-Sat2map-Complete") !== "0";
+    values = await decode(await answer.blob());
+    if (!complete) return { data: await paint(values) };
+  }
+  numbers.set(path, values);
+  if (numbers.size > KEPT) numbers.delete(numbers.keys().next().value!);
+  return { data: await paint(values) };
+});
+
+export interface View {
+  west: number;
+  south: number;
+  east: number;
+  north: number;
+  zoom: number;
+}
+
+const column = (lon: number, zoom: number): number => ((lon + 180) / 360) * 2 ** zoom;
+const row = (lat: number, zoom: number): number => {
+  const angle = (lat * Math.PI) / 180;
+  return ((1 - Math.asinh(Math.tan(angle)) / Math.PI) / 2) * 2 ** zoom;
+};
+
+// How many pixels of each class are in view, of the tiles that are here.
+export function countInView(id: string, view: View): number[] {
+  const { zoom } = view;
+  const counts = new Array<number>(256).fill(0);
+  const [left, right] = [column(view.west, zoom), column(view.east, zoom)];
+  const [top, bottom] = [row(view.north, zoom), row(view.south, zoom)];
+  for (let x = Math.floor(left); x < right; x++) {
+    for (let y = Math.floor(top); y < bottom; y++) {
+      const values = numbers.get(`scenes/${id}/numbers/${zoom}/${x}/${y}.png`);
+      if (values === undefined) continue;
+      const from = (at: number, tile: number): number => Math.max(0, Math.floor((at - tile) * SIDE));
+      const until = (at: number, tile: number): number => Math.min(SIDE, Math.ceil((at - tile) * SIDE));
+      for (let j = from(top, y); j < until(bottom, y); j++) {
+        for (let i = from(left, x); i < until(right, x); i++) {
+          const number = values[j * SIDE + i]!;
+          counts[number] = counts[number]! + 1;
+        }
+      }
+    }
+  }
+  return counts;
+}
