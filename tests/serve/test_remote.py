@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from fixtures.scenes import MakeScene, noise, with_classes
+from sat2map.geo.web_mercator import position
+from sat2map.legend import STREETS
+from sat2map.model.folder import ModelCard, build_generator, save_model
+from sat2map.networks.specs import CompactSpec
 from sat2map.serve import service
 
 from .conftest import Served, Start
@@ -101,6 +110,40 @@ def test_a_scene_at_an_address_is_shown_and_its_windows_are_found_again(
     again = start(f"{elsewhere}/scene.tif", model=model)
     assert (again.pixels(path) == first).all()
     assert again.service.workshop.pool.computed == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_server_at_once_whose_scene_stalls(
+    make_scene: MakeScene, elsewhere: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    spec = CompactSpec(channels=[4, 4, 8], colours=STREETS.colours.tolist())
+    card = ModelCard(generator=spec, normalisation="none", legend=STREETS, resolution_m=(0.5, 2))
+    save_model(tmp_path / "model", build_generator(spec), card)
+    make_scene(noise(3000, 3000), name="far.tif", tiled=True)
+    command = [sys.executable, "-m", "sat2map", "serve", f"{elsewhere}/far.tif", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--model", str(tmp_path / "model")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        told = urllib.request.urlopen(f"{address}scenes/far/map/tilejson.json", timeout=60)
+        facts = json.loads(told.read())
+        assert get(f"{elsewhere}/stall") == 200
+        west, south, east, north = facts["bounds"]
+        x, y = map(int, position((west + east) / 2, (south + north) / 2, facts["maxzoom"]))
+        place = f"{facts['maxzoom']}/{x}/{y}.png"
+        paths = [f"{address}scenes/far/{layer}/{place}" for layer in ("map", "photo")]
+        for path in paths:
+            threading.Thread(target=answered, args=[path], daemon=True).start()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0  # the server elsewhere would stall for ten minutes
+
+
+def answered(address: str) -> None:
+    with suppress(OSError, http.client.HTTPException):
+        get(address)
 
 
 def test_a_server_that_stalls_holds_up_its_own_scene_alone(
