@@ -23,6 +23,9 @@ Colour = tuple[int, int, int]
 LEGEND_TAG = "SAT2MAP_LEGEND"
 """The tag of a class map that holds its legend, JSON as `Legend.to_json` gives it."""
 
+TEMPERATURE_TAG = "SAT2MAP_TEMPERATURE"
+"""The tag of a raster of probabilities that says at which temperature they are confidence."""
+
 Role = Literal["land", "building", "road", "vegetation", "water", "casing", "other"]
 """What a class means, whatever it is called: every kind of road has the role "road". A casing
 is the line along both edges of a drawn road."""

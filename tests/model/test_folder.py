@@ -14,7 +14,7 @@ from torch import nn
 from sat2map.errors import ModelError, OutputError
 from sat2map.legend import STREETS
 from sat2map.model import folder as module
-from sat2map.model.card import FORMAT, model_folder, shipped_models
+from sat2map.model.card import FORMAT, check_files, model_folder, replace_card, shipped_models
 from sat2map.model.folder import (
     DataFacts,
     ModelCard,
@@ -160,6 +160,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "legend": STREETS.to_json(),
         "cover": None,
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
+        "temperatures": None,
         "metrics": {"val": {"l1": 7.5, "n": 3}},
         "halo": None,
         "multiple": None,
@@ -422,3 +423,19 @@ def test_resolutions_are_above_0(saved: Path, resolution: str) -> None:
     entries = json.loads(path.read_text()) | {"resolution_m": "HERE"}
     path.write_text(json.dumps(entries).replace('"HERE"', resolution))
     refused(saved, "resolution_m: .*resolution above 0", "model.json")
+
+
+def test_a_card_is_replaced_and_the_weights_are_still_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, build_generator(TINY), ModelCard(generator=TINY, normalisation="none"))
+    card = read_model_card(folder)
+    assert card.temperatures is None
+    replace_card(folder, card.model_copy(update={"temperatures": {"map": 1.2}}))
+    assert read_model_card(folder).temperatures == {"map": 1.2}
+    check_files(folder)
+    told = json.loads((folder / "model.json").read_text())
+    assert list(told["checksums"]) == ["model.safetensors"]
+    told["temperatures"] = {"map": 0}
+    (folder / "model.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="temperatures"):
+        read_model_card(folder)

@@ -328,3 +328,24 @@ def test_a_kill_leaves_nothing_under_a_final_name(make_scene: MakeScene, tmp_pat
     subprocess.run([*program, "resume"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     made = {"map.tif", "classes.tif", "classes.tif.aux.xml", "classes.qml", "confidence.tif"}
     assert names(tmp_path) == {"scene.tif"} | made
+
+
+@pytest.mark.parametrize("legend", ["cover", "map"])
+def test_ground_that_is_not_sure_enough_has_no_class(
+    make_scene: MakeScene, tmp_path: Path, legend: ClassLegend
+) -> None:
+    source, model = make_scene(smooth(60, 70)), with_classes((0.5, 2.0))
+    whole = ClassFiles(tmp_path / "whole.tif", tmp_path / "sure.tif", legend)
+    some = ClassFiles(tmp_path / "some.tif", None, legend, min_confidence=0.8)
+    for files in (whole, some):
+        translate_classes(source, files, model, OPTIONS)
+    with (
+        rasterio.open(whole.classes) as file,
+        rasterio.open(tmp_path / "sure.tif") as beside,
+        rasterio.open(some.classes) as left,
+    ):
+        sure = beside.read(1) >= 0.8 * 255
+        assert 0.05 < sure.mean() < 0.95
+        assert np.array_equal(left.read(1), np.where(sure, file.read(1), NODATA))
+    with pytest.raises(UsageError, match="min_confidence"):
+        ClassFiles(tmp_path / "c.tif", min_confidence=1.5)

@@ -17,7 +17,7 @@ from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.raster.options import Mode
 from sat2map.translation import translator as module
-from sat2map.translation.maps import LAYERS, mixed
+from sat2map.translation.maps import LAYERS, calibrated, mixed
 from sat2map.translation.translator import Translator, load
 
 MODES = st.sampled_from(("deterministic", "published"))
@@ -286,15 +286,39 @@ def test_cover_follows_from_the_classes_of_the_map(small_windows: None) -> None:
     assert np.array_equal(colours.translate(source, output="cover"), expected)
 
 
+def test_confidence_is_calibrated_by_the_temperature_of_the_card() -> None:
+    source, model = image(40, 24), legend_model()
+    raw = model.maps(source, ("confidence", "cover_confidence"))
+    card = model.card.model_copy(update={"temperatures": {"map": 2.0, "cover": 0.5}})
+    told = Translator(Model(model._model.network, card, Path("x")), "cpu")  # type: ignore[union-attr]
+    found = told.maps(source, ("confidence", "cover_confidence"))
+    for before, after, power in (
+        (raw.confidence, found.confidence, 0.5),
+        (raw.cover_confidence, found.cover_confidence, 2.0),
+    ):
+        assert before is not None and after is not None
+        odds = (before / np.maximum(255.0 - before, 1e-9)) ** power
+        assert np.abs(after - 255 * odds / (1 + odds)).max() <= 0.501
+        assert (after != before).any()
+
+
+def test_calibrated_keeps_order_and_ends() -> None:
+    steps = np.arange(256, dtype=np.uint8)
+    for temperature in (0.3, 1.0, 1.45, 5.0):
+        sure = calibrated(steps, temperature)
+        assert (sure[0], sure[255]) == (0, 255)
+        assert (np.diff(sure.astype(int)) >= 0).all()
+    assert calibrated(np.array([204], np.uint8), 2.0)[0] == 170  # odds of 4 are odds of 2
+
+
 @pytest.mark.parametrize("size", [(40, 24), (80, 90)])
 def test_one_pass_gives_all_layers(size: tuple[int, int], small_windows: None) -> None:
     translator, source = legend_model(), image(*size)
     found = translator.maps(source, LAYERS)
     shares = translator.translate(source, output="probabilities")
-    first, second = np.moveaxis(np.sort(shares, axis=2)[..., :-3:-1], 2, 0)
     assert found.confidence is not None
     assert found.confidence.dtype == np.uint8
-    assert np.abs(found.confidence - 255 * (first - second)).max() <= 0.501
+    assert np.abs(found.confidence - 255 * shares.max(2)).max() <= 0.501
     for name, layer in (("image", found.image), ("classes", found.classes)):
         assert np.array_equal(translator.translate(source, output=name), layer)  # type: ignore[call-overload]
     assert found.cover is not None and found.cover_confidence is not None
@@ -304,8 +328,7 @@ def test_one_pass_gives_all_layers(size: tuple[int, int], small_windows: None) -
     assert found.cover_shares.dtype == np.uint8
     assert np.abs(found.cover_shares - 255 * ground).max() <= 0.501
     told = np.take_along_axis(ground, found.cover[..., None].astype(int), 2)[..., 0]
-    np.put_along_axis(ground, found.cover[..., None].astype(int), 0, 2)
-    assert np.abs(found.cover_confidence - 255 * (told - ground.max(2))).max() <= 0.501
+    assert np.abs(found.cover_confidence - 255 * told).max() <= 0.501
     alone = translator.maps(source, ("cover",))
     assert alone.image is None and alone.confidence is None
     assert np.array_equal(alone.cover, found.cover)

@@ -87,3 +87,17 @@ def test_a_raster_of_other_pixels_is_not_its_confidence(make_scene: MakeScene) -
         open_class_map(path, legend=COVER, confidence=other),
     ):
         pass
+
+
+def test_ground_that_is_not_sure_enough_is_left_out(make_scene: MakeScene) -> None:
+    path = make_scene(NUMBERS[..., None])
+    sure = np.linspace(0, 255, 12).astype(np.uint8).reshape(3, 4)
+    beside = make_scene(sure[..., None], "sure.tif")
+    with open_class_map(path, legend=COVER, confidence=beside, min_confidence=0.5) as classes:
+        read = classes.read(0, 0, 3, 4)
+    np.testing.assert_array_equal(read, np.where(sure / 255 >= 0.5, NUMBERS, NOTHING))
+    with (
+        pytest.raises(UsageError, match="nothing tells how sure"),
+        open_class_map(path, legend=COVER, min_confidence=0.5),
+    ):
+        pass

@@ -41,7 +41,7 @@ def test_a_photos_vectors_are_those_of_its_classes(make_scene: MakeScene, tmp_pa
         assert one[2].tolist() == two[2].tolist()
         fields = list(one[0]["fields"])
         for name, left, right in zip(fields, one[3], two[3], strict=True):
-            if name == "confidence":  # of two probabilities of 8 bits, or of their difference
+            if name == "confidence":
                 np.testing.assert_allclose(left, right, atol=1 / 255)
                 assert len(left) > 0
                 assert ((left >= 0) & (left <= 1)).all()
@@ -70,8 +70,21 @@ def test_roads_of_a_photo_follow_from_their_probability(
     assert sure is not None
     np.testing.assert_allclose(likely, shares[..., 2] / 255, atol=1e-6)
     np.testing.assert_array_equal(classes, shares.argmax(2))
-    first, second = np.sort(shares, axis=2)[..., [-1, -2]].transpose(2, 0, 1).astype(int)
-    np.testing.assert_allclose(sure, (first - second) / 255, atol=1e-6)
+    np.testing.assert_allclose(sure, shares.max(2) / 255, atol=1e-6)
+
+
+def test_doubtful_ground_of_a_photo_is_left_out(make_scene: MakeScene, tmp_path: Path) -> None:
+    photo, model = make_scene(smooth(60, 70)), with_classes((0.5, 2.0))
+    areas = []
+    for least in (0.0, 0.7):
+        options = VectorOptions(min_confidence=least)
+        vectorise_photo(photo, tmp_path / "town.gpkg", model, options=options)
+        fields, columns = pyogrio.raw.read(tmp_path / "town.gpkg", layer="coverage")[0::3]
+        area, sure = (columns[list(fields["fields"]).index(n)] for n in ("area_m2", "confidence"))
+        areas.append(area.sum())
+        assert np.isfinite(sure).all()
+        assert area[sure < least].sum() < 0.01 * area.sum()  # slivers beside what is left out
+    assert 0 < areas[1] < 0.95 * areas[0]
 
 
 def test_nothing_is_left_of_what_breaks_off(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -287,6 +287,12 @@ def translate(
         Path | None,
         typer.Option(metavar="FILE", help="With --classes: how sure each of them is, 0 to 255."),
     ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence", min=0, max=1, help="With --classes: less sure ground has no class."
+        ),
+    ] = 0.0,
     class_legend: Annotated[
         Literal["cover", "map"],
         typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
@@ -354,6 +360,7 @@ def translate(
             ("confidence", confidence is not None),
             ("qml", qml),
             ("legend_image", legend_image is not None),
+            ("min_confidence", min_confidence > 0),
         ):
             if given:
                 raise UsageError(
@@ -366,7 +373,7 @@ def translate(
         translator = translator.in_colours(parse.style_colours(style, translator.legend))
     files = None
     if classes is not None:
-        files = ClassFiles(classes, confidence, class_legend, qml, legend_image)
+        files = ClassFiles(classes, confidence, class_legend, qml, legend_image, min_confidence)
     with (
         stop_on_signals() as stop,
         Progress("translating", quiet=quiet, pixels=pixels) as progress,

@@ -51,6 +51,12 @@ def vectors(
         Path | None,
         typer.Option(metavar="FILE", help="A raster of how sure each pixel is, 0 to 1 or 0 to 255"),
     ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence", min=0, max=1, help="Ground that is less sure is left out."
+        ),
+    ] = 0.0,
     model: Annotated[
         str | None,
         typer.Option(help="Photo: shipped model or model folder; streets."),
@@ -105,6 +111,7 @@ def vectors(
     options = VectorOptions(
         minimum_m2=parse.minimum_areas(minimum_m2 or []),
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        min_confidence=min_confidence,
         layer=layer,  # type: ignore[arg-type]  # it was checked
         out_crs=out_crs,
         attribution=attribution,

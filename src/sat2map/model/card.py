@@ -17,11 +17,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     ValidationError,
     field_serializer,
     field_validator,
 )
 
+from sat2map.atomic import write_text
 from sat2map.errors import DataError, ModelError
 from sat2map.legend import Legend
 from sat2map.networks.specs import GeneratorSpec, place_of_error, spec_class
@@ -61,6 +63,9 @@ class ModelCard(BaseModel):
         legend: The classes of the maps it draws, or None.
         cover: The classes of land cover that a second head tells, or None.
         data: What it was trained on.
+        temperatures: For the classes of the "map" and of the "cover": what the odds of the most
+            probable class are taken to the power of 1 / temperature, so that confidence is how
+            often it is right, as fitted on training ground; None where nobody did.
         metrics: Metrics of an evaluation, with what they were measured on.
         halo: How many pixels around a window must be seen, so that at most one pixel in 100,000
             of it gets another class than in the whole image, as `benchmarks/halo.py` measures;
@@ -81,6 +86,7 @@ class ModelCard(BaseModel):
     legend: Legend | None = None
     cover: Legend | None = None
     data: DataFacts = DataFacts()
+    temperatures: dict[Literal["map", "cover"], PositiveFloat] | None = None
     metrics: dict[str, Any] = Field(default_factory=dict)
     halo: int | None = Field(None, ge=0)
     multiple: int | None = None
@@ -176,6 +182,24 @@ def write_card(folder: Path, card: ModelCard, names: Sequence[str]) -> None:
     """
     told = card.model_dump(mode="json") | {CHECKSUMS: {n: _checksum(folder / n) for n in names}}
     (folder / "model.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def replace_card(folder: Path, card: ModelCard) -> None:
+    """Write `folder/model.json` anew beside the same weights, whose checksums it keeps.
+
+    Raises:
+        ModelError: The one that is there cannot be read.
+    """
+    path = folder / "model.json"
+    try:
+        entries = _entries(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot be read ({error})", where=path, remedy="Restore it.") from error
+    checksums = entries.get(CHECKSUMS) if isinstance(entries, dict) else None
+    told = card.model_dump(mode="json")
+    if isinstance(checksums, dict):
+        told |= {CHECKSUMS: checksums}
+    write_text(path, json.dumps(told, indent=2) + "\n")
 
 
 def check_files(folder: Path) -> None:

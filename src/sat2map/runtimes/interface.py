@@ -39,8 +39,8 @@ bytes leave it for each pixel:
 - `classes` [N,H,W]: the number of the most probable class of the map;
 - `cover` [N,H,W]: that of the most probable class on the ground. Without a head for it the
   probabilities of the map's classes that are drawn for the same are added up;
-- `confidence`, `cover_confidence` [N,H,W]: by how much the most probable class is more probable
-  than the next one, 0 to 1 as 0 to 255;
+- `confidence`, `cover_confidence` [N,H,W]: the probability of the most probable class, 0 to 1 as 0
+  to 255;
 - `cover_shares` [N,H,W,classes]: the probabilities of the classes on the ground, 0 to 1 as 0
   to 255.
 """

@@ -150,7 +150,7 @@ class _Steps:
     def add(
         self, kind: str, *inputs: str | NDArray[Any] | np.generic, result: str = "", **how: Any
     ) -> str:
-        """Add a node and return its first result; arrays become constants."""
+        """Add a node and return its result; arrays become constants."""
         from onnx import helper, numpy_helper
 
         names = []
@@ -160,11 +160,9 @@ class _Steps:
                 array = numpy_helper.from_array(np.asarray(given), name)
                 self._graph.initializer.append(array)
             names.append(name)
-        results = [result or self._name()]
-        if kind == "TopK":
-            results.append(self._name())
-        self._graph.node.append(helper.make_node(kind, names, results, **how))
-        return results[0]
+        made = result or self._name()
+        self._graph.node.append(helper.make_node(kind, names, [made], **how))
+        return made
 
     def to_bytes(self, values: str) -> str:
         """Add what rounds and clips to uint8."""
@@ -213,8 +211,5 @@ def _answer(steps: _Steps, name: Asked, own: Collection[str], legend: Legend | N
             shares = steps.to_bytes(steps.add("Mul", classes, np.float32(255)))
             return steps.add("Transpose", shares, perm=[0, 2, 3, 1])
         case _:
-            best = steps.add("TopK", classes, np.array([2]), axis=1)
-            first = steps.add("Gather", best, np.array(0), axis=1)
-            second = steps.add("Gather", best, np.array(1), axis=1)
-            margin = steps.add("Sub", first, second)
-            return steps.to_bytes(steps.add("Mul", margin, np.float32(255)))
+            largest = steps.add("ReduceMax", classes, axes=[1], keepdims=0)
+            return steps.to_bytes(steps.add("Mul", largest, np.float32(255)))

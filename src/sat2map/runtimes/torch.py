@@ -172,8 +172,7 @@ def answer(
                 assert told is not None
                 answers[name] = (told * 255).round().byte().permute(0, 2, 3, 1)
             case "confidence" | "cover_confidence":
-                first, second = told.topk(2, 1).values.unbind(1)
-                answers[name] = ((first - second) * 255).round().clamp(0, 255).byte()
+                answers[name] = (told.amax(1) * 255).round().clamp(0, 255).byte()
     return answers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,11 +43,12 @@ class ClassFiles:
 
     Attributes:
         classes: The class map, NAME.tif.
-        confidence: By how much the most probable class leads, 0 to 1 as 0 to 255, NAME.tif; None
-            for none.
+        confidence: How likely it is that the class is right, 0 to 1 as 0 to 255, NAME.tif; None for
+            none.
         legend: "cover" for what is on the ground, "map" for the classes that the model draws.
         qgis_style: Whether QGIS's style is written beside the class map, NAME.qml.
         legend_image: A picture of the legend, NAME.png; None for none.
+        min_confidence: Where a class is less likely than this to be right, 0 to 1, there is none.
     """
 
     classes: Path
@@ -54,6 +56,7 @@ class ClassFiles:
     legend: ClassLegend = "cover"
     qgis_style: bool = False
     legend_image: Path | None = None
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("classes", "confidence", "legend_image"):
@@ -61,7 +64,13 @@ class ClassFiles:
             expect(given, (str, Path), name, "Give a file's name.", none=name != "classes")
             if isinstance(given, str):
                 object.__setattr__(self, name, Path(given))
-        check_fields(self, "qgis_style")
+        check_fields(self, "qgis_style", "min_confidence")
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(
+                f"is {self.min_confidence:g}",
+                parameter="min_confidence",
+                remedy="Choose 0 to 1, such as 0.7.",
+            )
         if not isinstance(self.legend, str) or self.legend not in get_args(ClassLegend):
             raise UsageError(
                 f"{self.legend!r} does not say which classes are meant",
@@ -77,6 +86,14 @@ class ClassFiles:
             layers = ("cover", "cover_confidence")
         named = (self.classes, self.confidence)
         return {file: layer for file, layer in zip(named, layers, strict=True) if file is not None}
+
+    @property
+    def least(self) -> tuple[Layer, int] | None:
+        """The layer that says where there is a class, and the least value of it; None of none."""
+        if self.min_confidence == 0:
+            return None
+        layer: Layer = "cover_confidence" if self.legend == "cover" else "confidence"
+        return layer, math.ceil(self.min_confidence * 255 - 1e-9)
 
     @property
     def files(self) -> list[Path]:
@@ -100,7 +117,10 @@ class ClassFiles:
             UsageError: The model has no classes, or the names do not fit.
             OutputError: There is a folder where a file is to be.
         """
-        check_layers(tuple(self.rasters.values()), translator.kind, translator.name)
+        layers = dict.fromkeys(self.rasters.values())
+        if self.least is not None:
+            layers[self.least[0]] = None
+        check_layers(tuple(layers), translator.kind, translator.name)
         for file in self.rasters:
             if KINDS.get(file.suffix.lower()) != "tiff":
                 raise UsageError(

@@ -41,8 +41,8 @@ def translate_classes(
             network's own grid.
         progress: Called with (done, all) pixels of the class map.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
-        confidence: Where `classes` is a name: where to write by how much the most probable class
-            leads, 0 to 1 as 0 to 255, uint8, on the same grid; masked where the scene has no
+        confidence: Where `classes` is a name: where to write how likely it is that the class is
+            right, 0 to 1 as 0 to 255, uint8, on the same grid; masked where the scene has no
             values.
         legend: Where `classes` is a name: "cover" for what is on the ground, "map" for the classes
             that the model draws.

@@ -23,7 +23,7 @@ from sat2map.atomic import check_disk
 from sat2map.errors import DataError, EmptySceneError, StoppedError
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import ground_resolution
-from sat2map.legend import COVER, LEGEND_TAG
+from sat2map.legend import COVER, LEGEND_TAG, TEMPERATURE_TAG
 from sat2map.raster.options import Reading
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import writing
@@ -86,6 +86,7 @@ def write_land_cover(
         check_disk(classes, windows.grid.height * windows.grid.width * _ROOM)
         stack.enter_context(writing())
         files = [stack.enter_context(file) for file in _open(classes, probabilities, windows)]
+        files[1].update_tags(**{TEMPERATURE_TAG: str(translator.kind.cover_temperature)})
         some = False
         for row in range(windows.rows):
             for column in range(windows.columns):

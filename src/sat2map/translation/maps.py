@@ -42,8 +42,8 @@ class Maps:
         classes: The numbers of the classes that the pixels belong to, uint8 [H,W], of the
             translator's legend.
         cover: What is on the ground, uint8 [H,W], numbers of the legend `COVER`.
-        confidence: By how much the most probable class is more probable than the next one, 0 to
-            1 as 0 to 255, uint8 [H,W].
+        confidence: How likely it is that the most probable class is the right one, 0 to 1 as 0 to
+            255, uint8 [H,W]; see `calibrated`.
         cover_confidence: The same of `cover`.
         cover_shares: The probabilities of the classes on the ground, 0 to 1 as 0 to 255, uint8
             [H,W,classes].
@@ -65,11 +65,15 @@ class Kind:
         has_classes: Whether it has a legend head.
         has_cover: Whether it has a head for land cover.
         legend: The classes of its maps, if any.
+        temperature: Of the confidence of its classes.
+        cover_temperature: Of that of the cover.
     """
 
     has_classes: bool
     has_cover: bool
     legend: Legend | None
+    temperature: float = 1.0
+    cover_temperature: float = 1.0
 
     def values(self, layers: Sequence[Layer]) -> tuple[Asked, ...]:
         """Return the values of the network that layers follow from."""
@@ -117,7 +121,7 @@ class Kind:
                 case "cover_shares":
                     parts.append(np.rint(told * 255).astype(np.uint8))
                 case _:
-                    parts.append(margin(told)[..., None])
+                    parts.append(np.rint(told.max(2, keepdims=True) * 255).astype(np.uint8))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     def unpack(self, answer: NDArray[np.uint8], layers: Sequence[Layer]) -> Maps:
@@ -136,6 +140,11 @@ class Kind:
         left = 0
         for layer in layers:
             part = answer[..., left : left + deep.get(layer, 1)]
+            match layer:
+                case "confidence":
+                    part = calibrated(part, self.temperature)
+                case "cover_confidence":
+                    part = calibrated(part, self.cover_temperature)
             found[layer] = part if layer in deep else part[..., 0]
             left += part.shape[2]
         return Maps(**found)
@@ -173,11 +182,26 @@ def mixed(shares: NDArray[np.float32], legend: Legend) -> NDArray[np.uint8]:
     return pixels.reshape(*shares.shape[:2], 3)
 
 
-def margin(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return by how much the most probable class leads, uint8 [H,W], 255 times the difference."""
-    second, first = np.moveaxis(np.partition(shares, -2, axis=2)[..., -2:], 2, 0)
-    told: NDArray[np.uint8] = np.clip(np.rint((first - second) * 255), 0, 255).astype(np.uint8)
-    return told
+def calibrated(largest: NDArray[np.uint8], temperature: float) -> NDArray[np.uint8]:
+    """Return how likely it is that the most probable class is right.
+
+    Networks are surer than they should be, or less. The odds of their answers to the power of
+    1 / temperature are what is found on ground that is known (after Guo et al., "On calibration of
+    modern neural networks", 2017, arXiv 1706.04599).
+
+    Args:
+        largest: Probability of the most probable class, uint8, 0 to 1 as 0 to 255.
+        temperature: Above 0; 1 takes the odds as they are.
+
+    Returns:
+        uint8 of the same shape, 0 to 1 as 0 to 255.
+    """
+    if temperature == 1:
+        return largest
+    steps = np.arange(1, 255) / 255
+    sure = 1 / (1 + (1 / steps - 1) ** (1 / temperature))
+    table: NDArray[np.uint8] = np.r_[0, np.rint(255 * sure), 255].astype(np.uint8)
+    return table[largest]
 
 
 def check_layers(layers: Sequence[str], kind: Kind, name: str) -> None:

@@ -110,11 +110,13 @@ class Product:
         layer: What of the answers it holds.
         strips: Where it is written.
         compares: Whether it shows the scene on the left, and the layer on the right of it.
+        least: A layer, and the least value that it has where there is anything.
     """
 
     layer: Layer
     strips: Strips
     compares: bool = False
+    least: tuple[Layer, int] | None = None
 
 
 class ScenePipeline:
@@ -336,7 +338,11 @@ class ScenePipeline:
             found = getattr(maps, product.layer)
             pixels = three_bands(found) if product.layer == "image" else found[..., None]
             if not product.compares:
-                product.strips.write(top, left, pixels, valid)
+                here = valid
+                if product.least is not None:
+                    layer, value = product.least
+                    here = valid & (getattr(maps, layer) >= value)
+                product.strips.write(top, left, pixels, here)
                 continue
             assert photo is not None
             if product.layer == "classes":

@@ -188,7 +188,9 @@ def translate_scene(
             pyramid = pyramid_of(grid, target.path)
         if target is not None and target.kind == "pmtiles":
             pmtiles_order()  # what is not installed is said before the work
-        layers = tuple(dict.fromkeys(each.layer for each in outputs))
+        wanted = [each.layer for each in outputs]
+        wanted += [each.least[0] for each in outputs if each.least is not None]
+        layers = tuple(dict.fromkeys(wanted))
         pipeline = ScenePipeline(translator, view.seen, shown, options, layers, part, mask)
         # The last to be entered is the first to say what cannot be written.
         beside = {
@@ -209,7 +211,7 @@ def translate_scene(
         )
         strips = [Strips(partial.strips, each.name, each.layout) for each in outputs]
         products = [
-            Product(each.layer, made, each.name == "compare")
+            Product(each.layer, made, each.name == "compare", each.least)
             for each, made in zip(outputs, strips, strict=True)
         ]
         pipeline.run(products, partial, first, stop, progress)
@@ -250,6 +252,7 @@ class _Output:
         layer: What of the model's answers it shows.
         layout: What its strips consist of.
         of_classes: Whether it is one of `ClassFiles.rasters`.
+        least: As for `Product`.
     """
 
     name: str
@@ -257,6 +260,7 @@ class _Output:
     layer: Layer
     layout: Layout
     of_classes: bool = False
+    least: tuple[Layer, int] | None = None
 
 
 def _of_map(
@@ -292,6 +296,7 @@ def _of_classes(
             layer,
             classes.layout_of(file, grid, masked, translator),
             of_classes=True,
+            least=classes.least if file == classes.classes else None,
         )
         for file, layer in classes.rasters.items()
     ]
@@ -363,7 +368,7 @@ def made_of(
 
         masks = vector_files(options.mask)
     if classes is not None:
-        parameters["classes"] = list(classes.rasters.values())
+        parameters["classes"] = [*classes.rasters.values(), classes.min_confidence]
     return {
         **input,
         "mask": Files(masks),

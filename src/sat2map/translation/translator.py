@@ -91,7 +91,14 @@ class Translator:
     @property
     def kind(self) -> Kind:
         """The outputs of the model; see `Kind`."""
-        return Kind(self.answers_in_classes, self.answers_in_cover, self.legend)
+        told = self.card.temperatures or {}
+        return Kind(
+            self.answers_in_classes,
+            self.answers_in_cover,
+            self.legend,
+            told.get("map", 1.0),
+            told.get("cover", 1.0),
+        )
 
     def depth(self, asked: Sequence[Asked]) -> int:
         """Return how many channels `predict` gives for what is asked."""

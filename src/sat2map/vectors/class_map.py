@@ -20,9 +20,10 @@ from rasterio.windows import Window
 from sat2map.errors import DataError, UsageError
 from sat2map.geo.gdal import reading_from
 from sat2map.geo.grid import Grid, ground_resolution
-from sat2map.legend import LEGEND_TAG, LEGENDS, Legend
+from sat2map.legend import LEGEND_TAG, LEGENDS, TEMPERATURE_TAG, Legend
 from sat2map.raster.georeference import grid_of, placed
 from sat2map.raster.sources import Source, open_source
+from sat2map.translation.maps import calibrated
 
 NOTHING = 255
 """Stands in arrays of class numbers where there is no map."""
@@ -54,6 +55,7 @@ class ClassMap:
         values: tuple[int, ...],
         confidence: Any = None,
         probabilities: Any = None,
+        min_confidence: float = 0.0,
     ) -> None:
         metres = ground_resolution(grid)
         if metres is None:
@@ -66,6 +68,9 @@ class ClassMap:
         self.where, self.grid, self.legend, self.metres = where, grid, legend, metres
         self.attribution: str | None = dataset.tags().get("TIFFTAG_COPYRIGHT")
         self._dataset, self._confidence, self._shares = dataset, confidence, probabilities
+        self._min_confidence = min_confidence
+        told = {} if probabilities is None else probabilities.tags()
+        self._temperature = float(told.get(TEMPERATURE_TAG, 1.0))
         self._numbers = np.full(_VALUES, NOTHING, np.uint8)
         self._numbers[list(values)] = np.arange(len(values))
         self._known = np.zeros(_VALUES, np.bool_)
@@ -99,6 +104,10 @@ class ClassMap:
                 remedy="Give a legend that has it, or make it the raster's nodata value.",
             )
         found[rows, columns] = np.where(valid, self._numbers[whole], NOTHING)
+        if self._min_confidence > 0:
+            sure = self.read_confidence(row, column, height, width)
+            assert sure is not None  # or it had been refused
+            found[sure < self._min_confidence] = NOTHING
         return found
 
     @property
@@ -109,7 +118,10 @@ class ClassMap:
     def read_confidence(
         self, row: int, column: int, height: int, width: int
     ) -> NDArray[np.float32] | None:
-        """Return how sure each pixel is, float32 [height,width], 0 to 1; nan where unknown."""
+        """Return how likely the class of each pixel is right, float32 [height,width], 0 to 1.
+
+        It is nan where nothing tells.
+        """
         if not self.knows_confidence:
             return None
         found = np.full((height, width), np.nan, np.float32)
@@ -118,9 +130,10 @@ class ClassMap:
             return found
         window, rows, columns = inside
         if self._confidence is None:
-            shares = self._read_shares(window)
-            second, first = np.partition(shares, -2, axis=0)[-2:]
-            sure = np.where(shares.any(axis=0), first - second, np.nan)
+            with reading_from(self._shares.name):
+                shares = self._shares.read(window=window)
+            largest = shares.max(axis=0)
+            sure = np.where(largest > 0, _unit(calibrated(largest, self._temperature)), np.nan)
         else:
             with reading_from(self._confidence.name):
                 values = self._confidence.read(1, window=window)
@@ -185,6 +198,7 @@ def open_class_map(
     legend: str | Path | Legend | None = None,
     confidence: str | Path | None = None,
     probabilities: str | Path | None = None,
+    min_confidence: float = 0.0,
 ) -> Iterator[ClassMap]:
     """Open a class map.
 
@@ -193,13 +207,20 @@ def open_class_map(
         legend: What its numbers mean: a legend, "cover", "map", or a JSON file. None takes what
             the raster's tag says.
         confidence: A raster on the same grid, float 0 to 1 or uint8 0 to 255.
-        probabilities: A raster on the same grid with a band for each class of the legend, with the
-            same values: how likely it is.
+        probabilities: A raster on the same grid with a band for each class of the legend, uint8, 0
+            to 1 as 0 to 255: how likely it is.
+        min_confidence: What is less sure than this is read as where there is no map.
 
     Raises:
         DataError: It is not a class map, says no legend, or lies nowhere.
         UsageError: The rasters do not go together.
     """
+    if min_confidence > 0 and confidence is None and probabilities is None:
+        raise UsageError(
+            "nothing tells how sure the classes are",
+            parameter="min_confidence",
+            remedy="Give `confidence`, too.",
+        )
     opened = open_source(source)
     dataset = placed(opened.open(), None, opened.where, lambda _: None)
     beside: list[Any] = []
@@ -220,7 +241,8 @@ def open_class_map(
                     parameter=name,
                     remedy="Give the raster that was written beside the class map.",
                 )
-        yield ClassMap(dataset, grid, opened.where, known, values, *beside)
+        sure, shares = beside
+        yield ClassMap(dataset, grid, opened.where, known, values, sure, shares, min_confidence)
     finally:
         for file in (dataset, *beside):
             if file is not None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 NECK = 0.75
 """A pass that is lower than so much of the lower hill parts two houses."""
 
-SURE = 0.6
+SURE = 0.8
 """Where it is known how sure the class of a pixel is, the hills are those of surer ones."""
 
 LEAST_M2 = 20.0

@@ -139,7 +139,7 @@ class _Ground:
         if self._scene.knows_roads:
             likely = np.where(likely == 1, 1.0, self._scene.read_roads(*part))
         elif (sure := self._scene.read_confidence(*part)) is not None:
-            doubt = (1 - np.nan_to_num(sure, nan=1.0)) / 2
+            doubt = 1 - np.nan_to_num(sure, nan=1.0)
             likely = np.where(likely == 1, 1.0, np.maximum(likely, doubt))
         # Steps of a file with 8 bits, so that a path does not depend on how they are rounded.
         return np.maximum(np.rint(likely * 255), 1) / 255

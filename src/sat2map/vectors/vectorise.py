@@ -84,6 +84,7 @@ class VectorOptions:
             have the usual ones.
         tolerance: Bends in borders whose triangle is smaller than the square of this, in pixels,
             are left out; 0 keeps the pixels' outline.
+        min_confidence: Ground whose class is less sure than this, 0 to 1, is left out.
         sheet: Side of the sheets that a scene is cut into, in pixels.
         layer: The one layer of a .geojson, .fgb or .parquet; other files have all.
         out_crs: The file's coordinate reference system, such as EPSG:25833, in place of the
@@ -94,6 +95,7 @@ class VectorOptions:
 
     minimum_m2: Mapping[Role, float] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+    min_confidence: float = 0.0
     sheet: int = SHEET
     layer: LayerName | None = None
     out_crs: str | None = None
@@ -102,6 +104,12 @@ class VectorOptions:
 
     def __post_init__(self) -> None:
         check_fields(self, *(one.name for one in fields(self)))
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(
+                f"is {self.min_confidence:g}",
+                parameter="min_confidence",
+                remedy="Choose 0 to 1, such as 0.7.",
+            )
         for parameter, value, lowest in (
             ("tolerance", self.tolerance, 0.0),
             ("sheet", self.sheet, 16),
@@ -188,7 +196,11 @@ def make_vectors(
     beside = tuple(Path(file) for file in (confidence, probabilities) if file is not None)
     with (
         open_class_map(
-            source, legend=legend, confidence=confidence, probabilities=probabilities
+            source,
+            legend=legend,
+            confidence=confidence,
+            probabilities=probabilities,
+            min_confidence=options.min_confidence,
         ) as scene,
         writing_to(target),
     ):
@@ -378,7 +390,7 @@ def _cover(
         sheet.width + 2 * MARGIN,
     )
     faces = cover_sheet(window, sheet, scene.legend, matrix_at, extent, options.tolerance, sure)
-    sums, pixels = _sureness(scene, sheet, faces)
+    sums, pixels = _sureness(scene, sheet, faces, options.min_confidence)
     store.add(sheet, faces, sums, pixels, extent, side)
 
 
@@ -404,9 +416,12 @@ def _window(sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int) -> N
 
 
 def _sureness(
-    scene: ClassMap, sheet: Sheet, faces: list[Face]
+    scene: ClassMap, sheet: Sheet, faces: list[Face], least: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sum of the confidence of the pixels of each face, and how many they are."""
+    """Return the sum of the confidence of the pixels of each face, and how many they are.
+
+    What is less sure than `least` has no class, though a simpler outline may run over it.
+    """
     from rasterio.features import rasterize
 
     confidence = scene.read_confidence(sheet.row, sheet.column, sheet.height, sheet.width)
@@ -418,8 +433,14 @@ def _sureness(
     face = rasterize(
         zip(shapes, range(1, len(faces) + 1), strict=True), confidence.shape, dtype="int32"
     )
-    known = np.isfinite(confidence) & (face > 0)
+    known = (confidence >= least) & (face > 0)
     values = confidence[known].astype(float)
     sums = np.bincount(face[known], values, minlength=len(faces) + 1).astype(float)
     counts = np.bincount(face[known], minlength=len(faces) + 1).astype(float)
+    # A sliver has no middle of a pixel in it; it is as sure as the pixel that it lies in.
+    slivers = np.flatnonzero(counts[1:] == 0)
+    places = shapely.get_coordinates(shapely.point_on_surface(shapes[slivers])).astype(int)
+    beneath = confidence[tuple(np.minimum(places[:, ::-1], np.subtract(confidence.shape, 1)).T)]
+    told = np.isfinite(beneath)
+    sums[1 + slivers[told]], counts[1 + slivers[told]] = beneath[told], 1
     return sums[1:], counts[1:]
