@@ -25,7 +25,8 @@ The rows:
   run. `--whole` fills all of it.
 - `start`: `sat2map translate` of one small image, the whole process, when it is not the first, and
   `python -c "import numpy, rasterio, openvino"`.
-- `training`: one step at batch 4; see `training_step.py`.
+- `training`: one step at batch 4, and in bf16 where the processor has that; see
+  `training_step.py`.
 
 The scene is a procedural town of 1,024 x 1,024 pixels, mirrored until it fills the side.
 """
@@ -60,10 +61,10 @@ from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.specs import UNetSpec
 from sat2map.raster.options import SceneOptions
+from sat2map.runtimes.openvino import has_bf16
 from sat2map.towns.write import draw_town
 from sat2map.translation.scene import translate_raster
-from sat2map.translation.translator import Translator, load
-from scene import peak_memory
+from sat2map.translation.translator import load
 from training_step import compare
 
 SIDE = 4096
@@ -83,6 +84,17 @@ COG = {
     "overview_resampling": "average",
     "num_threads": "all_cpus",
 }
+
+MEASURE = """
+import pathlib, re, sat2map
+photo = pathlib.Path({0!r})
+model = sat2map.load("streets", "cpu", threads={1})
+sat2map.translate_raster(photo, photo.with_name("large_map.tif"), model)
+photo.with_name("large_map.tif").unlink()
+status = pathlib.Path("/proc/self/status").read_text()
+print(int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024)
+"""
+"""Prints the peak memory of a process of its own, in MiB, which imports no torch."""
 
 Row = dict[str, Any]
 Taken = dict[str, list[tuple[float, float]]]
@@ -216,8 +228,7 @@ class Bench:
         for side in (SMALL, LARGE):
             photo = self.folder / f"{side}.tif"
             write_large(photo, self.town, side, whole=self.whole)
-            told = run_python(__file__, "--measure", photo, "--threads", self.threads)
-            peaks[side] = float(told)
+            peaks[side] = float(run_python("-c", MEASURE.format(str(photo), self.threads)))
             photo.unlink()
         named = f"peak memory, {LARGE:,} x {LARGE:,}"
         return [
@@ -245,12 +256,15 @@ class Bench:
         ]
 
     def training(self) -> list[Row]:
-        """Return the row `training`."""
-        found = compare(4, self.repeats)
-        both = (found[name] for name in ("speedup", "processor_speedup"))
-        clock, worked = ([told[key] for key in ("min", "median", "max")] for told in both)
-        named = "a training step at batch 4, times a plain loop"
-        return [row(named, list(zip(clock, worked, strict=True)), 2)]
+        """Return the rows `training`."""
+        rows = []
+        for precision in ("f32", "bf16-mixed") if has_bf16() else ("f32",):
+            found = compare(4, self.repeats, [f"training.precision={precision}"])
+            both = (found[name] for name in ("speedup", "processor_speedup"))
+            clock, worked = ([told[key] for key in ("min", "median", "max")] for told in both)
+            named = f"a training step at batch 4 in {precision}, times a plain loop"
+            rows.append(row(named, list(zip(clock, worked, strict=True)), 2))
+        return rows
 
 
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
@@ -402,14 +416,6 @@ def read_and_write(photo: Path, map_: Path, target: Path) -> None:
     rasterio.shutil.copy(map_, target, **COG)
 
 
-def measure_memory(photo: Path, threads: int) -> None:
-    """Translate a scene and print the peak memory of this process in MiB."""
-    model: Translator = load("streets", "cpu", threads=threads)
-    translate_raster(photo, photo.with_name("large_map.tif"), model)
-    photo.with_name("large_map.tif").unlink()
-    print(peak_memory())
-
-
 def table(rows: list[Row], threads: int, repeats: int) -> str:
     """Return the rows for people, as a table of Markdown."""
     lines = [
@@ -445,11 +451,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--whole", action="store_true", help="fill all of the large scene")
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure is not None:
-        measure_memory(arguments.measure, arguments.threads)
-        return
     torch.set_num_threads(arguments.threads)
     rows: list[Row] = []
     with TemporaryDirectory() as folder:

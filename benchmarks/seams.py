@@ -12,6 +12,7 @@ the range of 95 % of them. Borders are where a window begins and where the one b
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,14 +60,18 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="write the maps here, to be looked at")
     arguments = parser.parse_args()
     translator, maps = load(arguments.model), dict[str, Pixels]()
-    # Windows with a halo lie side by side.
-    windows = WINDOWS if translator.frame() is None else tuple((core, 0) for core in CORES)
+    windows: tuple[tuple[int, int], ...] = WINDOWS
+    if translator.frame() is not None:  # those with a halo lie side by side
+        windows = (*((core, 0) for core in CORES), *WINDOWS)
+    blended = copy.copy(translator)
+    blended.frame = lambda core=None: None  # type: ignore[method-assign]
     names = [f"{window}-{overlap}" for window, overlap in windows]
     with TemporaryDirectory() as folder:
         target = Path(folder) / "map.tif"
         for window, overlap in windows:
             options = SceneOptions(window=window, overlap=overlap, resolution="model")
-            translate_raster(arguments.scene, target, translator, options)
+            model = blended if overlap else translator
+            translate_raster(arguments.scene, target, model, options)
             maps[f"{window}-{overlap}"] = read(target)
     print("gradient across borders / elsewhere, judged by the 95 % range of all shifts")
     for window, overlap in windows:

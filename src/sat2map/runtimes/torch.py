@@ -22,7 +22,7 @@ from sat2map.networks.normalisation import in_published_mode
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.value_range import SHARPNESS, to_network
 from sat2map.runtimes import convert
-from sat2map.runtimes.interface import Answers, Asked, Precision, RuntimeName, without_halo
+from sat2map.runtimes.interface import Answers, Asked, Precision, RuntimeName
 
 
 class TorchRuntime:
@@ -65,7 +65,7 @@ class TorchRuntime:
         halo: int = 0,
     ) -> Answers:
         """Translate a batch; see `Runtime`."""
-        return without_halo(self._run(self._network, source, asked, legend), halo)
+        return self._run(self._network, source, asked, legend, halo)
 
     def _run(
         self,
@@ -73,12 +73,13 @@ class TorchRuntime:
         source: NDArray[np.uint8],
         asked: Sequence[Asked],
         legend: Legend | None,
+        halo: int = 0,
     ) -> Answers:
         if self._threads is None:
-            return self._answer(network, source, asked, legend)
+            return self._answer(network, source, asked, legend, halo)
         torch.set_num_threads(self._threads)
         try:
-            return self._answer(network, source, asked, legend)
+            return self._answer(network, source, asked, legend, halo)
         finally:
             torch.set_num_threads(self._others_threads)
 
@@ -89,11 +90,13 @@ class TorchRuntime:
         source: NDArray[np.uint8],
         asked: Sequence[Asked],
         legend: Legend | None,
+        halo: int,
     ) -> Answers:
         # A copy, since torch takes neither read-only arrays nor negative strides.
         values = to_network(torch.from_numpy(np.array(source)).to(self._device))
         answers = answer(network, values, asked, legend)
-        return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
+        inside = slice(halo, -halo or None)  # what is not needed stays on the device
+        return {name: tensor[:, inside, inside].cpu().numpy() for name, tensor in answers.items()}
 
     def run_published(
         self,
