@@ -78,3 +78,28 @@ def test_an_error_comes_whole_from_another_process(error: Sat2mapError) -> None:
         error.remedy,
         error.where,
     )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host.test/a/b.tif?X-Amz-Signature=SECRET&x=1",
+        "http:/host.test/v.geojson?sig=SECRET",  # as a path
+        "https://name:SECRET@host.test/a.tif?token=SECRET",
+        "/vsicurl/https://host.test/a.tif?sig=SECRET",
+        "https://host.test/a.tif#SECRET",
+    ],
+)
+def test_no_error_tells_the_keys_of_an_address(address: str) -> None:
+    for error in (
+        DataError(f"is not {address!r}", where=address, remedy=f"Look at {address}."),
+        UsageError("is wrong", where=Path(address), remedy="Mend it."),
+    ):
+        told = f"{error} {error.where} {error.what} {error.remedy} {error.headline}"
+        assert "SECRET" not in told
+        assert "host.test/" in told
+
+
+def test_questions_stay() -> None:
+    assert "Why? {x}" in str(DataError("a", where="b", remedy="Why? {x}"))
+    assert "GTIFF?x=1" in str(DataError("a", where="GTIFF?x=1", remedy="b"))

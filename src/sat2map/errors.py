@@ -8,10 +8,21 @@ parameter, a recipe), 1 where the data, a model or the machine was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_KEYS = re.compile(r"(https?:/{1,2}|/vsi\w+/)(?:[^/@?#\s'\"]*@)?([^?#\s'\"]*)[?#][^\s'\"]*", re.I)
+
+
+def _without_keys(text: str) -> str:
+    """Return a text whose web addresses have no query, whoever named one, as a file or otherwise.
+
+    A path has one slash where the address had two.
+    """
+    return _KEYS.sub(r"\1\2", text)
 
 
 class Sat2mapError(Exception):
@@ -34,11 +45,11 @@ class Sat2mapError(Exception):
         where: str | Path | None = None,
         parameter: str | None = None,
     ) -> None:
-        self.what = what
-        self.remedy = remedy
-        self.where = None if where is None else str(where)
+        self.what = _without_keys(what)
+        self.remedy = _without_keys(remedy)
+        self.where = None if where is None else _without_keys(str(where))
         self.parameter = parameter
-        super().__init__(" ".join(f"{self.headline}. {remedy}".split()))
+        super().__init__(" ".join(f"{self.headline}. {self.remedy}".split()))
 
     @property
     def headline(self) -> str:
