@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sat2map.data.pairs import read_dataset_card
 from sat2map.errors import (
     BatchError,
     DataError,
@@ -14,8 +15,10 @@ from sat2map.errors import (
     Sat2mapError,
     TrainingError,
     UsageError,
+    parsed_json,
     writing_to,
 )
+from sat2map.legend import read_colours
 
 
 def test_a_message_says_where_what_and_what_to_do() -> None:
@@ -98,6 +101,18 @@ def test_no_error_tells_the_keys_of_an_address(address: str) -> None:
         told = f"{error} {error.where} {error.what} {error.remedy} {error.headline}"
         assert "SECRET" not in told
         assert "host.test/" in told
+
+
+def test_json_of_any_depth_is_read_or_refused(tmp_path: Path) -> None:
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parsed_json(deep.read_bytes())
+    with pytest.raises(DataError, match=r"deep\.json: cannot be read \(it is nested too deeply\)"):
+        read_colours(deep)
+    (tmp_path / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"dataset\.json: is not a valid description"):
+        read_dataset_card(tmp_path)
 
 
 def test_questions_stay() -> None:

@@ -8,6 +8,7 @@ parameter, a recipe), 1 where the data, a model or the machine was.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,6 +174,18 @@ def expect(
             parameter=parameter,
             remedy=remedy,
         )
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Return what a text holds as JSON.
+
+    Raises:
+        ValueError: It is not JSON, or is nested deeper than Python follows.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 @contextmanager

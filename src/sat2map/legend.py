@@ -6,7 +6,6 @@ legend colour in CIE Lab, where distances are about as the eye sees them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.errors import DataError
+from sat2map.errors import DataError, parsed_json
 
 Colour = tuple[int, int, int]
 
@@ -234,7 +233,7 @@ def read_colours(path: Path) -> dict[str, object]:
         DataError: It cannot be read, or is not such a file.
     """
     try:
-        colours = json.loads(path.read_text(encoding="utf-8"))
+        colours = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot be read ({getattr(error, 'strerror', None) or error})",

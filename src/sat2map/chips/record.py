@@ -15,7 +15,7 @@ import shapely
 from sat2map.atomic import atomic_file, sweep, write_text
 from sat2map.chips.cut import Chip, Outcome
 from sat2map.chips.ground import Sheet
-from sat2map.errors import OutputError
+from sat2map.errors import OutputError, parsed_json
 from sat2map.fetch.openstreetmap import CREDITS
 from sat2map.geo.grid import to_wgs84
 from sat2map.geo.silencing import SILENCING
@@ -98,7 +98,7 @@ def recorded(directory: Path, made_of: MadeOf) -> Iterator[Record]:
 def _of_older_versions(directory: Path) -> dict[str, Any] | None:
     """Return nothing known where a version without journals wrote chips, else None."""
     try:
-        told = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))
+        told = parsed_json((directory / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return {} if isinstance(told, dict) and {"version", "imagery", "style"} <= told.keys() else None

@@ -41,7 +41,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
-from sat2map.errors import Sat2mapError, UsageError
+from sat2map.errors import DataError, Sat2mapError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -370,7 +370,11 @@ def translate(
                 )
     translator = load(model, runtime=runtime, threads=threads, precision=precision)
     if style is not None:
-        translator = translator.in_colours(parse.style_colours(style, translator.legend))
+        colours = parse.style_colours(style, translator.legend)
+        try:
+            translator = translator.in_colours(colours)
+        except DataError as error:  # which does not know the file
+            raise DataError(error.what, where=style, remedy=error.remedy) from error
     files = None
     if classes is not None:
         files = ClassFiles(classes, confidence, class_legend, qml, legend_image, min_confidence)

@@ -32,7 +32,7 @@ from sat2map.data.pairs import (
     read_pair,
     refuse_class_numbers,
 )
-from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.errors import BatchError, DataError, Sat2mapError, parsed_json
 from sat2map.journal import Files, as_json
 from sat2map.user_cache import cache_folder, making, mark_used
 
@@ -136,7 +136,7 @@ def decode_pairs(
             if _read_fingerprint(entry) != fingerprint:  # another process has not made it meanwhile
                 _decode_all(entry, fingerprint, pairs, resize, direction, bands, progress)
     mark_used(entry)
-    facts = json.loads((entry / "pairs.json").read_text("utf-8"))
+    facts = parsed_json((entry / "pairs.json").read_text("utf-8"))
     # "c" is copy on write: torch takes no read-only arrays, and the file stays as it is.
     pixels = np.load(entry / "pixels.npy", mmap_mode="c")
     height, width = pixels.shape[1:3]
@@ -163,7 +163,7 @@ def fingerprint_of(version: int, directory: Path, files: Iterable[Path]) -> dict
 
 def _read_fingerprint(entry: Path) -> object:
     try:
-        return json.loads((entry / "pairs.json").read_text("utf-8"))["state"]
+        return parsed_json((entry / "pairs.json").read_text("utf-8"))["state"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

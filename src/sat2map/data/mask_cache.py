@@ -23,7 +23,7 @@ from sat2map.data.cache import fingerprint_of, in_order
 from sat2map.data.images import in_bands
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
-from sat2map.errors import BatchError, DataError, Sat2mapError
+from sat2map.errors import BatchError, DataError, Sat2mapError, parsed_json
 from sat2map.legend import Legend
 from sat2map.user_cache import cache_folder, making, mark_used
 
@@ -155,7 +155,7 @@ def decode_masks(
 def _read_facts(entry: Path) -> dict[str, Any] | None:
     """Return what is known of an entry of the cache, or None where it is not whole."""
     try:
-        facts = json.loads((entry / "masks.json").read_text("utf-8"))
+        facts = parsed_json((entry / "masks.json").read_text("utf-8"))
         pixels = int(np.prod(facts["sizes"], axis=1).sum()) * (facts["source_channels"] + 1)
         whole = (entry / "pixels.bin").stat().st_size == pixels and len(facts["counts"]) > 0
         return facts if whole and "state" in facts else None

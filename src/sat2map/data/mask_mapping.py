@@ -6,7 +6,6 @@ that nobody looked at may be anything. So a value stands for the classes that it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.errors import DataError
+from sat2map.errors import DataError, parsed_json
 from sat2map.legend import Legend
 
 UNKNOWN = "unknown"
@@ -117,7 +116,7 @@ def read_mapping(path: Path, legend: Legend) -> MaskMapping:
             not.
     """
     try:
-        return MaskMapping.from_json(json.loads(path.read_text(encoding="utf-8")), legend)
+        return MaskMapping.from_json(parsed_json(path.read_text(encoding="utf-8")), legend)
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot be read ({getattr(error, 'strerror', None) or error})",

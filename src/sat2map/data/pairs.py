@@ -31,7 +31,7 @@ from sat2map.data.images import (
     read_image,
 )
 from sat2map.data.mask_mapping import MaskMapping
-from sat2map.errors import DataError, Sat2mapError
+from sat2map.errors import DataError, Sat2mapError, parsed_json
 from sat2map.journal import Files
 from sat2map.legend import COVER, LEGENDS, Legend
 
@@ -217,7 +217,7 @@ def read_dataset_card(directory: Path) -> DataSetCard:
     if not path.is_file():
         return DataSetCard()
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parsed_json(path.read_text(encoding="utf-8"))
         resolution, licence = entries.get("resolution_m"), entries.get("licence")
         if resolution is not None and not 0 < float(resolution) < math.inf:
             raise ValueError(f"resolution_m is {resolution}, not above 0")

@@ -25,7 +25,7 @@ import shapely
 
 from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file
-from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError
+from sat2map.errors import DataError, MissingExtraError, OutputError, UsageError, parsed_json
 from sat2map.fetch.http import Client, Refusal
 from sat2map.geo.grid import Bounds
 from sat2map.geo.osm_shapes import OsmShape, shape_of
@@ -256,7 +256,7 @@ def _answer(client: Client, url: str, part: Bounds, refresh: bool) -> Path | Non
 
 def _read(content: bytes, url: str) -> dict[str, Any]:
     try:
-        answer = json.loads(content)
+        answer = parsed_json(content)
         if not isinstance(answer["elements"], list):
             raise TypeError
     except (ValueError, TypeError, KeyError) as error:

@@ -24,7 +24,7 @@ from sat2map.arguments import checks_arguments
 from sat2map.atomic import flush, temporary_folder, write_text
 from sat2map.data.images import list_images
 from sat2map.data.pairs import DataSetCard, write_card
-from sat2map.errors import DataError, OutputError, UsageError, writing_to
+from sat2map.errors import DataError, OutputError, UsageError, parsed_json, writing_to
 from sat2map.fetch.http import RetryPolicy, check_address
 from sat2map.fetch.resumable import Progress, fetch, forget, is_begun, move_part
 from sat2map.journal import HIDDEN, Journal, address_without_query, claim
@@ -268,7 +268,7 @@ def _read_record(directory: Path, name: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
         found = str(record["name"])
         if not isinstance(record["sha256"], str) or not isinstance(record["pictures"], dict):
             raise TypeError("sha256 is a text, pictures an object")

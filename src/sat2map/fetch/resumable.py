@@ -17,7 +17,7 @@ from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 
 from sat2map.atomic import write_text
-from sat2map.errors import DataError, writing_to
+from sat2map.errors import DataError, parsed_json, writing_to
 from sat2map.fetch.http import RetryPolicy, phrase, pool_through, proxy_for, reason_of, request
 from sat2map.journal import address_without_query
 
@@ -189,7 +189,7 @@ def _state_path(part: Path) -> Path:
 def _read_state(part: Path) -> dict[str, Any]:
     """Return what was written down about the partial file; empty where nothing is usable."""
     try:
-        state = json.loads(_state_path(part).read_text(encoding="utf-8"))
+        state = parsed_json(_state_path(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}

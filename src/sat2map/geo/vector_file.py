@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 
-from sat2map.errors import DataError
+from sat2map.errors import DataError, parsed_json
 from sat2map.geo.grid import Bounds
 from sat2map.geo.silencing import SILENCING
 from sat2map.geo.vector_layer import (
@@ -191,7 +190,7 @@ def _read_parquet(path: Path, crs: Any, bounds: Bounds, columns: frozenset[str])
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            told = json.loads((file.schema_arrow.metadata or {})[b"geo"])
+            told = parsed_json((file.schema_arrow.metadata or {})[b"geo"])
             shape = str(told["primary_column"])
             facts = told["columns"][shape]
             names = tuple(name for name in file.schema_arrow.names if name != shape)

@@ -160,6 +160,12 @@ def size_at(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int
     return height, max(1, round(grid.width * ground[0] / metres))
 
 
+def _named(grid: Grid) -> str:
+    """Return what to call a grid's coordinate reference system."""
+    code = None if grid.crs is None else grid.crs.to_epsg()
+    return "its coordinate reference system" if code is None else f"EPSG:{code}"
+
+
 def _notice(
     grid: Grid, ground: tuple[float, float] | None, known: tuple[float, float] | None
 ) -> str | None:
@@ -176,8 +182,9 @@ def _notice(
         )
     if ground is None:
         return (
-            "its ground resolution cannot be told from its georeference; it is translated pixel "
-            "for pixel. If you know how large a pixel is, give `pixel_size=METRES`."
+            f"its coordinates do not lie where {_named(grid)} has any, so its ground resolution "
+            "cannot be told; it is translated pixel for pixel. If it is another coordinate "
+            "reference system, give `crs=EPSG:CODE`, or else `pixel_size=METRES`."
         )
     if known is None:
         return (

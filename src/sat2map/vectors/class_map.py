@@ -7,7 +7,6 @@ as in `legend.json`, whose entries may have a `value` where the raster's values 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from sat2map.errors import DataError, UsageError
+from sat2map.errors import DataError, UsageError, parsed_json
 from sat2map.geo.gdal import reading_from
 from sat2map.geo.grid import Grid, ground_resolution
 from sat2map.legend import LEGEND_TAG, LEGENDS, TEMPERATURE_TAG, Legend
@@ -279,7 +278,7 @@ def _legend_of(
     if text is None:
         raise DataError("does not say what its values mean", where=where, remedy=_REMEDY)
     try:
-        known = Legend.from_json(json.loads(text))
+        known = Legend.from_json(parsed_json(text))
     except (ValueError, DataError) as error:
         raise DataError(
             f"has a tag {LEGEND_TAG} that is not a legend", where=where, remedy=_REMEDY
@@ -296,7 +295,7 @@ def read_legend(path: Path) -> tuple[Legend, tuple[int, ...]]:
         DataError: It cannot be read, or is not a legend.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parsed_json(path.read_text(encoding="utf-8"))
         legend = Legend.from_json(entries)
     except (OSError, ValueError) as error:
         raise DataError(
