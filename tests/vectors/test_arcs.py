@@ -36,6 +36,15 @@ def test_stairs_become_a_straight_line() -> None:
     assert np.ptp(points[:, 0] - points[:, 1]) <= 0.5
 
 
+def test_borders_of_one_label_can_keep_its_area() -> None:
+    labels = np.zeros((7, 7), int)
+    labels[1, 1] = labels[4:6, 4:6] = 1
+    labels[1, 4] = 2
+    areas = [shapely.Polygon(arc.coords).area for arc in trace_arcs(labels, exact=1)]
+    assert sorted(areas)[1:] == [1, 4]
+    assert min(areas) < 1  # the other is smoothed
+
+
 def test_pixels_that_touch_at_a_corner_do_not_belong_together() -> None:
     chess = np.indices((4, 4)).sum(0) % 2
     edge = shapely.box(0, 0, 4, 4).exterior

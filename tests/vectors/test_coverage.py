@@ -103,6 +103,16 @@ def test_where_nothing_is_there_is_no_polygon() -> None:
     assert shapely.area(shapes).sum() == pytest.approx((numbers != NOTHING).sum(), rel=0.02)
 
 
+@pytest.mark.parametrize("smooth", [0.0, 3.0])
+def test_holes_of_single_pixels_keep_their_area(smooth: float) -> None:
+    numbers = blobs(7, 60, smooth)
+    numbers[numbers == 1] = 0  # without houses, whose walls may hang over a hole
+    numbers[np.random.default_rng(8).random(numbers.shape) < 0.05] = NOTHING
+    shapes, _ = covered(numbers, 32)
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.area(shapes).sum() == pytest.approx((numbers != NOTHING).sum(), rel=1e-9)
+
+
 def test_a_ring_in_a_ring() -> None:
     rows, columns = np.mgrid[:90, :90]
     rings = (np.hypot(rows - 45, columns - 45) // 8).astype(int)

@@ -21,7 +21,9 @@ Points = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-def trace_arcs(labels: NDArray[np.integer[Any]], *, smooth: bool = True) -> NDArray[np.object_]:
+def trace_arcs(
+    labels: NDArray[np.integer[Any]], *, smooth: bool = True, exact: int | None = None
+) -> NDArray[np.object_]:
     """Return the borders within a raster, lines in pixels from its upper left corner.
 
     The raster's own edge is not among them. A border that meets no junction is a closed line
@@ -30,6 +32,7 @@ def trace_arcs(labels: NDArray[np.integer[Any]], *, smooth: bool = True) -> NDAr
     Args:
         labels: Integers [H,W]; borders lie between different ones.
         smooth: Whether arcs go through the middles of the pixels' sides, or through their ends.
+        exact: The label whose borders go through the ends in any case, so that its area stays.
 
     Returns:
         LineStrings, object [N].
@@ -46,7 +49,10 @@ def trace_arcs(labels: NDArray[np.integer[Any]], *, smooth: bool = True) -> NDAr
         junction[looped] = True
         following = _following(start, end, junction)
     order, chain = _ordered(following)
-    return _lines(order, chain, start, end, labels.shape[1] + 1, smooth)
+    smoothed = np.full(len(start), smooth)
+    if exact is not None:
+        smoothed &= ~_sides_of(labels, exact)
+    return _lines(order, chain, start, end, labels.shape[1] + 1, smoothed[order // 2])
 
 
 def ordered_sides(labels: NDArray[np.integer[Any]], chord: int) -> tuple[Points, Points, Points]:
@@ -97,6 +103,14 @@ def _sides(labels: NDArray[np.integer[Any]]) -> tuple[Integers, Integers]:
     standing = rows * across + columns + 1
     start = np.concatenate([lying, standing])
     return start, np.concatenate([lying + 1, standing + across])
+
+
+def _sides_of(labels: NDArray[np.integer[Any]], label: int) -> NDArray[np.bool_]:
+    """Return which of the sides that `_sides` returns are those of a label."""
+    own = labels == label
+    lying = (own[1:] | own[:-1])[labels[1:] != labels[:-1]]
+    standing = (own[:, 1:] | own[:, :-1])[labels[:, 1:] != labels[:, :-1]]
+    return np.concatenate([lying, standing])
 
 
 def _following(start: Integers, end: Integers, junction: NDArray[np.bool_]) -> Integers:
@@ -155,21 +169,22 @@ def _lines(
     start: Integers,
     end: Integers,
     across: int,
-    smooth: bool,
+    smooth: NDArray[np.bool_],
 ) -> NDArray[np.object_]:
-    """Return arcs as lines, without points in the middle of straight runs."""
+    """Return arcs as lines, without points in the middle of straight runs.
+
+    An arc has the same two labels all along, so its sides are smooth together or not.
+    """
     leaves = np.where(order % 2 == 0, start[order // 2], end[order // 2])
     arrives = np.where(order % 2 == 0, end[order // 2], start[order // 2])
     first = np.flatnonzero(np.r_[True, chain[1:] != chain[:-1]])
     last = np.r_[first[1:], len(chain)] - 1
     begin, finish = _at(leaves, across), _at(arrives, across)
     number = np.cumsum(np.r_[False, chain[1:] != chain[:-1]])
-    if smooth:
-        inner, inner_number = (begin + finish) / 2, number
-    else:
-        within = np.ones(len(order), np.bool_)
-        within[last] = False
-        inner, inner_number = finish[within], number[within]
+    within = ~smooth
+    within[last] = False
+    inner = np.concatenate([((begin + finish) / 2)[smooth], finish[within]])
+    inner_number = np.concatenate([number[smooth], number[within]])
     count = len(first)
     points = np.concatenate([begin[first], inner, finish[last]])
     numbers = np.concatenate([np.arange(count), inner_number, np.arange(count)])

@@ -265,13 +265,15 @@ def _ground_polygons(
         tolerance: How far borders are simplified.
     """
     own = ground[1:-1, 1:-1]
-    lines = np.concatenate([trace_arcs(own), _edges(ground, sheet, cuts)])
+    lines = np.concatenate([trace_arcs(own, exact=NOTHING), _edges(ground, sheet, cuts)])
     polygons = shapely.get_parts(shapely.polygonize(lines))
     numbers = labels_of(polygons, own).astype(np.uint8)
-    if tolerance > 0 and len(polygons) > 1:
-        simple = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
+    # Borders of ground without a class stay as they are, so that no area is made or lost.
+    known = numbers != NOTHING
+    if tolerance > 0 and known.sum() > 1:
+        simple = shapely.coverage_simplify(polygons[known], tolerance, simplify_boundary=False)
         if (shapely.get_type_id(simple) == 3).all() and shapely.coverage_is_valid(simple):
-            polygons = simple
+            polygons[known] = simple
     corner = np.array([sheet.column, sheet.row])
     return shapely.transform(polygons, lambda points: points + corner), numbers
 
