@@ -20,7 +20,7 @@ The rows:
 - `tile`: one image of 256 x 256 pixels from array to image with `streets`, and the eager U-Net.
 - `unet`: the published U-Net, exported in int8, alone, and eagerly in torch.
 - `memory`: the most that a process takes for a scene of 40,000 x 40,000 pixels, as the operating
-  system counts it (`VmHWM`), and for one of 4,000. Of the large scene only two rows and two columns
+  system counts it (`VmHWM`), and for one of 4,000. Of the large scene only four rows and columns
   of windows have values, so that it takes minutes and not an hour: the rest is nodata, which is not
   run. `--whole` fills all of it.
 - `start`: `sat2map translate` of one small image, the whole process, when it is not the first, and
