@@ -25,7 +25,8 @@ from rasterio.transform import Affine
 from fixtures.scenes import MakeModel
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.scene import Scene
-from sat2map.translation.scene import translate_raster
+from sat2map.translation.info import scene_facts
+from sat2map.translation.scene import translate_raster, translate_scene
 
 HEIGHT, WIDTH = 48, 56
 HOLE = np.s_[9:17, 20:33]
@@ -82,7 +83,7 @@ def forms(draw: st.DrawFn) -> Form:
         photometric=photometric,
         empty=draw(st.sampled_from(empty)),
         place=draw(st.sampled_from(sorted(PLACES))),
-        crs=draw(st.sampled_from(("file", "prj", "aux.xml", "points", "told"))),
+        crs=draw(st.sampled_from(("file", "prj", "aux.xml", "points", "qgis", "told"))),
         interleave="pixel" if photometric in ("ycbcr", "cmyk") else draw(
             st.sampled_from(("pixel", "band"))
         ),
@@ -172,6 +173,12 @@ def write(folder: Path, form: Form) -> tuple[Path, Reading, NDArray[np.uint8], N
                 file.write_colormap(1, table)
             if form.empty == "mask":
                 file.write_mask(valid)
+    if form.crs == "qgis":
+        lines = ["#CRS: EPSG:32633", "mapX,mapY,sourceX,sourceY,enable"]
+        for row, column in ((0, 0), (0, WIDTH), (HEIGHT, 0), (HEIGHT, WIDTH)):
+            x, y = transform @ (column, row)
+            lines.append(f"{x!r},{y!r},{column},{-row},1")
+        Path(f"{path}.points").write_text("\n".join(lines))
     if form.crs in ("prj", "aux.xml"):
         a, b, c, d, e, f = tuple(transform)[:6]
         lines = (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2)
@@ -209,6 +216,23 @@ def check(form: Form, folder: Path) -> None:
 def test_what_the_model_sees_does_not_depend_on_the_form(form: Form) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(form, Path(folder))
+
+
+@settings(
+    max_examples=12,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(form=forms())
+def test_info_says_of_every_form_what_its_translation_says(
+    make_model: MakeModel, form: Form
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, reading, _, _ = write(Path(folder), form)
+        told, model = [], make_model((0.9, 1.1))
+        options = SceneOptions(reading)
+        translate_scene(path, Path(folder) / "map.tif", model, options, None, None, say=told.append)
+        assert scene_facts(path, model, reading)["notices"] == told
 
 
 @pytest.mark.slow

@@ -244,3 +244,20 @@ def test_a_file_of_points_that_holds_none_changes_nothing(tmp_path: Path, text: 
     Image.fromarray(smooth(40, 50)).save(tmp_path / "a.png")
     (tmp_path / "a.png.points").write_text(text)
     assert open_source(tmp_path / "a.png").kind == "image"
+
+
+def test_points_of_qgis_on_no_straight_grid_are_warped(tmp_path: Path) -> None:
+    Image.fromarray(smooth(100, 100)).save(tmp_path / "a.tif")
+    bent = points(Affine(1, 0, 500_000, 0, -1, 5_000_000), 100, bend=20.0)
+    lines = [f"{p.x:.9f},{p.y:.9f},{p.col:.9f},{-p.row:.9f},1" for p in bent]
+    told = "\n".join(["#CRS: EPSG:32633", "mapX,mapY,sourceX,sourceY,enable", *lines])
+    (tmp_path / "a.tif.points").write_text(told)
+    said: list[str] = []
+    with Scene(tmp_path / "a.tif", 3, Reading(warp=True), say=said.append) as scene:
+        shown, valid = scene.read(0, 0, scene.grid.height, scene.grid.width)
+        x = 500_000 + 30 + 20 * 0.25
+        across, down = ~scene.grid.transform @ (x, 5_000_000 - 50)
+        assert valid[round(down), round(across)]
+        found = shown[round(down), round(across)].astype(int)
+        assert np.abs(found - smooth(100, 100)[50, 30]).max() < 20
+    assert "25 ground control points lie up to" in said[0]

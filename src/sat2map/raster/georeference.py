@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine, from_gcps
 from rasterio.vrt import WarpedVRT
 
-from sat2map.errors import UsageError
+from sat2map.errors import DataError, UsageError
 from sat2map.geo.grid import Grid, Point
 
 STRAIGHT = 1.0
@@ -127,6 +129,14 @@ def placed(
         return dataset
     say(f"{beside}; it is warped to one, and so is the map.")
     palette = dataset.colorinterp[0] == ColorInterp.palette
+    if not dataset.gcps[0]:
+        if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") or "?" in dataset.files[0]:
+            raise DataError(
+                "cannot be warped by the points beside it as it is stored",
+                where=str(where),
+                remedy="Warp it first, with QGIS's georeferencer or gdalwarp.",
+            )
+        dataset = _holding(dataset, points, crs)
     return WarpedVRT(
         dataset,
         crs=crs,
@@ -137,37 +147,36 @@ def placed(
     )
 
 
-def with_points_beside(dataset: Any) -> tuple[str, Path] | None:
-    """Return GDAL's name of a local raster with the ground control points of a file beside it.
+def points_file(dataset: Any) -> Path | None:
+    """Return the file of ground control points beside a local raster that lies nowhere by itself.
 
     It is what QGIS's georeferencer writes, NAME.tif.points: a line with the coordinate reference
     system, one that names the columns, and then mapX, mapY, pixelX and pixelY, which is negative.
 
     Args:
         dataset: What rasterio opened.
-
-    Returns:
-        The name and the file; None where the raster lies somewhere by itself, or there is no such
-        file.
     """
     files = [Path(name) for name in getattr(dataset, "files", None) or []]
-    if dataset.transform != Affine.identity() or _points(dataset)[0] or not files:
+    own: Any = getattr(dataset, "gcps", ([], None))[0]
+    if dataset.transform != Affine.identity() or own or not files or not files[0].is_file():
         return None
-    path = files[0]
-    if not path.is_file() or "?" in str(path) or world_files(files):
+    if world_files(files):
         return None
-    for name in (f"{path.name}.points", f"{path.stem}.points"):
-        beside = path.with_name(name)
-        told = beside.read_text(encoding="utf-8", errors="replace") if _is_small(beside) else ""
-        points = _read_points(told)
-        if len(points) >= LEAST_POINTS:
-            gcps = "&".join(
-                "gcp=" + ",".join(f"{value:.17g}" for value in point) for point in points
-            )
-            crs = _crs_of_points(told)
-            srs = "" if crs is None else f"&a_srs={crs.to_string()}"
-            return f"vrt://{path}?{gcps}{srs}", beside
+    for name in (f"{files[0].name}.points", f"{files[0].stem}.points"):
+        beside = files[0].with_name(name)
+        if _is_small(beside) and len(_read_points(_text(beside))) >= LEAST_POINTS:
+            return beside
     return None
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
+
+
+def _holding(dataset: Any, points: list[Any], crs: CRS) -> Any:
+    """Return a local raster that holds ground control points which stand in a file beside it."""
+    told = "&".join(f"gcp={p.col:.17g},{p.row:.17g},{p.x:.17g},{p.y:.17g}" for p in points)
+    return rasterio.open(f"vrt://{dataset.files[0]}?{told}&a_srs={crs.to_string()}")
 
 
 def _read_points(text: str) -> list[tuple[float, float, float, float]]:
@@ -230,6 +239,11 @@ def _is_small(file: Path) -> bool:
 def _points(dataset: Any) -> tuple[list[Any], CRS | None]:
     """Return ground control points, none where there are none, and what their coordinates mean."""
     points, crs = getattr(dataset, "gcps", ([], None))
+    beside = None if points else points_file(dataset)
+    if beside is not None:
+        told = _text(beside)
+        points = [GroundControlPoint(row, column, x, y) for column, row, x, y in _read_points(told)]
+        crs = _crs_of_points(told)
     return list(points), crs or None
 
 

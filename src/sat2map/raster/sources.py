@@ -29,7 +29,7 @@ from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
 from sat2map.raster.band_files import colours_vrt, find_colours
-from sat2map.raster.georeference import crs_beside, grid_of, with_points_beside
+from sat2map.raster.georeference import crs_beside, grid_of, points_file
 from sat2map.raster.mosaic import mosaic_vrt
 from sat2map.raster.tile_tree import TileLevel, find_levels, is_tile_pattern
 
@@ -314,15 +314,11 @@ def _looked_at(
     dataset = open_dataset(opened_as, where, beside=beside)
     if dataset.driver == "VRT":
         _refuse_gaps(dataset, where)
-    points = with_points_beside(dataset) if kind == "scene" and not files else None
-    if points is not None:
-        dataset.close()
-        opened_as, file = points
-        dataset = open_dataset(opened_as, where)
-        files = (file,)
-    if not files or points is not None:
+    if not files:
         named = dict.fromkeys([*([where] if isinstance(where, Path) else []), *dataset.files])
-        files = (*(file for file in map(Path, named) if file.is_file()), *files)
+        points = points_file(dataset)
+        named |= {} if points is None else {str(points): None}
+        files = tuple(file for file in map(Path, named) if file.is_file())
     grid = grid_of(dataset)
     return Source(
         kind, where, name, opened_as, files, folder, grid, beside=beside, _opened=[dataset]
