@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from sat2map.progress_bar import progress_bar  # a tenth of a second
 
-            self._bar = progress_bar(pixels)
+            count = partial(count_text, pixels=True) if pixels else None
+            self._bar = progress_bar(count, partial(rate_text, pixels=pixels))
             self._task = self._bar.add_task(title, total=None, note="")
 
     def __enter__(self) -> Progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,36 +16,40 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from sat2map.progress import count_text, rate_text
-
 
 class _Rate(ProgressColumn):
-    def __init__(self, pixels: bool) -> None:
+    def __init__(self, told: Callable[[float], str]) -> None:
         super().__init__()
-        self._pixels = pixels
+        self._told = told
 
     def render(self, task: Task) -> Text:
-        told = "" if task.speed is None else rate_text(task.speed, self._pixels)
-        return Text(told, style="cyan")
+        return Text("" if task.speed is None else self._told(task.speed), style="cyan")
 
 
-class _Megapixels(ProgressColumn):
+class _Count(ProgressColumn):
+    def __init__(self, told: Callable[[int, int | None], str]) -> None:
+        super().__init__()
+        self._told = told
+
     def render(self, task: Task) -> Text:
         total = None if task.total is None else int(task.total)
-        return Text(count_text(int(task.completed), total, pixels=True), style="green")
+        return Text(self._told(int(task.completed), total), style="green")
 
 
-def progress_bar(pixels: bool) -> Progress:
+def progress_bar(
+    count: Callable[[int, int | None], str] | None, rate: Callable[[float], str]
+) -> Progress:
     """Return a bar on stderr, whose tasks have a field `note`.
 
     Args:
-        pixels: What is counted are pixels, shown as megapixels.
+        count: Says how much is done, of how much; None shows both as they are.
+        rate: Says how much a second.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        _Megapixels() if pixels else MofNCompleteColumn(),
-        _Rate(pixels),
+        MofNCompleteColumn() if count is None else _Count(count),
+        _Rate(rate),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=Console(stderr=True),
