@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def test_of_one_band_too() -> None:
 
 
 def test_it_is_kept_in_the_model_folder(familiar: Familiar, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
     assert read_familiar(tmp_path) is None
     familiar.save(tmp_path)
     assert read_familiar(tmp_path) == familiar
@@ -76,6 +78,19 @@ def test_it_is_kept_in_the_model_folder(familiar: Familiar, tmp_path: Path) -> N
 def test_what_is_damaged_is_said(
     familiar: Familiar, tmp_path: Path, key: str, value: object
 ) -> None:
+    (tmp_path / "model.json").write_text("{}")
     (tmp_path / FILE).write_text(json.dumps(familiar.model_dump() | {key: value}))
     with pytest.raises(ModelError, match=r"familiar\.json: is damaged"):
+        read_familiar(tmp_path)
+
+
+def test_a_flipped_bit_is_noticed(familiar: Familiar, tmp_path: Path) -> None:
+    familiar.save(tmp_path)
+    told = hashlib.sha256((tmp_path / FILE).read_bytes()).hexdigest()
+    (tmp_path / "model.json").write_text(json.dumps({"checksums": {FILE: told}}))
+    assert read_familiar(tmp_path) == familiar
+    text = (tmp_path / FILE).read_text()
+    digit = text.index("5")
+    (tmp_path / FILE).write_text(f"{text[:digit]}4{text[digit + 1 :]}")
+    with pytest.raises(ModelError, match=r"familiar\.json: is damaged: its checksum"):
         read_familiar(tmp_path)

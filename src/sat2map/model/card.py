@@ -202,11 +202,15 @@ def replace_card(folder: Path, card: ModelCard) -> None:
     write_text(path, json.dumps(told, indent=2) + "\n")
 
 
-def check_files(folder: Path) -> None:
-    """Compare files of weights with their checksums in `folder/model.json`.
+def check_files(folder: Path, only: str | None = None) -> None:
+    """Compare files of a model with their checksums in `folder/model.json`.
 
     What has none there, as of earlier versions, is not checked, and what is missing is left to
     who reads it.
+
+    Args:
+        folder: The model folder.
+        only: The one file to compare; None compares all.
 
     Raises:
         ModelError: A file is another one than was written, or `model.json` cannot be read.
@@ -221,6 +225,8 @@ def check_files(folder: Path) -> None:
         return
     for name, told in checksums.items():
         file = folder / Path(name).name
+        if only not in (None, name):
+            continue
         if file.is_file() and _checksum(file) != told:
             raise ModelError(
                 "is damaged: its checksum is not the one in model.json",

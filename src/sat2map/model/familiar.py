@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sat2map.errors import ModelError
+from sat2map.model.card import check_files
 
 FILE = "familiar.json"
 
@@ -135,10 +136,11 @@ def read_familiar(folder: Path) -> Familiar | None:
         ModelError: What it says is damaged.
     """
     path = folder / FILE
+    if not path.exists():
+        return None
+    check_files(folder, FILE)
     try:
         return Familiar.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
     except (OSError, ValidationError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ModelError(
