@@ -79,7 +79,7 @@ def test_runtimes_that_do_not_compute_in_it_say_so(plain: Path) -> None:
         load("streets", "cpu", runtime="torch", precision="int8")
     with pytest.raises(UsageError, match="onnx does not compute in bf16"):
         load(plain, "cpu", runtime="onnx", precision="bf16")
-    with pytest.raises(UsageError, match="'f16' is not a precision"):
+    with pytest.raises(UsageError, match="`precision`: is 'f16', which is not taken"):
         load(plain, "cpu", precision="f16")  # type: ignore[arg-type]
 
 

@@ -208,7 +208,7 @@ def test_damaged_files_are_named(runtime: RuntimeName, name: str, model_folder: 
 def test_calls_that_do_not_fit(model_folder: Path) -> None:
     calls: list[tuple[Callable[[], object], str]] = [
         (lambda: load(model_folder, "cuda", runtime="openvino"), "on the CPU, not on cuda"),
-        (lambda: load(model_folder, runtime="tensorrt"), "not a runtime"),  # type: ignore[arg-type]
+        (lambda: load(model_folder, runtime="tensorrt"), "'tensorrt', which is not taken"),  # type: ignore[arg-type]
         (lambda: load(model_folder, threads=0), "0 threads"),
     ]
     for call, words in calls:

@@ -225,8 +225,10 @@ def test_where_no_tile_can_be(make_scene: MakeScene, make_model: MakeModel, tmp_
     translate_raster(source, tmp_path / "tiles/{z}/{x}/{y}.png", make_model(), OPTIONS)
     with pytest.raises(OutputError, match="tiles: exists already"):
         translate_raster(source, tmp_path / "tiles/{z}/{x}/{y}.png", make_model(), OPTIONS)
-    with pytest.raises(UsageError, match="is not a name for the map"):
+    with pytest.raises(UsageError, match="is not a pattern in which tiles are written"):
         translate_raster(source, tmp_path / "tiles/{x}/{y}.png.mbt", make_model(), OPTIONS)
+    with pytest.raises(UsageError, match="is not a name for the map"):
+        translate_raster(source, tmp_path / "map.mbt", make_model(), OPTIONS)
 
 
 def test_without_pmtiles_the_extra_is_named(

@@ -301,7 +301,7 @@ def test_the_style_shows_every_layer_in_the_legends_colours(classes: Path) -> No
         ("town.geojson", {}, "`layer`: a .geojson has one layer"),
         ("town.gpkg", {"layer": "roads"}, "`layer`: a .gpkg has all layers"),
         ("town.pmtiles", {"layer": "roads"}, "`layer`: a .pmtiles has all layers"),
-        ("town.fgb", {"layer": "houses"}, "`layer`: 'houses' is not a layer"),
+        ("town.fgb", {"layer": "houses"}, "`layer`: is 'houses', which is not taken"),
         ("town.geojson", {"layer": "roads", "out_crs": "EPSG:3035"}, "`out_crs`: a .geojson has"),
         ("town.pmtiles", {"out_crs": "EPSG:3035"}, "`out_crs`: a .pmtiles has"),
         ("town.gpkg", {"out_crs": "EPSG:99999"}, "`out_crs`: 'EPSG:99999' is not a coordinate"),
