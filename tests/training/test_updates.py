@@ -195,6 +195,19 @@ def test_long_gradients_are_shortened() -> None:
     torch.testing.assert_close(length, torch.tensor(0.01), rtol=1e-3, atol=0)
 
 
+def both_legends() -> ClassFacts:
+    """Return what is to know of a map of land and roads, and of land cover."""
+    return ClassFacts(
+        torch.ones(2),
+        torch.tensor([False, True]),
+        torch.zeros(2, dtype=torch.bool),
+        None,
+        torch.ones(5),
+        torch.eye(5)[2].bool(),
+        torch.eye(5)[1].bool(),
+    )
+
+
 def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
     torch.manual_seed(0)
     colours = [[0, 0, 0], [255, 255, 255]]
@@ -207,15 +220,7 @@ def test_where_nothing_is_told_the_generator_stays_with_its_teacher() -> None:
         adversarial_weight=0.0, l1_weight=0.0, class_weight=1.0, distillation_weight=1.0
     )
     batch = Batch(torch.rand(2, 3, 32, 32) * 2 - 1, None, None, None, torch.ones(2, 5, 32, 32))
-    facts = ClassFacts(
-        torch.ones(2),
-        torch.tensor([False, True]),
-        torch.zeros(2, dtype=torch.bool),
-        None,
-        torch.ones(5),
-        torch.eye(5)[2].bool(),
-        torch.eye(5)[1].bool(),
-    )
+    facts = both_legends()
     fabric = Fabric(accelerator="cpu", devices=1)
     number = LOSSES.index("distillation")
     apart = [float(update(fabric, players, objective, batch, facts)[number]) for _ in range(30)]
@@ -235,16 +240,7 @@ def test_missed_roads_are_asked_for_in_both_legends() -> None:
     pupil = ImageAndLogits(network.eval())
     players = Adversaries(pupil, torch.optim.Adam(pupil.parameters(), 1e-2))
     objective = Objective(adversarial_weight=0.0, l1_weight=0.0, road_recall_weight=1.0)
-    none = torch.zeros(2, dtype=torch.bool)
-    facts = ClassFacts(
-        torch.ones(2),
-        torch.tensor([False, True]),
-        none,
-        None,
-        torch.ones(5),
-        torch.eye(5)[2].bool(),
-        torch.eye(5)[1].bool(),
-    )
+    facts = both_legends()
     road = torch.zeros(1, 32, 32)
     road[:, 14:18] = 1
     shares = torch.stack([1 - road, road], 1)

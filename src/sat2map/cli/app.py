@@ -26,6 +26,7 @@ from sat2map.cli.options import (
     AsPublished,
     Bands,
     Crs,
+    ModelChoice,
     Nodata,
     PixelSize,
     PrecisionChoice,
@@ -259,7 +260,7 @@ def translate(
             help="The map: .tif, .png, .jpg, .pmtiles, .mbtiles, DIR/{z}/{x}/{y}.png; or a folder.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
+    model: ModelChoice = "streets",
     style: Style = None,
     bands: Bands = None,
     stretch: Stretch = None,
@@ -414,7 +415,7 @@ app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
 @app.command()
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
-    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
+    model: ModelChoice = "streets",
     quiet: Quiet = False,
 ) -> None:
     """Draw a town, translate it with a model, compare it with its true map: all in DIR."""

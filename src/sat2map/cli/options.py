@@ -14,6 +14,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
 ]
+ModelChoice = Annotated[str, typer.Option("--model", help="Shipped model or model folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 AsPublished = Annotated[
     bool,

@@ -16,6 +16,7 @@ from sat2map.cli.messages import say
 from sat2map.cli.options import (
     Bands,
     Crs,
+    ModelChoice,
     Nodata,
     PixelSize,
     PrecisionChoice,
@@ -40,7 +41,7 @@ def serve(
         list[str],
         typer.Argument(metavar="SCENE...", help="Photos, maps and class maps, or folders of them."),
     ],
-    model: Annotated[str, typer.Option(help="Shipped model or model folder.")] = "streets",
+    model: ModelChoice = "streets",
     style: Style = None,
     bands: Bands = None,
     stretch: Stretch = None,

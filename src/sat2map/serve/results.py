@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from rasterio.transform import Affine
 
 from sat2map.errors import DataError, OutputError
 from sat2map.geo.grid import Grid, Part
+from sat2map.serve.memory import RecentMemory
 from sat2map.serve.overviews import NOTHING, Layers, halve, halved_size, level_count
 from sat2map.serve.pool import Ticket, WindowPool
 from sat2map.serve.window_store import WindowStore
@@ -44,32 +44,6 @@ LOOK_S = 2.0
 
 FORGET_S = 60.0
 """Seconds after which a window that could not be read is tried again."""
-
-
-class WindowMemory:
-    """Layers of windows in memory, those used last; threads share it."""
-
-    def __init__(self, limit: int = IN_MEMORY) -> None:
-        self._limit, self._size = limit, 0
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
-
-    def get(self, key: Hashable) -> NDArray[np.uint8] | None:
-        """Return what is kept under a key, or None."""
-        with self._lock:
-            found = self._entries.get(key)
-            if found is not None:
-                self._entries.move_to_end(key)
-            return found
-
-    def put(self, key: Hashable, values: NDArray[np.uint8]) -> None:
-        """Keep an array, and forget what was not used for the longest time."""
-        with self._lock:
-            before = self._entries.pop(key, None)
-            self._size += values.nbytes - (0 if before is None else before.nbytes)
-            self._entries[key] = values
-            while self._size > self._limit and len(self._entries) > 1:
-                self._size -= self._entries.popitem(last=False)[1].nbytes
 
 
 class Results:
@@ -100,7 +74,7 @@ class Results:
         key: str,
         layers: dict[str, Layer],
         store: WindowStore,
-        memory: WindowMemory,
+        memory: RecentMemory[NDArray[np.uint8]],
         pool: WindowPool,
         *,
         where: str | Path,

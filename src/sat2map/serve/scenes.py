@@ -40,8 +40,9 @@ from sat2map.raster.pyramid import HIGHEST, Pyramid, pyramid_of
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
 from sat2map.serve.files import ClassFile, SceneImages
+from sat2map.serve.memory import RecentMemory
 from sat2map.serve.pool import WindowPool
-from sat2map.serve.results import Results, Window, WindowMemory
+from sat2map.serve.results import IN_MEMORY, Results, Window
 from sat2map.serve.trust import refuse_foreign
 from sat2map.serve.window_store import WindowStore
 from sat2map.translation.class_files import ClassLegend
@@ -104,7 +105,7 @@ class Workshop:
     ) -> None:
         self.options, self.say = options, say
         self.store = WindowStore(options.cache_bytes)
-        self.memory = WindowMemory()
+        self.memory: RecentMemory[NDArray[np.uint8]] = RecentMemory(IN_MEMORY, lambda a: a.nbytes)
         self.pool = WindowPool()
         self._load = load
         self._translator: Translator | None = None

@@ -6,8 +6,7 @@ import asyncio
 import functools
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from fastapi import HTTPException, Request
 from sat2map.errors import DataError, MissingExtraError, OutputError, Sat2mapError, UsageError
 from sat2map.geo.grid import Bounds, Part, check_bbox, ground_resolution, project, window_of
 from sat2map.serve.budget import Budget
+from sat2map.serve.memory import RecentMemory
 from sat2map.serve.pool import QueueFullError, Ticket
 from sat2map.serve.results import Results, Window
 from sat2map.serve.scenes import LayerName, OpenScene, ServedScene, Workshop
@@ -79,7 +79,7 @@ class Service:
     def __init__(self, workshop: Workshop, scenes: Sequence[ServedScene]) -> None:
         self.workshop = workshop
         self.scenes = {scene.id: scene for scene in scenes}
-        self._tiles = _TileMemory(TILE_BYTES)
+        self._tiles: RecentMemory[bytes] = RecentMemory(TILE_BYTES, len)
         self._painters = ThreadPoolExecutor(PAINTERS, "sat2map-paint")
         self._readers: dict[str, ThreadPoolExecutor] = {}
         self._warming: set[str] = set()
@@ -372,26 +372,6 @@ class Service:
             raise HTTPException(
                 504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}
             ) from error
-
-
-class _TileMemory:
-    """Tiles as they are sent, those asked for last; for one thread."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._size = limit, 0
-        self._entries: OrderedDict[Hashable, bytes] = OrderedDict()
-
-    def get(self, key: Hashable) -> bytes | None:
-        found = self._entries.get(key)
-        if found is not None:
-            self._entries.move_to_end(key)
-        return found
-
-    def put(self, key: Hashable, body: bytes) -> None:
-        self._size += len(body) - len(self._entries.pop(key, b""))
-        self._entries[key] = body
-        while self._size > self._limit:
-            self._size -= len(self._entries.popitem(last=False)[1])
 
 
 def warm_up(
