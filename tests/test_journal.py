@@ -227,3 +227,67 @@ def test_addresses_are_told_without_their_secrets(address: str, told: str) -> No
 def test_what_others_say_is_told_without_secrets() -> None:
     said = "HTTP 403 of 'https://user:pass@host/a.tif?sig=1' (https://host/b.tif?sig=2)"
     assert without_secrets(said) == "HTTP 403 of 'https://host/a.tif' (https://host/b.tif"
+
+
+def test_a_journal_that_is_cut_off_at_any_byte_holds_what_was_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with claim(folder, "maker", {}) as book:
+        book.start()
+        book.note({"a": {"state": "done"}, "b": {"state": "waiting"}})
+        book.note({"b": {"state": "dönè"}})
+    lines = folder / ".sat2map" / "done.jsonl"
+    whole = lines.read_bytes()
+    ends = [0, *(at + 1 for at, byte in enumerate(whole) if byte == ord("\n"))]
+    known = [{}, {"a": "done"}, {"a": "done", "b": "waiting"}, {"a": "done", "b": "dönè"}]
+    for cut in range(len(whole) + 1):
+        lines.write_bytes(whole[:cut])
+        rows = journal.read_rows(folder)
+        states = {name: facts["state"] for name, facts in rows.facts.items()}
+        # A line that lacks nothing but its end is whole, too.
+        least = sum(cut >= end for end in ends) - 1
+        assert states in known[least : least + 2], cut
+        assert rows.is_torn == (cut not in ends)
+    lines.write_bytes(whole[:-5])
+    with claim(folder, "maker", {}) as book:
+        book.note({"c": {"state": "done"}})  # the next line does not hang on the torn one
+    assert set(journal.read_rows(folder).facts) == {"a", "b", "c"}
+
+
+def test_a_line_whose_bytes_have_changed_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with claim(folder, "maker", {}) as book:
+        book.start()
+        book.note({"a": {"pixels": 1}, "b": {"pixels": 2}})
+    lines = folder / ".sat2map" / "done.jsonl"
+    lines.write_text(lines.read_text().replace('"pixels": 1', '"pixels": 7'))
+    assert journal.read_rows(folder).facts == {"b": {"pixels": 2}}
+
+
+def test_a_journal_without_checksums_is_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with claim(folder, "maker", {}) as book:
+        book.start()
+    place = folder / ".sat2map"
+    (place / "journal.json").write_text(
+        (place / "journal.json").read_text().replace('"format": 2', '"format": 1')
+    )
+    (place / "done.jsonl").write_text('["a.png", true]\n["b.png", null]\n["gone"]\n["c.pn')
+    with claim(folder, "maker", {}) as book:
+        assert book.finished() == {"a.png": True}
+        book.start()
+        book.finish("c.png")
+    with claim(folder, "maker", {}) as book:
+        assert book.finished() == {"a.png": True, "c.png": True}
+
+
+def test_what_is_no_longer_so_is_left_out_while_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "GROWN", 10)
+    folder = tmp_path / "set"
+    with claim(folder, "maker", {}) as book:
+        book.start()
+        for tries in range(100):
+            book.note({name: {"tries": tries} for name in "ab"})
+            assert journal.read_rows(folder).facts == book.finished()
+        assert journal.read_rows(folder).lines <= 16

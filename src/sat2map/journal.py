@@ -2,7 +2,8 @@
 
     FOLDER/.sat2map/
         journal.json   the command that writes here, and fingerprints of what its files are made of
-        done.jsonl     a line for each file that was begun, and for each that is finished
+        done.jsonl     a line for each file that was begun, and for each that is finished, with a
+                       checksum, so that half a line of what was killed is known as such
         lock           held by the process that works here; the system frees it with the process
 
 A command claims its folder before any work. It is refused where the folder holds files and no
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,12 +33,18 @@ from sat2map.errors import OutputError, UsageError, writing_to
 
 HIDDEN = ".sat2map"
 JOURNAL, DONE, LOCK = "journal.json", "done.jsonl", "lock"
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""Formats that are read: lines of the first have no checksum."""
+
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What operating systems put into folders that somebody looked at."""
 
 _UNSEEN = LITTER | {HIDDEN}
 _OWN = re.compile(rf"{re.escape(HIDDEN)}(/({JOURNAL}|{DONE}|{LOCK}|\..*\.sat2map-[^/]*))?")
+
+GROWN = 50_000
+"""Lines of what is no longer so, beyond which a journal is written anew while work goes on."""
 
 CONTENTS_LIMIT = 1 << 30
 """Bytes of files whose contents are read for a fingerprint, which takes about a second."""
@@ -190,6 +198,7 @@ class Journal:
         self._told: dict[str, Any] | None = None
         self._is_torn = False
         self._files: dict[str, Any] = {}
+        self._lines = 0  # of the file
 
     def start(self, *, keep: bool = True) -> None:
         """Write down what the files are made of from now on.
@@ -213,14 +222,13 @@ class Journal:
                 "version": sat2map.__version__,
                 "made_of": as_json(self._made_of),
             }
-        lines = "".join(map(_line, self._files, self._files.values()))
         try:
             sweep(self.folder / HIDDEN)
-            write_text(self._place(DONE), lines)
+            self._rewrite()
             write_text(self._place(JOURNAL), json.dumps(self._told, indent=1) + "\n")
         except OutputError as error:
             raise OutputError(error.what, where=self._where, remedy=error.remedy) from error
-        self.is_new = self._is_torn = False
+        self.is_new = False
 
     def begin(self, *names: str) -> None:
         """Note that files are about to be written.
@@ -250,6 +258,19 @@ class Journal:
         """
         self._append(dict.fromkeys(names, facts))
 
+    def note(self, rows: Mapping[str, Any]) -> None:
+        """Note what is known of many files at once; it is on the disk when this returns.
+
+        Args:
+            rows: By names, facts of JSON's own types; not None.
+
+        Raises:
+            OutputError: The place is not writable or the disk is full.
+        """
+        self._append(rows, flushed=True)
+        if self._lines > GROWN + 2 * len(self._files):
+            self._rewrite()
+
     def finished(self) -> dict[str, Any]:
         """Return what is finished, with what was noted of it."""
         return {name: facts for name, facts in self._files.items() if facts is not None}
@@ -266,7 +287,7 @@ class Journal:
                 if not (self.folder / name).is_dir():
                     (self.folder / name).unlink(missing_ok=True)
                 del self._files[name]
-        self._write("".join(json.dumps([name]) + "\n" for name in ours))
+        self._write([_line(name) for name in ours])
 
     def remove_folder(self, own: re.Pattern[str]) -> None:
         """Remove the folder; what is not ours stays, and then the folder with its journal, too.
@@ -298,41 +319,99 @@ class Journal:
             return
         if told["written_by"] != self._writer:
             raise self._refusal(f"was written by {told['written_by']}, not by {self._writer}")
-        if told["format"] != FORMAT:
+        if told["format"] not in FORMATS:
             raise self._refusal("was written by another version of sat2map")
         self.is_new = False
         self.changed = differing(told["made_of"], self._made_of)
-        with suppress(FileNotFoundError):
-            lines = self._place(DONE).read_text(encoding="utf-8", errors="replace")
-            self._is_torn = not lines.endswith("\n")
-            for line in lines.splitlines():
-                with suppress(ValueError, TypeError):  # half a line of what was killed
-                    name, *facts = json.loads(line)
-                    if facts:
-                        (self._files[name],) = facts
-                    else:
-                        self._files.pop(name, None)
+        rows = read_rows(self.folder, checked=told["format"] != 1)
+        self._files |= rows.facts
+        self._is_torn, self._lines = rows.is_torn, rows.lines
 
     def _refusal(self, what: str) -> OutputError:
         return OutputError(what, where=self.folder, remedy=self._remedy)
 
-    def _append(self, files: Mapping[str, Any]) -> None:
+    def _append(self, files: Mapping[str, Any], *, flushed: bool = False) -> None:
         self._files |= files
-        self._write("".join(map(_line, files, files.values())))
+        self._write(list(map(_line, files, files.values())), flushed=flushed)
 
-    def _write(self, lines: str) -> None:
+    def _write(self, lines: list[str], *, flushed: bool = False) -> None:
         if not lines:
             return
         with writing_to(self._where), self._place(DONE).open("a", encoding="utf-8") as file:
-            file.write("\n" * self._is_torn + lines)
+            file.write("\n" * self._is_torn + "".join(lines))
+            if flushed:
+                file.flush()
+                os.fsync(file.fileno())
         self._is_torn = False
+        self._lines += len(lines)
+
+    def _rewrite(self) -> None:
+        """Write the lines of what is so now, and no others, in place of the file."""
+        write_text(self._place(DONE), "".join(map(_line, self._files, self._files.values())))
+        self._is_torn, self._lines = False, len(self._files)
 
     def _place(self, name: str) -> Path:
         return self.folder / HIDDEN / name
 
 
-def _line(name: str, facts: object) -> str:
-    return json.dumps([name, facts]) + "\n"
+def _line(name: str, *facts: object) -> str:
+    text = json.dumps([name, *facts])
+    return f"{text}\t{zlib.crc32(text.encode()):08x}\n"
+
+
+def _parsed(line: str, *, checked: bool) -> list[Any]:
+    """Return a name and what is known of it, or the name alone of what is forgotten.
+
+    Raises:
+        ValueError: It is half a line of what was killed, or is damaged.
+    """
+    text, tab, told = line.partition("\t")
+    if (tab or checked) and f"{zlib.crc32(text.encode()):08x}" != told:
+        raise ValueError("another checksum")
+    row = json.loads(text)
+    if not (isinstance(row, list) and len(row) in (1, 2) and isinstance(row[0], str)):
+        raise ValueError("not a line of a journal")
+    return row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the lines of a journal say.
+
+    Attributes:
+        facts: What is known of each file, by names; None: it was begun.
+        lines: How many lines there are.
+        is_torn: Whether the last one breaks off.
+    """
+
+    facts: dict[str, Any]
+    lines: int = 0
+    is_torn: bool = False
+
+
+def read_rows(folder: Path, *, checked: bool = True) -> Rows:
+    """Return what the journal of a folder says of its files, also while it is being written.
+
+    A line that breaks off is left out, as if it had never been begun.
+
+    Args:
+        folder: The folder.
+        checked: Whether lines without a checksum are left out.
+    """
+    facts: dict[str, Any] = {}
+    lines, line = 0, "\n"
+    with (
+        suppress(FileNotFoundError),
+        (folder / HIDDEN / DONE).open(encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        for lines, line in enumerate(file, 1):  # noqa: B007 - the last is looked at below
+            with suppress(ValueError):
+                name, *known = _parsed(line.rstrip("\n"), checked=checked)
+                if known:
+                    (facts[name],) = known
+                else:
+                    facts.pop(name, None)
+    return Rows(facts, lines, not line.endswith("\n"))
 
 
 @contextmanager
