@@ -630,6 +630,7 @@ def test_the_demo(
         done = sat2map("demo", tmp_path / "demo", "--quiet")
         assert done.code == 0, done.err
         assert str(tmp_path / "demo" / "index.html") in done.out
+        assert f"sat2map serve {tmp_path / 'demo/scene/scene.tif'}" in done.out
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     for name in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert (tmp_path / "demo" / name).is_file(), name

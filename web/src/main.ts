@@ -27,6 +27,7 @@ const CHOICES: [LayerName, string][] = [
   ["confidence", "How sure"],
 ];
 const MOST_ASKED_MS = 1000;
+const DIGITS = 7;
 
 const find = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
 const state = link.read(location.hash);
@@ -34,7 +35,7 @@ let scenes: Scene[] = [];
 let current: Scene | undefined;
 let classes: LegendClass[] = [];
 let version = 0;
-let numbersZoom = 0;
+let numbersZooms: [number, number] = [0, 0];
 let marker: Marker | undefined;
 
 const makeMap = (container: string, interactive: boolean): MapView =>
@@ -94,7 +95,7 @@ function addressOf(scene: Scene, layer: LayerName): string {
 
 async function addLayer(map: MapView, scene: Scene, layer: LayerName, shown: boolean): Promise<void> {
   const told = await server.tileJson(scene.id, layer);
-  if (layer === "classes") numbersZoom = told.maxzoom;
+  if (layer === "classes") numbersZooms = [told.minzoom, told.maxzoom];
   map.addSource(layer, {
     type: "raster",
     tiles: [addressOf(scene, layer)],
@@ -213,7 +214,8 @@ function listClasses(): void {
 function tellShares(): void {
   if (current === undefined || classes.length === 0) return;
   const bounds = left.getBounds();
-  const zoom = Math.min(Math.round(left.getZoom()), numbersZoom);
+  // Zooms of tiles of 256 pixels are one more than those of the map, which counts in 512.
+  const zoom = Math.min(Math.max(Math.round(left.getZoom() + 1), numbersZooms[0]), numbersZooms[1]);
   const counts = countInView(current.id, {
     west: bounds.getWest(),
     south: bounds.getSouth(),
@@ -238,11 +240,13 @@ function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-async function askPoint(lon: number, lat: number): Promise<void> {
+// It is asked for the place that is said, to a centimetre.
+async function askPoint(longitude: number, latitude: number): Promise<void> {
   if (current === undefined) return;
+  const [lon, lat] = [Number(longitude.toFixed(DIGITS)), Number(latitude.toFixed(DIGITS))];
   marker ??= new Marker({ color: "#c0392b" });
   marker.setLngLat([lon, lat]).addTo(left);
-  const where = `${lat.toFixed(6)}, ${lon.toFixed(6)}`;
+  const where = `${lat.toFixed(DIGITS)}, ${lon.toFixed(DIGITS)}`;
   find("place").textContent = `${where}: asking…`;
   try {
     const told = await server.point(current.id, lon, lat);

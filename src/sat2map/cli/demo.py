@@ -84,7 +84,7 @@ def run_demo(
         page = _write_page(directory, translator, scene, generated)
     print(f"Open {page.index}")
     print(f"The map is {page.map}, with the georeference of {scene.photo}.")
-    print(f"To try next, in QGIS or a web map: sat2map serve {scene.photo}")
+    print(f"To try next, live in the browser or in QGIS: sat2map serve {scene.photo}")
     print("Next: sat2map translate YOUR.tif map.tif, and a model of your own: docs/tutorial.md")
     return page
 
