@@ -454,9 +454,10 @@ class Shell:
                 assert target in targets, f"the Makefile has no target {target}"
             case ["pip", "install", what]:
                 project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-                named = re.fullmatch(r"\.(?:\[(\w+)\])?", what)
+                named = re.fullmatch(r"\.(?:\[([\w,]+)\])?", what)
                 assert named, f"what is {what}?"
-                assert named[1] is None or named[1] in project["optional-dependencies"]
+                extras = set() if named[1] is None else set(named[1].split(","))
+                assert extras <= set(project["optional-dependencies"])
             case ["torchrun", "--nproc-per-node", _, "-m", *arguments]:
                 self.run(shlex.join(arguments))  # tests/training/test_processes.py starts several
             case ["tensorboard", "--logdir", "runs"]:

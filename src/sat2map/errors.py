@@ -85,6 +85,18 @@ class MissingExtraError(UsageError):
         )
 
 
+TRAIN_PACKAGES = frozenset({"torch", "lightning_fabric", "tensorboard"})
+"""What the extra `train` brings, by the names of their modules."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Return what to say where a package of the extra `train` was not found, else None."""
+    package = (error.name or "").partition(".")[0]
+    if package not in TRAIN_PACKAGES:
+        return None
+    return MissingExtraError(package.replace("_", "-"), "train")
+
+
 class DataError(Sat2mapError):
     """An image, a pair or a data set that cannot be used."""
 

@@ -11,6 +11,7 @@ import rasterio
 from PIL import Image
 
 from fixtures.scenes import MakeScene, noise
+from sat2map.model.folder import load_model
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import load
 
@@ -19,7 +20,7 @@ import importlib.metadata, sys
 
 class Nowhere:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "lightning_fabric"):
+        if name.partition(".")[0] in ("torch", "lightning_fabric", "tensorboard"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 def version(name, real=importlib.metadata.version):
@@ -71,6 +72,27 @@ def test_what_needs_torch_says_so(model_folder: Path, tmp_path: Path) -> None:
     ):
         done = sat2map("translate", tmp_path / "photo.png", tmp_path / "map.png", *options)
         assert done.returncode == 2, done.stderr
-        assert "error: torch: is needed for this and is not installed. Install it" in done.stderr
+        assert "needs the package 'torch', which is not installed" in done.stderr
+        assert done.stderr.endswith("Install it with: pip install 'sat2map[train]'.\n")
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "map.png").exists()
+
+
+def test_a_model_is_described(tmp_path: Path) -> None:
+    done = sat2map("info", "streets")
+    assert done.returncode == 0, done.stderr
+    network = load_model("streets").network
+    assert f"{sum(p.numel() for p in network.parameters()):,} parameters" in done.stdout
+
+
+def test_training_names_the_extra(tmp_path: Path) -> None:
+    options = ("--data", tmp_path, "--out", tmp_path / "run")
+    done = sat2map("train", "--recipe", "demo", *options)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith("Install it with: pip install 'sat2map[train]'.\n")
+    assert not (tmp_path / "run").exists()
+    code = WITHOUT_TORCH.replace("from sat2map.cli.app import main\nmain()", "import sat2map\n")
+    asked = subprocess.run(
+        [sys.executable, "-c", f"{code}sat2map.train"], capture_output=True, text=True, timeout=300
+    )
+    assert "MissingExtraError: this needs the package 'torch'" in asked.stderr

@@ -42,7 +42,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
-from sat2map.errors import DataError, Sat2mapError, UsageError
+from sat2map.errors import DataError, Sat2mapError, UsageError, missing_extra
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +68,10 @@ def main() -> None:
 def run() -> None:
     """Run the command line; an error of the user's is one line on stderr."""
     try:
-        app()
+        try:
+            app()
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) or error from error
     except Sat2mapError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

@@ -150,7 +150,16 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is: network, scale, legend, data, metrics; or what a scene is."""
-    from sat2map.model.card import describe, is_model, model_folder, model_name, read_model_card
+    from sat2map.model.card import (
+        check_card,
+        check_files,
+        count_parameters,
+        describe,
+        is_model,
+        model_folder,
+        model_name,
+        read_model_card,
+    )
 
     if not is_model(path):
         from sat2map.raster.sources import open_source
@@ -174,13 +183,10 @@ def info(
     from sat2map.runtimes.open import is_exported, told_precision
 
     folder = model_folder(path)
-    if is_exported(folder):
-        card, parameters = read_model_card(folder), None
-    else:
-        from sat2map.model.folder import load_model
-
-        loaded = load_model(folder)
-        card, parameters = loaded.card, sum(p.numel() for p in loaded.network.parameters())
+    card = read_model_card(folder)
+    check_card(card, folder / "model.json")
+    check_files(folder)
+    parameters = None if is_exported(folder) else count_parameters(folder)
     precision, why = told_precision(folder)
     if as_json:
         own: dict[str, Any] = {"name": model_name(folder), "parameters": parameters}

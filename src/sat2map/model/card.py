@@ -35,6 +35,8 @@ LARGEST = 2**24
 CHECKSUMS = "checksums"
 """In `model.json`: the SHA-256 of the files beside it that hold weights."""
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 _MODELS = Path(__file__).parents[1] / "models"
 
 
@@ -238,6 +240,30 @@ def check_files(folder: Path, only: str | None = None) -> None:
 def _checksum(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def count_parameters(folder: Path) -> int:
+    """Return how many parameters a model folder has, by the head of its weights' file.
+
+    Statistics that normalisation layers keep are no parameters.
+
+    Raises:
+        ModelError: `model.safetensors` is missing or damaged.
+    """
+    path = folder / "model.safetensors"
+    remedy = "Restore it, or train or import the model again."
+    try:
+        with path.open("rb") as file:  # the length of a head in JSON, the head, the values
+            tensors = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), LARGEST)))
+        return sum(
+            math.prod(entry["shape"])
+            for name, entry in tensors.items()
+            if name != "__metadata__" and name.rpartition(".")[2] not in _STATISTICS
+        )
+    except FileNotFoundError as error:
+        raise ModelError("is missing", where=path, remedy=remedy) from error
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError("is damaged", where=path, remedy=remedy) from error
 
 
 def check_card(card: ModelCard, path: Path) -> None:

@@ -19,7 +19,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from sat2map.atomic import atomic_folder
-from sat2map.errors import MissingExtraError, ModelError, OutputError, UsageError, expect
+from sat2map.errors import (
+    MissingExtraError,
+    ModelError,
+    OutputError,
+    UsageError,
+    expect,
+    missing_extra,
+)
 from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
 from sat2map.runtimes.interface import Precision, Runtime, RuntimeName
@@ -316,17 +323,10 @@ def _torch_runtime() -> ModuleType:
     """Return `runtimes/torch.py`, the only way from here to torch.
 
     Raises:
-        UsageError: Torch is not installed.
+        MissingExtraError: Torch is not installed.
     """
     try:
         from sat2map.runtimes import torch
     except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise UsageError(
-            "is needed for this and is not installed",
-            where="torch",
-            remedy="Install it with: pip install torch; or use an exported model, without options "
-            "that torch alone knows.",
-        ) from error
+        raise missing_extra(error) or error from error
     return torch

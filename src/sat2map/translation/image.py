@@ -22,7 +22,7 @@ from sat2map.data.images import (
     three_bands,
     write_image,
 )
-from sat2map.errors import DataError, StoppedError, UsageError
+from sat2map.errors import DataError, MissingExtraError, StoppedError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
 from sat2map.raster.georeference import world_files
@@ -117,6 +117,8 @@ def translate_image(
             output="image" if legend is None else "classes",
             progress=show,
         )
+    except MissingExtraError:
+        raise
     except UsageError as error:
         if error.where is not None or error.parameter is not None:  # not the image
             raise
