@@ -25,6 +25,9 @@ LEGEND_TAG = "SAT2MAP_LEGEND"
 TEMPERATURE_TAG = "SAT2MAP_TEMPERATURE"
 """The tag of a raster of probabilities that says at which temperature they are confidence."""
 
+SURENESS_TAG = "SAT2MAP_CONFIDENCE"
+"""The tag of a raster of confidence that says whether it is one, or an agreement of passes."""
+
 Role = Literal["land", "building", "road", "vegetation", "water", "casing", "other"]
 """What a class means, whatever it is called: every kind of road has the role "road". A casing
 is the line along both edges of a drawn road."""

@@ -32,6 +32,7 @@ from sat2map.cli.options import (
     PrecisionChoice,
     Quiet,
     RuntimeChoice,
+    Samples,
     Seed,
     Settings,
     Stretch,
@@ -301,6 +302,7 @@ def translate(
         Literal["cover", "map"],
         typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
     ] = "cover",
+    samples: Samples = None,
     qml: Annotated[
         bool, typer.Option("--qml", help="With --classes: QGIS's style beside it, NAME.qml.")
     ] = False,
@@ -365,6 +367,7 @@ def translate(
             ("qml", qml),
             ("legend_image", legend_image is not None),
             ("min_confidence", min_confidence > 0),
+            ("samples", samples is not None),
         ):
             if given:
                 raise UsageError(
@@ -379,6 +382,8 @@ def translate(
             translator = translator.in_colours(colours)
         except DataError as error:  # which does not know the file
             raise DataError(error.what, where=style, remedy=error.remedy) from error
+    if samples is not None:
+        translator = translator.sampled(samples, seed)
     files = None
     if classes is not None:
         files = ClassFiles(classes, confidence, class_legend, qml, legend_image, min_confidence)

@@ -21,6 +21,12 @@ AsPublished = Annotated[
     typer.Option("--as-published", help="Predict with dropout and the image's own statistics."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Classes: let N passes with dropout vote for them, with this --seed."
+    ),
+]
 RuntimeChoice = Annotated[
     Literal["auto", "torch", "openvino", "onnx"],
     typer.Option("--runtime", help="What runs the network; auto picks the fastest that is there."),

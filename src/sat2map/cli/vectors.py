@@ -16,6 +16,8 @@ from sat2map.cli.options import (
     Nodata,
     PixelSize,
     Quiet,
+    Samples,
+    Seed,
     Stretch,
     ValueRange,
 )
@@ -61,6 +63,8 @@ def vectors(
         str | None,
         typer.Option(help="Photo: shipped model or model folder; streets."),
     ] = None,
+    samples: Samples = None,
+    seed: Seed = 0,
     bands: Bands = None,
     stretch: Stretch = None,
     value_range: ValueRange = None,
@@ -122,6 +126,7 @@ def vectors(
     photo = model is not None or (legend is None and is_photo(opened))
     of_photos = {
         "model": model,
+        "samples": samples,
         "bands": bands,
         "stretch": stretch,
         "value_range": value_range,
@@ -147,6 +152,8 @@ def vectors(
                     remedy="Leave it out, or make `classes` with `sat2map translate` first.",
                 )
         translator = load("streets" if model is None else model)
+        if samples is not None:
+            translator = translator.sampled(samples, seed)
         with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
             print(
                 vectorise_photo(

@@ -1,10 +1,12 @@
-"""Normalisation layers, and the three ways in which their statistics are used.
+"""Normalisation layers, and the ways in which their statistics are used.
 
 - *Training*: statistics of the batch, running averages updated (`network.train()`).
 - *As published*: statistics of the image itself, dropout on, nothing updated
   (`in_published_mode`). The paper predicts like this, so a tile's result depends on the tile.
 - *Deterministic*: fixed statistics, dropout off (`network.eval()`). The running averages of
   training with batch 1 are poor statistics; `recalibrate` replaces them.
+
+`with_placed_dropout` is a fourth: as deterministic, but with dropout that depends on the place.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import deprecated
 
@@ -66,6 +70,71 @@ def in_published_mode(network: nn.Module, dropout: torch.Generator | None = None
                 drawn = nn.Identity() if dropout is None else _DrawnDropout(child.p, dropout)
                 setattr(module, name, drawn)
     return published
+
+
+def with_placed_dropout(
+    network: nn.Module, seed: int, number: int, at: tuple[int, int], height: int
+) -> nn.Module:
+    """Return a network whose dropout is a function of a seed and of the place in the scene.
+
+    Statistics are the fixed ones. What is dropped of a feature follows from the seed, the pass, the
+    layer, the channel and the feature's place: so windows that overlap drop the same where they
+    do, if they start at multiples of what a feature stands for. `network` stays as it is, and its
+    weights are shared, as by `in_published_mode`.
+
+    Args:
+        network: Any network whose dropout is `nn.Dropout`.
+        seed: 0 to 2**63 - 1.
+        number: Which pass it is for, from 0.
+        at: Row and column of the window's first pixel in the scene.
+        height: Rows of the window.
+    """
+    shared: dict[int, Any] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+    placed = copy.deepcopy(network, shared).eval()
+    key = _hashed(_hashed(np.array([seed], np.uint64)) + np.uint64(number))
+    layers = 0
+    for module in list(placed.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                layers += 1
+                of_layer = _hashed(key + np.uint64(layers))
+                setattr(module, name, _PlacedDropout(child.p, of_layer, at, height))
+    return placed
+
+
+class _PlacedDropout(nn.Module):
+    """Dropout by the place of a feature; see `with_placed_dropout`."""
+
+    def __init__(self, p: float, key: NDArray[np.uint64], at: tuple[int, int], height: int) -> None:
+        super().__init__()
+        self.p = p
+        self._key, self._at, self._height = key, at, height
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, channels, height, width = x.shape
+        side = self._height // height  # pixels that a feature stands for
+        numbers = np.arange(channels, dtype=np.uint64)
+        hashed = _hashed(self._key + numbers)[:, None, None]
+        for axis, start, count in ((1, self._at[0], height), (2, self._at[1], width)):
+            numbers = np.arange(start // side, start // side + count).astype(np.uint64)
+            hashed = _hashed(hashed ^ np.expand_dims(_hashed(numbers), (0, 3 - axis)))
+        kept = hashed >= np.uint64(min(int(self.p * 2**64), 2**64 - 1))
+        return x * (torch.from_numpy(kept).to(x) / (1 - self.p))
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return numbers that look as if they were drawn.
+
+    It is mix64 of Steele et al. 2014, "Fast splittable pseudorandom number generators".
+    """
+    values = values + _GOLDEN
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    hashed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return hashed
 
 
 @deprecated("as_published is now called in_published_mode")

@@ -96,6 +96,11 @@ class NetworkSpec(BaseModel):
         return None
 
     @property
+    def has_dropout(self) -> bool:
+        """Whether some of its values are dropped at random in training."""
+        return False
+
+    @property
     def widest(self) -> float:
         """Values of the largest tensor inside for each pixel of the source; 0 is unknown."""
         return 0.0
@@ -173,6 +178,12 @@ class UNetSpec(NetworkSpec):
             raise ValueError(f"must be {cls.sides}")
         return size
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether some of its values are dropped at random in training."""
+        decoder = range(1, self.size.bit_length() - 1)
+        return self.dropout > 0 and any(block in decoder for block in self.dropout_blocks)
+
     @classmethod
     def fits(cls, size: int) -> bool:
         """Return whether a side is a power of two, in pixels."""
@@ -197,6 +208,11 @@ class ResNetSpec(NetworkSpec):
     blocks: int = Field(9, ge=0, description="residual blocks; published are 9, and 6 at 128")
     norm: Norm = Field("instance", description=_NORM)
     dropout: float = Field(0.0, ge=0, lt=1, description="probability in the residual blocks")
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether some of its values are dropped at random in training."""
+        return self.dropout > 0 and self.blocks > 0
 
     @classmethod
     def fits(cls, size: int) -> bool:

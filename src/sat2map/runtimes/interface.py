@@ -27,6 +27,7 @@ Asked = Literal[
     "confidence",
     "cover_confidence",
     "cover_shares",
+    "votes",
 ]
 """What one pass of a network can be asked for.
 
@@ -43,12 +44,15 @@ bytes leave it for each pixel:
   to 255;
 - `cover_shares` [N,H,W,classes]: the probabilities of the classes on the ground, 0 to 1 as 0
   to 255.
+
+`votes`, float32 [N,H,W,classes], are not of one pass and no runtime answers them: a translator
+that is `sampled` counts in how many passes with dropout a pixel has each class of the map.
 """
 
 Answers = dict[Asked, NDArray[Any]]
 """What was asked for."""
 
-VALUES = frozenset({"colours", "probabilities", "cover_probabilities"})
+VALUES = frozenset({"colours", "probabilities", "cover_probabilities", "votes"})
 """What is float32; everything else is uint8."""
 
 

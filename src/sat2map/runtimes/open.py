@@ -61,14 +61,15 @@ class OpenModel:
     folder: Path
 
     def with_torch(self) -> TorchRuntime:
-        """Return the model on torch and on the same device, to predict as published.
+        """Return the model on torch and on the same device, which alone has dropout.
 
         Raises:
             UsageError: It is an exported model, which torch cannot run.
+            MissingExtraError: Torch is not installed.
         """
         if is_exported(self.folder):
             raise UsageError(
-                "is an exported model, which cannot be predicted with as published",
+                "is an exported model, which cannot be predicted with as published or `samples`",
                 where=self.folder,
                 remedy="Predict deterministically, or give the model folder that it came from.",
             )

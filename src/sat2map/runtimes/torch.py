@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sat2map.errors import UsageError
 from sat2map.legend import Legend, cover_shares
 from sat2map.model.folder import load_model
-from sat2map.networks.normalisation import in_published_mode
+from sat2map.networks.normalisation import in_published_mode, with_placed_dropout
 from sat2map.networks.portable import outputs_of
 from sat2map.networks.value_range import SHARPNESS, to_network
 from sat2map.runtimes import convert
@@ -118,6 +118,38 @@ class TorchRuntime:
         """
         dropout = torch.Generator(self._device).manual_seed(seed)
         return self._run(in_published_mode(self._network, dropout), source, asked, legend)
+
+    def run_samples(
+        self,
+        source: NDArray[np.uint8],
+        samples: int,
+        seed: int,
+        at: tuple[int, int],
+        legend: Legend,
+    ) -> NDArray[np.float32]:
+        """Return in which share of passes with dropout a pixel has each class of the map.
+
+        Args:
+            source: uint8 [N,H,W,bands].
+            samples: How many passes.
+            seed: Of the dropout; see `with_placed_dropout`.
+            at: Row and column of the first pixel in the scene.
+            legend: The classes: the most probable one of a legend head, otherwise that with the
+                nearest colour.
+
+        Returns:
+            float32 [N,H,W,classes], 0 to 1.
+        """
+        votes = np.zeros((*source.shape[:3], len(legend)), np.float32)
+        asked: Asked = "classes" if "probabilities" in self.outputs else "image"
+        for number in range(samples):
+            network = with_placed_dropout(self._network, seed, number, at, source.shape[1])
+            found = self._run(network, source, (asked,), legend)[asked]
+            if asked == "image":
+                found = np.stack([legend.label(image) for image in found])
+            np.add.at(votes, (*np.indices(found.shape, sparse=True), found), np.float32(1))
+        votes /= samples
+        return votes
 
     def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""

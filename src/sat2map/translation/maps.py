@@ -43,7 +43,8 @@ class Maps:
             translator's legend.
         cover: What is on the ground, uint8 [H,W], numbers of the legend `COVER`.
         confidence: How likely it is that the most probable class is the right one, 0 to 1 as 0 to
-            255, uint8 [H,W]; see `calibrated`.
+            255, uint8 [H,W]; see `calibrated`. Of a model that is `sampled` the agreement: the
+            share of passes that say the class, which is not how likely it is.
         cover_confidence: The same of `cover`.
         cover_shares: The probabilities of the classes on the ground, 0 to 1 as 0 to 255, uint8
             [H,W,classes].
@@ -67,6 +68,7 @@ class Kind:
         legend: The classes of its maps, if any.
         temperature: Of the confidence of its classes.
         cover_temperature: Of that of the cover.
+        votes: How many passes vote for the classes; 0 where one tells them.
     """
 
     has_classes: bool
@@ -74,9 +76,14 @@ class Kind:
     legend: Legend | None
     temperature: float = 1.0
     cover_temperature: float = 1.0
+    votes: int = 0
 
     def values(self, layers: Sequence[Layer]) -> tuple[Asked, ...]:
         """Return the values of the network that layers follow from."""
+        if self.votes:
+            drawn: Asked = "probabilities" if self.has_classes else "colours"
+            both: tuple[Asked, Asked] = (drawn, "votes")
+            return both["image" not in layers : 2 - (set(layers) == {"image"})]
         if not self.has_classes:
             return ("colours",)
         ground = _GROUND if self.has_cover else set()
@@ -101,6 +108,8 @@ class Kind:
         Returns:
             uint8 [h,w,channels].
         """
+        if self.votes:
+            return self._counted(values, layers)
         if not self.has_classes:
             return round_image(values)
         assert self.legend is not None
@@ -110,12 +119,39 @@ class Kind:
         classes, cover = values[..., :split], values[..., split:]
         if not self.has_cover and _GROUND & set(layers):
             cover = classes @ cover_shares(self.legend).T
+        return self._chosen(classes, cover, layers)
+
+    def _counted(self, values: NDArray[np.float32], layers: Sequence[Layer]) -> NDArray[np.uint8]:
+        """Return the same of what was drawn without dropout, if that is wanted, and of votes."""
+        assert self.legend is not None
+        if "votes" not in self.values(layers):
+            drawn = values
+        else:
+            drawn, votes = np.split(values, [values.shape[2] - len(self.legend)], axis=2)
+        if "image" not in layers:
+            image = None
+        else:
+            image = mixed(drawn, self.legend) if self.has_classes else round_image(drawn)
+        if image is not None and len(layers) == 1:
+            return image
+        cover = votes @ cover_shares(self.legend).T if _GROUND & set(layers) else votes
+        return self._chosen(votes, cover, layers, image)
+
+    def _chosen(
+        self,
+        classes: NDArray[np.float32],
+        cover: NDArray[np.float32],
+        layers: Sequence[Layer],
+        image: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Return layers of the probabilities of classes and cover; the image may be there."""
+        assert self.legend is not None
         parts: list[NDArray[np.uint8]] = []
         for layer in layers:
             told = cover if layer.startswith("cover") else classes
             match layer:
                 case "image":
-                    parts.append(mixed(told, self.legend))
+                    parts.append(mixed(told, self.legend) if image is None else image)
                 case "classes" | "cover":
                     parts.append(told.argmax(2).astype(np.uint8)[..., None])
                 case "cover_shares":
@@ -131,7 +167,7 @@ class Kind:
             answer: uint8 [h,w,channels].
             layers: What is wanted.
         """
-        if not self.has_classes:
+        if not self.has_classes and not self.votes:
             return self._of_image(answer, layers)
         found: dict[str, NDArray[np.uint8]] = {}
         deep: dict[Layer, int] = {"cover_shares": len(COVER)}
@@ -226,9 +262,10 @@ def check_layers(layers: Sequence[str], kind: Kind, name: str) -> None:
                 remedy="Ask for the image, or choose a model with a legend.",
             )
         told = layer.endswith(("confidence", "shares"))
-        if told and not (kind.has_classes and kind.legend is not None):
+        if told and not ((kind.has_classes or kind.votes) and kind.legend is not None):
             raise UsageError(
                 "the model answers in colours, which tell no confidence",
                 where=name,
-                remedy="Ask for the image, or choose a model with a legend head.",
+                remedy="Give `samples`, where its network has dropout, or choose a model with a "
+                "legend head.",
             )

@@ -89,7 +89,11 @@ def read_window(
 
 
 def answer_window(
-    translator: Translator, frame: Frame | None, pixels: NDArray[np.uint8], asked: Sequence[Asked]
+    translator: Translator,
+    frame: Frame | None,
+    pixels: NDArray[np.uint8],
+    asked: Sequence[Asked],
+    at: tuple[int, int] = (0, 0),
 ) -> NDArray[Any]:
     """Return what the network makes of a window, of a canonical one for its core.
 
@@ -98,8 +102,9 @@ def answer_window(
         frame: What canonical windows look like; None for windows without a halo.
         pixels: What `read_window` gave, filled.
         asked: As for `Translator.predict`.
+        at: As for `Translator.predict`.
     """
-    return translator.predict(pixels, asked, 0 if frame is None else frame.halo)
+    return translator.predict(pixels, asked, 0 if frame is None else frame.halo, at)
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,8 @@ class ScenePipeline:
 
         def answered(window: Window) -> tuple[AxisWindow, AxisWindow, NDArray[Any] | None]:
             row, column, pixels = window
-            return row, column, None if pixels is None else self._answer(pixels, target)
+            at = (row.span.start, column.span.start)
+            return row, column, None if pixels is None else self._answer(pixels, target, at)
 
         with (
             behind(applied(self._write, rows, products, partial)) as hand_over,
@@ -262,14 +268,15 @@ class ScenePipeline:
         right = min(column.span.start + column.span.size + along, seen.width)
         return self._mask.touches(seen.part(top, left, bottom - top, right - left))
 
-    def _answer(self, pixels: NDArray[np.uint8], target: Path) -> NDArray[Any]:
+    def _answer(self, pixels: NDArray[np.uint8], target: Path, at: tuple[int, int]) -> NDArray[Any]:
         if self._options.mode == "published":
             values = self._translator.predict_published(pixels, self._options.seed, self._asked)
         else:
-            values = answer_window(self._translator, self._frame, pixels, self._asked)
-        if values.shape[2] not in (1, 3) and not self._translator.answers_in_classes:
+            values = answer_window(self._translator, self._frame, pixels, self._asked, at)
+        bands = self._translator.card.generator.out_channels
+        if bands not in (1, 3) and not self._translator.answers_in_classes:
             raise UsageError(
-                f"the result has {values.shape[2]} bands, but a map has 1 or 3",
+                f"the result has {bands} bands, but a map has 1 or 3",
                 where=target,
                 remedy="Use a model whose targets are grey or RGB images.",
             )

@@ -22,7 +22,7 @@ from sat2map.errors import DataError, EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.journal import Files
-from sat2map.legend import Legend
+from sat2map.legend import SURENESS_TAG, Legend
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
@@ -148,6 +148,7 @@ def translate_scene(
         say_unfinished: Called with notices of what an interrupted run leaves.
     """
     stop = stop or threading.Event()
+    translator.check_mode(options.mode)
     target = None if output is None else named(output)
     legend = legend_of(translator) if options.legend_colours and target is not None else None
     if classes is not None:
@@ -235,7 +236,8 @@ def translate_scene(
         for each, made in zip(outputs, strips, strict=True):
             folder = beside.get(each.target.path, partial).folder
             if classes is not None and each.of_classes:
-                classes.write(each.target.path, made, folder, tags, stop)
+                told = {} if each.name == "classes" else {SURENESS_TAG: translator.sureness}
+                classes.write(each.target.path, made, folder, tags | told, stop)
             elif about is not None:
                 write_tiles(made, folder, each.target, about, stop)
             else:
@@ -403,6 +405,7 @@ def _tags(
         "bbox": options.reading.bbox,
         "mask": None if options.mask is None else options.mask.name,
         "mode": options.mode if deterministic else f"as published, seed {options.seed}",
+        "samples": None if translator.samples is None else asdict(translator.samples),
         **_windows(translator, options),
         "legend_colours": options.legend_colours,
     }

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import chain, product
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -30,6 +29,7 @@ from sat2map.runtimes.open import OpenModel, open_model
 from sat2map.translation.background import side_by_side
 from sat2map.translation.blending import blend
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
+from sat2map.translation.samples import Samples, check_can_vote, check_seed
 from sat2map.translation.windows import AxisWindow, Frame, choose_frame, lay_windows
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Translator:
         legend: The classes of the map, in the colours that they are painted in, or None.
         answers_in_classes: Whether it has a legend head.
         answers_in_cover: Whether it has a head for land cover.
+        samples: The passes with dropout that vote for the classes; None where one pass without
+            tells them.
     """
 
     def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
@@ -87,11 +89,14 @@ class Translator:
         has_classes = "probabilities" in self._runtime.outputs and self.legend is not None
         self.answers_in_classes = has_classes
         self.answers_in_cover = has_classes and "cover" in self._runtime.outputs
+        self.samples: Samples | None = None
 
     @property
     def kind(self) -> Kind:
         """The outputs of the model; see `Kind`."""
         told = self.card.temperatures or {}
+        if self.samples:
+            return Kind(self.answers_in_classes, False, self.legend, votes=self.samples.count)
         return Kind(
             self.answers_in_classes,
             self.answers_in_cover,
@@ -100,12 +105,23 @@ class Translator:
             told.get("cover", 1.0),
         )
 
+    @property
+    def sureness(self) -> str:
+        """What its confidence is, as files say it: called so only where it is calibrated."""
+        if self.samples is not None:
+            passes = self.samples.count
+            return f"agreement: the share of {passes} passes with dropout that say the class"
+        if self.card.temperatures is None:
+            return "probability: of the class, as the network says it"
+        return "confidence: how likely the class is right"
+
     def depth(self, asked: Sequence[Asked]) -> int:
         """Return how many channels `predict` gives for what is asked."""
         deep: dict[Asked, int] = {
             "colours": self.card.generator.out_channels,
             "image": 3 if self.answers_in_classes else self.card.generator.out_channels,
             "probabilities": 0 if self.legend is None else len(self.legend),
+            "votes": 0 if self.legend is None else len(self.legend),
             "cover_probabilities": len(COVER),
             "cover_shares": len(COVER),
         }
@@ -116,6 +132,8 @@ class Translator:
         colours = None if self.legend is None else self.legend.to_json()
         how = f"{self.runtime} {self.precision}"
         text = f"{self.card.model_dump_json()} {colours} {how} {self._weights}"
+        if self.samples:
+            text += f" {self.samples}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @cached_property
@@ -183,7 +201,8 @@ class Translator:
             seed: Seed of the dropout as published.
             output: "image"; of a model with a legend "classes", the numbers of those that
                 the pixels belong to, or "cover", those of the legend `COVER`: what is on the
-                ground; or with a legend head the "probabilities" of all classes.
+                ground; or with a legend head the "probabilities" of all classes, which of a
+                translator that is `sampled` are the shares of passes that say each.
             progress: Called with (done, all) windows.
             published: In the version before, what `mode="published"` is.
 
@@ -210,6 +229,9 @@ class Translator:
             )
         if output == "probabilities":
             self._check(source)
+            self.check_mode(mode)
+            if self.samples:
+                return self._whole(source, ("votes",), (), mode, seed, progress)
             if not self.answers_in_classes:
                 raise UsageError(
                     "the model answers in colours, not in probabilities",
@@ -254,11 +276,11 @@ class Translator:
         """
         mode_of(mode)
         self._check(source)
+        self.check_mode(mode)
         check_layers(layers, self.kind, self.name)
         kind, layers = self.kind, tuple(layers)
-        alone = mode == "deterministic" and (
-            self.frame() is not None or self._is_one_window(source)
-        )
+        alone = mode == "deterministic" and not self.samples
+        alone = alone and (self.frame() is not None or self._is_one_window(source))
         asked = kind.bytes(layers) if alone else kind.values(layers)
         return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
 
@@ -290,8 +312,11 @@ class Translator:
             core: The side of what a window yields; None chooses.
 
         Returns:
-            None for a network that sees the whole image, whose windows are blended.
+            None for a network that sees the whole image, whose windows are blended, as are those
+            of one that is `sampled`.
         """
+        if self.samples:
+            return None
         return choose_frame(self.card, self.multiple, core)
 
     def _axes(self, source: NDArray[np.uint8]) -> tuple[list[AxisWindow], list[AxisWindow]]:
@@ -381,7 +406,11 @@ class Translator:
 
     @checks_arguments
     def predict(
-        self, window: NDArray[np.uint8], asked: Sequence[Asked] | None = None, halo: int = 0
+        self,
+        window: NDArray[np.uint8],
+        asked: Sequence[Asked] | None = None,
+        halo: int = 0,
+        at: tuple[int, int] = (0, 0),
     ) -> NDArray[Any]:
         """Return what the network makes of one window, deterministically.
 
@@ -395,6 +424,8 @@ class Translator:
                 or for colours.
             halo: How many pixels along each edge are no part of the answer, a multiple of
                 `multiple`: what `frame` says for canonical windows.
+            at: Row and column of the window's first pixel in the whole, on which the dropout of a
+                translator that is `sampled` depends, and nothing else does.
 
         Returns:
             [h - 2 halo,w - 2 halo,channels], what is asked side by side: float32 for values,
@@ -425,7 +456,55 @@ class Translator:
             )
         if asked is None:
             asked = self.kind.values(("image",))
-        return pack(self._runtime.run(window[None], asked, self.legend, halo))
+        if "votes" not in asked:
+            return pack(self._runtime.run(window[None], asked, self.legend, halo))
+        others = [name for name in asked if name != "votes"]
+        answers = self._runtime.run(window[None], others, self.legend) if others else {}
+        assert self.legend is not None
+        assert self.samples is not None
+        count, seed = self.samples.count, self.samples.seed
+        votes = self._on_torch().run_samples(window[None], count, seed, at, self.legend)
+        return pack(answers | {"votes": votes})
+
+    @checks_arguments
+    def sampled(self, samples: int, seed: int = 0) -> Translator:
+        """Return a translator that lets passes with dropout vote for the classes.
+
+        For networks that answer in colours, such as the published U-Net, which tell nothing of
+        how sure they are by themselves. In each pass the statistics of normalisation are the
+        fixed ones, and other values are dropped; a pixel has the class of most passes, and its
+        confidence is the share of them that agree. That is an agreement of the network with itself
+        and not how often it is right: records/2026-11-29_confidence shows both. The image is as
+        without, and costs a pass of its own.
+
+        Args:
+            samples: How many passes, 2 to 1000.
+            seed: Of the dropout, which also depends on the place in the image or the scene alone,
+                so that windows that overlap get the same.
+
+        Raises:
+            UsageError: The network has no dropout, the model no legend, or a number does not fit.
+            MissingExtraError: Torch, which alone has dropout, is not installed.
+        """
+        passes = Samples(samples, seed)
+        check_can_vote(self.card, self.legend, self.name)
+        self._on_torch()  # what it lacks is said before the work
+        other = copy.copy(self)
+        other.samples = passes
+        return other
+
+    def check_mode(self, mode: Mode) -> None:
+        """Refuse to predict as published where passes are counted.
+
+        Raises:
+            UsageError: It is so.
+        """
+        if self.samples and mode == "published":
+            raise UsageError(
+                "are passes with fixed statistics, which is not as published",
+                parameter="samples",
+                remedy="Leave out one of both.",
+            )
 
     @checks_arguments
     def in_colours(self, colours: Mapping[str, object]) -> Translator:
@@ -458,7 +537,8 @@ class Translator:
     ) -> Iterator[NDArray[Any]]:
         """Yield what the network makes of each window, [h,w,channels]."""
         for done, (row, column) in enumerate(product(rows, columns), 1):
-            answer = self.predict(self._window(source, row.span, column.span), asked)
+            at = (row.span.start, column.span.start)
+            answer = self.predict(self._window(source, row.span, column.span), asked, 0, at)
             if progress is not None:
                 progress(done, len(rows) * len(columns))
             yield answer
@@ -490,11 +570,8 @@ class Translator:
         Raises:
             UsageError: The image is too large, or the model cannot be run like this.
         """
-        expect(seed, Integral, "seed", "Give a whole number.")
-        if not 0 <= seed < 2**63:
-            raise UsageError(
-                f"is {seed}", parameter="seed", remedy="Give a whole number from 0 to 2**63 - 1."
-            )
+        self.check_mode("published")
+        check_seed(seed)
         height, width, _ = source.shape
         if height * width > MAX_PUBLISHED_PIXELS:
             raise UsageError(
@@ -505,12 +582,16 @@ class Translator:
         rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
         columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)
         pixels = source[rows[:, None], columns[None, :]]
+        answers = self._on_torch().run_published(pixels[None], seed, asked, self.legend)
+        return pack(answers)[:height, :width]
+
+    def _on_torch(self) -> TorchRuntime:
+        """Return the model on torch, which alone has dropout, loaded once."""
         with self._torch_lock:
             if self._torch is None:
                 assert isinstance(self._model, OpenModel)
                 self._torch = self._model.with_torch()
-        answers = self._torch.run_published(pixels[None], seed, asked, self.legend)
-        return pack(answers)[:height, :width]
+            return self._torch
 
 
 @checks_arguments
