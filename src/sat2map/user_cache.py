@@ -71,6 +71,19 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sat2map"))
 
 
+def writable_folder(kind: str) -> Path | None:
+    """Return the folder of a kind, made where absent; None where nothing can be written there.
+
+    For what is only a matter of speed: a home that is read-only is no reason to fail.
+    """
+    folder = cache_folder() / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def cache_limit() -> int:
     """Return how many bytes the cache may have: $SAT2MAP_CACHE_LIMIT, such as 20G, or 50 GiB.
 

@@ -421,6 +421,17 @@ app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at the installation, translate a drawn town, and say what to paste into an issue."""
+    from sat2map.cli.doctor import diagnose
+
+    found = diagnose()
+    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    if any(check.fault is not None for check in found.checks):
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
     model: ModelChoice = "streets",

@@ -30,7 +30,7 @@ from sat2map.errors import (
 from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
 from sat2map.runtimes.interface import Precision, Runtime, RuntimeName
-from sat2map.user_cache import cache_folder, making, mark_used
+from sat2map.user_cache import cache_folder, making, mark_used, writable_folder
 
 if TYPE_CHECKING:
     import torch
@@ -193,7 +193,7 @@ def _read(
         return OnnxRuntime(path, multiple, threads)
     from sat2map.runtimes.openvino import read_openvino
 
-    cache = cache_folder() / "compiled"
+    cache = writable_folder("compiled")
     hint: Literal["f32", "bf16"] = "bf16" if precision == "bf16" else "f32"
     return read_openvino(path, multiple, threads, cache, hint)
 
