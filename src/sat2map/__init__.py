@@ -10,6 +10,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
   `vectorise_photo(photo, out, model)` of a photo; `read_vectors` and `road_graph` give them to
   geopandas and networkx, `report_classes(classes)` measures and counts;
 - `train(recipe, data, run)` trains a model;
+- `show(photo)` and `show(photo, map)` show photo and map in a notebook;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
 """
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sat2map.raster.sources import Source as Source
     from sat2map.raster.sources import open_source as open_source
     from sat2map.recipe import load_recipe as load_recipe
+    from sat2map.serve.notebook import show as show
     from sat2map.training.loop import train as train
     from sat2map.translation.class_files import ClassFiles as ClassFiles
     from sat2map.translation.classes import translate_classes as translate_classes
@@ -56,6 +58,7 @@ _HOMES = {
     "read_vectors": "sat2map.vectors.routing",
     "report_classes": "sat2map.vectors.report",
     "road_graph": "sat2map.vectors.routing",
+    "show": "sat2map.serve.notebook",
     "train": "sat2map.training.loop",
     "translate_classes": "sat2map.translation.classes",
     "translate_raster": "sat2map.translation.scene",
@@ -77,6 +80,7 @@ __all__ = [
     "read_vectors",
     "report_classes",
     "road_graph",
+    "show",
     "train",
     "translate_classes",
     "translate_raster",

@@ -58,6 +58,10 @@ class Sat2mapError(Exception):
         named = None if self.parameter is None else f"`{self.parameter}`"
         return ": ".join(part for part in (named, self.where, self.what) if part is not None)
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the line, and not the way to it (IPython asks for this)."""
+        return [str(self)]
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it come whole from another process, whatever its constructor takes."""
         return _again, (type(self), self.args, self.__dict__)

@@ -19,7 +19,7 @@ import type { LayerName, LegendClass, Scene } from "./server";
 import { Swipe } from "./swipe";
 import { countInView, NOTHING, onAnswer, palette } from "./tiles";
 
-setWorkerUrl(workerUrl);
+setWorkerUrl(server.host?.worker ?? workerUrl);
 
 const CHOICES: [LayerName, string][] = [
   ["map", "Map"],
@@ -28,9 +28,10 @@ const CHOICES: [LayerName, string][] = [
 ];
 const MOST_ASKED_MS = 1000;
 const DIGITS = 7;
+const isPlaced = server.host?.placed ?? true; // pictures without a place are shown in notebooks alone
 
 const find = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
-const state = link.read(location.hash);
+const state = link.read(server.host?.view ?? location.hash);
 let scenes: Scene[] = [];
 let current: Scene | undefined;
 let classes: LegendClass[] = [];
@@ -54,7 +55,7 @@ const left = makeMap("left", true);
 const right = makeMap("right", false);
 left.touchZoomRotate.disableRotation();
 left.addControl(new NavigationControl({ showCompass: false }), "top-right");
-left.addControl(new ScaleControl(), "bottom-left");
+if (isPlaced) left.addControl(new ScaleControl(), "bottom-left");
 left.addControl(new AttributionControl({ compact: true }), "bottom-right");
 left.getCanvas().setAttribute("aria-label", "Map: move with the arrow keys, zoom with + and -");
 right.getCanvas().setAttribute("aria-hidden", "true");
@@ -81,7 +82,8 @@ function remember(): void {
   const { lat, lng } = left.getCenter();
   state.scene = current.id;
   state.place = { lat, lon: lng, zoom: left.getZoom() };
-  history.replaceState(null, "", link.write(state));
+  if (server.host === undefined) history.replaceState(null, "", link.write(state));
+  else server.host.view = link.write(state);
 }
 
 // Layers
@@ -122,9 +124,10 @@ function reload(): void {
   if (current === undefined) return;
   version += 1;
   for (const map of [left, right]) {
-    for (const layer of current.layers) {
+    for (const layer of ["photo", ...current.layers] as LayerName[]) {
       const source = map.getSource(layer) as RasterTileSource | undefined;
-      source?.setTiles([addressOf(current, layer)]);
+      const scene = layer === "photo" ? photoOf(current) : current;
+      if (scene !== undefined) source?.setTiles([addressOf(scene, layer)]);
     }
   }
 }
@@ -258,7 +261,7 @@ async function askPoint(longitude: number, latitude: number): Promise<void> {
   }
 }
 
-left.on("click", (event) => void askPoint(event.lngLat.lng, event.lngLat.lat));
+if (isPlaced) left.on("click", (event) => void askPoint(event.lngLat.lng, event.lngLat.lat));
 
 find("jump").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -286,8 +289,38 @@ function updateExports(): void {
   const can = current.layers.includes("classes");
   for (const format of ["tif", "gpkg"]) {
     const anchor = find<HTMLAnchorElement>(`export-${format}`);
-    anchor.href = `${server.base}scenes/${current.id}/export?bbox=${box()}&format=${format}`;
+    anchor.href = `${server.base}${exportPath(current, format)}`;
     anchor.hidden = !can;
+  }
+}
+
+const exportPath = (scene: Scene, format: string): string =>
+  `scenes/${scene.id}/export?bbox=${box()}&format=${format}`;
+
+// A notebook has no address that a link could lead to.
+async function download(scene: Scene, format: string): Promise<void> {
+  const answer = await server.ask(exportPath(scene, format));
+  if (!answer.ok) throw new Error((await answer.json()).detail);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = `${scene.id}.${format}`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+if (server.host !== undefined) {
+  find("qgis").hidden = true;
+  for (const id of ["place-section", "take-section"]) find(id).hidden = !isPlaced;
+  for (const format of ["tif", "gpkg"]) {
+    find(`export-${format}`).addEventListener("click", (event) => {
+      event.preventDefault();
+      if (current === undefined) return;
+      find("copied").textContent = "Writing…";
+      download(current, format).then(
+        () => (find("copied").textContent = ""),
+        (error: unknown) => (find("copied").textContent = reason(error)),
+      );
+    });
   }
 }
 
@@ -350,6 +383,16 @@ find("notice")
 
 // Scenes
 
+// A map that was written earlier is compared with a photo of the same ground, where there is one.
+function photoOf(scene: Scene): Scene | undefined {
+  const [west, south, east, north] = scene.bounds;
+  if (scene.layers.includes("photo")) return scene;
+  return scenes.find(({ layers, bounds }) => {
+    const [left, bottom, right, top] = bounds;
+    return layers.includes("photo") && left < east && right > west && bottom < north && top > south;
+  });
+}
+
 async function open(scene: Scene, keepPlace: boolean): Promise<void> {
   current = scene;
   document.title = `${scene.name} – sat2map`;
@@ -365,6 +408,9 @@ async function open(scene: Scene, keepPlace: boolean): Promise<void> {
     if (first !== undefined) state.layers.set(first[0], 1);
   }
   classes = scene.layers.includes("classes") ? await server.legend(scene.id) : [];
+  find("legend-section").hidden = classes.length === 0;
+  find("command").hidden = !scene.layers.includes("photo");
+  find("export-line").hidden = classes.length === 0;
   fillPalette();
   listLayers(scene);
   listClasses();
@@ -376,9 +422,10 @@ async function open(scene: Scene, keepPlace: boolean): Promise<void> {
   } else {
     left.fitBounds(bounds, { padding: 16, animate: false });
   }
-  if (scene.layers.includes("photo")) {
-    await addLayer(left, scene, "photo", true);
-    await addLayer(right, scene, "photo", true);
+  const photo = photoOf(scene);
+  if (photo !== undefined) {
+    await addLayer(left, photo, "photo", true);
+    await addLayer(right, photo, "photo", true);
   }
   for (const [layer] of CHOICES) {
     if (scene.layers.includes(layer)) await addLayer(right, scene, layer, state.layers.has(layer));
@@ -407,6 +454,7 @@ const loaded = (map: MapView): Promise<void> =>
 async function begin(): Promise<void> {
   scenes = (await server.scenes()).filter((scene) => scene.layers.length > 0);
   const select = find<HTMLSelectElement>("scene");
+  find("scene-line").hidden = scenes.length === 1;
   for (const scene of scenes) select.append(new Option(scene.name, scene.id));
   const wanted = scenes.find((scene) => scene.id === state.scene) ?? scenes[0];
   if (wanted === undefined) throw new Error("There is nothing to show.");

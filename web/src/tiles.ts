@@ -1,7 +1,7 @@
 // Tiles on their way to the map: classes are painted here, over the numbers that the server sends.
 
 import { addProtocol } from "maplibre-gl";
-import { base } from "./server";
+import { ask } from "./server";
 
 export const NOTHING = 255;
 const SIDE = 256;
@@ -20,7 +20,7 @@ export function onAnswer(listener: (complete: boolean) => void): void {
 }
 
 async function fetched(path: string, signal: AbortSignal): Promise<Response | null> {
-  const answer = await fetch(base + path, { signal });
+  const answer = await ask(path, { signal });
   if (answer.status === 404) return null; // beside the scene
   if (!answer.ok) throw new Error(`The server says ${answer.status}.`);
   tell(answer.headers.get("X-Sat2map-Complete") !== "0");

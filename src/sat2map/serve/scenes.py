@@ -1,6 +1,7 @@
 """What is served: scenes named at start, each with an id for addresses and the layers it has.
 
-photo      what a model translates: layers photo, map, classes, confidence, numbers
+photo      what a model translates: layers photo, map, classes, confidence, numbers; photo alone
+           where there is no model
 drawn map  what `sat2map translate` wrote: layer map
 class map  numbers with a legend: layers classes, numbers
 
@@ -92,18 +93,19 @@ class Workshop:
     """What all scenes of a server share: the model, and where results are made and kept.
 
     Args:
-        load: Loads the model; called once, when a photo needs it.
+        load: Loads the model; called once, when a photo needs it. None shows photos as they are.
         options: How scenes are served.
         say: Called with notices of scenes.
     """
 
     def __init__(
         self,
-        load: Callable[[], Translator],
+        load: Callable[[], Translator] | None,
         options: ServeOptions,
         say: Callable[[str], object],
     ) -> None:
         self.options, self.say = options, say
+        self.has_model = load is not None
         self.store = WindowStore(options.cache_bytes)
         self.memory: RecentMemory[NDArray[np.uint8]] = RecentMemory(IN_MEMORY, lambda a: a.nbytes)
         self.pool = WindowPool()
@@ -119,6 +121,7 @@ class Workshop:
             ModelError: The folder is missing or damaged.
         """
         if self._translator is None:
+            assert self._load is not None
             translator = self._load()
             if translator.frame() is None:
                 raise UsageError(
@@ -227,15 +230,18 @@ class ServedScene:
         name: What people call it.
         text: What was named at start.
         workshop: What all scenes share.
+        is_map: Whether it is a map, also where it does not say so.
 
     Raises:
         DataError: It cannot be read, or says not where it lies.
         UsageError: The model or the options do not fit it.
     """
 
-    def __init__(self, id: str, name: str, text: str | Path, workshop: Workshop) -> None:
+    def __init__(
+        self, id: str, name: str, text: str | Path, workshop: Workshop, *, is_map: bool = False
+    ) -> None:
         self.id, self.name = id, name
-        self._text, self._workshop = text, workshop
+        self._text, self._workshop, self._is_map = text, workshop, is_map
         self._lock = threading.Lock()
         self._error: Sat2mapError | None = None
         self._signature: tuple[Any, ...] = ()
@@ -284,18 +290,19 @@ class ServedScene:
             self._files = source.files
             self._signature = signature = _signature(source.files)
             refuse_foreign(source, trusted=self._workshop.options.trust_vrt)
-            return _open(source, self._workshop, lambda: _signature(source.files) == signature)
-
-
-def _open(source: Source, workshop: Workshop, is_same: Callable[[], bool]) -> OpenScene:
-    """Open a scene as what it is."""
-    with source.open() as dataset:
-        tags = dataset.tags()
-    if LEGEND_TAG in tags:
-        return _open_class_map(source)
-    if "SAT2MAP_MODEL" in tags:
-        return _open_drawn(source, workshop)
-    return _open_photo(source, workshop, is_same)
+            with source.open() as dataset:
+                tags = dataset.tags()
+            if LEGEND_TAG in tags:
+                return _open_class_map(source)
+            if self._is_map or "SAT2MAP_MODEL" in tags:
+                reading = Reading(warp=True, crs=self._workshop.options.reading.crs)
+                return _open_as_it_is(source, reading, "map", _not_said)
+            if not self._workshop.has_model:
+                reading = replace(self._workshop.options.reading, bbox=None, warp=True)
+                return _open_as_it_is(source, reading, "photo", self._workshop.say)
+            return _open_photo(
+                source, self._workshop, lambda: _signature(source.files) == signature
+            )
 
 
 def _open_class_map(source: Source) -> OpenScene:
@@ -310,10 +317,20 @@ def _open_class_map(source: Source) -> OpenScene:
     )
 
 
-def _open_drawn(source: Source, workshop: Workshop) -> OpenScene:
-    scene = Scene(source, 3, Reading(warp=True, crs=workshop.options.reading.crs), say=_not_said)
-    pyramid = _placed(scene.grid, source)
-    return OpenScene(_key(source, {}), ("map",), pyramid, drawn=SceneImages(scene))
+def _open_as_it_is(
+    source: Source, reading: Reading, layer: Literal["photo", "map"], say: Callable[[str], object]
+) -> OpenScene:
+    """Open a map that was written earlier, or a photo that no model translates."""
+    images = SceneImages(Scene(source, 3, reading, say=say))
+    try:
+        pyramid = _placed(images.grid, source)
+        key = _key(source, {} if layer == "map" else {"reading": asdict(reading)})
+    except BaseException:
+        images.close()
+        raise
+    if layer == "photo":
+        return OpenScene(key, ("photo",), pyramid, photo=images)
+    return OpenScene(key, ("map",), pyramid, drawn=images)
 
 
 def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool]) -> OpenScene:
