@@ -150,7 +150,7 @@ def test_a_signal_leaves_no_map_and_the_work_goes_on(
 ) -> None:
     source, target = make_scene(noise(1100, 300)), tmp_path / "map.tif"
     process = start(alone, source, target)
-    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000256.tif")
+    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000512.tif")
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == code
@@ -171,7 +171,7 @@ def test_without_resume_what_a_kill_left_is_swept_away(
 ) -> None:
     source, target = make_scene(noise(1100, 300)), tmp_path / "map.tif"
     process = start(alone, source, target)
-    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000256.tif")
+    wait_for(tmp_path / ".map.tif.partial" / "strips" / "map-000000512.tif")
     process.kill()
     process.wait()
     other = start(alone, source, target)
@@ -236,7 +236,7 @@ def test_no_more_than_two_rows_of_windows_are_translated_again(
     assert target.read_bytes() == (tmp_path / "whole.tif").read_bytes()
     if resolution == "native" and known == 1.0:
         columns = 2
-        unfinished = -(-(900 - 768) // 48) * columns
+        unfinished = -(-(900 - 512) // 48) * columns
         assert len(counted.seen) <= unfinished + 2 * columns
 
 
@@ -245,7 +245,7 @@ def test_the_comparison_is_resumed_too(
 ) -> None:
     source, target = make_scene(noise(600, 90)), tmp_path / "map.png"
     options = replace(OPTIONS, compare=True)
-    interrupt(source, target, make_model, options, 20)
+    interrupt(source, target, make_model, options, 24)
     translate_raster(
         source, target, make_model(network=Interrupted(99)), replace(options, resume=True)
     )
@@ -263,7 +263,7 @@ def test_what_was_begun_otherwise_is_not_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    interrupt(source, target, make_model, OPTIONS, 20)
+    interrupt(source, target, make_model, OPTIONS, 24)
     resume = replace(OPTIONS, resume=True)
 
     def refused(what: str, options: SceneOptions, model: object = None) -> None:
@@ -294,7 +294,7 @@ def test_of_a_tree_a_tile_that_changed_is_noticed(make_model: MakeModel, tmp_pat
         path = root / f"18/140800/{86_016 + row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(32, 32, seed=row)).save(path)
-    interrupt(root, target, make_model, OPTIONS, 38)
+    interrupt(root, target, make_model, OPTIONS, 70)
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"\0")
     again, resume = make_model(network=Interrupted(99)), replace(OPTIONS, resume=True)
@@ -339,7 +339,7 @@ def test_files_of_others_in_an_unfinished_map_are_kept(
     resume: bool,
 ) -> None:
     source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    interrupt(source, target, make_model, OPTIONS, 20)
+    interrupt(source, target, make_model, OPTIONS, 24)
     folder = tmp_path / ".map.tif.partial"
     check = put_foreign(folder, "strips/photo.tif", "whole.txt", "strips/map-1.tif")
     again = make_model(network=Interrupted(99))
@@ -405,7 +405,7 @@ def test_nothing_goes_on_when_the_last_step_is_broken_off(
     monkeypatch: pytest.MonkeyPatch,
     suffix: str,
 ) -> None:
-    """GDAL makes the map anew and anew, until it cannot: what it reads has been taken away."""
+    """GDAL makes an image anew and anew, until it cannot: what it reads has been taken away."""
     source, target = make_scene(noise(300, 300)), tmp_path / f"map.{suffix}"
     real = sink.rasterio.shutil.copy
     others = set(threading.enumerate())
@@ -420,12 +420,14 @@ def test_nothing_goes_on_when_the_last_step_is_broken_off(
             except Exception as error:
                 failed.append(str(error))
                 raise
+            if suffix == "tif":  # whose tiles are copied one by one
+                return
 
     monkeypatch.setattr(sink.rasterio.shutil, "copy", endless)
     with pytest.raises(StoppedError, match=r"all of it is translated.*not yet in one piece"):
         translate_raster(source, target, make_model(), OPTIONS, stop=stop)
     assert left(tmp_path) == [f".map.{suffix}.partial", "scene.tif"]
-    assert len(failed) == 1
+    assert len(failed) == (suffix == "png")
     assert not [t.name for t in set(threading.enumerate()) - others if "sat2map" in t.name]
     assert not list(tmp_path.rglob("*.links"))
     monkeypatch.setattr(sink.rasterio.shutil, "copy", real)
@@ -439,14 +441,14 @@ def test_a_map_is_made_where_files_cannot_be_linked(
     make_scene: MakeScene, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_scene(noise(300, 300))
-    translate_raster(source, tmp_path / "map.tif", make_model(), OPTIONS)
+    translate_raster(source, tmp_path / "map.png", make_model(), OPTIONS)
 
     def refused(*_: object) -> None:
         raise PermissionError("this drive has no links")
 
     monkeypatch.setattr(Path, "hardlink_to", refused)
-    translate_raster(source, tmp_path / "same.tif", make_model(), OPTIONS)
-    assert (tmp_path / "same.tif").read_bytes() == (tmp_path / "map.tif").read_bytes()
+    translate_raster(source, tmp_path / "same.png", make_model(), OPTIONS)
+    assert (tmp_path / "same.png").read_bytes() == (tmp_path / "map.png").read_bytes()
 
 
 def test_the_count_of_progress_does_not_depend_on_who_is_faster(

@@ -24,6 +24,7 @@ from rasterio.windows import Window
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Bounds, Grid, bounds_wgs84, ground_resolution
 from sat2map.geo.web_mercator import limits, position, tile_grid, world_m
+from sat2map.raster.halving import halved_classes
 from sat2map.raster.strips import Strips
 
 SIDE = 256
@@ -264,16 +265,3 @@ def halved(tile: Tile) -> Tile:
     colour = sum(part[..., :3] * part[..., 3:] for part in parts)
     whole = np.maximum(alpha, 1)
     return np.concatenate([(colour + whole // 2) // whole, (alpha + 3) // 4], -1).astype(np.uint8)
-
-
-def halved_classes(tile: Tile, empty: int) -> Tile:
-    """Return class numbers at half the size: what most of the four are, the first in a tie.
-
-    Args:
-        tile: uint8 [2h,2w].
-        empty: What stands for no class, which stays only where all four are it.
-    """
-    parts = np.stack([tile[i::2, j::2] for i in (0, 1) for j in (0, 1)])
-    votes = (parts[:, None] == parts[None]).sum(1) * (parts != empty)
-    chosen: Tile = np.take_along_axis(parts, votes.argmax(0)[None], 0)[0]
-    return chosen

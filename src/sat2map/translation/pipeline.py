@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 Window = tuple[AxisWindow, AxisWindow, NDArray[np.uint8] | None]
 """A window's place, and what the network sees of it; None where nobody looks at its answer."""
 
-PIECE = 4 * TILE
+PIECE = 2 * TILE
 """Side of what is resampled and written at once, in pixels of the map."""
 
 

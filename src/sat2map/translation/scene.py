@@ -210,7 +210,10 @@ def translate_scene(
                 say=say_unfinished,
             )
         )
-        strips = [Strips(partial.strips, each.name, each.layout) for each in outputs]
+        strips = [
+            Strips(partial.strips, each.name, each.layout, overviews=each.target.kind == "tiff")
+            for each in outputs
+        ]
         products = [
             Product(each.layer, made, each.name == "compare", each.least)
             for each, made in zip(outputs, strips, strict=True)
