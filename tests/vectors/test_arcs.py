@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from sat2map.vectors.arcs import trace_arcs
+from sat2map.vectors.arcs import side_by_side, trace_arcs
 
 
 def test_arcs_run_from_junction_to_junction() -> None:
@@ -57,3 +57,13 @@ def test_pixels_that_touch_at_a_corner_do_not_belong_together() -> None:
 def test_a_raster_of_one_class_has_no_borders(smooth: bool) -> None:
     assert len(trace_arcs(np.ones((3, 4), np.uint8), smooth=smooth)) == 0
     assert len(trace_arcs(np.ones((1, 1), np.uint8), smooth=smooth)) == 0
+
+
+def test_rasters_side_by_side_keep_their_labels_apart() -> None:
+    rasters = [np.pad(np.full(size, 2, np.int32), 1) for size in ((3, 4), (1, 9), (2, 2))]
+    rasters[0][1, 1] = 1
+    canvas, corners = side_by_side(rasters)
+    assert sorted(np.unique(canvas)) == [0, 1, 2, 4, 6]
+    for raster, (row, column), above in zip(rasters, corners, (0, 2, 4), strict=True):
+        part = canvas[row : row + raster.shape[0], column : column + raster.shape[1]]
+        assert np.array_equal(part, np.where(raster > 0, raster + above, 0))

@@ -5,6 +5,7 @@
     arcs.py         the borders between classes, as lines
     houses.py       blocks of buildings, split at their necks
     buildings.py    outlines of buildings, squared block by block
+    walls.py        where the walls of a block are
     coverage.py     both together: polygons without gaps, sheet by sheet
     centre_lines.py, road_graph.py, road_gaps.py, roads.py    the road network
     store.py        what is found, on the disk

@@ -11,6 +11,8 @@ Two pixels that touch at a corner alone do not belong together: four sides meet 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -206,3 +208,33 @@ def _without_straight(points: Points, numbers: Integers) -> tuple[Points, Intege
     inner = (np.roll(numbers, 1) == numbers) & (np.roll(numbers, -1) == numbers)
     straight = inner & (x1 * y2 == x2 * y1) & (x1 * x2 + y1 * y2 > 0)
     return points[~straight], numbers[~straight]
+
+
+def side_by_side(
+    rasters: Sequence[NDArray[np.integer[Any]]],
+) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
+    """Return one raster of labels out of several, so that they are traced at once.
+
+    Args:
+        rasters: Labels from 0, [H,W] each, with zeros at the border.
+
+    Returns:
+        The raster, int32, whose labels are each of one of them alone, but for 0; and the row and
+        the column at which each begins. The labels of each are those of the one before it, and
+        its own after them.
+    """
+    width = max(*(raster.shape[1] for raster in rasters), math.isqrt(sum(r.size for r in rasters)))
+    corners, row, column, height = [], 0, 0, 0
+    for raster in rasters:
+        if column + raster.shape[1] > width:
+            row, column, height = row + height, 0, 0
+        corners.append((row, column))
+        column += raster.shape[1]
+        height = max(height, raster.shape[0])
+    canvas = np.zeros((row + height, width), np.int32)
+    count = 0
+    for raster, (row, column) in zip(rasters, corners, strict=True):
+        part = canvas[row : row + raster.shape[0], column : column + raster.shape[1]]
+        np.copyto(part, raster + count, where=raster > 0)
+        count += int(raster.max())
+    return canvas, corners

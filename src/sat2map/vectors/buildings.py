@@ -2,7 +2,7 @@
 
 A block is all pixels of buildings that touch, over corners too. Its houses are the parts of one
 class in it, split at their necks (`houses.py`). The walls of a block are found along its main
-direction:
+direction (`walls.py`):
 
     the sides of its pixels, in order          ~ walls: lines across the block
                                                  |        |   |
@@ -21,46 +21,40 @@ traced instead. Blocks never overlap each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import Points, ordered_sides, trace_arcs
+from sat2map.vectors.arcs import Points, side_by_side, trace_arcs
 from sat2map.vectors.houses import LEAST_M2, split_houses
+from sat2map.vectors.walls import (
+    KEPT_IOU,
+    PLAINNESS,
+    Floats,
+    Lines,
+    Matrix,
+    Outline,
+    notched_walls,
+    outlines_of,
+    rotated,
+    snapped,
+)
 
 Method = Literal["squared", "traced"]
 
 PRECISION = 1 / 1024
 """Outlines and all they meet lie on a grid of this step, in pixels."""
 
-KEPT_IOU = 0.92
-"""A squared house has at least this intersection over union with its pixels, less what their stairs
-alone cost. A plain one may also cost it so much against its traced outline."""
-
 LARGEST = 1024
 """Pixels along a side: a block that is larger is no building, and stays as it is in the map."""
 
-_CHORD = 3
-_PLAINNESS = ((2.5, 4.0, 0.95), (1.8, 2.5, 0.94), (1.2, 1.6, KEPT_IOU))
-"""From plain outlines to such with corners: walls that are no further apart are one, shorter ones
-are left out, both in pixels; and the overlap with which a plain outline is taken."""
-
-_CORNERS = 2
-"""So many corners of a rectangle may lack, as of an L, a T or a Z; what lacks more is round."""
-
-_NOTCH, _NOTCH_SHARE = 1.0, 0.03
-"""A corner that goes is outside by this many pixels at least, and by this share of the house."""
-
 _TRACED = 1.5
 _FEW = 3
-_NEARLY = math.cos(math.radians(30))
-
-Matrix = NDArray[np.float64]
-"""Metres (east, north) of a step along a row and along a column, float64 [2,2]."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +120,7 @@ def outline_buildings(
         _beside(whole, boxes, touching, (top, left, core[2], core[3])), False
     )
     blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner, matrix_at, sure) for n in wanted}
-    shapes: dict[int, list[House]] = {}
-    for n, block in blocks.items():
-        matrix = matrix_at(*block.first)
-        traced = _traced(block, matrix, _TRACED, extent)
-        shapes[n] = _squared(block, matrix, extent, traced) or traced
+    shapes = dict(zip(blocks, _outlined(list(blocks.values()), matrix_at, extent), strict=True))
     for n in _overlapping(shapes):
         shapes[n] = _traced(blocks[n], matrix_at(*blocks[n].first), 0.0, extent)
     chosen = np.zeros(len(boxes) + 1, whole.dtype)
@@ -208,143 +198,72 @@ def _block(
     return _Block(labels, classes, (corner[0] + top, corner[1] + left), first)
 
 
+def _outlined(
+    blocks: list[_Block], matrix_at: Callable[[int, int], Matrix], extent: tuple[int, int]
+) -> list[list[House]]:
+    """Return the houses of each block: with right angles, or traced where that costs too much."""
+    matrices = [matrix_at(*block.first) for block in blocks]
+    found: list[list[House]] = [[] for _ in blocks]
+    squared: list[tuple[int, _Grid]] = []
+    owns = [np.maximum(block.labels, 0) for block in blocks]
+    for n, outline in outlines_of(owns, matrices):
+        traced = partial(_traced, blocks[n], matrices[n], _TRACED, extent)
+        grid = _squared(_Samples(blocks[n], matrices[n]), outline, extent, traced)
+        if grid is None:
+            found[n] = traced()
+        else:
+            squared.append((n, grid))
+    for (n, _), houses in zip(squared, _houses_of([grid for _, grid in squared]), strict=True):
+        found[n] = houses
+    return found
+
+
 def _squared(
-    block: _Block, matrix: Matrix, extent: tuple[int, int], traced: list[House]
-) -> list[House] | None:
+    samples: _Samples,
+    outline: Outline,
+    extent: tuple[int, int],
+    traced: Callable[[], list[House]],
+) -> _Grid | None:
     """Return the houses of a block with right angles; None where that costs too much of them."""
-    sides = _Sides(np.maximum(block.labels, 0), matrix)
-    samples = _Samples(block, matrix)
-    tried = []
-    for angle in sides.directions():
-        along, across = _rotated(sides.middles, angle)
-        walls = [sides.walls(along, across, angle, kind) for kind in (0, 1)]
-        for apart, shortest, iou in _PLAINNESS:
+    angles: list[float] = []
+    tried: list[tuple[float, Lines]] = []
+    for angle in outline.directions():
+        angles.append(angle)
+        walls = outline.walls(angle)
+        for apart, shortest, iou in PLAINNESS:
             lines = [
-                _snapped([w for w in kind if w.length >= shortest * sides.step], apart * sides.step)
+                snapped(
+                    [w for w in kind if w.length >= shortest * outline.step], apart * outline.step
+                )
                 for kind in walls
             ]
             if min(map(len, lines)) < 2:
                 continue
-            houses = _from_grid(samples, angle, lines, iou - sides.stairs(angle), extent)
-            if houses is not None:
-                return houses
+            grid = _grid(samples, angle, lines, iou - outline.stairs(angle), extent)
+            if grid is not None:
+                return grid
             tried.append((angle, lines))
-    if len(block.numbers) == 1:
-        for angle in sides.directions():
-            notched = _notched(samples, angle, sides.step)
+    if len(samples.block.numbers) == 1:
+        for angle in angles:
+            own = samples.labels == 1
+            along, across = samples.rotated(angle)
+            notched = notched_walls(along[own], across[own], samples.fine, outline.step)
             if notched is None:
                 continue
-            houses = _from_grid(samples, angle, notched, KEPT_IOU - sides.stairs(angle), extent)
-            if houses is not None:
-                return houses
+            grid = _grid(samples, angle, notched, KEPT_IOU - outline.stairs(angle), extent)
+            if grid is not None:
+                return grid
             tried.append((angle, notched))
     # A ragged house fits no outline well. It becomes a rectangle, or one with a corner, where that
     # costs it no more than that against its traced outline.
     plain = [(angle, lines) for angle, lines in tried if max(map(len, lines)) <= _FEW]
     if plain:
-        least = samples.iou(traced) - (1 - KEPT_IOU)
+        least = samples.iou(traced()) - (1 - KEPT_IOU)
         for angle, lines in plain:
-            houses = _from_grid(samples, angle, lines, least, extent)
-            if houses is not None:
-                return houses
+            grid = _grid(samples, angle, lines, least, extent)
+            if grid is not None:
+                return grid
     return None
-
-
-class _Sides:
-    """The sides of a block's pixels that are its outlines, on the ground."""
-
-    def __init__(self, labels: NDArray[np.int32], matrix: Matrix) -> None:
-        begin, finish, tangent = ordered_sides(labels, _CHORD)
-        self.tangent = tangent @ matrix
-        self.angles = np.arctan2(self.tangent[:, 1], self.tangent[:, 0])
-        self.middles = (begin + finish) / 2 @ matrix
-        self.joined = np.r_[False, (begin[1:] == finish[:-1]).all(1)]
-        self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
-        self._pixels = int((labels > 0).sum())
-
-    def stairs(self, angle: float) -> float:
-        """Return the overlap that straight walls lose for no other reason than pixels' stairs.
-
-        Walls that slant against the pixels are off them by an eighth of a pixel, more or less,
-        on both sides; upright ones are not.
-        """
-        slant = min(1.0, 6 * abs(math.sin(2 * angle)))
-        return slant * len(self.middles) / self._pixels / 8
-
-    def directions(self) -> Iterator[float]:
-        """Yield directions that may be the main one, in radians, the likeliest first."""
-        lengths = np.hypot(*self.tangent.T)
-        found = math.atan2(
-            float((lengths * np.sin(4 * self.angles)).sum()),
-            float((lengths * np.cos(4 * self.angles)).sum()),
-        )
-        yield self._refined(found / 4)
-        hull = shapely.oriented_envelope(shapely.multipoints(self.middles))
-        (x1, y1), (x2, y2) = shapely.get_coordinates(hull)[:2]
-        yield self._refined(math.atan2(y2 - y1, x2 - x1))
-
-    def _refined(self, angle: float) -> float:
-        """Return a direction as the walls have it that were found with nearly this one."""
-        along, across = _rotated(self.middles, angle)
-        walls = [wall for kind in (0, 1) for wall in self.walls(along, across, angle, kind)]
-        weight = sum(wall.weight for wall in walls)
-        if not weight:
-            return angle
-        return angle + math.atan(sum(wall.slope * wall.weight for wall in walls) / weight)
-
-    def walls(self, along: Points, across: Points, angle: float, kind: int) -> list[_Wall]:
-        """Return the walls along the main direction (kind 0), or across it (kind 1).
-
-        A wall is a run of sides that follow each other and point nearly along it.
-        """
-        angles = self.angles - angle
-        bearing = np.abs(np.cos(angles) if kind == 0 else np.sin(angles))
-        straight = bearing > _NEARLY
-        starts = straight & ~(np.r_[False, straight[:-1]] & self.joined)
-        number = np.cumsum(starts)[straight] - 1
-        if not len(number):
-            return []
-        offset, place = (across, along) if kind == 0 else (along, across)
-        offset, place = offset[straight], place[straight]
-        count = np.bincount(number)
-        mean, middle = (np.bincount(number, v) / count for v in (offset, place))
-        spread = place - middle[number]
-        weight = np.bincount(number, spread**2)
-        slope = np.bincount(number, spread * (offset - mean[number])) / np.maximum(weight, 1e-12)
-        first = np.full(len(count), np.inf)
-        last = np.full(len(count), -np.inf)
-        np.minimum.at(first, number, place)
-        np.maximum.at(last, number, place)
-        sign = 1 if kind == 0 else -1
-        length = last - first + self.step
-        return list(map(_Wall, mean.tolist(), length.tolist(), (sign * slope).tolist(),
-                        weight.tolist()))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Wall:
-    offset: float
-    length: float
-    slope: float
-    weight: float
-
-
-def _rotated(points: Points, angle: float) -> tuple[Points, Points]:
-    cos, sin = math.cos(angle), math.sin(angle)
-    x, y = points[:, 0], points[:, 1]
-    return x * cos + y * sin, y * cos - x * sin
-
-
-def _snapped(walls: list[_Wall], within: float) -> NDArray[np.float64]:
-    """Return where walls are, with those as one that are hardly apart."""
-    lines: list[list[float]] = []  # sum of offsets, of lengths, and the last offset
-    for wall in sorted(walls, key=lambda wall: wall.offset):
-        if lines and wall.offset - lines[-1][0] / lines[-1][1] <= within:
-            lines[-1][0] += wall.offset * wall.length
-            lines[-1][1] += wall.length
-        else:
-            lines.append([wall.offset * wall.length, wall.length])
-    return np.array([total / length for total, length in lines])
 
 
 class _Samples:
@@ -353,12 +272,21 @@ class _Samples:
     def __init__(self, block: _Block, matrix: Matrix) -> None:
         height, width = block.labels.shape
         fine = 3 if block.labels.size < 20_000 else 1
-        rows, columns = np.mgrid[0 : height * fine, 0 : width * fine].reshape(2, -1)
-        points = (np.column_stack([columns, rows]) + 0.5) / fine
+        points = np.empty((height * fine, width * fine, 2))
+        points[..., 0] = (np.arange(width * fine) + 0.5) / fine
+        points[..., 1] = ((np.arange(height * fine) + 0.5) / fine)[:, None]
+        points = points.reshape(-1, 2)
         self.block, self.matrix, self.fine = block, matrix, fine
         self.ground = points @ matrix
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
         self._places = points + np.array([block.corner[1], block.corner[0]])
+        self._rotated: dict[float, tuple[Floats, Floats]] = {}
+
+    def rotated(self, angle: float) -> tuple[Floats, Floats]:
+        """Return how far the points are along a direction, in radians, and across it."""
+        if angle not in self._rotated:
+            self._rotated = {angle: rotated(self.ground, angle)}
+        return self._rotated[angle]
 
     def iou(self, houses: list[House]) -> float:
         """Return the lowest intersection over union of houses with their pixels."""
@@ -374,128 +302,114 @@ class _Samples:
         return float(found)
 
 
-def _notched(samples: _Samples, angle: float, step: float) -> list[NDArray[np.float64]] | None:
-    """Return where the walls are of a rectangle around a house that lacks some corners.
+@dataclass(frozen=True)
+class _Grid:
+    """Houses of a block as cells between the lines of walls.
 
-    Of each corner goes the rectangle that has most more of outside than of inside in it. So short
-    walls are found that are too few pixels to have a direction.
-
-    Args:
-        samples: A block of one house.
-        angle: Its main direction.
-        step: The side of a pixel on the ground.
+    Attributes:
+        block: The block.
+        matrix: Metres of steps in it.
+        angle: The main direction in radians.
+        lines: Where walls are across the main direction, and along it.
+        cells: The house that each cell goes to, 0 none, [rows,columns]; one more than lines.
+        extent: Height and width of the scene.
     """
-    along, across = _rotated(samples.ground, angle)
-    own = samples.labels == 1
-    bin_size = step / 2
-    places = [np.floor(axis / bin_size).astype(int) for axis in (across, along)]
-    first = [int(place[own].min()) - 1 for place in places]
-    shape = tuple(int(p[own].max()) - f + 2 for p, f in zip(places, first, strict=True))
-    row, column = (p[own] - f for p, f in zip(places, first, strict=True))
-    inside = np.bincount(row * shape[1] + column, minlength=shape[0] * shape[1]).reshape(shape)
-    full = samples.fine**2 / 4  # samples of a cell that is all inside
-    bounds = [_bounds(inside.sum(1 - axis) / full) for axis in (0, 1)]
-    if any(high - low < 2 for low, high in bounds):
-        return None
-    cut = tuple(slice(math.floor(low), math.ceil(high)) for low, high in bounds)
-    outside = full - 2 * inside[cut]
-    least = _NOTCH * max(4 * full, _NOTCH_SHARE * inside.sum())
-    notches: list[tuple[float, list[float]]] = []
-    for turn in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
-        sums = outside[:: turn[0], :: turn[1]].cumsum(0).cumsum(1)
-        place = np.unravel_index(sums.argmax(), sums.shape)
-        edges = [
-            float(side.start + size + 1 if way > 0 else side.stop - size - 1)
-            for side, size, way in zip(cut, place, turn, strict=True)
-        ]
-        if sums[place] >= least:
-            notches.append((float(sums[place]), edges))
-    notches = sorted(notches, key=lambda notch: -notch[0])[:_CORNERS]
-    return [
-        np.unique(np.array([low, high, *(edges[axis] for _, edges in notches)]) + first[axis])
-        * bin_size
-        for axis, (low, high) in enumerate(bounds)
-    ]
+
+    block: _Block
+    matrix: Matrix
+    angle: float
+    lines: Lines
+    cells: NDArray[np.int64]
+    extent: tuple[int, int]
+
+    def to_pixels(self, corners: Points) -> Points:
+        """Return corners of cells, (column, row), in pixels of the scene."""
+        offsets, places = self.lines
+        columns, rows = corners.astype(int).T - 1
+        u, v = places[columns], offsets[rows]
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        ground = np.column_stack([u * cos - v * sin, u * sin + v * cos])
+        pixels = ground @ np.linalg.inv(self.matrix) + (self.block.corner[1], self.block.corner[0])
+        rounded: Points = np.round(pixels / PRECISION) * PRECISION
+        return rounded
+
+    def bearing(self, face: Any) -> float:
+        """Return where the long side of a house points, of a polygon of its cells."""
+        offsets, places = self.lines
+        left, top, right, bottom = (int(bound) - 1 for bound in face)
+        long = places[right] - places[left] >= offsets[bottom] - offsets[top]
+        return (90 - (math.degrees(self.angle) + (0 if long else 90))) % 180
+
+    def lies_within(self) -> bool:
+        """Return whether nothing of it reaches out of the scene."""
+        high, wide = self.cells.shape
+        box = [(1, 1), (wide - 1, 1), (1, high - 1), (wide - 1, high - 1)]
+        corners = self.to_pixels(np.array(box, float))
+        return bool((corners >= 0).all() and (corners <= self.extent[::-1]).all())
 
 
-def _bounds(profile: NDArray[np.float64]) -> tuple[float, float]:
-    """Return where a profile, in cells of half a pixel, begins and ends: at half of its height.
-
-    Its height is that which it has two pixels farther in; what is shorter than a wall is none.
-    """
-    wall = 2 * _PLAINNESS[0][1] / 2
-    high = np.flatnonzero(profile >= wall)
-    if not len(high):
-        return 0.0, 0.0
-
-    def edge(values: NDArray[np.float64], start: int) -> float:
-        top = float(values[start : start + 4].max())
-        at = start + int(np.argmax(values[start : start + 4] >= top / 2))
-        before = float(values[at - 1]) if at > 0 else 0.0
-        share = (top / 2 - before) / max(float(values[at]) - before, 1e-9)
-        return at - 0.5 + min(max(share, 0.0), 1.0)
-
-    low = edge(profile, int(high[0]))
-    back = edge(profile[::-1], len(profile) - 1 - int(high[-1]))
-    return low, len(profile) - back
-
-
-def _from_grid(
-    samples: _Samples,
-    angle: float,
-    lines: list[NDArray[np.float64]],
-    least: float,
-    extent: tuple[int, int],
-) -> list[House] | None:
+def _grid(
+    samples: _Samples, angle: float, lines: Lines, least: float, extent: tuple[int, int]
+) -> _Grid | None:
     """Return houses made of the cells between the lines of walls; None where they fit badly."""
-    block, matrix, labels = samples.block, samples.matrix, samples.labels
-    offsets, places = lines  # across the main direction, and along it
-    along, across = _rotated(samples.ground, angle)
+    from skimage.measure import label
+
+    block, labels = samples.block, samples.labels
+    offsets, places = lines
+    along, across = samples.rotated(angle)
     shape = (len(offsets) + 1, len(places) + 1)
     cell = np.searchsorted(offsets, across) * shape[1] + np.searchsorted(places, along)
     houses = len(block.numbers)
     kinds = houses + 2
     votes = np.bincount(cell * kinds + labels + 1, minlength=shape[0] * shape[1] * kinds)
     votes = votes.reshape(-1, kinds)
-    grid = votes[:, 1:].argmax(1).reshape(shape)
-    grid[[0, -1]], grid[:, [0, -1]] = 0, 0
-    shown = grid.ravel() > 0
+    cells = votes[:, 1:].argmax(1).reshape(shape)
+    cells[[0, -1]], cells[:, [0, -1]] = 0, 0
+    shown = cells.ravel() > 0
     if votes[shown, 0].any():
         return None  # another block's pixels
-    inside = np.zeros(houses + 1)
-    np.add.at(inside, grid.ravel(), votes[np.arange(len(votes)), grid.ravel() + 1])
-    covered = np.bincount(grid.ravel(), votes.sum(1), minlength=houses + 1)
+    inside = np.bincount(
+        cells.ravel(), votes[np.arange(len(votes)), cells.ravel() + 1], minlength=houses + 1
+    )
+    covered = np.bincount(cells.ravel(), votes.sum(1), minlength=houses + 1)
     pixels = votes.sum(0)[1:]
     iou = inside / np.maximum(pixels + covered - inside, 1)
     if (iou[1:] < least).any():
         return None
-    faces = _faces(grid)
-    if len(faces) != houses or {number for _, number in faces} != set(range(1, houses + 1)):
-        return None
-    inverse = np.linalg.inv(matrix)
-    us, vs = np.r_[0, places, 0], np.r_[0, offsets, 0]
-    cos, sin = math.cos(angle), math.sin(angle)
+    _, count = label(  # type: ignore[no-untyped-call]
+        cells, background=0, connectivity=1, return_num=True
+    )
+    if count != houses or np.bincount(cells.ravel(), minlength=houses + 1).min() == 0:
+        return None  # a house that is nowhere, or in two pieces
+    grid = _Grid(block, samples.matrix, angle, lines, cells, extent)
+    return grid if grid.lies_within() or _houses_of([grid])[0] else None
 
-    def to_pixels(corners: Points) -> Points:
-        u, v = us[corners[:, 0].astype(int)], vs[corners[:, 1].astype(int)]
-        pixels = np.column_stack([u * cos - v * sin, u * sin + v * cos]) @ inverse
-        pixels += (block.corner[1], block.corner[0])
-        rounded: Points = np.round(pixels / PRECISION) * PRECISION
-        return rounded
 
-    found = []
-    for face, number in sorted(faces, key=lambda item: item[1]):
-        box = shapely.bounds(face).astype(int)
-        long = us[box[2]] - us[box[0]] >= vs[box[3]] - vs[box[1]]
-        bearing = math.degrees(angle) + (0 if long else 90)
-        outline = _within(shapely.transform(face, to_pixels), extent)
-        if outline is None:
-            return None
-        first = (*block.first, number)
-        found.append(
-            House(outline, block.numbers[number - 1], "squared", (90 - bearing) % 180, first)
-        )
-    return found
+def _houses_of(grids: list[_Grid]) -> list[list[House]]:
+    """Return the houses of each grid; none where what lies within the scene is no polygon."""
+    if not grids:
+        return []
+    canvas, corners = side_by_side([grid.cells for grid in grids])
+    faces = _faces(canvas)  # one for each house of each grid
+    shapes = np.array([face for face, _ in sorted(faces, key=lambda face: face[1])], object)
+    grid_of = np.repeat(np.arange(len(grids)), [len(grid.block.numbers) for grid in grids])
+    points, shape = shapely.get_coordinates(shapes, return_index=True)
+    points -= np.array(corners)[grid_of[shape], ::-1]
+    bounds = np.searchsorted(grid_of[shape], np.arange(len(grids) + 1))
+    for grid, start, stop in zip(grids, bounds[:-1], bounds[1:], strict=True):
+        points[start:stop] = grid.to_pixels(points[start:stop])
+    boxes = (shapely.bounds(shapes) - np.tile(np.array(corners)[grid_of, ::-1], 2)).tolist()
+    found: list[list[House]] = [[] for _ in grids]
+    wrong: set[int] = set()
+    outlines = shapely.set_coordinates(shapes, points)
+    for outline, box, n in zip(outlines, boxes, grid_of.tolist(), strict=True):
+        block, number = grids[n].block, len(found[n])
+        cut = _within(outline, grids[n].extent)
+        if cut is None:
+            wrong.add(n)
+        first = (*block.first, number + 1)
+        found[n].append(House(cut, block.numbers[number], "squared", grids[n].bearing(box), first))
+    return [[] if n in wrong else houses for n, houses in enumerate(found)]
 
 
 def _faces(grid: NDArray[Any]) -> list[tuple[Any, int]]:

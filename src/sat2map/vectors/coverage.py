@@ -31,11 +31,11 @@ from sat2map.vectors.buildings import (
     LARGEST,
     PRECISION,
     House,
-    Matrix,
     labels_of,
     outline_buildings,
 )
 from sat2map.vectors.class_map import NOTHING
+from sat2map.vectors.walls import Matrix
 
 SHEET = 2048
 """Side of a sheet in pixels."""

@@ -35,7 +35,6 @@ from sat2map.legend import Legend, Role
 from sat2map.raster.output import give_name
 from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.sources import Source, open_source
-from sat2map.vectors.buildings import Matrix
 from sat2map.vectors.class_map import NOTHING, ClassMap, open_class_map
 from sat2map.vectors.coverage import (
     MARGIN,
@@ -60,6 +59,7 @@ from sat2map.vectors.roads import trace_roads
 from sat2map.vectors.sieve import MINIMUM_M2, sieve
 from sat2map.vectors.store import Store, open_store
 from sat2map.vectors.vector_tiles import TileSet, tiles_of, write_map_style, write_vector_tiles
+from sat2map.vectors.walls import Matrix
 
 logger = logging.getLogger(__name__)
 
