@@ -70,6 +70,8 @@ SYNOPSIS = {
     "DX,DY": "1,0",
     "--set section.key=value ...": "--set training.log_steps=1 --set training.seed=2",
     "INPUT OUTPUT": "input.png output.png",
+    "verify FILE": "verify map.tif",
+    "--source FILE": "--source ortho.tif",
     "CLASSES OUT.gpkg": "classes.tif out.gpkg",
     "INPUT OUT.gpkg": "classes.tif out.gpkg",
     "INPUT OUT.pmtiles": "classes.tif out.pmtiles",
@@ -569,6 +571,11 @@ class Shell:
                 if "--legend" in arguments and option(arguments, "--legend").endswith(".json"):
                     self._provide(option(arguments, "--legend"), "legend.json")
                 produced = [out]
+            case ["verify", what, *_]:
+                if not Path(what).exists():
+                    self._provide("ortho.tif", "image.tif")
+                    model = option(arguments, "--model") if "--model" in arguments else "streets"
+                    self.run(f"sat2map translate ortho.tif {what} --model {model}")
             case ["serve", *scenes]:
                 for name in scenes[: next(i for i, s in enumerate([*scenes, "-"]) if s[0] == "-")]:
                     kind = {"flights": "scenes"}.get(name, "image.tif")

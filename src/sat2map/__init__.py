@@ -11,7 +11,8 @@ The public face, imported only when first used, so that `import sat2map` costs n
   geopandas and networkx, `report_classes(classes)` measures and counts;
 - `train(recipe, data, run)` trains a model;
 - `show(photo)` and `show(photo, map)` show photo and map in a notebook;
-- `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks.
+- `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks;
+- `verify(path)` makes windows of a map again, to prove where it came from.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from sat2map.errors import missing_extra
 
 if TYPE_CHECKING:
+    from sat2map.batch.verify import Verification as Verification
+    from sat2map.batch.verify import verify as verify
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
@@ -50,6 +53,7 @@ _HOMES = {
     "Source": "sat2map.raster.sources",
     "Translator": "sat2map.translation.translator",
     "VectorOptions": "sat2map.vectors.vectorise",
+    "Verification": "sat2map.batch.verify",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
@@ -64,6 +68,7 @@ _HOMES = {
     "translate_raster": "sat2map.translation.scene",
     "vectorise": "sat2map.vectors.vectorise",
     "vectorise_photo": "sat2map.vectors.photo",
+    "verify": "sat2map.batch.verify",
 }
 __all__ = [
     "ClassFiles",
@@ -71,6 +76,7 @@ __all__ = [
     "Source",
     "Translator",
     "VectorOptions",
+    "Verification",
     "__version__",
     "evaluate",
     "evaluate_masks",
@@ -86,6 +92,7 @@ __all__ = [
     "translate_raster",
     "vectorise",
     "vectorise_photo",
+    "verify",
 ]
 
 

@@ -43,6 +43,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
+from sat2map.cli.verify import verify
 from sat2map.errors import DataError, Sat2mapError, UsageError, missing_extra
 
 app = typer.Typer(
@@ -324,6 +325,10 @@ def translate(
     attribution: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Scene: whom showing the map must name.")
     ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Scene: under which its map may be used, CC-BY-4.0."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Scene, folder: go on with what an interrupted run left."),
@@ -357,6 +362,7 @@ def translate(
         mask=mask,
         resume=resume,
         attribution=attribution,
+        licence=licence,
     )
     opened = open_source(source)
     task = task_of(opened, target)
@@ -416,6 +422,7 @@ app.command()(cli_vectors.report)
 app.command("import")(cli_model.import_)
 app.command()(cli_model.export)
 app.command()(cli_model.info)
+app.command()(verify)
 # Settings may stand in the environment as well, such as SAT2MAP_SERVE_TOKEN.
 app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
 

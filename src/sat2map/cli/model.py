@@ -131,7 +131,9 @@ def export(
 def info(
     path: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="A model; or a scene: all that translate takes."),
+        typer.Argument(
+            metavar="PATH", help="A model; a scene: all that translate takes; an output."
+        ),
     ],
     model: Annotated[
         str,
@@ -149,7 +151,7 @@ def info(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a model is: network, scale, legend, data, metrics; or what a scene is."""
+    """Say what a model is, what a scene is, or what an output was made of and how."""
     from sat2map.model.card import (
         check_card,
         check_files,
@@ -162,6 +164,8 @@ def info(
     )
 
     if not is_model(path):
+        from sat2map.geo.gdal import is_address
+        from sat2map.raster.provenance_reader import read_provenance
         from sat2map.raster.sources import open_source
         from sat2map.translation.info import describe_scene, scene_facts
         from sat2map.translation.translator import load
@@ -169,12 +173,22 @@ def info(
         reading = parse.scene_reading(
             bands, stretch, value_range, bbox, nodata, crs, pixel_size, warp=warp
         )
+        made = None if is_address(path) else read_provenance(Path(path))
+        if made is not None and Path(path).suffix.lower() not in ("", ".tif", ".tiff"):
+            print(
+                json.dumps({"provenance": made.to_json()}, indent=2) if as_json else made.describe()
+            )
+            return
         source = open_source(path)
-        told = scene_facts(source, load(model), reading)
+        told = scene_facts(source, None if made else load(model), reading)
+        if made is not None:
+            told["provenance"] = made.to_json()
         told["notices"] = [with_options(notice) for notice in told["notices"]]
         for notice in told["notices"]:
             logger.warning(notice)
         print(json.dumps(told, indent=2) if as_json else describe_scene(told))
+        if made is not None and not as_json:
+            print(f"\n{made.describe()}")
         for failure in told.get("failures", ()):
             say(f"error: {failure}")
         if told.get("failures"):

@@ -162,7 +162,8 @@ class SceneOptions:
             None chooses.
         mask: A file of polygons; what lies outside of them comes out transparent.
         resume: Go on with what an interrupted run left.
-        attribution: Whom those who show the map are to name.
+        attribution: Whom those who show the map are to name; None takes what the scene's tags say.
+        licence: Under which the map may be used, such as CC-BY-4.0.
     """
 
     reading: Reading = field(default_factory=Reading)
@@ -176,10 +177,11 @@ class SceneOptions:
     mask: Path | None = None
     resume: bool = False
     attribution: str | None = None
+    licence: str | None = None
     published: InitVar[bool | None] = None  # of the version before: see `mode_of`
 
     def __post_init__(self, published: bool | None) -> None:
-        check_fields(self, "legend_colours", "compare", "resume", "attribution")
+        check_fields(self, "legend_colours", "compare", "resume", "attribution", "licence")
         published = fitting(published, bool | None, "published")
         object.__setattr__(self, "mode", mode_of(self.mode, published, stacklevel=4))
         expect(self.reading, Reading, "reading", "Give a Reading.")

@@ -28,6 +28,7 @@ from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
+from sat2map.provenance import fingerprint_files, fingerprint_json
 from sat2map.raster.band_files import colours_vrt, find_colours
 from sat2map.raster.georeference import crs_beside, grid_of, points_file
 from sat2map.raster.mosaic import mosaic_vrt
@@ -136,6 +137,17 @@ class Source:
             "input": Files(there, self.folder),
             "shape or place of the input": known,
         }
+
+    def content_fingerprint(self) -> str:
+        """Return what changes with the contents of its files, not with their names or times.
+
+        Of an address, whose contents only reading tells, it is of the address and its grid.
+        """
+        there = sorted({file for file in self.files if file.is_file()})
+        if there:
+            return fingerprint_files(there)
+        size = None if self.grid is None else [self.grid.width, self.grid.height]
+        return fingerprint_json([str(self.where), size])
 
     def close(self) -> None:
         """Close what was opened to look at it, if nobody has taken it."""

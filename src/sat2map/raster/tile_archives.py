@@ -21,6 +21,7 @@ from PIL import Image
 
 from sat2map.errors import MissingExtraError
 from sat2map.legend import Legend
+from sat2map.provenance import KEY, Provenance
 from sat2map.raster.pyramid import Pyramid, Tile
 
 Encoded = tuple[int, int, int, bytes]
@@ -40,6 +41,7 @@ class About:
         attribution: Whom viewers are to name, or None.
         pyramid: Where it lies.
         layers: Of vector tiles, TileJSON's description of each layer; None for images.
+        provenance: What it was made of and how, if that is known.
     """
 
     name: str
@@ -47,6 +49,7 @@ class About:
     attribution: str | None
     pyramid: Pyramid
     layers: tuple[Mapping[str, Any], ...] | None = None
+    provenance: Provenance | None = None
 
     def tilejson(self) -> dict[str, Any]:
         """Return TileJSON, without the tiles' address."""
@@ -58,6 +61,7 @@ class About:
         bounds = [round(value, 7) for value in (west, south, east, north)]
         centre = [round(middle, 7), round((south + north) / 2, 7), self.pyramid.lowest]
         named = {} if self.attribution is None else {"attribution": self.attribution}
+        made = {} if self.provenance is None else {KEY: self.provenance.to_json()}
         vectors = {} if self.layers is None else {"vector_layers": list(self.layers)}
         return {
             "tilejson": "3.0.0",
@@ -72,6 +76,7 @@ class About:
             "maxzoom": self.pyramid.highest,
             "bounds": bounds,
             "center": centre,
+            **made,
         }
 
 
@@ -113,6 +118,8 @@ def write_mbtiles(tiles: Iterable[Encoded], about: About, path: Path) -> None:
     listed = {key: facts[key] for key in facts if key not in ("tilejson", "scheme")}
     for key in ("bounds", "center"):
         listed[key] = ",".join(map(str, facts[key]))
+    if about.provenance is not None:
+        listed[KEY] = about.provenance.to_text()
     try:
         database = sqlite3.connect(path, isolation_level=None)
         try:

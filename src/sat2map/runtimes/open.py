@@ -29,6 +29,7 @@ from sat2map.errors import (
 )
 from sat2map.journal import Files, MadeOf, as_json, differing
 from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
+from sat2map.provenance import fingerprint_files
 from sat2map.runtimes.interface import Precision, Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used, writable_folder
 
@@ -210,6 +211,14 @@ def told_precision(folder: Path) -> tuple[Precision, str]:
     if marks[carried.suffix] in carried.read_bytes():
         return "int8", f"its files for {chosen} are quantised"
     return "f32", f"its files for {chosen} are not quantised"
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """Return the fingerprint of the weights in a model folder, of all files for all runtimes."""
+    names = [WEIGHTS, *CARRIED.values(), "model.bin"]
+    places = [folder, *(folder / runtime for runtime in CARRIED)]
+    files = [place / name for place in places for name in names]
+    return fingerprint_files(file for file in files if file.is_file())
 
 
 def is_exported(folder: Path) -> bool:

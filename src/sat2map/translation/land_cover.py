@@ -24,11 +24,13 @@ from sat2map.errors import DataError, EmptySceneError, StoppedError
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import ground_resolution
 from sat2map.legend import COVER, LEGEND_TAG, TEMPERATURE_TAG
-from sat2map.raster.options import Reading
+from sat2map.provenance import TAG
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import writing
 from sat2map.translation.class_files import NODATA
 from sat2map.translation.maps import Layer, check_layers
+from sat2map.translation.scene import provenance_of
 from sat2map.translation.scene_windows import SceneWindows
 from sat2map.translation.translator import Translator
 
@@ -86,6 +88,7 @@ def write_land_cover(
         check_disk(classes, windows.grid.height * windows.grid.width * _ROOM)
         stack.enter_context(writing())
         files = [stack.enter_context(file) for file in _open(classes, probabilities, windows)]
+        files[0].update_tags(**_tags(source, reading, translator))
         files[1].update_tags(**{TEMPERATURE_TAG: str(translator.kind.cover_temperature)})
         some = False
         for row in range(windows.rows):
@@ -101,6 +104,15 @@ def write_land_cover(
         raise EmptySceneError(
             "has no valid pixel, only nodata", where=source.where, remedy="Give another scene."
         )
+
+
+def _tags(source: Source, reading: Reading, translator: Translator) -> dict[str, str]:
+    """Return what the class numbers say of their making, for who makes something else of them."""
+    options = SceneOptions(reading, resolution="model")
+    with source.open() as dataset:
+        made = provenance_of(translator, source, options, tagged=dataset)
+    told = {} if made.attribution is None else {"TIFFTAG_COPYRIGHT": made.attribution}
+    return told | {TAG: replace(made, layer="cover").to_text()}
 
 
 def _open(classes: Path, probabilities: Path, windows: SceneWindows) -> list[Any]:

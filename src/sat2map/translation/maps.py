@@ -160,6 +160,28 @@ class Kind:
                     parts.append(np.rint(told.max(2, keepdims=True) * 255).astype(np.uint8))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
+    def leads(self, values: NDArray[np.float32], layers: Sequence[Layer]) -> NDArray[np.float32]:
+        """Return by how much the most probable class leads the second, float32 [h,w], 0 to 1.
+
+        Where colours alone tell the class nobody knows, and it is 1.
+
+        Args:
+            values: float32 [h,w,channels], what was asked for by `values`.
+            layers: What is wanted; the first says of which classes.
+        """
+        if not (self.has_classes or self.votes):
+            return np.ones(values.shape[:2], np.float32)
+        assert self.legend is not None
+        split = values.shape[2]
+        if "cover_probabilities" in self.values(layers):
+            split -= len(COVER)
+        told = values[..., :split]
+        if layers[0].startswith("cover"):
+            told = values[..., split:] if self.has_cover else told @ cover_shares(self.legend).T
+        best = np.sort(told, axis=2)
+        lead: NDArray[np.float32] = best[..., -1] - best[..., -2]
+        return lead
+
     def unpack(self, answer: NDArray[np.uint8], layers: Sequence[Layer]) -> Maps:
         """Return the layers of bytes that the network was asked for by `bytes`.
 

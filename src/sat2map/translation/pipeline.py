@@ -26,6 +26,7 @@ Which pixels a window completes is drawn in `windows.py`, how they are put toget
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ from sat2map.runtimes.interface import Asked
 from sat2map.translation.background import ahead, behind, side_by_side
 from sat2map.translation.blending import blend
 from sat2map.translation.image import fill_nearest
-from sat2map.translation.maps import Layer
+from sat2map.translation.maps import Layer, Maps
 from sat2map.translation.translator import MAX_PUBLISHED_PIXELS, Translator
 from sat2map.translation.windows import AxisWindow, Frame, lay_cores, lay_windows
 
@@ -135,6 +136,7 @@ class ScenePipeline:
         layers: What is wanted of the model.
         part: Which pixels of `shown` are wanted.
         mask: Where a map is wanted, if not everywhere.
+        align: What is written at once begins at multiples of this.
     """
 
     def __init__(
@@ -146,8 +148,10 @@ class ScenePipeline:
         layers: tuple[Layer, ...],
         part: Part,
         mask: Mask | None = None,
+        align: int = TILE,
     ) -> None:
         self._translator = translator
+        self._align = align
         self._seen = seen
         self._shown = shown
         self._options = options
@@ -171,7 +175,7 @@ class ScenePipeline:
 
     def _axis(self, seen: int, written: int, start: int, stop: int) -> list[AxisWindow]:
         if self._frame is not None:
-            return lay_cores(seen, written, self._frame, start, stop, TILE)
+            return lay_cores(seen, written, self._frame, start, stop, self._align)
         multiple = self._translator.multiple
         window, overlap = blended(self._options)
         if self._options.mode == "published":
@@ -184,7 +188,7 @@ class ScenePipeline:
                 )
             window, overlap = seen, 0
         window = math.ceil(window / multiple) * multiple
-        return lay_windows(seen, written, window, overlap, multiple, TILE)
+        return lay_windows(seen, written, window, overlap, multiple, self._align)
 
     def run(
         self,
@@ -223,7 +227,7 @@ class ScenePipeline:
 
         with (
             behind(applied(self._write, rows, products, partial)) as hand_over,
-            closing(ahead(self._windows(rows))) as windows,
+            closing(ahead(self._windows(rows, self._columns))) as windows,
             closing(side_by_side(answered, windows, self._at_once)) as answers,
         ):
             for row, column, values in answers:
@@ -237,14 +241,89 @@ class ScenePipeline:
                         where=target,
                     )
 
+    @property
+    def windows(self) -> tuple[int, int]:
+        """How many rows and columns of windows there are."""
+        return len(self._rows), len(self._columns)
+
+    def piece(
+        self, row: int, column: int
+    ) -> tuple[Part, dict[Layer, NDArray[np.uint8]], NDArray[np.bool_]]:
+        """Return what `run` writes of one window, for those who want a few.
+
+        Of canonical windows that are resampled, the few pixels are left out that the windows before
+        have a part in.
+
+        Args:
+            row: Number of the row of windows, from 0.
+            column: Number of the column.
+
+        Returns:
+            Which of the wanted pixels they are; by layer uint8 [h,w] or [h,w,channels]; and where
+            the scene has values, bool [h,w].
+        """
+        place, values = self._values(row, column)
+        maps = self._maps(values)
+        top, left = self._part.top + place.top, self._part.left + place.left
+        valid = self._shown.valid(top, left, place.height, place.width)
+        return place, {layer: getattr(maps, layer) for layer in self._layers}, valid
+
+    def leads(self, row: int, column: int) -> NDArray[np.float32]:
+        """Return by how much the most probable class leads in a piece, float32 [h,w], 0 to 1.
+
+        Args:
+            row: As for `piece`.
+            column: As for `piece`.
+        """
+        other = copy.copy(self)
+        other._asked, other._type = self._translator.kind.values(self._layers), np.float32
+        return self._translator.kind.leads(other._values(row, column)[1], self._layers)
+
+    def _values(self, row: int, column: int) -> tuple[Part, NDArray[Any]]:
+        """Return which pixels a piece has, and their values or bytes."""
+        rows, top = self._alone(self._rows, row)
+        columns, left = self._alone(self._columns, column)
+        windows = self._windows(rows, columns)
+        answers = (
+            None
+            if pixels is None
+            else self._answer(pixels, Path(), (down.span.start, across.span.start))
+            for down, across, pixels in windows
+        )
+        depth = self._translator.depth(self._asked)
+        *_, last = blend(rows, columns, answers, depth, kind=self._type)
+        down, across, values = last
+        vertical, horizontal = down.part(top, down.out_stop), across.part(left, across.out_stop)
+        place = Part(top, left, down.out_stop - top, across.out_stop - left)
+        return place, resample(vertical, values, horizontal)
+
+    def _alone(self, axis: list[AxisWindow], number: int) -> tuple[list[AxisWindow], int]:
+        """Return the windows that one's piece needs, it the last, and where the piece begins."""
+        window = axis[number]
+        if self._frame is None:
+            first = next(n for n, one in enumerate(axis) if one.stop > window.needed_from)
+            return axis[first : number + 1], window.out_start
+        if window.matrix is None:
+            return [window], max(window.out_start, window.span.start - window.shift)
+        made_from = window.matrix.indices[window.matrix.indptr[:-1]] + window.needed_from
+        before = int(np.searchsorted(made_from, window.span.start))
+        return [window], window.out_start + (before if number else 0)
+
+    def _maps(self, values: NDArray[Any]) -> Maps:
+        """Return the layers of values or bytes on the map's grid."""
+        kind = self._translator.kind
+        if values.dtype != np.uint8:
+            values = kind.to_bytes(values, self._layers)
+        return kind.unpack(values, self._layers)
+
     def _first_needed(self, finished: int) -> int:
         """Return the first row of windows that has a part in what is not finished."""
         needed = next(row.needed_from for row in self._rows if row.out_stop > finished)
         return next(number for number, row in enumerate(self._rows) if row.stop > needed)
 
-    def _windows(self, rows: list[AxisWindow]) -> Iterator[Window]:
+    def _windows(self, rows: list[AxisWindow], columns: list[AxisWindow]) -> Iterator[Window]:
         for row in rows:
-            for column in self._columns:
+            for column in columns:
                 if not self._wanted(row, column):
                     yield row, column, None
                     continue
@@ -328,10 +407,7 @@ class ScenePipeline:
     def _write_piece(
         self, products: list[Product], top: int, left: int, values: NDArray[Any]
     ) -> None:
-        kind = self._translator.kind
-        if values.dtype != np.uint8:
-            values = kind.to_bytes(values, self._layers)
-        maps = kind.unpack(values, self._layers)
+        maps = self._maps(values)
         height, width = values.shape[:2]
         row, column = self._part.top + top, self._part.left + left  # on the map's whole grid
         place, photo = (row, column, height, width), None
@@ -353,7 +429,8 @@ class ScenePipeline:
                 continue
             assert photo is not None
             if product.layer == "classes":
-                assert kind.legend is not None
-                pixels = kind.legend.paint(found)
+                legend = self._translator.legend
+                assert legend is not None
+                pixels = legend.paint(found)
             product.strips.write(top, left, three_bands(photo), valid)
             product.strips.write(top, left + self._part.width, pixels, valid)

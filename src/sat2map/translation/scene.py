@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.journal import Files
 from sat2map.legend import SURENESS_TAG, Legend
+from sat2map.provenance import TAG, Ingredient, Provenance
+from sat2map.raster.acquired import acquired
+from sat2map.raster.georeference import stored
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
@@ -226,25 +229,36 @@ def translate_scene(
                 where=source,
                 remedy="Give another scene, `bbox` or `mask`.",
             )
-        tags = _tags(translator, scene, scale, options)
+        own = stored(scene.dataset)
+        made = provenance_of(
+            translator,
+            scene.source,
+            options,
+            is_warped=own is not scene.dataset,
+            tagged=own,
+        )
+        tags = _tags(made, scene, scale, options, translator)
         about = None
         if pyramid is not None:
             about = About(
                 name=Path(scene.source.name).stem,
                 description=f"{scene.source.name} translated with the model {translator.name} "
                 f"by sat2map {sat2map.__version__}",
-                attribution=options.attribution,
+                attribution=made.attribution,
                 pyramid=pyramid,
+                provenance=replace(made, layer=outputs[0].layer),
             )
-        for each, made in zip(outputs, strips, strict=True):
+        for each, strip in zip(outputs, strips, strict=True):
             folder = beside.get(each.target.path, partial).folder
+            told = tags | {TAG: each.provenance(made, classes).to_text()}
             if classes is not None and each.of_classes:
-                told = {} if each.name == "classes" else {SURENESS_TAG: translator.sureness}
-                classes.write(each.target.path, made, folder, tags | told, stop)
+                if each.name != "classes":
+                    told[SURENESS_TAG] = translator.sureness
+                classes.write(each.target.path, strip, folder, told, stop)
             elif about is not None:
-                write_tiles(made, folder, each.target, about, stop)
+                write_tiles(strip, folder, each.target, about, stop)
             else:
-                write_raster(made, folder, each.target, tags, stop)
+                write_raster(strip, folder, each.target, told, stop)
 
 
 @dataclass(frozen=True)
@@ -266,6 +280,14 @@ class _Output:
     layout: Layout
     of_classes: bool = False
     least: tuple[Layer, int] | None = None
+
+    def provenance(self, made: Provenance, classes: ClassFiles | None) -> Provenance:
+        """Return that of this file, of what is common to all files of a pass."""
+        layer = "compare" if self.name == "compare" else self.layer
+        if self.least is None or classes is None:
+            return replace(made, layer=layer)
+        settings = {**made.settings, "min_confidence": classes.min_confidence}
+        return replace(made, layer=layer, settings=settings)
 
 
 def _of_map(
@@ -366,7 +388,7 @@ def made_of(
         classes: What else is made in the same pass.
     """
     parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
-    del parameters["resume"]
+    del parameters["resume"]  # attribution and licence stay: they stand in the files
     masks: tuple[Path, ...] = ()
     if options.mask is not None:
         from sat2map.raster.mask import vector_files
@@ -384,6 +406,57 @@ def made_of(
     }
 
 
+def provenance_of(
+    translator: Translator,
+    source: Source,
+    options: SceneOptions,
+    *,
+    is_warped: bool = False,
+    tagged: Any = None,
+) -> Provenance:
+    """Return what an image of a scene is made of and how.
+
+    Args:
+        translator: The model.
+        source: The scene.
+        options: Settings of the translation.
+        is_warped: Whether it was warped to a straight grid.
+        tagged: What rasterio opened, whose tags may say when the scene was taken, and whom those
+            who show it are to name.
+    """
+    card, drawn = translator.card, translator.legend
+    settings = asdict(options)
+    for name in ("resume", "attribution", "licence"):
+        del settings[name]
+    settings["mask"] = None if options.mask is None else options.mask.name
+    settings["reading"]["warp"] = is_warped
+    settings |= _windows(translator, options)
+    if translator.samples is not None:
+        settings["samples"] = asdict(translator.samples)
+    if drawn is not None and drawn != card.legend:
+        settings["colours"] = {entry.name: list(entry.colour) for entry in drawn.classes}
+    named = None if tagged is None else tagged.tags().get("TIFFTAG_COPYRIGHT")
+    return Provenance(
+        "image",
+        Ingredient(source.name, source.content_fingerprint()),
+        Ingredient(translator.name, translator.identity, card.data.licence),
+        json.loads(json.dumps(settings)),
+        runtime_of(translator),
+        translator.precision,
+        sat2map.__version__,
+        options.licence,
+        named if options.attribution is None else options.attribution,
+        None if tagged is None else acquired(tagged),
+    )
+
+
+def runtime_of(translator: Translator) -> str:
+    """Return what runs a model and where, and what reads its scenes, with their versions."""
+    device = translator.device.partition(":")[0]
+    runs = f"{translator.runtime} {translator.runtime_version} on {device}"
+    return f"{runs}, GDAL {rasterio.__gdal_version__}"
+
+
 def _windows(translator: Translator, options: SceneOptions) -> dict[str, int]:
     """Return how the scene was cut."""
     frame = None if options.mode == "published" else translator.frame(options.window)
@@ -393,7 +466,7 @@ def _windows(translator: Translator, options: SceneOptions) -> dict[str, int]:
 
 
 def _tags(
-    translator: Translator, scene: Scene, scale: Scale, options: SceneOptions
+    made: Provenance, scene: Scene, scale: Scale, options: SceneOptions, translator: Translator
 ) -> dict[str, str]:
     """Return what a map says of its making."""
     ranges = scene.value_range
@@ -412,7 +485,7 @@ def _tags(
         **_windows(translator, options),
         "legend_colours": options.legend_colours,
     }
-    named = {} if options.attribution is None else {"TIFFTAG_COPYRIGHT": options.attribution}
+    named = {} if made.attribution is None else {"TIFFTAG_COPYRIGHT": made.attribution}
     return named | {
         "TIFFTAG_SOFTWARE": f"sat2map {sat2map.__version__}",
         "SAT2MAP_VERSION": sat2map.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from sat2map.errors import EmptySceneError, StoppedError, UsageError
 from sat2map.geo.grid import Part, window_of
 from sat2map.journal import Files
 from sat2map.legend import Legend
+from sat2map.provenance import KEY, Provenance
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, give_name, named
 from sat2map.raster.partial import partial_work
@@ -24,7 +26,7 @@ from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileLevel
 from sat2map.translation.image import legend_of
-from sat2map.translation.scene import made_of, translate_scene
+from sat2map.translation.scene import made_of, provenance_of, translate_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
@@ -130,6 +132,8 @@ def translate_tiles(
             raise EmptySceneError(
                 "has no tile in which anything shows", where=root, remedy="Give other tiles."
             )
+        told = provenance_of(translator, replace(source, files=files), options)
+        (made / "tiles.json").write_text(_tilejson(levels, told), encoding="utf-8")
         give_name(made, target)
     return target
 
@@ -190,6 +194,22 @@ def numbering(source: Source) -> str | None:
         f"{source.levels[0].root}: its rows count from the south (TMS); those of tiles that are "
         "made of them count from the north, as web maps have them."
     )
+
+
+def _tilejson(levels: Sequence[TileLevel], made: Provenance) -> str:
+    """Return the TileJSON of a tree; its zooms need not cover the same ground."""
+    zooms = [level.zoom for level in levels]
+    told = {
+        "tilejson": "3.0.0",
+        "name": made.source.name,
+        "scheme": "xyz",
+        "format": "png",
+        "minzoom": min(zooms),
+        "maxzoom": max(zooms),
+        "tiles": ["{z}/{x}/{y}.png"],
+        KEY: made.to_json(),
+    }
+    return json.dumps(told, indent=1) + "\n"
 
 
 def _check_options(options: SceneOptions) -> None:

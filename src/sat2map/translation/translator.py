@@ -23,9 +23,10 @@ from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
 from sat2map.model.familiar import Familiar, read_familiar
+from sat2map.provenance import fingerprint_json
 from sat2map.raster.options import Mode, mode_of
 from sat2map.runtimes.interface import Asked, Precision, Runtime, RuntimeName
-from sat2map.runtimes.open import OpenModel, open_model
+from sat2map.runtimes.open import OpenModel, open_model, weights_fingerprint
 from sat2map.translation.background import side_by_side
 from sat2map.translation.blending import blend
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
@@ -64,6 +65,7 @@ class Translator:
         answers_in_cover: Whether it has a head for land cover.
         samples: The passes with dropout that vote for the classes; None where one pass without
             tells them.
+        identity: Changes with the network, the legend and the weights, whatever runs them.
     """
 
     def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
@@ -135,6 +137,15 @@ class Translator:
         if self.samples:
             text += f" {self.samples}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """A short text that another network, legend or other weights change, whatever runs them."""
+        leave_out = {"metrics", "data", "normalisation"}
+        told = self.card.model_dump(mode="json", exclude=leave_out)
+        known = isinstance(self._model, OpenModel)  # of a network in hand nothing is written
+        weights = weights_fingerprint(self._model.folder) if known else self._weights
+        return fingerprint_json([told, weights])
 
     @cached_property
     def familiar(self) -> Familiar | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sat2map.atomic import check_file_name
 from sat2map.errors import OutputError, UsageError
 from sat2map.geo.vector_layer import require
+from sat2map.provenance import KEY, TAG, Provenance
 from sat2map.raster.tile_archives import pmtiles_order
 from sat2map.vectors.geopackage import Layer
 from sat2map.vectors.measures import Measures
@@ -188,6 +189,7 @@ def write_layer(
     crs: str,
     driver: str,
     options: Mapping[str, Any] | None = None,
+    made: Provenance | None = None,
     **of_dataset: Any,
 ) -> None:
     """Write a layer into a file that GDAL writes, beside those that are there.
@@ -199,6 +201,7 @@ def write_layer(
         crs: WKT of these.
         driver: GDAL's name of the format.
         options: Of the driver, for the layer.
+        made: What it was made of and how; None where the file says so already.
         of_dataset: Of the driver, for the file.
 
     Raises:
@@ -218,8 +221,9 @@ def write_layer(
             geometry_name="geom",
             geometry_type=layer.kind,
             crs=crs,
-            layer_options=dict(options or {}),
+            layer_options={**(options or {}), **_members(driver, made)},
             dataset_options=of_dataset,
+            **_metadata(driver, made),
         )
     except (DataSourceError, DataLayerError, RuntimeError) as error:
         raise OutputError(
@@ -229,7 +233,22 @@ def write_layer(
         ) from error
 
 
-def write_parquet(path: Path, layer: Layer, place: Placing) -> None:
+def _metadata(driver: str, made: Provenance | None) -> dict[str, dict[str, str]]:
+    """Return the metadata of a layer that says what it was made of."""
+    if made is None or driver != "FlatGeobuf":
+        return {}
+    return {"layer_metadata": {TAG: made.to_text()}}
+
+
+def _members(driver: str, made: Provenance | None) -> dict[str, str]:
+    """Return the option by which GDAL writes the same into a collection of GeoJSON."""
+    if made is None or driver != "GeoJSON":
+        return {}
+    told = {"type": "FeatureCollection", KEY: made.to_json()}
+    return {"NATIVE_DATA": json.dumps(told), "NATIVE_MEDIA_TYPE": "application/vnd.geo+json"}
+
+
+def write_parquet(path: Path, layer: Layer, place: Placing, made: Provenance) -> None:
     """Write a layer as GeoParquet 1.1, with WKB in the column `geometry`."""
     from pyarrow import parquet
     from pyproj import CRS
@@ -258,7 +277,7 @@ def write_parquet(path: Path, layer: Layer, place: Placing) -> None:
         if np.isfinite(bounds).all():
             column["bbox"] = bounds.tolist()
         told = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-        file.add_key_value_metadata({"geo": json.dumps(told)})
+        file.add_key_value_metadata({"geo": json.dumps(told), KEY: made.to_text()})
 
 
 def _schema(layer: Layer, geometry: str) -> Any:

@@ -6,9 +6,11 @@ vectors.md` says what each column means.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -17,7 +19,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sat2map.errors import DataError
 from sat2map.legend import Legend
+from sat2map.provenance import TAG, Provenance
 from sat2map.vectors.measures import Measures
 from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
 from sat2map.vectors.store import BATCH, Pieces, Store
@@ -189,6 +193,85 @@ def write_styles(path: Path, legend: Legend) -> None:
             )
     finally:
         database.close()
+
+
+def write_provenance(path: Path, made: Provenance) -> None:
+    """Write into a finished file what it was made of, with the fingerprint of its contents.
+
+    It becomes metadata of each layer as GDAL writes it (GeoPackage 1.3, extension
+    `gpkg_metadata`). Times that the format asks for are the same in every file, so that the same
+    work gives the same bytes.
+    """
+    told = replace(made, contents=contents_of(path))
+    root = Element("GDALMultiDomainMetadata")
+    SubElement(SubElement(root, "Metadata"), "MDI", {"key": TAG}).text = told.to_text()
+    uri = "http://www.geopackage.org/spec120/#extension_metadata"
+    database = sqlite3.connect(path)
+    try:
+        with database:
+            for table in _METADATA:
+                database.execute(_METADATA[table])
+                database.execute(
+                    "insert into gpkg_extensions values "
+                    "(?, null, 'gpkg_metadata', ?, 'read-write')",
+                    (table, uri),
+                )
+            database.execute(
+                "insert into gpkg_metadata values (1, 'dataset', 'http://gdal.org', 'text/xml', ?)",
+                (tostring(root, encoding="unicode"),),
+            )
+            # Of each layer, not of the file: for that GDAL writes .aux.xml beside it when it reads.
+            database.execute(
+                "insert into gpkg_metadata_reference select 'table', table_name, null, null, ?, 1, "
+                "null from gpkg_contents where data_type = 'features'",
+                (_TIME,),
+            )
+            database.execute("update gpkg_contents set last_change = ?", (_TIME,))
+            database.execute("update layer_styles set update_time = ?", (_TIME,))
+    finally:
+        database.close()
+
+
+_TIME = "2000-01-01T00:00:00.000Z"
+
+_METADATA = {
+    "gpkg_metadata": "create table gpkg_metadata (id INTEGER constraint m_pk primary key not "
+    "null, md_scope TEXT not null default 'dataset', md_standard_uri TEXT not null, mime_type "
+    "TEXT not null default 'text/xml', metadata TEXT not null default '')",
+    "gpkg_metadata_reference": "create table gpkg_metadata_reference (reference_scope TEXT not "
+    "null, table_name TEXT, column_name TEXT, row_id_value INTEGER, timestamp DATETIME not null "
+    "default (strftime('%Y-%m-%dT%H:%M:%fZ','now')), md_file_id INTEGER not null, md_parent_id "
+    "INTEGER, constraint crmr_mfi_fk foreign key (md_file_id) references gpkg_metadata(id), "
+    "constraint crmr_mpi_fk foreign key (md_parent_id) references gpkg_metadata(id))",
+}
+"""The tables of the extension, as the standard defines them."""
+
+
+def contents_of(path: Path) -> str:
+    """Return the fingerprint of all shapes of a GeoPackage and their columns.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            tables = database.execute(
+                "select table_name from gpkg_contents where data_type = 'features' "
+                "order by table_name"
+            ).fetchall()
+            for (table,) in tables:
+                rows = database.execute(f'select * from "{table}" order by rowid')
+                found.update(repr((table, [name for name, *_ in rows.description])).encode())
+                for row in rows:
+                    for value in row:
+                        held = value if isinstance(value, bytes) else repr(value).encode()
+                        found.update(len(held).to_bytes(8, "little") + held)
+    except sqlite3.Error as error:
+        raise DataError(
+            f"cannot be read ({error})", where=path, remedy="Restore it, or make it anew."
+        ) from error
+    return found.hexdigest()
 
 
 def _document() -> Element:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sat2map.atomic import write_text
 from sat2map.legend import Colour, Legend
+from sat2map.provenance import Provenance
 from sat2map.raster.pyramid import Pyramid
 from sat2map.raster.tile_archives import About, Encoded, pmtiles_order, write_pmtiles
 from sat2map.vectors.formats import Placing, style_beside, write_layer
@@ -59,12 +60,14 @@ class TileSet:
         description: How it was made.
         attribution: Whom viewers are to name, or None.
         pyramid: The vector tiles that the scene touches.
+        provenance: What it was made of and how.
     """
 
     name: str
     description: str
     attribution: str | None
     pyramid: Pyramid
+    provenance: Provenance
 
 
 def tiles_of(pyramid: Pyramid) -> Pyramid:
@@ -95,7 +98,7 @@ def write_vector_tiles(
         lowest = max(pyramid.lowest, highest - _LOWEST.get(layer.name, highest))
         archive = path.with_name(f"{layer.name}.mbtiles")
         zooms = {"MINZOOM": lowest, "MAXZOOM": highest}
-        write_layer(archive, shown, place, place.crs, "MVT", None, **_OPTIONS, **zooms)
+        write_layer(archive, shown, place, place.crs, "MVT", None, None, **_OPTIONS, **zooms)
         if archive.exists():  # there is none where the layer has no feature
             archives.append(archive)
         fields = {
@@ -103,7 +106,9 @@ def write_vector_tiles(
         }
         told.append({"id": shown.name, "fields": fields, "minzoom": lowest, "maxzoom": highest})
         heed()
-    about = About(tiles.name, tiles.description, tiles.attribution, pyramid, tuple(told))
+    about = About(
+        tiles.name, tiles.description, tiles.attribution, pyramid, tuple(told), tiles.provenance
+    )
     write_pmtiles(_merged(archives, pyramid, heed), about, path)
     for archive in archives:
         archive.unlink()

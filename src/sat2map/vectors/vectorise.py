@@ -17,7 +17,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +32,12 @@ from sat2map.errors import DataError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
 from sat2map.journal import Files, Journal, claim, remove_own
 from sat2map.legend import Legend, Role
+from sat2map.provenance import (
+    Ingredient,
+    Provenance,
+    fingerprint_files,
+    fingerprint_json,
+)
 from sat2map.raster.output import give_name
 from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.sources import Source, open_source
@@ -53,7 +59,7 @@ from sat2map.vectors.formats import (
     write_layer,
     write_parquet,
 )
-from sat2map.vectors.geopackage import Layer, layers_of, write_styles
+from sat2map.vectors.geopackage import Layer, layers_of, write_provenance, write_styles
 from sat2map.vectors.measures import Measures
 from sat2map.vectors.roads import trace_roads
 from sat2map.vectors.sieve import MINIMUM_M2, sieve
@@ -219,7 +225,8 @@ def make_vectors(
         with claim(folder, WRITER, made_of, where=target, remedy=remedy) as journal:
             _begin(journal, target, options.resume)
             try:
-                _make(scene, folder, target, measures, options, progress, stop)
+                made = _provenance(scene, source, beside, options, is_kept=keep)
+                _make(scene, folder, target, measures, options, made, progress, stop)
             except BaseException as error:
                 if not keep or not any((folder / "sieved").glob("*.npy")):
                     journal.remove_folder(_OWN)
@@ -230,6 +237,53 @@ def make_vectors(
                     )
                 raise
             journal.remove_folder(_OWN)
+
+
+def _provenance(
+    scene: ClassMap,
+    source: Source,
+    beside: tuple[Path, ...],
+    options: VectorOptions,
+    *,
+    is_kept: bool,
+) -> Provenance:
+    """Return what the vectors are made of and how.
+
+    Args:
+        scene: The class map.
+        source: The same.
+        beside: The rasters that say how sure it is.
+        options: How the vectors are made.
+        is_kept: Whether the class map is there afterwards; otherwise they count as made of what
+            it was made of.
+    """
+    settings = asdict(options)
+    for name in ("resume", "attribution"):
+        del settings[name]
+    settings["minimum_m2"] = dict(options.minimum_m2)
+    attribution = options.attribution or scene.attribution
+    if not is_kept and scene.provenance is not None:
+        return replace(
+            scene.provenance,
+            layer="vectors",
+            settings={**settings, "classes": dict(scene.provenance.settings)},
+            attribution=attribution,
+        )
+    settings["legend"] = fingerprint_json(scene.legend.to_json())
+    settings["confidence"] = fingerprint_files(beside) if beside else None
+    return Provenance(
+        "vectors",
+        Ingredient(source.name, source.content_fingerprint()),
+        None,
+        settings,
+        None,
+        None,
+        sat2map.__version__,
+        None if scene.provenance is None else scene.provenance.licence,
+        attribution,
+        None if scene.provenance is None else scene.provenance.acquired,
+        made_from=scene.provenance,
+    )
 
 
 def _begin(journal: Journal, target: Path, resume: bool) -> None:
@@ -256,6 +310,7 @@ def _make(
     target: Path,
     measures: Measures,
     options: VectorOptions,
+    made_of: Provenance,
     progress: Callable[[int, int], None] | None,
     stop: threading.Event,
 ) -> None:
@@ -306,44 +361,51 @@ def _make(
             layers = layers_of(store, scene.legend, network, measures)
             aside = made / f"whole{target.suffix.lower()}"
             if driver_of(target) == "PMTiles":
-                tiles = _tile_set(scene, target, options)
+                tiles = _tile_set(scene, target, made_of)
                 write_vector_tiles(aside, layers, place, tiles, lambda: show(steps))
                 wide = "width_m" if network.width_is_true else "drawn_width_m"
                 write_map_style(target, scene.legend, tiles, width=wide)
             else:
-                _write(aside, layers, place, scene.legend, options)
+                _write(aside, layers, place, scene.legend, options.layer, made_of)
     give_name(aside, target)
 
 
 def _write(
-    aside: Path, layers: Iterator[Layer], place: Placing, legend: Legend, options: VectorOptions
+    aside: Path,
+    layers: Iterator[Layer],
+    place: Placing,
+    legend: Legend,
+    wanted: LayerName | None,
+    made: Provenance,
 ) -> None:
     """Write all layers, or the one that is wanted, into a file that is not made of tiles."""
     driver = driver_of(aside)
     for layer in layers:
         if driver == "GPKG":
             write_layer(aside, layer, place, place.crs, driver)
-        elif layer.name == options.layer:
+        elif layer.name == wanted:
             if driver == "Parquet":
-                write_parquet(aside, layer, place)
+                write_parquet(aside, layer, place, made)
             else:
                 of_driver = {
                     "GeoJSON": {"RFC7946": "YES"},
                     "FlatGeobuf": {"TEMPORARY_DIR": str(aside.parent)},
                 }[driver]
-                write_layer(aside, layer, place, place.crs, driver, of_driver)
+                write_layer(aside, layer, place, place.crs, driver, of_driver, made)
             break
     if driver == "GPKG":
         write_styles(aside, legend)
+        write_provenance(aside, made)
 
 
-def _tile_set(scene: ClassMap, target: Path, options: VectorOptions) -> TileSet:
+def _tile_set(scene: ClassMap, target: Path, made: Provenance) -> TileSet:
     name = Path(str(scene.where)).name
     return TileSet(
         target.stem,
         f"{name} made into vectors by sat2map {sat2map.__version__}",
-        options.attribution or scene.attribution,
+        made.attribution,
         tiles_of(pyramid_of(scene.grid, target)),
+        made,
     )
 
 

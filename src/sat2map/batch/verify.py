@@ -1,0 +1,528 @@
+"""Proving where a map came from: some of its windows are made again, from the same source.
+
+First come the fingerprints: is the source the one that the file says it was made of, is the model,
+are the settings? Then windows that are spread over the file are made by the same code as the first
+time, and their pixels compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+import sat2map
+from sat2map.arguments import checks_arguments
+from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
+from sat2map.geo.gdal import is_address, reading_from, settings
+from sat2map.geo.grid import Grid
+from sat2map.model.card import is_model
+from sat2map.provenance import Provenance
+from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.provenance_reader import read_provenance
+from sat2map.raster.resampled import ResampledScene
+from sat2map.raster.sources import open_source
+from sat2map.runtimes.interface import Precision, RuntimeName
+from sat2map.translation.maps import LAYERS, Layer
+from sat2map.translation.pipeline import ScenePipeline
+from sat2map.translation.scene import provenance_of, runtime_of
+from sat2map.translation.scene_view import SceneView
+from sat2map.translation.translator import Translator, load
+from sat2map.vectors.geopackage import contents_of
+
+Answer = Literal["equal", "equal within the runtime", "unchanged", "differs"]
+
+SHARE = 0.001
+"""Share of the pixels that may have another class where a runtime rounds in another way."""
+
+LEAD = 0.1
+"""None of these where the most probable class led by more than this; of values that are not classes
+none that is further off, of 0 to 1."""
+
+OFF = 8
+"""By how much of 255 a value that is not a class may be off before its pixel counts."""
+
+_VERIFIED = (".tif", ".tiff", ".gpkg")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came out for one file.
+
+    Attributes:
+        file: The file.
+        answer: "equal": the windows that were made again have the same pixels. "equal within the
+            runtime": at most `SHARE` of the pixels have another class, and none where the most
+            probable one led by more than `LEAD`. "unchanged": vectors, which are not made again,
+            hold what was written, and what they were made of is the same. "differs": all else.
+        changed: What is not as it was: of "source", "model", "settings", "runtime".
+        windows: How many windows were made again.
+        of: How many there are.
+        pixels: How many pixels were compared.
+        differing: How many of them have another class, or values that are off.
+        largest: The largest lead of a class at a pixel that has another one, or how far values are
+            off, 0 to 1.
+        note: What else is to be said, or None.
+    """
+
+    file: Path
+    answer: Answer
+    changed: tuple[str, ...] = ()
+    windows: int = 0
+    of: int = 0
+    pixels: int = 0
+    differing: int = 0
+    largest: float = 0.0
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's own types."""
+        return asdict(self) | {"file": str(self.file), "changed": list(self.changed)}
+
+    def to_line(self) -> str:
+        """Return it as a line of text."""
+        parts: list[str] = [self.answer]
+        if self.changed:
+            parts.append(f"changed: {', '.join(self.changed)}")
+        if self.windows:
+            parts.append(f"{self.windows} of {self.of} windows, {self.pixels:,} pixels")
+        if self.differing:
+            parts.append(f"{self.differing:,} differ, at most by {self.largest:.2f}")
+        return f"{self.file}: {'; '.join([*parts, *filter(None, [self.note])])}"
+
+
+@checks_arguments
+def verify(
+    path: str | Path,
+    source: str | Path | None = None,
+    model: str | Path | None = None,
+    *,
+    sample: int = 20,
+    seed: int = 0,
+    runtime: RuntimeName | None = None,
+    precision: Precision | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> list[Verification]:
+    """Make some windows of outputs again, and say whether they are what their files hold.
+
+    Args:
+        path: A map, class map or confidence (.tif), vectors (.gpkg), or a folder of them.
+        source: What it was made of, a file or an address; or a folder in which it is found by its
+            name. None looks beside the output and in the working folder.
+        model: The model or its folder; None takes the shipped one of the same name.
+        sample: How many windows of each file are made again, at most.
+        seed: Chooses the windows, which are spread over the file.
+        runtime: What runs the model; None takes what ran it.
+        precision: What it computes in; None takes what it computed in.
+        progress: Called with (done, all) files and windows.
+        stop: Another thread or a signal's handler sets it to have the work stop soon.
+
+    Returns:
+        One for each file, in the order of their names.
+
+    Raises:
+        DataError: A file does not say what it was made of, or cannot be read; the source is not
+            there.
+        ModelError: The model's folder is missing or damaged.
+        UsageError: The model is not known by its name, or does not run here as it ran.
+        StoppedError: `stop` is set.
+    """
+    if sample < 1:
+        raise UsageError(f"is {sample}", parameter="sample", remedy="Give 1 or more.")
+    files = outputs_of(Path(path))
+    work = _Work(source, model, sample, seed, runtime, precision, stop or threading.Event())
+    found = []
+    for done, (file, made) in enumerate(files):
+
+        def show(part: float, done: int = done) -> None:
+            if progress is not None:
+                progress(round(1000 * (done + part)), 1000 * len(files))
+
+        found.append(work.verify(file, made, show))
+    return found
+
+
+def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
+    """Return a file, or the files of a folder, with what they say of their making.
+
+    Of a folder those are left out that say nothing, and what is hidden.
+
+    Raises:
+        DataError: There is no such file, or it says nothing.
+    """
+    if path.is_dir():
+        named = sorted(file for file in path.rglob("*") if file.suffix.lower() in _VERIFIED)
+        shown = [
+            file
+            for file in named
+            if not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        told = [(file, read_provenance(file)) for file in shown]
+        found = [(file, made) for file, made in told if made is not None]
+        if not found:
+            raise DataError(
+                "holds no map or vectors that say what they were made of",
+                where=path,
+                remedy="Give a folder of outputs of this version of sat2map.",
+            )
+        return found
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, remedy="Check the name.")
+    if path.suffix.lower() not in _VERIFIED:
+        raise UsageError(
+            "is not of a kind that can be verified",
+            where=path,
+            remedy="Give a .tif, a .gpkg or a folder of them; `sat2map info` tells of others.",
+        )
+    made = read_provenance(path)
+    if made is None:
+        raise DataError(
+            "does not say what it was made of",
+            where=path,
+            remedy="Give an output of this version of sat2map.",
+        )
+    return [(path, made)]
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What came out for the windows of one file."""
+
+    windows: int
+    of: int
+    pixels: int
+    differing: int
+    largest: float
+    is_equal: bool
+
+
+class _Work:
+    """Verifies file after file; models are loaded once.
+
+    Args:
+        source: As for `verify`, like what follows.
+        model: The model.
+        sample: How many windows.
+        seed: Chooses them.
+        runtime: What runs the model.
+        precision: What it computes in.
+        stop: Asks to stop once it is set.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | None,
+        model: str | Path | None,
+        sample: int,
+        seed: int,
+        runtime: RuntimeName | None,
+        precision: Precision | None,
+        stop: threading.Event,
+    ) -> None:
+        self._source, self._model, self._sample, self._seed = source, model, sample, seed
+        self._runtime, self._precision, self._stop = runtime, precision, stop
+        self._loaded: dict[tuple[str, str | None, str | None], Translator] = {}
+
+    def verify(self, file: Path, made: Provenance, show: Callable[[float], None]) -> Verification:
+        """Return what comes out for one file."""
+        source = find_source(file, made, self._source)
+        if made.layer == "vectors":
+            return self._verify_vectors(file, made, source)
+        if made.layer not in LAYERS:
+            raise UsageError(
+                "shows its source beside the map, which is not verified",
+                where=file,
+                remedy="Give the map itself.",
+            )
+        translator = self._translator(file, made)
+        with ExitStack() as stack:
+            stack.enter_context(settings(remote=is_address(source)))
+            view = SceneView(source, translator, _options(made, file), say=lambda _: None)
+            stack.enter_context(view)
+            changed = self._changed(made, view, translator)
+            if changed and changed != ["runtime"]:
+                return Verification(file, "differs", tuple(changed))
+            again = stack.enter_context(view.scene.opened_again())
+            shown = ResampledScene(again, *view.scale.written)
+            with reading_from(file):
+                held = stack.enter_context(rasterio.open(file))
+            part = view.part.on(view.scene.grid, shown.grid)
+            grid = shown.grid.part(part.top, part.left, part.height, part.width)
+            if not _lies_on(held, grid):
+                note = "it has other pixels than the map of that source"
+                return Verification(file, "differs", tuple(changed), note=note)
+            layers = _layers_of(made)
+            pipeline = ScenePipeline(
+                translator, view.seen, shown, _options(made, file), layers, part, align=1
+            )
+            sampled = self._compare(file, made, held, pipeline, translator, show)
+        return _judged(file, changed, sampled)
+
+    def _translator(self, file: Path, made: Provenance) -> Translator:
+        """Return the model that made a file, as it ran."""
+        assert made.model is not None and made.runtime is not None
+        name = str(made.model.name if self._model is None else self._model)
+        if self._model is None and not is_model(name):
+            raise UsageError(
+                f"{file} was made by {name}, which does not come with the package",
+                parameter="model",
+                remedy="Give the model's folder.",
+            )
+        ran = made.runtime.partition(" ")[0]
+        runtime = self._runtime or ran
+        precision = self._precision or (made.precision if runtime == ran else None)
+        key = (name, runtime, precision)
+        if key not in self._loaded:
+            self._loaded[key] = load(
+                name,
+                runtime=cast(RuntimeName, runtime),
+                precision=cast(Precision, precision or "auto"),
+            )
+        translator = self._loaded[key]
+        colours, votes = made.settings.get("colours"), made.settings.get("samples")
+        if votes is not None:
+            translator = translator.sampled(votes["count"], votes["seed"])
+        return translator if colours is None else translator.in_colours(colours)
+
+    def _changed(self, made: Provenance, view: SceneView, translator: Translator) -> list[str]:
+        """Return what is not as it was when a file was made."""
+        assert made.model is not None
+        source = view.scene.source
+        now = provenance_of(
+            translator,
+            source,
+            _options(made, source.where),
+            is_warped=bool(made.settings["reading"]["warp"]),
+        )
+        ours = {**made.settings, "mask": None, "min_confidence": None}
+        runtime = (made.runtime, made.precision, made.version)
+        changed = {
+            "source": made.source.fingerprint != now.source.fingerprint,
+            "model": made.model.fingerprint != translator.identity,
+            "settings": ours != {**now.settings, "mask": None, "min_confidence": None},
+            "runtime": runtime
+            != (runtime_of(translator), translator.precision, sat2map.__version__),
+        }
+        return [name for name, is_so in changed.items() if is_so]
+
+    def _compare(
+        self,
+        file: Path,
+        made: Provenance,
+        held: Any,
+        pipeline: ScenePipeline,
+        translator: Translator,
+        show: Callable[[float], None],
+    ) -> _Sampled:
+        """Make some windows again and compare them with what the file holds."""
+        rows, columns = pipeline.windows
+        chosen = _spread(_shown_windows(held, rows, columns), self._sample, self._seed)
+        pixels = differing = 0
+        largest, is_equal = 0.0, True
+        for done, (row, column) in enumerate(chosen):
+            show(done / len(chosen))
+            if self._stop.is_set():
+                raise StoppedError("stopped as asked", where=file, remedy="Begin anew.")
+            place, layers, valid = pipeline.piece(row, column)
+            window = Window(place.left, place.top, place.width, place.height)
+            with reading_from(file):
+                known = held.dataset_mask(window=window) != 0
+                values = held.read(window=window).transpose(1, 2, 0)
+            now = layers[_layers_of(made)[0]]
+            valid &= _sure(made, layers)
+            if made.settings["mask"] is not None:  # which part of it was wanted nobody knows here
+                valid &= known
+            now = now if now.ndim == 3 else now[..., None]
+            both = known & valid
+            pixels += int((known | valid).sum())
+            off = _off(made, translator, values, np.broadcast_to(now, values.shape))
+            is_equal &= bool((known == valid).all() and (values == now)[both].all())
+            wrong = both & (off > (OFF / 255 if _is_of_values(made, translator) else 0))
+            differing += int(wrong.sum() + (known != valid).sum())
+            if (known != valid).any() and "min_confidence" not in made.settings:
+                largest = 1.0
+            if wrong.any():
+                far = off if _is_of_values(made, translator) else pipeline.leads(row, column)
+                largest = max(largest, float(far[wrong].max()))
+        return _Sampled(len(chosen), rows * columns, pixels, differing, largest, is_equal)
+
+    def _verify_vectors(self, file: Path, made: Provenance, source: str | Path) -> Verification:
+        """Compare the contents of vectors, and what they were made of, with what is told."""
+        opened = open_source(source).as_scene()
+        opened.close()
+        changed = []
+        if opened.content_fingerprint() != made.source.fingerprint:
+            changed.append("source")
+        if made.model is not None:
+            translator = self._translator(file, made)
+            if translator.identity != made.model.fingerprint:
+                changed.append("model")
+        same = contents_of(file) == made.contents
+        note = "shapes are not made again" if same else "its shapes are not those that were written"
+        answer: Answer = "unchanged" if same and not changed else "differs"
+        return Verification(file, answer, tuple(changed), note=note)
+
+
+def _judged(file: Path, changed: list[str], sampled: _Sampled) -> Verification:
+    answer: Answer = "differs"
+    if sampled.is_equal:
+        answer = "equal"
+    elif sampled.differing <= SHARE * sampled.pixels and sampled.largest <= LEAD:
+        answer = "equal within the runtime"
+    return Verification(
+        file,
+        answer,
+        tuple(changed),
+        sampled.windows,
+        sampled.of,
+        sampled.pixels,
+        sampled.differing,
+        sampled.largest,
+    )
+
+
+def find_source(file: Path, made: Provenance, given: str | Path | None) -> str | Path:
+    """Return what an output was made of.
+
+    Args:
+        file: The output.
+        made: What it says of its making.
+        given: The source, or a folder in which it is; None looks beside the output.
+
+    Raises:
+        DataError: It is not there.
+    """
+    name = made.source.name
+    if given is not None and not (not is_address(given) and Path(given).is_dir()):
+        return given
+    if given is not None:
+        found = sorted(path for path in Path(given).rglob(name) if path != file)
+        if len(found) > 1:  # the same name in several folders: the contents tell
+            alike = [
+                path
+                for path in found
+                if open_source(path).content_fingerprint() == made.source.fingerprint
+            ]
+            found = alike or found
+        return found[0] if found else given  # a folder may be the source itself, as a mosaic
+    for place in (file.parent, Path()):
+        if (place / name).exists() and not (place / name).samefile(file):
+            return place / name
+    raise DataError(
+        f"was made of {name}, which is not beside it",
+        where=file,
+        remedy="Say where that is by `source`.",
+    )
+
+
+def _options(made: Provenance, where: str | Path) -> SceneOptions:
+    """Return the options by which a file was made; the mask is left aside.
+
+    Raises:
+        DataError: They are not ones that this version knows.
+    """
+    try:
+        told = dict(made.settings)
+        reading = Reading(**told["reading"])
+        known = ("resolution", "legend_colours", "mode", "seed", "window", "overlap")
+        return SceneOptions(reading, **{name: told[name] for name in known})
+    except (KeyError, TypeError, Sat2mapError) as error:
+        raise DataError(
+            "was made with settings that this version does not know",
+            where=where,
+            remedy=f"Verify it with sat2map {made.version}.",
+        ) from error
+
+
+def _layers_of(made: Provenance) -> tuple[Layer, ...]:
+    """Return what is asked of the model: what the file holds, and what hides some of it."""
+    layer = cast(Layer, made.layer)
+    if "min_confidence" not in made.settings:
+        return (layer,)
+    return layer, "cover_confidence" if layer == "cover" else "confidence"
+
+
+def _sure(made: Provenance, layers: dict[Layer, NDArray[np.uint8]]) -> NDArray[np.bool_]:
+    """Return where the model is as sure as was asked for, bool [h,w]."""
+    first, *rest = layers.values()
+    if not rest:
+        return np.ones(first.shape[:2], np.bool_)
+    sure: NDArray[np.bool_] = rest[0] >= math.ceil(made.settings["min_confidence"] * 255 - 1e-9)
+    return sure
+
+
+def _is_of_values(made: Provenance, translator: Translator) -> bool:
+    """Return whether a file holds confidence, or colours that stand for no classes."""
+    return made.layer.endswith("confidence") or (
+        made.layer == "image" and not translator.answers_in_classes
+    )
+
+
+def _off(
+    made: Provenance, translator: Translator, held: NDArray[np.uint8], now: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Return how far pixels are off, 0 to 1: of classes 1 where it is another one."""
+    if _is_of_values(made, translator):
+        far: NDArray[np.float64] = np.abs(held.astype(float) - now).max(axis=2) / 255
+        return far
+    if made.layer == "image":
+        assert translator.legend is not None
+        held, now = (translator.legend.label(image)[..., None] for image in (held, now))
+    other: NDArray[np.float64] = (held != now).any(axis=2).astype(float)
+    return other
+
+
+def _lies_on(held: Any, grid: Grid) -> bool:
+    """Return whether a raster has the pixels of a grid."""
+    if (held.height, held.width) != (grid.height, grid.width):
+        return False
+    if grid.points or not grid.georeferenced:
+        return True
+    own, ours = np.array(held.transform)[:6], np.array(grid.transform)[:6]
+    step = math.hypot(*np.array(grid.transform)[[0, 3]])
+    return bool(np.allclose(own, ours, rtol=1e-9, atol=1e-6 * step))
+
+
+def _shown_windows(held: Any, rows: int, columns: int) -> list[tuple[int, int]]:
+    """Return the windows in which a thinned look at a file shows something, or all."""
+    size = (min(held.height, 4 * rows), min(held.width, 4 * columns))
+    mask = held.dataset_mask(out_shape=size) != 0
+    every = [(row, column) for row in range(rows) for column in range(columns)]
+    found = []
+    for row, column in every:
+        top, left = row * size[0] // rows, column * size[1] // columns
+        bottom, right = -(-(row + 1) * size[0] // rows), -(-(column + 1) * size[1] // columns)
+        if mask[top:bottom, left:right].any():
+            found.append((row, column))
+    return found or every
+
+
+def _spread(windows: list[tuple[int, int]], count: int, seed: int) -> list[tuple[int, int]]:
+    """Return some windows, one by chance of each of as many parts of equal size."""
+    count = min(count, len(windows))
+    random = np.random.default_rng(seed)
+    edges = np.linspace(0, len(windows), count + 1).astype(int)
+    return [windows[int(random.integers(start, stop))] for start, stop in pairwise(edges)]
+
+
+def to_json(found: list[Verification]) -> str:
+    """Return what came out as JSON."""
+    return json.dumps([one.to_json() for one in found], indent=2)
+
+
+def lines_of(found: list[Verification]) -> Iterator[str]:
+    """Yield what came out as lines of text."""
+    for one in found:
+        yield one.to_line()

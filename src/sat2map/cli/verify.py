@@ -1,0 +1,66 @@
+"""The verb `verify`: is a file what its source and its model give?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sat2map.cli.options import AsJson, Quiet
+from sat2map.cli.signals import stop_on_signals
+
+
+def verify(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|OUT", help="A .tif or .gpkg, or a folder of them.")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR", help="What it was made of, or where that lies; beside it otherwise."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Its model's folder, where the model does not come with the package."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="How many windows of each file are made again, at most.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the windows.")] = 0,
+    runtime: Annotated[
+        Literal["torch", "openvino", "onnx"] | None,
+        typer.Option("--runtime", help="What runs the network, where not what ran it."),
+    ] = None,
+    precision: Annotated[
+        Literal["f32", "bf16", "int8"] | None,
+        typer.Option("--precision", help="What it computes in, where not what it computed in."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make some windows of a map again: are they what it holds, and if not, what has changed?"""
+    from sat2map.batch.verify import lines_of, to_json
+    from sat2map.batch.verify import verify as run
+    from sat2map.progress import Progress
+
+    with stop_on_signals() as stop, Progress("verifying", quiet=quiet) as progress:
+        found = run(
+            path,
+            source,
+            model,
+            sample=sample,
+            seed=seed,
+            runtime=runtime,
+            precision=precision,
+            progress=progress.show,
+            stop=stop,
+        )
+    if as_json:
+        print(to_json(found))
+    else:
+        for line in lines_of(found):
+            print(line)
+    if any(one.answer == "differs" for one in found):
+        raise typer.Exit(1)
