@@ -572,7 +572,9 @@ class Shell:
                     self._provide(option(arguments, "--legend"), "legend.json")
                 produced = [out]
             case ["verify", what, *_]:
-                if not Path(what).exists():
+                if "--model" in arguments:
+                    self._provide(option(arguments, "--model"), "model")
+                if what == "map.tif" and ("--model" in arguments or not Path(what).exists()):
                     self._provide("ortho.tif", "image.tif")
                     model = option(arguments, "--model") if "--model" in arguments else "streets"
                     self.run(f"sat2map translate ortho.tif {what} --model {model}")
