@@ -89,6 +89,7 @@ SYNOPSIS = {
     "--max-pixels N": "--max-pixels 5000",
     "--base-url URL": "--base-url http://mirror.example",
     "--url URL/{z}/{x}/{y}.png": "--url http://tiles.example/{z}/{x}/{y}.png",
+    "--basemap URL": "--basemap https://tiles.example/{z}/{x}/{y}.png",
     "--url URL": "--url http://overpass.example/api/interpreter",
     "NAME": "osm",
     "TEXT": "Somebody",
@@ -580,6 +581,9 @@ class Shell:
                     self.run(f"sat2map translate ortho.tif {what} --model {model}")
             case ["serve", *scenes]:
                 for name in scenes[: next(i for i, s in enumerate([*scenes, "-"]) if s[0] == "-")]:
+                    if name.endswith(".pmtiles"):
+                        self.run(f"sat2map vectors classes.tif {name}")
+                        continue
                     kind = {"flights": "scenes"}.get(name, "image.tif")
                     self._provide(name, "classes.tif" if name == "classes.tif" else kind)
                 if "--model" in arguments:

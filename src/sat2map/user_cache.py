@@ -91,13 +91,26 @@ def cache_limit() -> int:
         UsageError: The variable does not hold a number of bytes.
     """
     text = os.environ.get("SAT2MAP_CACHE_LIMIT", "").strip()
-    if not text:
-        return DEFAULT_LIMIT
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text, re.IGNORECASE)
+    return parse_bytes(text, where="SAT2MAP_CACHE_LIMIT") if text else DEFAULT_LIMIT
+
+
+def parse_bytes(text: str, *, where: str | None = None, parameter: str | None = None) -> int:
+    """Return a number of bytes such as 500M, 20G or 1T.
+
+    Args:
+        text: The number.
+        where: The variable that holds it.
+        parameter: The parameter that it is given by.
+
+    Raises:
+        UsageError: It is not such a number.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if found is None:
         raise UsageError(
             f"{text!r} is not a number of bytes",
-            where="SAT2MAP_CACHE_LIMIT",
+            where=where,
+            parameter=parameter,
             remedy="Give one such as 500M, 20G or 1T.",
         )
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

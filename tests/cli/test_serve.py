@@ -70,6 +70,14 @@ def get(address: str, **headers: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
+def test_a_basemap_and_the_size_of_the_cache_are_options(class_map: Path) -> None:
+    basemap = "https://tiles.example.org/{z}/{x}/{y}.png"
+    options = ("--basemap", basemap, "--basemap-attribution", "Them", "--cache-size", "1G")
+    with running(class_map, "--port", 0, *options) as (_, address):
+        told = json.loads(get(f"{address}scenes")[1])
+    assert told["basemap"] == {"tiles": basemap, "attribution": "Them"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_answers_until_ctrl_c(class_map: Path, number: signal.Signals) -> None:
     with running(class_map, "--port", 0) as (process, address):
@@ -121,6 +129,8 @@ def test_other_machines_are_let_in_only_aloud(class_map: Path, sat2map: Callable
         (["--public-url", "maps.example"], ["--public-url: 'maps.example' is not an address"]),
         (["--allow-origin", "*"], ["--allow-origin: '*' is not an address"]),
         (["--bands", "x"], ["--bands"]),
+        (["--basemap", "x"], ["--basemap: 'x' is not the address of web tiles"]),
+        (["--cache-size", "much"], ["--cache-size: 'much' is not a number of bytes"]),
     ],
 )
 def test_values_that_make_no_sense_are_one_line(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
-from fixtures.scenes import with_classes
+from fixtures.scenes import UTM, with_classes
 from sat2map.geo.web_mercator import position
+from sat2map.legend import COVER, LEGEND_TAG
 from sat2map.translation.translator import Translator
 
 pytest.importorskip("fastapi")
@@ -63,6 +66,7 @@ class Served:
     service: Service
     client: TestClient
     said: list[str]
+    app: AppOptions
 
     def scene(self, id: str = "scene") -> OpenScene:
         return self.service.scenes[id].current()
@@ -108,9 +112,28 @@ def start(cache: Path) -> Iterator[Start]:
             client = TestClient(
                 make_app(service, app), base_url="http://localhost", raise_server_exceptions=False
             )
-            return Served(service, client, said)
+            return Served(service, client, said, app or AppOptions())
 
         yield begin
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """An archive of vector tiles with the style beside it: a pond, a house and a street."""
+    pytest.importorskip("pyogrio")
+    pytest.importorskip("pmtiles")
+    from sat2map.vectors.vectorise import vectorise
+
+    numbers = np.zeros((200, 200), np.uint8)
+    numbers[20:90, 20:90] = COVER.names.index("water")
+    numbers[110:130] = COVER.names.index("road")
+    numbers[150:180, 100:150] = COVER.names.index("building")
+    path = tmp_path / "classes.tif"
+    facts: dict[str, Any] = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(path, "w", height=200, width=200, **facts, **UTM) as file:
+        file.write(numbers, 1)
+        file.update_tags(**{LEGEND_TAG: json.dumps(COVER.to_json())})
+    return vectorise(path, tmp_path / "town.pmtiles")
 
 
 @pytest.fixture
@@ -121,7 +144,7 @@ def listen() -> Iterator[Callable[[Served], str]]:
         def begin(served: Served) -> str:
             listening, stop, ready = bind("127.0.0.1", 0), threading.Event(), threading.Event()
             port = listening.getsockname()[1]
-            app = make_app(served.service, AppOptions(page=read_page()))
+            app = make_app(served.service, replace(served.app, page=read_page()))
             thread = threading.Thread(target=run_server, args=(app, listening, stop, ready.set))
             thread.start()
             stack.callback(thread.join)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from PIL import Image
 
 from fixtures.scenes import MakeScene, smooth
 from sat2map.legend import COVER
+from sat2map.serve.app import AppOptions
+from sat2map.serve.basemap import Basemap
 from sat2map.serve.page import FOLDER
 
 from .conftest import Served, Start
@@ -38,7 +42,7 @@ def browse(chromium: Any, listen: Callable[[Served], str]) -> Iterator[Open]:
     addresses: dict[int, str] = {}
     contexts: list[Any] = []
 
-    def show(served: Served, link: str = "", **options: Any) -> Any:
+    def show(served: Served, link: str = "", also: str = "-", **options: Any) -> Any:
         address = addresses.setdefault(id(served), listen(served))
         context = chromium.new_context(**({"viewport": {"width": 760, "height": 460}} | options))
         contexts.append(context)
@@ -52,7 +56,7 @@ def browse(chromium: Any, listen: Callable[[Served], str]) -> Iterator[Open]:
             "request",
             lambda asked: (
                 faults.append(asked.url)
-                if not re.match(rf"{re.escape(address)}/|blob:", asked.url)
+                if not re.match(rf"{re.escape(address)}/|blob:|{re.escape(also)}", asked.url)
                 else None
             ),
         )
@@ -229,6 +233,74 @@ def test_what_is_not_translated_is_said_and_translated(
     page.get_by_role("button", name="Translate all").click()
     notice.wait_for(state="hidden", timeout=120_000)
     settle(page)
+
+
+def test_an_archive_of_vectors_lies_over_a_photo(
+    make_scene: MakeScene, start: Start, browse: Open, town: Path
+) -> None:
+    served = start(make_scene(smooth(200, 200)), town, window=256)
+    page = browse(served, "#scene=town")
+    assert page.get_by_label("Scene").input_value() == "town"
+    assert page.get_by_label("Vectors", exact=True).is_checked()
+    water = next(entry.colour for entry in COVER.classes if entry.name == "water")
+    page.locator("#swipe").press("Home")
+    settle(page)
+    assert (pixels(page) == water).all(-1).sum() > 2000
+    left = pixels(page)[100:300, 250:500]
+    page.locator("#swipe").press("End")
+    settle(page)
+    photo = pixels(page)  # of the other scene
+    assert not (photo == water).all(-1).any()
+    assert np.abs(photo[100:300, 250:500].astype(int) - left).mean() > 5
+    west, south, east, north = served.scene("town").bounds
+    for share, words in ((0.72, "water"), (0.4, "road")):
+        lat, lon = south + share * (north - south), west + 0.25 * (east - west)
+        page.get_by_label("Go to latitude, longitude").fill(f"{lat}, {lon}")
+        page.get_by_role("button", name="Go", exact=True).click()
+        settle(page)
+        page.get_by_role("button", name="Go", exact=True).click()
+        says(page, "#place", words)
+    page.get_by_label("Vectors", exact=True).uncheck()
+    page.locator("#swipe").press("Home")
+    settle(page)
+    assert not (pixels(page) == water).all(-1).any()
+
+
+@pytest.fixture
+def tiles_elsewhere() -> Iterator[str]:
+    """The address of a server of magenta tiles."""
+    body = io.BytesIO()
+    Image.new("RGB", (256, 256), (255, 0, 255)).save(body, "PNG")
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(body.getvalue())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_basemap_lies_below_and_is_named(
+    make_scene: MakeScene, start: Start, browse: Open, tiles_elsewhere: str
+) -> None:
+    basemap = Basemap(f"{tiles_elsewhere}/{{z}}/{{x}}/{{y}}.png", "© <b>Them</b>")
+    served = start(make_scene(smooth(200, 200)), window=256, app=AppOptions(basemap=basemap))
+    page = browse(served, also=f"{tiles_elsewhere}/")
+    shot = pixels(page)
+    around = (shot == (255, 0, 255)).all(-1)
+    assert around[20:-60, 8].all()  # beside the scene
+    assert not around[shot.shape[0] // 2, shot.shape[1] // 2 - 60]
+    assert "© <b>Them</b>" in page.locator(".maplibregl-ctrl-attrib").text_content()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

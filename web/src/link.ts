@@ -22,7 +22,7 @@ export function read(hash: string): State {
   const layers = new Map<LayerName, number>();
   for (const part of (told.get("layers") ?? "").split(",")) {
     const [name, opacity] = part.split(":");
-    if (name === "map" || name === "classes" || name === "confidence") {
+    if (name === "map" || name === "classes" || name === "confidence" || name === "vectors") {
       layers.set(name, Math.min(Math.max(number(opacity) ?? 1, 0), 1));
     }
   }

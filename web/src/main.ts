@@ -17,7 +17,7 @@ import * as link from "./link";
 import * as server from "./server";
 import type { LayerName, LegendClass, Scene } from "./server";
 import { Swipe } from "./swipe";
-import { countInView, NOTHING, onAnswer, palette } from "./tiles";
+import { countInView, NOTHING, onAnswer, onFocus, palette } from "./tiles";
 
 setWorkerUrl(server.host?.worker ?? workerUrl);
 
@@ -25,6 +25,7 @@ const CHOICES: [LayerName, string][] = [
   ["map", "Map"],
   ["classes", "Classes"],
   ["confidence", "How sure"],
+  ["vectors", "Vectors"],
 ];
 const MOST_ASKED_MS = 1000;
 const DIGITS = 7;
@@ -33,6 +34,7 @@ const isPlaced = server.host?.placed ?? true; // pictures without a place are sh
 const find = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
 const state = link.read(server.host?.view ?? location.hash);
 let scenes: Scene[] = [];
+let basemap: server.Basemap | undefined;
 let current: Scene | undefined;
 let classes: LegendClass[] = [];
 let version = 0;
@@ -89,6 +91,7 @@ function remember(): void {
 // Layers
 
 function addressOf(scene: Scene, layer: LayerName): string {
+  if (layer === "vectors") return `vector://scenes/${scene.id}/vectors/{z}/{x}/{y}.mvt?v=${version}`;
   const kind = layer === "classes" ? "numbers" : layer;
   const protocol = layer === "classes" ? "numbers" : "tile";
   const format = layer === "classes" ? "png" : "webp";
@@ -118,6 +121,31 @@ async function addLayer(map: MapView, scene: Scene, layer: LayerName, shown: boo
       "raster-resampling": layer === "classes" ? "nearest" : "linear",
     },
   });
+}
+
+// An archive of vectors is drawn as the style beside it says, all but its background.
+async function addVectors(map: MapView, scene: Scene, shown: boolean): Promise<void> {
+  const [told, style] = await Promise.all([server.tileJson(scene.id, "vectors"), server.style(scene.id)]);
+  map.addSource("vectors", {
+    type: "vector",
+    tiles: [addressOf(scene, "vectors")],
+    minzoom: told.minzoom,
+    maxzoom: told.maxzoom,
+    ...(told.attribution === undefined ? {} : { attribution: told.attribution }),
+  });
+  for (const layer of style.layers) {
+    if (layer.type !== "fill" && layer.type !== "line" && layer.type !== "circle") continue;
+    map.addLayer({ ...layer, id: `vectors ${layer.id}`, source: "vectors" });
+  }
+  showLayer("vectors", shown, state.layers.get("vectors") ?? 1);
+}
+
+function showLayer(name: LayerName, shown: boolean, opacity: number): void {
+  for (const layer of right.getStyle().layers) {
+    if (!("source" in layer) || layer.source !== name) continue;
+    right.setLayoutProperty(layer.id, "visibility", shown ? "visible" : "none");
+    right.setPaintProperty(layer.id, `${layer.type as "fill" | "line" | "circle" | "raster"}-opacity`, opacity);
+  }
 }
 
 function reload(): void {
@@ -155,8 +183,7 @@ function listLayers(scene: Scene): void {
       const value = Number(opacity.value) / 100;
       if (box.checked) state.layers.set(layer, value);
       else state.layers.delete(layer);
-      right.setLayoutProperty(layer, "visibility", box.checked ? "visible" : "none");
-      right.setPaintProperty(layer, "raster-opacity", value);
+      showLayer(layer, box.checked, value);
       remember();
     };
     box.addEventListener("change", change);
@@ -250,6 +277,10 @@ async function askPoint(longitude: number, latitude: number): Promise<void> {
   marker ??= new Marker({ color: "#c0392b" });
   marker.setLngLat([lon, lat]).addTo(left);
   const where = `${lat.toFixed(DIGITS)}, ${lon.toFixed(DIGITS)}`;
+  if (current.layers.includes("vectors")) {
+    find("place").textContent = `${where}: ${vectorsAt(lon, lat)}.`;
+    return;
+  }
   find("place").textContent = `${where}: asking…`;
   try {
     const told = await server.point(current.id, lon, lat);
@@ -259,6 +290,12 @@ async function askPoint(longitude: number, latitude: number): Promise<void> {
   } catch (error) {
     find("place").textContent = `${where}: ${reason(error)}`;
   }
+}
+
+function vectorsAt(lon: number, lat: number): string {
+  const found = right.queryRenderedFeatures(right.project([lon, lat]));
+  const names = found.map(({ sourceLayer, properties }) => `${properties.class ?? sourceLayer}`);
+  return [...new Set(names)].join(", ") || "nothing";
 }
 
 if (isPlaced) left.on("click", (event) => void askPoint(event.lngLat.lng, event.lngLat.lat));
@@ -347,6 +384,25 @@ find("command").addEventListener("click", () => {
   }
 });
 
+function addBasemap(map: MapView, { tiles, attribution }: server.Basemap): void {
+  map.addSource("basemap", {
+    type: "raster",
+    tiles: [tiles],
+    tileSize: 256,
+    maxzoom: 19,
+    ...(attribution === undefined ? {} : { attribution }),
+  });
+  map.addLayer({ id: "basemap", type: "raster", source: "basemap", paint: { "raster-fade-duration": 0 } });
+}
+
+// Tiles under the pointer come first.
+
+let pointer: [number, number] | undefined;
+left.on("mousemove", ({ lngLat }) => (pointer = [lngLat.lng, lngLat.lat]));
+left.on("mouseout", () => (pointer = undefined));
+left.on("movestart", () => (pointer = undefined)); // until it moves again, on other ground
+onFocus(() => pointer ?? left.getCenter().toArray());
+
 // What is not translated yet
 
 onAnswer((complete) => {
@@ -422,13 +478,17 @@ async function open(scene: Scene, keepPlace: boolean): Promise<void> {
   } else {
     left.fitBounds(bounds, { padding: 16, animate: false });
   }
+  if (basemap !== undefined) for (const map of [left, right]) addBasemap(map, basemap);
   const photo = photoOf(scene);
   if (photo !== undefined) {
     await addLayer(left, photo, "photo", true);
     await addLayer(right, photo, "photo", true);
   }
   for (const [layer] of CHOICES) {
-    if (scene.layers.includes(layer)) await addLayer(right, scene, layer, state.layers.has(layer));
+    const shown = state.layers.has(layer);
+    if (!scene.layers.includes(layer)) continue;
+    if (layer === "vectors") await addVectors(right, scene, shown);
+    else await addLayer(right, scene, layer, shown);
   }
   updateExports();
   remember();
@@ -452,7 +512,9 @@ const loaded = (map: MapView): Promise<void> =>
   });
 
 async function begin(): Promise<void> {
-  scenes = (await server.scenes()).filter((scene) => scene.layers.length > 0);
+  const told = await server.scenes();
+  scenes = told.scenes.filter((scene) => scene.layers.length > 0);
+  basemap = told.basemap;
   const select = find<HTMLSelectElement>("scene");
   find("scene-line").hidden = scenes.length === 1;
   for (const scene of scenes) select.append(new Option(scene.name, scene.id));

@@ -1,8 +1,9 @@
 // What the server tells: scenes, legends, points, and how much is translated.
 
+import type { StyleSpecification } from "maplibre-gl";
 import type { Host } from "./notebook";
 
-export type LayerName = "photo" | "map" | "classes" | "confidence" | "numbers";
+export type LayerName = "photo" | "map" | "classes" | "confidence" | "numbers" | "vectors";
 
 export interface Scene {
   id: string;
@@ -54,8 +55,15 @@ async function json<T>(path: string, init?: RequestInit): Promise<T> {
   return answer.json();
 }
 
-export const scenes = async (): Promise<Scene[]> =>
-  (await json<{ scenes: Scene[] }>("scenes", { headers: { Accept: "application/json" } })).scenes;
+export interface Basemap {
+  tiles: string;
+  attribution?: string;
+}
+
+export const scenes = (): Promise<{ scenes: Scene[]; basemap?: Basemap }> =>
+  json("scenes", { headers: { Accept: "application/json" } });
+
+export const style = (id: string): Promise<StyleSpecification> => json(`scenes/${id}/style.json`);
 
 export const legend = async (id: string): Promise<LegendClass[]> =>
   (await json<{ classes: LegendClass[] }>(`scenes/${id}/legend`)).classes;

@@ -19,8 +19,48 @@ export function onAnswer(listener: (complete: boolean) => void): void {
   tell = listener;
 }
 
+// What is nearest to the pointer is asked for first, or to the middle of the view where there is no
+// pointer; more than a few at once would wait in the server, where nobody knows what is looked at.
+const AT_ONCE = 6;
+let running = 0;
+let focus: () => [number, number] = () => [0, 0];
+const waiting: { path: string; begin: () => void }[] = [];
+
+// Takes a function that returns longitude and latitude of what is looked at.
+export function onFocus(place: () => [number, number]): void {
+  focus = place;
+}
+
+function distance(path: string): number {
+  const [zoom = 0, x = 0, y = 0] = path.split("/").slice(-3).map(parseFloat);
+  const [lon, lat] = focus();
+  return Math.hypot(x + 0.5 - column(lon, zoom), y + 0.5 - row(lat, zoom)) / 2 ** zoom;
+}
+
+function beginNext(): void {
+  if (running >= AT_ONCE || waiting.length === 0) return;
+  const distances = waiting.map(({ path }) => distance(path));
+  const [next] = waiting.splice(distances.indexOf(Math.min(...distances)), 1);
+  running += 1;
+  next!.begin();
+}
+
+async function inTurn<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  await new Promise<void>((begin) => {
+    waiting.push({ path, begin });
+    queueMicrotask(beginNext); // when all tiles of a view are known
+  });
+  try {
+    signal.throwIfAborted();
+    return await work();
+  } finally {
+    running -= 1;
+    beginNext();
+  }
+}
+
 async function fetched(path: string, signal: AbortSignal): Promise<Response | null> {
-  const answer = await ask(path, { signal });
+  const answer = await inTurn(path, signal, () => ask(path, { signal }));
   if (answer.status === 404) return null; // beside the scene
   if (!answer.ok) throw new Error(`The server says ${answer.status}.`);
   tell(answer.headers.get("X-Sat2map-Complete") !== "0");
@@ -82,6 +122,11 @@ addProtocol("numbers", async (request, abort) => {
   numbers.set(path, values);
   if (numbers.size > KEPT) numbers.delete(numbers.keys().next().value!);
   return { data: await paint(values) };
+});
+
+addProtocol("vector", async (request, abort) => {
+  const answer = await fetched(pathOf(request.url), abort.signal);
+  return { data: answer === null ? new ArrayBuffer(0) : await answer.arrayBuffer() };
 });
 
 export interface View {

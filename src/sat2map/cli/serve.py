@@ -29,6 +29,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import MissingExtraError, Sat2mapError, UsageError
+from sat2map.user_cache import parse_bytes
 
 if TYPE_CHECKING:
     from sat2map.serve.guard import Access
@@ -58,6 +59,17 @@ def serve(
     threads: Threads = None,
     attribution: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Whom those who show it must name.")
+    ] = None,
+    basemap: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Tiles from elsewhere below it, with {z}/{x}/{y}."),
+    ] = None,
+    basemap_attribution: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Whom the tiles of --basemap ask to name.")
+    ] = None,
+    cache_size: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="What results may take on the disk, such as 20G."),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any free.")] = 8000,
@@ -94,6 +106,7 @@ def serve(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     from sat2map.serve.app import AppOptions, make_app
+    from sat2map.serve.basemap import Basemap
     from sat2map.serve.page import read_page
     from sat2map.serve.run import bind, run_server
     from sat2map.serve.scenes import ServeOptions, Workshop, open_scenes
@@ -105,6 +118,7 @@ def serve(
         ),
         class_legend=class_legend,
         trust_vrt=trust_vrt,
+        cache_bytes=None if cache_size is None else parse_bytes(cache_size, parameter="cache_size"),
     )
     access = _access(host, allow_host or [], allow_origin or [], public_url, token, no_auth)
 
@@ -116,6 +130,7 @@ def serve(
             return translator
         return translator.in_colours(parse.style_colours(style, translator.legend))
 
+    below = None if basemap is None else Basemap(basemap, basemap_attribution)
     listening = bind(host, port)
     try:
         workshop = Workshop(load_model, options, say)
@@ -133,7 +148,7 @@ def serve(
 
             webbrowser.open(address if token is None else f"{address}?token={token}")
 
-    app = make_app(service, AppOptions(access, public_url, attribution, read_page()))
+    app = make_app(service, AppOptions(access, public_url, attribution, below, read_page()))
     with stop_on_signals() as stop:
         if warm:
             threading.Thread(target=_warm, args=(service, stop, quiet), daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import tempfile
@@ -16,7 +17,9 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.background import BackgroundTask
 
 import sat2map
+from sat2map.errors import DataError
 from sat2map.geo.grid import Bounds
+from sat2map.serve.basemap import Basemap
 from sat2map.serve.documents import (
     capabilities,
     endpoints_page,
@@ -32,8 +35,12 @@ from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
 from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
 from sat2map.serve.tiles import Format, Tile
 
-KINDS = {"png": "image/png", "webp": "image/webp"}
-_TILE = re.compile(r"([0-9]{1,9})(@2x)?\.(png|webp)")
+KINDS = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "mvt": "application/vnd.mapbox-vector-tile",
+}
+_TILE = re.compile(r"([0-9]{1,9})(@2x)?\.(png|webp|mvt)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 Box = Annotated[str, Query(max_length=200, description="west,south,east,north in degrees.")]
 Longitude = Annotated[
@@ -53,12 +60,14 @@ class AppOptions:
         public_url: The server's address for those who ask, where it is not the one they call it
             by, as behind a proxy; without a slash at its end.
         attribution: Whom those who show a scene are to name.
+        basemap: What the page shows below everything, if anything.
         page: The files of the page by their names, as `read_page` gives them; none without it.
     """
 
     access: Access = field(default_factory=Access)
     public_url: str | None = None
     attribution: str | None = None
+    basemap: Basemap | None = None
     page: Mapping[str, PageFile] = field(default_factory=dict)
 
 
@@ -86,7 +95,7 @@ def make_app(service: Service, options: AppOptions | None = None) -> Guard:
     _add_scene(app, service, options)
     _add_parts(app, service)
     _add_tiles(app, service)
-    return Guard(app, options.access)
+    return Guard(app, options.access, options.basemap)
 
 
 def _add_pages(app: FastAPI, service: Service, options: AppOptions) -> None:
@@ -117,7 +126,10 @@ def _add_pages(app: FastAPI, service: Service, options: AppOptions) -> None:
         if _wants_html(request):
             text = scenes_page(found, _base(request, options), has_page=bool(options.page))
             return HTMLResponse(text, headers=_NOT_KEPT)
-        return JSONResponse({"scenes": found}, headers=_NOT_KEPT)
+        told: dict[str, Any] = {"scenes": found}
+        if options.basemap is not None:
+            told["basemap"] = options.basemap.to_json()
+        return JSONResponse(told, headers=_NOT_KEPT)
 
     @app.get("/healthz")
     async def health() -> dict[str, Any]:
@@ -141,8 +153,9 @@ def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
         """A layer as TileJSON."""
         served, current = await _found(service, id)
         name = _layer(current, layer)
+        ending = "mvt" if name == "vectors" else "png"
         address = tile_address(
-            _base(request, options), id, name, "{z}/{x}/{y}.png", _token(request)
+            _base(request, options), id, name, f"{{z}}/{{x}}/{{y}}.{ending}", _token(request)
         )
         told = tile_json(current, served.name, name, address, options.attribution)
         return JSONResponse(told, headers=_NOT_KEPT)
@@ -154,6 +167,20 @@ def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
         base = _base(request, options)
         text = capabilities(current, id, served.name, base, _token(request), options.attribution)
         return Response(text, media_type="application/xml", headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/style.json")
+    async def style(request: Request, id: str) -> Response:
+        """How an archive of vector tiles is drawn: a MapLibre style."""
+        served, current = await _found(service, id)
+        _layer(current, "vectors")
+        assert current.archive is not None
+        place = "{z}/{x}/{y}.mvt"
+        address = tile_address(_base(request, options), id, "vectors", place, _token(request))
+        try:
+            told = await service.in_reader(served, current.archive.style, address)
+        except DataError as error:
+            raise HTTPException(500, f"{served.name}: {error.what}.") from error
+        return JSONResponse(told, headers=_NOT_KEPT)
 
     @app.get("/scenes/{id}/legend")
     async def legend(id: str) -> Response:
@@ -264,7 +291,7 @@ def _bounds(text: str) -> Bounds:
 def _add_tiles(app: FastAPI, service: Service) -> None:
     @app.get("/scenes/{id}/{layer}/{z}/{x}/{tile}")
     async def tile(request: Request, id: str, layer: str, z: str, x: str, tile: str) -> Response:
-        """A tile: {y}.png or {y}.webp, and {y}@2x.png of twice as many pixels."""
+        """A tile: {y}.png, {y}.webp, {y}.mvt of vectors; {y}@2x.png has twice as many pixels."""
         found = _TILE.fullmatch(tile)
         if found is None or not (_NUMBER.fullmatch(z) and _NUMBER.fullmatch(x)):
             raise HTTPException(404, "A tile is called Z/X/Y.png, or Z/X/Y@2x.webp.")
@@ -273,12 +300,21 @@ def _add_tiles(app: FastAPI, service: Service) -> None:
             raise HTTPException(404, "There is no such tile.")
         served, current = await _found(service, id)
         name = _layer(current, layer)
+        if (name == "vectors") != (found[3] == "mvt"):
+            raise HTTPException(404, "Tiles of vectors are called Z/X/Y.mvt, others not.")
         if not wanted.touches(current.bounds):
             raise HTTPException(404, "The scene does not reach there.")
         etag = f'"{current.key}-{name}-{wanted.scale}-{found[3]}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
+        if name == "vectors":
+            body = await service.vector_tile(served, current, wanted)
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+            else:
+                body = gzip.decompress(body)
+            return Response(body, media_type=KINDS["mvt"], headers=headers)
         format = cast(Format, found[3])
         answer = await service.tile(request, served, current, name, wanted, format)
         if not answer.complete:

@@ -26,8 +26,8 @@ FINER = 2
 
 
 def layers_without_numbers(scene: OpenScene) -> list[LayerName]:
-    """Return the layers that are for people's eyes."""
-    return [layer for layer in scene.layers if layer != "numbers"]
+    """Return the layers that are images for people's eyes."""
+    return [layer for layer in scene.layers if layer not in ("numbers", "vectors")]
 
 
 def tile_address(base: str, id: str, layer: LayerName, place: str, token: str | None) -> str:
@@ -72,6 +72,8 @@ def tile_json(
         "minzoom": pyramid.lowest,
         "maxzoom": scene.highest(layer),
     }
+    if scene.archive is not None and attribution is None:
+        attribution = scene.archive.attribution
     return told if attribution is None else told | {"attribution": html.escape(attribution)}
 
 

@@ -10,6 +10,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from sat2map.serve.basemap import Basemap
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -22,22 +24,28 @@ LONGEST = 2048
 LONGEST_HEAD = 16 * 1024
 """Bytes of a request's headers."""
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "worker-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "manifest-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
+
+def policy(elsewhere: str = "") -> str:
+    """Return what a page of ours may load: what comes from here, and no script that stands in it.
+
+    Args:
+        elsewhere: A scheme and a host that images may come from as well.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "worker-src 'self'",
+            "style-src 'self'",
+            f"img-src 'self' data: blob: {elsewhere}".strip(),
+            f"connect-src 'self' {elsewhere}".strip(),
+            "font-src 'self'",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
     )
-)
-"""What a page of ours may load: what comes from here, and no script that stands in it."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,19 @@ class Guard:
     Args:
         app: What answers.
         access: Who may ask.
+        basemap: From where else the page loads tiles.
     """
 
     def __init__(
-        self, app: Callable[[Message, Receive, Send], Awaitable[None]], access: Access
+        self,
+        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        access: Access,
+        basemap: Basemap | None = None,
     ) -> None:
         self._app, self._access = app, access
+        self._policy = policy("" if basemap is None else basemap.origin)
+        # Servers of tiles ask to be told by whom they are used; no more is told than the host.
+        self._referrer = "no-referrer" if basemap is None else "strict-origin"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -158,9 +173,9 @@ class Guard:
     def _added(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
         """Return the headers of every answer."""
         added = {
-            "content-security-policy": POLICY,
+            "content-security-policy": self._policy,
             "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
+            "referrer-policy": self._referrer,
         }
         origin = headers.get("origin")
         if origin is not None and origin in self._access.origins:

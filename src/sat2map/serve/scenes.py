@@ -4,6 +4,7 @@ photo      what a model translates: layers photo, map, classes, confidence, numb
            where there is no model
 drawn map  what `sat2map translate` wrote: layer map
 class map  numbers with a legend: layers classes, numbers
+archive    tiles in one file (.pmtiles): layer map, or vectors where they are of vectors
 
 A `ServedScene` stays as long as the server; an `OpenScene` is what its files held when they were
 opened. Where these change, there is a new one, with another key, so that nothing of the old one is
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 import sat2map
 from sat2map.data.images import three_bands
 from sat2map.errors import DataError, Sat2mapError, UsageError
+from sat2map.geo.gdal import is_address
 from sat2map.geo.grid import Bounds, Grid, Part
 from sat2map.journal import as_json
 from sat2map.legend import COVER, LEGEND_TAG, Legend
@@ -40,6 +42,8 @@ from sat2map.raster.options import Reading
 from sat2map.raster.pyramid import HIGHEST, Pyramid, pyramid_of
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
+from sat2map.serve.archives import SUFFIX as ARCHIVE
+from sat2map.serve.archives import TileArchive
 from sat2map.serve.files import ClassFile, SceneImages
 from sat2map.serve.memory import RecentMemory
 from sat2map.serve.pool import WindowPool
@@ -51,8 +55,9 @@ from sat2map.translation.maps import Layer
 from sat2map.translation.scene_windows import SceneWindows
 from sat2map.translation.translator import Translator
 from sat2map.vectors.class_map import open_class_map
+from sat2map.vectors.formats import style_beside
 
-LayerName = Literal["photo", "map", "classes", "confidence", "numbers"]
+LayerName = Literal["photo", "map", "classes", "confidence", "numbers", "vectors"]
 LAYERS: tuple[LayerName, ...] = get_args(LayerName)
 
 _KEPT: dict[LayerName, str] = {
@@ -153,6 +158,7 @@ class OpenScene:
         results: What the model makes of it.
         drawn: The pixels of a map that was written earlier.
         class_file: The numbers of a class map that was written earlier.
+        archive: Tiles that were written earlier; it has no pixels of its own.
     """
 
     key: str
@@ -163,6 +169,7 @@ class OpenScene:
     results: Results | None = None
     drawn: SceneImages | None = None
     class_file: ClassFile | None = None
+    archive: TileArchive | None = None
 
     def highest(self, layer: LayerName) -> int:
         """Return the zoom whose pixels are nearest in size to a layer's own."""
@@ -217,7 +224,7 @@ class OpenScene:
 
     def close(self) -> None:
         """Close its files."""
-        for each in (self.photo, self.results, self.drawn, self.class_file):
+        for each in (self.photo, self.results, self.drawn, self.class_file, self.archive):
             if each is not None:
                 each.close()
 
@@ -284,6 +291,11 @@ class ServedScene:
             before.close()
 
     def _opened(self) -> OpenScene:
+        if is_archive(self._text):
+            path = Path(self._text)
+            self._files = (path, style_beside(path))
+            self._signature = _signature(self._files)
+            return _open_archive(path)
         source = open_source(self._text)
         with source:
             # Before anything is read: what changes while it is read is noticed later.
@@ -315,6 +327,17 @@ def _open_class_map(source: Source) -> OpenScene:
         legend=legend,
         class_file=ClassFile(source, grid, len(legend)),
     )
+
+
+def is_archive(text: str | Path) -> bool:
+    """Return whether a name is that of an archive of tiles."""
+    return Path(text).suffix.lower() == ARCHIVE and not is_address(text)
+
+
+def _open_archive(path: Path) -> OpenScene:
+    archive = TileArchive(path)
+    layer: LayerName = "vectors" if archive.is_vector else "map"
+    return OpenScene(archive.key, (layer,), archive.pyramid, archive=archive)
 
 
 def _open_as_it_is(
@@ -478,6 +501,10 @@ def open_scenes(names: list[str], workshop: Workshop) -> list[ServedScene]:
     """
     scenes: list[ServedScene] = []
     for name in names:
+        if is_archive(name):
+            id = scene_id(Path(name).stem, (scene.id for scene in scenes))
+            scenes.append(ServedScene(id, Path(name).name, name, workshop))
+            continue
         source = open_source(name)
         if source.kind != "folder":
             source.close()

@@ -114,6 +114,14 @@ class Service:
         format: Format,
     ) -> TileAnswer:
         """Return a tile, made as far as it is there within its time."""
+        if current.archive is not None:
+            read, image = self._reader(served), current.archive.image
+            place = (tile.zoom, tile.x, tile.y, tile.scale)
+            try:
+                body = await self._in(read, image, *place, format)
+            except DataError as error:
+                raise HTTPException(500, told(served, error)) from error
+            return TileAnswer(body, True)
         key = (current.key, layer, tile, format)
         kept = self._tiles.get(key)
         if kept is not None:
@@ -142,6 +150,8 @@ class Service:
         self, request: Request, served: ServedScene, current: OpenScene, lon: float, lat: float
     ) -> dict[str, Any]:
         """Return the class at a place and how sure it is, or answer 404 outside of the scene."""
+        if current.archive is not None:
+            raise HTTPException(404, f"{served.name}: tiles of an archive do not tell of points.")
         layer: LayerName = "classes" if "classes" in current.layers else current.layers[0]
         grid = current.level_grid(layer, 0)
         assert grid.crs is not None
@@ -187,6 +197,8 @@ class Service:
             bounds: West, south, east, north.
             most: Pixels that are allowed.
         """
+        if current.archive is not None:
+            raise HTTPException(404, f"{served.name}: an archive is had as the file that it is.")
         grid = current.level_grid(layer, 0)
         try:
             check_bbox(bounds)
@@ -339,6 +351,15 @@ class Service:
     def is_warming(self, served: ServedScene) -> bool:
         """Return whether a scene's windows are made ahead."""
         return served.id in self._warming
+
+    async def vector_tile(self, served: ServedScene, current: OpenScene, tile: Tile) -> bytes:
+        """Return a vector tile of an archive, gzipped."""
+        assert current.archive is not None
+        try:
+            read = current.archive.vector_tile
+            return await self._in(self._reader(served), read, tile.zoom, tile.x, tile.y)
+        except DataError as error:
+            raise HTTPException(500, told(served, error)) from error
 
     async def in_reader(self, served: ServedScene, work: Callable[..., T], *given: Any) -> T:
         """Call something that reads a scene, in one of its own threads."""
