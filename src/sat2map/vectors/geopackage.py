@@ -226,12 +226,29 @@ def write_provenance(path: Path, made: Provenance) -> None:
                 "null from gpkg_contents where data_type = 'features'",
                 (_TIME,),
             )
-            database.execute("update gpkg_contents set last_change = ?", (_TIME,))
-            database.execute("update layer_styles set update_time = ?", (_TIME,))
+    finally:
+        database.close()
+    set_times(path)
+
+
+def set_times(path: Path) -> None:
+    """Give a GeoPackage the times of every other, so that the same work gives the same bytes."""
+    database = sqlite3.connect(path)
+    try:
+        with database:
+            tables = {name for (name,) in database.execute("select name from sqlite_master")}
+            for table, column in _TIMES.items():
+                if table in tables:
+                    database.execute(f"update {table} set {column} = ?", (_TIME,))
     finally:
         database.close()
 
 
+_TIMES = {
+    "gpkg_contents": "last_change",
+    "gpkg_metadata_reference": "timestamp",
+    "layer_styles": "update_time",
+}
 _TIME = "2000-01-01T00:00:00.000Z"
 
 _METADATA = {
