@@ -38,6 +38,9 @@ INDEX = "index.gti.gpkg"
 CLASSES = "classes.gti.gpkg"
 _OURS = "SAT2MAP_INDEX"
 
+_ROUNDING = 1e-3
+"""By so much of a pixel the bounds of maps may be beside whole ones."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -192,11 +195,10 @@ def _write(path: Path, tiles: list[Tile], names: list[str], facts: Mapping[str, 
     _check_own(path)
     crs = main_crs(tiles)
     own = [tile for tile in tiles if tile.crs == crs]
-    steps = {
-        "RESX": min(math.hypot(tile.transform.a, tile.transform.d) for tile in own),
-        "RESY": min(math.hypot(tile.transform.b, tile.transform.e) for tile in own),
-    }
+    across = min(math.hypot(tile.transform.a, tile.transform.d) for tile in own)
+    down = min(math.hypot(tile.transform.b, tile.transform.e) for tile in own)
     boxes = in_crs([tile.box() for tile in tiles], tiles, crs)
+    west, south, east, north = shapely.total_bounds(np.array(boxes, object)).tolist()
     table = pyarrow.table(
         {
             "geom": pyarrow.array(shapely.to_wkb(boxes), pyarrow.binary()),
@@ -208,7 +210,9 @@ def _write(path: Path, tiles: list[Tile], names: list[str], facts: Mapping[str, 
         "SORT_FIELD": "rank",
         "SORT_FIELD_ASC": "YES",
         "DATA_TYPE": "Byte",
-        **{name: repr(step) for name, step in steps.items()},
+        "XSIZE": str(math.ceil((east - west) / across - _ROUNDING)),
+        "YSIZE": str(math.ceil((north - south) / down - _ROUNDING)),
+        "GEOTRANSFORM": f"{west!r},{across!r},0,{north!r},0,{-down!r}",
         **facts,
         _OURS: "1",
     }
