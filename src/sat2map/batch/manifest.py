@@ -169,6 +169,7 @@ def fingerprint_of(source: Path, files: tuple[Path, ...], told: str | None) -> d
         files: The files that it consists of; none of an address.
         told: What the list of scenes says of its contents, such as a checksum.
     """
+    files = tuple(dict.fromkeys(files))
     return {
         "files": [Path(os.path.relpath(file, source.parent)).as_posix() for file in files],
         "of": Files(files, source.parent).to_json() if files else None,

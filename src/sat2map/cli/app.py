@@ -9,13 +9,14 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from sat2map.cli import model as cli_model
 from sat2map.cli import parse
 from sat2map.cli import vectors as cli_vectors
+from sat2map.cli.batch import batch
 from sat2map.cli.cache import cache_app
 from sat2map.cli.data import data_app
 from sat2map.cli.evaluate_vectors import evaluate_vectors
@@ -24,12 +25,21 @@ from sat2map.cli.noise import allow_any_characters, silence_dependencies
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
+    Attribution,
     Bands,
+    Bbox,
     Crs,
+    LegendColours,
+    Licence,
+    MapResolution,
+    Mask,
+    MinClassConfidence,
     ModelChoice,
     Nodata,
+    OfClasses,
     PixelSize,
     PrecisionChoice,
+    Qml,
     Quiet,
     RuntimeChoice,
     Samples,
@@ -274,17 +284,9 @@ def translate(
     crs: Crs = None,
     pixel_size: PixelSize = None,
     warp: Warp = False,
-    resolution: Annotated[
-        str, typer.Option(metavar="native|model|METRES", help="Scene: resolution of the map.")
-    ] = "native",
-    bbox: Annotated[
-        str | None,
-        typer.Option(metavar="W,S,E,N", help="Scene: translate this part, degrees (WGS 84)."),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Scene: translate what lies in these polygons."),
-    ] = None,
+    resolution: MapResolution = "native",
+    bbox: Bbox = None,
+    mask: Mask = None,
     classes: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Scene: also write its classes, as a .tif of numbers."),
@@ -293,27 +295,15 @@ def translate(
         Path | None,
         typer.Option(metavar="FILE", help="With --classes: how sure each of them is, 0 to 255."),
     ] = None,
-    min_confidence: Annotated[
-        float,
-        typer.Option(
-            "--min-confidence", min=0, max=1, help="With --classes: less sure ground has no class."
-        ),
-    ] = 0.0,
-    class_legend: Annotated[
-        Literal["cover", "map"],
-        typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
-    ] = "cover",
+    min_confidence: MinClassConfidence = 0.0,
+    class_legend: OfClasses = "cover",
     samples: Samples = None,
-    qml: Annotated[
-        bool, typer.Option("--qml", help="With --classes: QGIS's style beside it, NAME.qml.")
-    ] = False,
+    qml: Qml = False,
     legend_image: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="With --classes: a picture of their legend, .png."),
     ] = None,
-    legend_colours: Annotated[
-        bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
-    ] = False,
+    legend_colours: LegendColours = False,
     published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
@@ -322,13 +312,8 @@ def translate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write source and result side by side.")
     ] = False,
-    attribution: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Scene: whom showing the map must name.")
-    ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Scene: under which its map may be used, CC-BY-4.0."),
-    ] = None,
+    attribution: Attribution = None,
+    licence: Licence = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Scene, folder: go on with what an interrupted run left."),
@@ -416,6 +401,7 @@ def translate(
             print(path)
 
 
+app.command()(batch)
 app.command("evaluate-vectors")(evaluate_vectors)
 app.command()(cli_vectors.vectors)
 app.command()(cli_vectors.report)

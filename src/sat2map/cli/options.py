@@ -6,6 +6,7 @@ called here: messages name parameters, and `messages.py` finds their options by 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -88,6 +89,46 @@ Style = Annotated[
         "--style",
         metavar="NAME|FILE",
         help="Paint the map like a shipped style or JSON of class: colour.",
+    ),
+]
+MapResolution = Annotated[
+    str,
+    typer.Option(
+        "--resolution", metavar="native|model|METRES", help="Scene: resolution of the map."
+    ),
+]
+Bbox = Annotated[
+    str | None,
+    typer.Option("--bbox", metavar="W,S,E,N", help="Scene: translate this part, degrees (WGS 84)."),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option("--mask", metavar="FILE", help="Scene: translate what lies in these polygons."),
+]
+MinClassConfidence = Annotated[
+    float,
+    typer.Option(
+        "--min-confidence", min=0, max=1, help="With --classes: less sure ground has no class."
+    ),
+]
+OfClasses = Annotated[
+    Literal["cover", "map"],
+    typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
+]
+Qml = Annotated[
+    bool, typer.Option("--qml", help="With --classes: QGIS's style beside it, NAME.qml.")
+]
+LegendColours = Annotated[
+    bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
+]
+Attribution = Annotated[
+    str | None,
+    typer.Option("--attribution", metavar="TEXT", help="Scene: whom showing the map must name."),
+]
+Licence = Annotated[
+    str | None,
+    typer.Option(
+        "--licence", metavar="TEXT", help="Scene: under which its map may be used, CC-BY-4.0."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

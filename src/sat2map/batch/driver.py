@@ -1,0 +1,291 @@
+"""The driver of a batch: what is to be done, who does it, and what is written down of it.
+
+    list of scenes --+
+                     +--> rows --> [waiting] --> free worker --> outcome --> row
+    manifest --------+                ^                             |
+                                      +------ again, after a pause -+
+
+In each turn of its loop everything that is new is written to the manifest at once, and flushed to
+the disk, before a scene is handed to a worker.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sat2map.batch.engine import Engine, Lost, Returned
+from sat2map.batch.item import Item
+from sat2map.batch.lease import Lease
+from sat2map.batch.manifest import Row
+from sat2map.errors import OutputError, StoppedError
+from sat2map.journal import Journal
+
+PAUSES_S = (5.0, 15.0, 45.0, 120.0)
+"""Seconds before a scene is tried again that may be read a while later; then it is given up."""
+
+DEADLY = 3
+"""Workers that die of a scene before it is set aside."""
+
+MOST_LOSSES = 20
+"""How often a scene is sent again whose workers were lost by no fault of its own."""
+
+REST_S = 30.0
+"""Seconds that a worker gets nothing after it had no room or no memory."""
+
+STOP_S = 10.0
+"""Seconds that workers have to stop before they are ended."""
+
+TURN_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Task:
+    """A scene that is to be made.
+
+    Attributes:
+        item: What a worker gets.
+        row: What is known of it.
+        worker: The last one that had it.
+        failures: How often it failed in a way that may pass, in this run.
+        losses: How often its worker was lost, in this run.
+    """
+
+    item: Item
+    row: Row
+    worker: str | None = None
+    failures: int = 0
+    losses: int = 0
+
+
+class Driver:
+    """Has the scenes of a batch made.
+
+    Args:
+        journal: Of the batch's folder, which is claimed.
+        lease: Of the same folder.
+        files: Returns the names of all files that are made of a scene, by the name of its map.
+        say: Called with a line for each scene that is not done.
+        progress: Called with (done, all) scenes.
+        already: How many scenes there are that are not to be made.
+        pauses: As `PAUSES_S`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        lease: Lease,
+        files: Callable[[str], list[str]],
+        *,
+        say: Callable[[str], object] = logger.warning,
+        progress: Callable[[int, int], None] | None = None,
+        already: int = 0,
+        pauses: tuple[float, ...] = PAUSES_S,
+    ) -> None:
+        self._journal, self._lease, self._files = journal, lease, files
+        self._say, self._progress, self._already = say, progress, already
+        self._pauses = pauses
+        self._waiting: deque[_Task] = deque()
+        self._again: list[_Task] = []
+        self._later: list[tuple[float, int, _Task]] = []
+        self._running: dict[str, _Task] = {}
+        self._resting: dict[str, float] = {}
+        self._rows: dict[str, Any] = {}  # what is to be written
+        self._ended = self._all = 0
+
+    def run(self, engine: Engine, tasks: Iterable[tuple[Item, Row]], stop: threading.Event) -> None:
+        """Make scenes until each is done or given up.
+
+        Args:
+            engine: Its workers.
+            tasks: The scenes, each with what is known of it.
+            stop: Asks to stop once it is set.
+
+        Raises:
+            StoppedError: `stop` is set; what is done is done.
+            UsageError: Another driver took over.
+            OutputError: The folder of the batch cannot be written to.
+        """
+        self._waiting = deque(_Task(item, row) for item, row in tasks)
+        self._all = len(self._waiting)
+        self._show()
+        while self._waiting or self._again or self._later or self._running:
+            if stop.is_set():
+                self._stop(engine)
+            self._take_up()
+            chosen = self._assign(engine)
+            self._write()
+            for worker, task in chosen:
+                engine.send(worker, task.item)
+            for event in engine.wait(TURN_S):
+                self._heed(event)
+            self._show()
+        self._write()
+
+    def _take_up(self) -> None:
+        """Have those scenes wait for a worker whose pause is over."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._again.append(heapq.heappop(self._later)[2])
+
+    def _assign(self, engine: Engine) -> list[tuple[str, _Task]]:
+        """Choose a scene for each free worker."""
+        now, chosen = time.monotonic(), []
+        for worker in engine.free():
+            resting = self._resting.get(worker, 0) > now
+            if resting and engine.alive() > 1:
+                continue
+            task = self._next(worker, alone=engine.alive() == 1)
+            if task is None:
+                continue
+            task.worker = worker
+            row = replace(task.row, state="running", tries=task.row.tries + 1)
+            self._note(task, row)
+            self._running[worker] = task
+            chosen.append((worker, task))
+        return chosen
+
+    def _next(self, worker: str, *, alone: bool) -> _Task | None:
+        """Return a scene for a worker: one that another had before, or a fresh one."""
+        for task in self._again:
+            if alone or task.worker != worker:
+                self._again.remove(task)
+                return task
+        while self._waiting:
+            task = self._waiting.popleft()
+            if self._is_free(task):
+                return task
+        return None
+
+    def _is_free(self, task: _Task) -> bool:
+        """Return whether none of the files of a scene is somebody else's; they are ours then."""
+        files, ours = self._files(task.row.name), task.row.files
+        place = self._journal.folder
+        others = (name for name in files if name not in ours and os.path.lexists(place / name))
+        foreign = next(others, None)
+        if foreign is None:
+            task.row = replace(task.row, files={**dict.fromkeys(files, ""), **ours})
+            return True
+        error = OutputError(
+            "is there already and was not written by sat2map batch",
+            where=place / foreign,
+            remedy="Move it away, or choose another folder.",
+        )
+        self._give_up(task, "failed", str(error))
+        return False
+
+    def _heed(self, event: Returned | Lost) -> None:
+        """Note what has happened to a worker and its scene."""
+        task = self._running.pop(event.worker, None)
+        if isinstance(event, Lost):
+            self._resting.pop(event.worker, None)
+            if task is not None:
+                self._bury(task, event)
+            return
+        if task is None or task.item != event.item:
+            return
+        outcome = event.outcome
+        facts = _row_facts(outcome.facts)
+        spent = task.row.seconds + facts.pop("seconds", 0.0)
+        task.row = replace(task.row, seconds=round(spent, 3), **facts)
+        match outcome.kind:
+            case "done":
+                self._note(task, replace(task.row, state="done", error=None))
+                self._ended += 1
+            case "failed" | "empty":
+                self._give_up(task, outcome.kind, task.row.error)
+            case "stopped":
+                self._note(task, replace(task.row, state="waiting", error=None))
+            case _:
+                if outcome.kind == "unfit":
+                    self._resting[event.worker] = time.monotonic() + REST_S
+                self._try_again(task, outcome.kind)
+
+    def _try_again(self, task: _Task, kind: str) -> None:
+        """Have a scene wait for another try, or give it up."""
+        task.failures += 1
+        if task.failures <= len(self._pauses):
+            self._note(task, replace(task.row, state="waiting"))
+            due = time.monotonic() + self._pauses[task.failures - 1]
+            heapq.heappush(self._later, (due, id(task), task))
+            return
+        if kind != "output":
+            self._give_up(task, "failed", f"{task.row.error} ({task.failures} tries)")
+            return
+        self._note(task, replace(task.row, state="waiting"))
+        self._write()
+        raise OutputError(  # which would be the end of all the others, too
+            task.row.error or "cannot be written",
+            remedy="What is done is kept; run the same command again to go on.",
+        )
+
+    def _bury(self, task: _Task, event: Lost) -> None:
+        """Send the scene of a lost worker to another one, or set it aside."""
+        task.losses += 1
+        deaths = task.row.deaths
+        name = f"{self._lease.number}/{event.worker}"
+        if event.blames and name not in deaths:
+            deaths = (*deaths, name)
+        task.row = replace(task.row, deaths=deaths, error=event.why)
+        if len(deaths) >= DEADLY:
+            self._give_up(task, "set aside", f"{event.why}; {len(deaths)} workers died of it")
+        elif task.losses >= MOST_LOSSES:
+            self._give_up(task, "set aside", f"{event.why}; lost {task.losses} times")
+        else:
+            self._note(task, replace(task.row, state="waiting"))
+            self._again.append(task)
+
+    def _give_up(self, task: _Task, state: Any, error: str | None) -> None:
+        self._note(task, replace(task.row, state=state, error=error))
+        self._ended += 1
+        if state != "empty":
+            self._say(f"{task.row.scene}: {state}: {error}")
+
+    def _note(self, task: _Task, row: Row) -> None:
+        task.row = row
+        self._rows[row.name] = row.to_json()
+
+    def _write(self) -> None:
+        """Write down what is new."""
+        if self._rows:
+            self._lease.check()
+            self._journal.note(self._rows)
+            self._rows = {}
+
+    def _show(self) -> None:
+        if self._progress is not None:
+            self._progress(self._already + self._ended, self._already + self._all)
+
+    def _stop(self, engine: Engine) -> None:
+        """Have the workers stop, and write down what is done.
+
+        Raises:
+            StoppedError: Always.
+        """
+        engine.stop()
+        until = time.monotonic() + STOP_S
+        while self._running and time.monotonic() < until:
+            for event in engine.wait(TURN_S):
+                self._heed(event)
+        for task in self._running.values():
+            self._note(task, replace(task.row, state="waiting"))
+        self._write()
+        raise StoppedError(
+            f"stopped as asked; {self._already + self._ended:,} of "
+            f"{self._already + self._all:,} scenes are done",
+            where=self._journal.folder,
+            remedy="Run the same command again to go on.",
+        )
+
+
+def _row_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an outcome tells for a row, without what it does not tell."""
+    return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,443 @@
+"""One scene of a batch: read, made into files on the worker's own disk, and given their names.
+
+The same code for every engine. What is made lies in a folder of the worker's own, is copied under
+hidden names beside the final ones, and renamed when all of it is whole:
+
+    SCRATCH/NUMBER-WORKER/STEM.tif   -->   OUT/a/.STEM.sat2map-NUMBER.tif   -->   OUT/a/STEM.tif
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import rasterio
+
+from sat2map.atomic import check_disk, flush
+from sat2map.batch.lease import is_held
+from sat2map.batch.manifest import fingerprint_of
+from sat2map.errors import (
+    DataError,
+    EmptySceneError,
+    ModelError,
+    OutputError,
+    Sat2mapError,
+    StoppedError,
+    UsageError,
+    writing_to,
+)
+from sat2map.geo.gdal import is_address
+from sat2map.journal import without_secrets
+from sat2map.raster.options import SceneOptions
+from sat2map.raster.sources import Source, open_source
+from sat2map.runtimes.interface import Precision, RuntimeName
+from sat2map.translation.class_files import ROOM, ClassFiles, ClassLegend
+from sat2map.translation.scene import translate_scene
+from sat2map.translation.translator import Translator, load
+from sat2map.vectors.photo import vectorise_photo
+from sat2map.vectors.vectorise import VectorOptions
+
+CHUNK = 1 << 20
+
+FEATURES = frozenset(
+    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8"}
+    | {"amx_bf16", "asimddp", "i8mm"}
+)
+"""What of a processor the last bits of results depend on."""
+
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "ENXIO", "ECONNRESET", "EHOSTDOWN"),
+        *("EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENODEV", "EMFILE", "ENFILE", "ENOLCK"),
+        "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+)
+"""What may be over a moment later: of drives, shares and networks."""
+
+
+_REFUSED = re.compile(r"HTTP response code\D*: 4(?!08|25|29)\d\d|does not exist", re.IGNORECASE)
+"""How GDAL tells of an answer that will be the same another time."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How all scenes of a batch are made, decided once by the driver.
+
+    Attributes:
+        out: The folder of the batch.
+        number: Of the driver's lease.
+        model: The model's folder or name.
+        runtime: What runs it.
+        precision: What it computes in.
+        threads: How many threads the network has in each worker.
+        fingerprint: Of the model as it is run.
+        colours: What the map's classes are painted in; None is as the model has it.
+        options: Settings of the translation.
+        classes: Whether class maps are written.
+        confidence: Whether it is written how sure they are.
+        class_legend: What the class maps hold.
+        qgis_style: Whether QGIS's style is written beside class maps.
+        min_confidence: Below this there is no class.
+        vectors: How vectors are made; None makes none.
+        scratch: Where workers make files; None takes the system's folder for temporary ones.
+    """
+
+    out: Path
+    number: str
+    model: str
+    runtime: RuntimeName
+    precision: Precision
+    threads: int | None
+    fingerprint: str
+    colours: Mapping[str, object] | None = None
+    options: SceneOptions = field(default_factory=SceneOptions)
+    classes: bool = False
+    confidence: bool = False
+    class_legend: ClassLegend = "cover"
+    qgis_style: bool = False
+    min_confidence: float = 0.0
+    vectors: VectorOptions | None = None
+    scratch: Path | None = None
+
+    def class_files(self, map_file: Path) -> ClassFiles | None:
+        """Return where the classes of a scene go, beside its map; None of none."""
+        if not self.classes:
+            return None
+        beside = map_file.with_name(f"{map_file.stem}.confidence.tif")
+        return ClassFiles(
+            map_file.with_name(f"{map_file.stem}.classes.tif"),
+            beside if self.confidence else None,
+            self.class_legend,
+            self.qgis_style,
+            min_confidence=self.min_confidence,
+        )
+
+    def vector_file(self, map_file: Path) -> Path | None:
+        """Return where the vectors of a scene go, beside its map; None of none."""
+        return None if self.vectors is None else map_file.with_suffix(".gpkg")
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of all that is made of a scene, told from the folder.
+
+        Args:
+            name: Its map's.
+        """
+        classes, vectors = self.class_files(Path(name)), self.vector_file(Path(name))
+        beside = [*([] if classes is None else classes.files), *([vectors] if vectors else [])]
+        return [name, *(file.as_posix() for file in beside)]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One scene on its way to a worker.
+
+    Attributes:
+        name: Its map, told from the folder.
+        source: What is opened; it may hold keys.
+        told: What the list of scenes says of its contents.
+    """
+
+    name: str
+    source: str
+    told: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one scene.
+
+    Attributes:
+        kind: What it is now, of `Row.state`, or why it is to be tried again: "again" because of
+            the scene or what it lies on, "unfit" because of the worker, "output" because of the
+            folder of the batch, "stopped" because that was asked for.
+        facts: For its row: files, pixels, seconds, fingerprint, features, error, notices.
+    """
+
+    kind: Literal["done", "failed", "empty", "again", "unfit", "output", "stopped"]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Work = Callable[[Item, threading.Event], Outcome]
+"""What a worker does with a scene."""
+
+
+def open_worker(making: Making, worker: str) -> Work:
+    """Return what a worker does with scenes: it holds the model for all of them.
+
+    Args:
+        making: How they are made.
+        worker: Which worker it is.
+
+    Raises:
+        ModelError: The model is not the one that the driver has opened.
+        UsageError: This machine cannot run it as the driver has decided.
+    """
+    translator = open_model(making)
+    if translator.fingerprint() != making.fingerprint:
+        raise ModelError(
+            "is not the model that the batch was begun with",
+            where=making.model,
+            remedy="Leave the model's folder as it is until the batch has ended.",
+        )
+    features = processor_features()
+
+    def work(item: Item, stop: threading.Event) -> Outcome:
+        return make_scene(making, translator, item, worker, stop, features)
+
+    return work
+
+
+def open_model(making: Making) -> Translator:
+    """Return the model of a batch, in its colours."""
+    translator = load(
+        making.model,
+        runtime=making.runtime,
+        precision=making.precision,
+        threads=making.threads,
+    )
+    return translator if making.colours is None else translator.in_colours(making.colours)
+
+
+def make_scene(
+    making: Making,
+    translator: Translator,
+    item: Item,
+    worker: str,
+    stop: threading.Event,
+    features: tuple[str, ...] = (),
+) -> Outcome:
+    """Make all files of one scene, and return what came of it; it raises nothing."""
+    began = time.monotonic()
+    facts: dict[str, Any] = {"features": features, "notices": []}
+    try:
+        with _scratch(making, worker) as folder:
+            facts |= _made(making, translator, item, folder, stop, facts["notices"].append)
+            facts["files"] = publish_files(making, item, folder, stop)
+            kind: Any = "done"
+    except _UnpublishedError as error:
+        kind, facts["error"] = "output", str(error.__cause__)
+    except Exception as error:
+        kind = _kind_of(error, item)
+        facts["error"] = _line_of(error)
+        if kind in ("failed", "empty"):
+            facts["fingerprint"] = _of_source_alone(item)
+    facts["notices"] = tuple(dict.fromkeys(facts["notices"]))
+    return Outcome(kind, facts | {"seconds": round(time.monotonic() - began, 3)})
+
+
+class _UnpublishedError(Exception):
+    """What was made could not be written into the folder of the batch."""
+
+
+@contextmanager
+def _scratch(making: Making, worker: str) -> Iterator[Path]:
+    """Yield an empty folder of this worker's own, which goes again."""
+    folder = scratch_of(making.scratch, making.number) / worker
+    shutil.rmtree(folder, ignore_errors=True)
+    with writing_to(folder):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_of(scratch: Path | None, number: str) -> Path:
+    """Return the folder in which all workers of a driver on one machine make files."""
+    return (scratch or Path(tempfile.gettempdir())) / f"sat2map-batch-{number}"
+
+
+def _made(
+    making: Making,
+    translator: Translator,
+    item: Item,
+    folder: Path,
+    stop: threading.Event,
+    say: Callable[[str], object],
+) -> dict[str, Any]:
+    """Make the files of a scene in a folder, and return what is to be known of it."""
+    with open_source(item.source) as source:
+        if source.kind == "image":
+            raise DataError(
+                "is an image without coordinates",
+                where=source.where,
+                remedy="Give it a world file, or translate it with `sat2map translate`.",
+            )
+        local = source.kind != "address"
+        before = _times(source)
+        place = Path(item.source) if local else Path(source.name)
+        fingerprint = fingerprint_of(place, source.files if local else (), item.told)
+        map_file = folder / Path(item.name).name
+        if source.grid is not None:
+            check_disk(map_file, source.grid.height * source.grid.width * ROOM)
+        classes = making.class_files(map_file)
+        translate_scene(
+            source, map_file, translator, making.options, None, stop, classes=classes, say=say
+        )
+        vectors = making.vector_file(map_file)
+        if vectors is not None:
+            how = making.vectors
+            reading = making.options.reading
+            vectorise_photo(
+                source, vectors, translator, reading=reading, options=how, stop=stop, say=say
+            )
+        if local and _times(source) != before:
+            raise _ReplacedError(
+                "has changed while it was read",
+                where=source.where,
+                remedy="Leave it as it is until its map is made.",
+            )
+    with rasterio.open(map_file) as made:
+        pixels = made.width * made.height
+    return {"fingerprint": fingerprint, "pixels": pixels}
+
+
+class _ReplacedError(DataError):
+    """A scene that was replaced while it was read."""
+
+
+def _times(source: Source) -> list[tuple[int, int, int]]:
+    facts = [file.stat() for file in source.files]
+    return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in facts]
+
+
+def publish_files(
+    making: Making, item: Item, folder: Path, stop: threading.Event
+) -> dict[str, str]:
+    """Give what was made its final names, and return the SHA-256 of each file."""
+    final = making.out / item.name
+    made = sorted(path for path in folder.iterdir() if path.is_file())
+    made.sort(key=lambda path: path.name == final.name)  # the map comes last
+    asides = {path: aside_of(final.parent / path.name, making.number) for path in made}
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(final, sum(path.stat().st_size for path in made))
+        hashes = {path: _copied(path, aside, stop) for path, aside in asides.items()}
+        if not is_held(making.out, making.number):
+            raise StoppedError("another driver has taken over", where=making.out)
+        for path, aside in asides.items():
+            aside.replace(final.parent / path.name)
+        flush(final.parent)
+    except OSError as error:
+        where = OutputError(
+            f"cannot be written ({error.strerror or error})",
+            where=final,
+            remedy="Free some space, or check the disk or the share.",
+        )
+        raise _UnpublishedError from where
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+    return {(Path(item.name).parent / path.name).as_posix(): hashes[path] for path in made}
+
+
+def aside_of(final: Path, number: str) -> Path:
+    """Return the hidden name that a file has until it is whole."""
+    return final.with_name(f".{final.stem}.sat2map-{number}{final.suffix}")
+
+
+def _check_room(final: Path, needed: int) -> None:
+    if shutil.disk_usage(final.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _copied(source: Path, target: Path, stop: threading.Event) -> str:
+    """Copy a file, have it on the disk, and return the SHA-256 of its contents."""
+    whole = hashlib.sha256()
+    with source.open("rb") as file, target.open("wb") as copy:
+        while block := file.read(CHUNK):
+            whole.update(block)
+            copy.write(block)
+            if stop.is_set():
+                raise StoppedError("stopped as asked", where=target)
+        copy.flush()
+        os.fsync(copy.fileno())
+    return whole.hexdigest()
+
+
+def _kind_of(error: Exception, item: Item) -> Any:
+    """Return what to do with a scene of which nothing was made."""
+    if isinstance(error, StoppedError):
+        return "stopped"
+    outside = isinstance(error, UsageError) and error.parameter == "bbox"
+    if isinstance(error, EmptySceneError) or outside:
+        return "empty"
+    if isinstance(error, _ReplacedError):
+        return "again"
+    codes = {one.errno for one in _causes(error) if isinstance(one, OSError)}
+    if isinstance(error, (OutputError, MemoryError)) or codes & {errno.ENOSPC, errno.EDQUOT}:
+        return "unfit"
+    if codes & _PASSING:
+        return "again"
+    if not isinstance(error, DataError):
+        return "failed"
+    if is_address(item.source):
+        return "failed" if _REFUSED.search(str(error)) else "again"
+    return "again" if _is_gone(Path(item.source)) else "failed"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _is_gone(path: Path) -> bool:
+    """Return whether a file is not there, or its drive fails: the share may be back before long."""
+    try:
+        if path.is_dir():
+            return False
+        with path.open("rb") as file:
+            file.read(1)
+            file.seek(-1, os.SEEK_END)
+            file.read(1)
+    except OSError as error:
+        return error.errno != errno.EINVAL  # an empty file is there
+    return False
+
+
+def _of_source_alone(item: Item) -> dict[str, Any] | None:
+    """Return the fingerprint of a scene that cannot be used; a changed one is tried again."""
+    path = Path(item.source)
+    if is_address(item.source) or not path.is_file():
+        return None
+    return fingerprint_of(path, (path,), item.told)
+
+
+def _line_of(error: Exception) -> str:
+    if isinstance(error, Sat2mapError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+    return " ".join(without_secrets(text).split())
+
+
+def processor_features() -> tuple[str, ...]:
+    """Return what of this processor the last bits of results depend on."""
+    flags: set[str] = set()
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, values = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    flags = set(values.split())
+                    break
+    except OSError:  # not Linux
+        pass
+    return (platform.machine(), *sorted(FEATURES & flags))

@@ -1,0 +1,280 @@
+"""Whatever dies or fails, every scene that can be is made once, and the others are named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures import batch_workers
+from fixtures.batch_workers import drive, fail_to_open
+from sat2map.batch.item import aside_of
+from sat2map.batch.lease import Holder
+from sat2map.batch.manifest import read_manifest
+from sat2map.errors import ModelError, OutputError, StoppedError, UsageError
+
+BEGIN = "from fixtures.batch_workers import main; main()"
+
+
+def put_scenes(folder: Path, **words: str) -> Path:
+    """Write scenes of which workers read what to do."""
+    folder.mkdir(exist_ok=True)
+    for name, word in words.items():
+        (folder / f"{name}.tif").write_text(word)
+    return folder
+
+
+def many(folder: Path, count: int, word: str = "fine") -> Path:
+    return put_scenes(folder, **{f"s{number:03}": word for number in range(count)})
+
+
+def maps(out: Path) -> dict[str, str]:
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in out.rglob("*")
+        if path.is_file() and ".sat2map" not in path.parts
+    }
+
+
+def states(out: Path) -> dict[str, str]:
+    return {row.scene: row.state for row in read_manifest(out).rows.values()}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return "State:\tZ" not in status
+
+
+def eventually(true: Any) -> bool:
+    until = time.monotonic() + 30
+    while not true() and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(true())
+
+
+def test_the_files_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    scenes = many(tmp_path / "scenes", 8)
+    for count in (1, 3):
+        counts = drive(scenes, tmp_path / f"{count}" / "out", count=count)
+        assert counts["done"] == 8
+    assert maps(tmp_path / "1" / "out") == maps(tmp_path / "3" / "out")
+    rows = read_manifest(tmp_path / "3" / "out").finished()
+    assert {name: told for row in rows for name, told in row.files.items()} == maps(
+        tmp_path / "1" / "out"
+    )
+    assert not (tmp_path / "3" / "out" / ".sat2map" / "lease.json").exists()
+    assert list((tmp_path / "3" / "scratch").iterdir()) == []
+
+
+def test_a_scene_that_ends_its_process_is_set_aside_and_the_others_are_done(
+    tmp_path: Path,
+) -> None:
+    scenes = put_scenes(
+        tmp_path / "scenes", a="fine", deadly="die", b="fine", once="die-once", bad="corrupt"
+    )
+    said: list[str] = []
+    counts = drive(scenes, tmp_path / "out", say=said.append)
+    assert counts == {
+        "waiting": 0, "running": 0, "done": 3, "failed": 1, "empty": 0, "set aside": 1
+    }  # fmt: skip
+    rows = read_manifest(tmp_path / "out").rows
+    deadly, once, bad = rows["deadly.tif"], rows["once.tif"], rows["bad.tif"]
+    assert len(set(deadly.deaths)) == 3
+    assert deadly.error == "its process ended with the signal SIGKILL; 3 workers died of it"
+    assert (once.state, once.tries, len(once.deaths)) == ("done", 2, 1)
+    assert (bad.tries, bad.error) == (1, "is broken")  # what is broken stays so
+    assert len(said) == 2
+    assert set(maps(tmp_path / "out")) == {"a.tif", "b.tif", "once.tif"}
+    # What was given up is left alone, unless it has changed or that is asked for.
+    put_scenes(scenes, bad="fine", c="fine")
+    assert drive(scenes, tmp_path / "out")["done"] == 5
+    assert read_manifest(tmp_path / "out").rows["deadly.tif"].tries == 3
+    put_scenes(scenes, deadly="die-once 4")
+    assert drive(scenes, tmp_path / "out", retry_failed=True)["done"] == 6
+
+
+def test_what_cannot_be_read_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    scenes = put_scenes(tmp_path / "scenes", a="busy 3", b="busy 9", c="fine")
+    counts = drive(scenes, tmp_path / "out")
+    assert (counts["done"], counts["failed"]) == (2, 1)
+    rows = read_manifest(tmp_path / "out").rows
+    assert rows["a.tif"].tries == 4
+    assert rows["b.tif"].error == "503 Service Unavailable (4 tries)"
+    assert drive(scenes, tmp_path / "out")["failed"] == 1
+    assert drive(scenes, tmp_path / "out", retry_failed=True)["failed"] == 1
+    assert drive(scenes, tmp_path / "out", retry_failed=True)["done"] == 3
+
+
+def test_a_worker_whose_disk_is_full_leaves_its_scenes_to_others(tmp_path: Path) -> None:
+    scenes = many(tmp_path / "scenes", 6, "full")
+    counts = drive(scenes, tmp_path / "out", count=2)
+    assert counts["done"] == 6
+
+
+def test_a_worker_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("memory is watched on Linux")
+    scenes = put_scenes(tmp_path / "scenes", a="fine", greedy="eat", b="fine")
+    counts = drive(scenes, tmp_path / "out", memory=350_000_000)
+    assert (counts["done"], counts["set aside"]) == (2, 1)
+    error = read_manifest(tmp_path / "out").rows["greedy.tif"].error
+    assert error is not None and "took more than 0.3 GB of memory" in error
+
+
+def test_workers_that_die_before_they_are_ready_end_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="3 workers in turn died before they were ready"):
+        drive(many(tmp_path / "scenes", 2), tmp_path / "out", count=1, opener=fail_to_open)
+    assert set(states(tmp_path / "out").values()) == {"waiting"}
+
+
+def test_when_asked_to_stop_what_is_done_is_done(tmp_path: Path) -> None:
+    scenes = put_scenes(tmp_path / "scenes", a="fine", b="wait 60", c="wait 60")
+    stop = threading.Event()
+    done = tmp_path / "out" / "a.tif"
+    threading.Thread(target=lambda: eventually(done.exists) and stop.set(), daemon=True).start()
+    with pytest.raises(StoppedError, match=r"1 of 3 scenes are done.* to go on"):
+        drive(scenes, tmp_path / "out", stop=stop)
+    assert states(tmp_path / "out") == {"a.tif": "done", "b.tif": "waiting", "c.tif": "waiting"}
+    put_scenes(scenes, b="fine", c="fine")
+    assert drive(scenes, tmp_path / "out")["done"] == 3
+
+
+def test_files_of_others_are_left_as_they_are(tmp_path: Path) -> None:
+    scenes = many(tmp_path / "scenes", 2)
+    drive(scenes, tmp_path / "out")
+    put_scenes(scenes, new="fine")
+    (tmp_path / "out" / "new.tif").write_text("mine")
+    assert drive(scenes, tmp_path / "out")["failed"] == 1
+    assert (tmp_path / "out" / "new.tif").read_text() == "mine"
+    assert "is there already and was not written by sat2map batch" in str(
+        read_manifest(tmp_path / "out").rows["new.tif"].error
+    )
+    with pytest.raises(OutputError, match="is not empty and was not written by"):
+        drive(scenes, scenes)
+
+
+def test_a_map_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    scenes = many(tmp_path / "scenes", 3)
+    drive(scenes, tmp_path / "out")
+    before = maps(tmp_path / "out")
+    (tmp_path / "out" / "s001.tif").unlink()
+    drive(scenes, tmp_path / "out")
+    assert maps(tmp_path / "out") == before
+    assert len(list((tmp_path / "met").iterdir())) == 4
+
+
+@pytest.fixture
+def start_driver(tmp_path: Path) -> Iterator[Any]:
+    """Return a function that starts a driver as a process of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(scenes: Path, out: Path, count: int = 2) -> subprocess.Popen[bytes]:
+        paths = [str(Path(batch_workers.__file__).parents[1]), *sys.path]
+        process = subprocess.Popen(
+            [sys.executable, "-c", BEGIN, scenes, out, str(count)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_driver_is_refused_and_the_workers_of_a_killed_one_end(
+    tmp_path: Path, start_driver: Any
+) -> None:
+    scenes, out = many(tmp_path / "scenes", 2, "wait 60"), tmp_path / "out"
+    first = start_driver(scenes, out)
+    met = tmp_path / "met"
+    assert eventually(lambda: met.is_dir() and len(list(met.iterdir())) == 2)
+    assert set(states(out).values()) == {"running"}
+    with pytest.raises(UsageError, match="is being written by another process"):
+        drive(scenes, out)
+    workers = [int(path.name.rpartition("-")[2]) for path in met.iterdir()]
+    assert all(map(is_alive, workers))
+    first.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not any(map(is_alive, workers)))
+    put_scenes(scenes, s000="fine", s001="fine")
+    assert drive(scenes, out)["done"] == 2
+
+
+def test_what_a_dead_driver_had_begun_is_swept_away(tmp_path: Path) -> None:
+    scenes, out = many(tmp_path / "scenes", 2), tmp_path / "out"
+    drive(scenes, out)
+    journal = out / ".sat2map" / "done.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    known = {name for name, row in read_manifest(out).rows.items() if row.state != "done"}
+    assert known  # the driver died before it wrote down that this one was done
+    holder = json.loads(json.dumps(vars(Holder("0123456789abcdef", *_here(), pid=1))))
+    (out / ".sat2map" / "lease.json").write_text(json.dumps(holder))
+    left = aside_of(out / next(iter(known)), "0123456789abcdef")
+    foreign = aside_of(out / next(iter(known)), "f" * 16)
+    left.write_text("half")
+    foreign.write_text("of another program that uses these names")
+    assert drive(scenes, out)["done"] == 2
+    assert not left.exists()
+    assert foreign.exists()
+
+
+def _here() -> tuple[str, str]:
+    from sat2map.batch import lease
+
+    return lease.socket.gethostname(), lease._boot()
+
+
+def test_a_driver_that_was_superseded_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes, out = put_scenes(tmp_path / "scenes", a="fine", b="wait 2", c="fine"), tmp_path / "out"
+
+    def take_over() -> None:
+        if eventually((out / "a.tif").exists):
+            other = vars(Holder("f" * 16, "elsewhere", "other", 7))
+            (out / ".sat2map" / "lease.json").write_text(json.dumps(other))
+
+    threading.Thread(target=take_over, daemon=True).start()
+    with pytest.raises(UsageError, match="was taken over by process 7 on elsewhere"):
+        drive(scenes, out, count=1)
+    assert not (out / "b.tif").exists()  # its worker finished late, and did not publish
+    assert list(out.glob(".b*")) == []
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_driver_that_is_killed_at_any_time_is_gone_on_with(
+    tmp_path: Path, start_driver: Any, rounds: int
+) -> None:
+    scenes = many(tmp_path / "scenes", 12 * rounds, "wait 0.1")
+    dice = random.Random(rounds)
+    for _ in range(rounds):
+        process = start_driver(scenes, tmp_path / "out")
+        time.sleep(dice.uniform(0.5, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = start_driver(scenes, tmp_path / "out")
+    assert last.wait() == 0, last.stderr.read()
+    assert set(states(tmp_path / "out").values()) == {"done"}
+    rows = read_manifest(tmp_path / "out").rows
+    found = maps(tmp_path / "out")
+    assert {name: told for row in rows.values() for name, told in row.files.items()} == found
+    assert len(rows) == len(found) == 12 * rounds
+    assert all(row.deaths == () for row in rows.values())
+    drive(scenes, tmp_path / "alone" / "out", count=1)
+    assert maps(tmp_path / "alone" / "out") == found

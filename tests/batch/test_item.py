@@ -1,0 +1,240 @@
+"""One scene of a batch: what is made of it, and what becomes of it where that fails."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.shutil import copy as copy_raster
+
+from fixtures import range_server
+from fixtures.scenes import MakeScene, noise, smooth, with_classes
+from sat2map.batch import item as item_room
+from sat2map.batch.item import Item, Making, Outcome
+from sat2map.batch.item import make_scene as make_map
+from sat2map.batch.lease import LEASE, take_lease
+from sat2map.batch.local import ENVIRONMENT
+from sat2map.geo import gdal
+from sat2map.journal import HIDDEN
+from sat2map.raster.options import Reading, SceneOptions
+from sat2map.translation.class_files import ClassFiles
+from sat2map.translation.scene import translate_raster
+
+Try = Callable[..., Outcome]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def attempt(tmp_path: Path, out: Path) -> Iterator[Try]:
+    """Return a function that makes a scene as a worker does whose driver lives."""
+    translator = with_classes((1.0, 1.0))
+    with take_lease(out) as lease:
+        usual = Making(
+            out, lease.number, "classes", "torch", "f32", 1, "", scratch=tmp_path / "scratch"
+        )
+
+        def run(source: str | Path, name: str = "a/map.tif", **how: Any) -> Outcome:
+            making, item = replace(usual, **how), Item(name, str(source))
+            return make_map(making, translator, item, "w1", threading.Event(), ("avx2",))
+
+        yield run
+    assert not list(tmp_path.glob("scratch/*/*/*"))  # nothing is left
+
+
+def written(out: Path) -> set[str]:
+    found = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    return {path.as_posix() for path in found if HIDDEN not in path.parts}
+
+
+def test_a_scene_becomes_what_translate_makes_of_it(
+    attempt: Try, make_scene: MakeScene, tmp_path: Path, out: Path
+) -> None:
+    scene = make_scene(smooth(60, 80))
+    outcome = attempt(scene, classes=True, confidence=True, qgis_style=True)
+    assert outcome.kind == "done"
+    alone = tmp_path / "alone"
+    classes = ClassFiles(alone / "map.classes.tif", alone / "map.confidence.tif", "cover", True)
+    translate_raster(
+        scene, alone / "map.tif", with_classes((1.0, 1.0)), SceneOptions(), classes=classes
+    )
+    contents = {path.name: path.read_bytes() for path in alone.iterdir()}
+    assert {Path(name).name for name in outcome.facts["files"]} == set(contents)
+    for name, told in outcome.facts["files"].items():
+        assert (out / name).read_bytes() == contents[Path(name).name]
+        assert hashlib.sha256(contents[Path(name).name]).hexdigest() == told
+    assert written(out) == set(outcome.facts["files"])
+    assert outcome.facts["pixels"] == 60 * 80
+    assert outcome.facts["features"] == ("avx2",)
+    assert outcome.facts["fingerprint"]["files"] == ["scene.tif"]
+
+
+def test_its_vectors_lie_beside_it(attempt: Try, make_scene: MakeScene, out: Path) -> None:
+    from sat2map.vectors.vectorise import VectorOptions
+
+    scene = make_scene(smooth(60, 80))
+    for name in ("one.tif", "two.tif"):
+        assert attempt(scene, name, vectors=VectorOptions()).kind == "done"
+    assert written(out) == {"one.tif", "one.gpkg", "two.tif", "two.gpkg"}
+    # The same vectors are the same bytes, whenever they are made.
+    assert (out / "one.gpkg").read_bytes() == (out / "two.gpkg").read_bytes()
+
+
+def test_a_scene_that_is_replaced_while_it_is_read_is_tried_again(
+    attempt: Try, make_scene: MakeScene, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, other = make_scene(noise(40, 50)), make_scene(noise(40, 50, seed=1), "other.tif")
+    whole = item_room.translate_scene
+
+    def replaced(*arguments: Any, **how: Any) -> None:
+        whole(*arguments, **how)
+        other.replace(scene)
+
+    monkeypatch.setattr(item_room, "translate_scene", replaced)
+    outcome = attempt(scene)
+    assert outcome.kind == "again"
+    assert "has changed while it was read" in outcome.facts["error"]
+    assert written(out) == set()
+
+
+@pytest.mark.parametrize("kind", ["cut off", "text", "image"])
+def test_what_is_broken_stays_so(
+    attempt: Try, make_scene: MakeScene, tmp_path: Path, out: Path, kind: str
+) -> None:
+    scene = make_scene(noise(300, 300), compress="deflate")
+    if kind == "image":
+        scene = tmp_path / "photo.png"
+        from PIL import Image
+
+        Image.fromarray(noise(20, 20)).save(scene)
+    else:
+        scene.write_bytes(scene.read_bytes()[:9000] if kind == "cut off" else b"no raster")
+    outcome = attempt(scene)
+    assert outcome.kind == "failed"
+    assert scene.name in outcome.facts["error"]
+    assert outcome.facts["fingerprint"] is not None  # so that a mended one is known
+    assert written(out) == set()
+
+
+def test_what_is_gone_may_be_back(attempt: Try, tmp_path: Path) -> None:
+    outcome = attempt(tmp_path / "missing.tif")
+    assert outcome.kind == "again"
+    assert "there is no such file" in outcome.facts["error"]
+
+
+def test_what_shows_nothing_is_empty(attempt: Try, make_scene: MakeScene, out: Path) -> None:
+    blank = make_scene(np.zeros((20, 20, 3), np.uint8), nodata=0)
+    assert attempt(blank).kind == "empty"
+    elsewhere = SceneOptions(reading=Reading(bbox=(100, 10, 101, 11)))
+    assert attempt(make_scene(noise(20, 20)), options=elsewhere).kind == "empty"
+    assert written(out) == set()
+
+
+def test_a_call_that_does_not_fit_a_scene_is_told(attempt: Try, make_scene: MakeScene) -> None:
+    outcome = attempt(
+        make_scene(noise(20, 20)), options=SceneOptions(reading=Reading(bands=(7, 8, 9)))
+    )
+    assert outcome.kind == "failed"
+    assert "`bands`" in outcome.facts["error"]
+
+
+def test_a_fault_of_ours_ends_no_other_scene(
+    attempt: Try, make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise TypeError("of https://host/a?key=SECRET")
+
+    monkeypatch.setattr(item_room, "translate_scene", fail)
+    outcome = attempt(make_scene(noise(20, 20)))
+    assert outcome.kind == "failed"
+    assert outcome.facts["error"].startswith("TypeError: of https://host/a (test_item.py:")
+
+
+def test_a_full_disk_of_the_worker_is_told_from_one_of_the_batch(
+    attempt: Try,
+    make_scene: MakeScene,
+    tmp_path: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = make_scene(noise(40, 50))
+    usage = item_room.shutil.disk_usage
+    for full, kind in ((tmp_path / "scratch", "unfit"), (out, "output")):
+
+        def shown(path: Path, full: Path = full) -> Any:
+            return SimpleNamespace(free=0) if Path(path).is_relative_to(full) else usage(path)
+
+        monkeypatch.setattr(item_room.shutil, "disk_usage", shown)
+        outcome = attempt(scene)
+        assert outcome.kind == kind, outcome.facts["error"]
+        assert written(out) == set()
+
+
+def test_a_worker_without_a_place_to_work_is_unfit(
+    attempt: Try, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert attempt(make_scene(noise(20, 20)), scratch=tmp_path / "file").kind == "unfit"
+
+
+def test_a_late_worker_of_a_dead_driver_publishes_nothing(
+    attempt: Try, make_scene: MakeScene, out: Path
+) -> None:
+    (out / HIDDEN / LEASE).unlink()
+    assert attempt(make_scene(noise(20, 20))).kind == "stopped"
+    assert written(out) == set()
+
+
+def test_an_address_that_fails_for_a_while_is_tried_again(
+    attempt: Try,
+    make_scene: MakeScene,
+    tmp_path: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    served = tmp_path / "served"
+    served.mkdir()
+    copy_raster(make_scene(smooth(60, 80)), served / "cog.tif", driver="COG")
+    program = [sys.executable, range_server.__file__, str(served)]
+    with (
+        subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running,
+        ExitStack() as end,
+    ):
+        end.callback(running.kill)
+        assert running.stdout is not None
+        address = f"http://127.0.0.1:{running.stdout.readline().strip()}"
+
+        def tell(words: str) -> None:
+            urllib.request.urlopen(f"{address}/told/{words}").close()
+
+        tell(";503")
+        outcome = attempt(f"{address}/cog.tif?key=SECRET")
+        assert outcome.kind == "again"
+        assert "SECRET" not in str(outcome)
+        tell("")
+        again = attempt(f"{address}/cog.tif?key=SECRET", "remote.tif")
+        assert again.kind == "done", again.facts["error"]
+        assert attempt(served / "cog.tif", "local.tif").kind == "done"
+        missing = attempt(f"{address}/missing.tif")
+        assert missing.kind == "failed", missing.facts["error"]  # 404 is an answer
+    with rasterio.open(out / "remote.tif") as one, rasterio.open(out / "local.tif") as other:
+        assert (one.read() == other.read()).all()

@@ -1,0 +1,99 @@
+"""`sat2map batch` as a user meets it, with processes of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+
+from fixtures.scenes import MakeScene, noise, smooth, with_classes
+from sat2map.model.folder import Model, save_model
+
+Sat2map = Callable[..., Any]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small model of random weights with a legend head."""
+    folder = tmp_path / "model"
+    inner = with_classes((1.0, 1.0))._model
+    assert isinstance(inner, Model)
+    save_model(folder, inner.network, inner.card)
+    return folder
+
+
+def test_scenes_of_a_folder_become_maps_and_the_rest_is_named(
+    sat2map: Sat2map,
+    make_scene: MakeScene,
+    tmp_path: Path,
+    model: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    (scenes / "north").mkdir(parents=True)
+    make_scene(smooth(40, 50), "scenes/a.tif")
+    make_scene(noise(40, 50), "scenes/north/b.tif")
+    whole = (scenes / "a.tif").read_bytes()
+    (scenes / "broken.tif").write_bytes(b"no raster")
+    how = ("--model", model, "--runtime", "torch", "--workers", 2, "--classes", "-q")
+    ended = sat2map("batch", scenes, out, *how)
+    assert (ended.code, ended.out.strip()) == (1, str(out))
+    ended.one_line_about("1 scene could not be used, 2 done", "--status", "--retry-failed")
+    assert "broken.tif: failed: " in caplog.text
+    assert "3 scenes: 2 done, 1 failed" in ended.err
+    with rasterio.open(out / "north" / "b.tif") as file:
+        assert (file.height, file.width, file.crs.to_epsg()) == (40, 50, 32633)
+    assert (out / "a.classes.tif").is_file()
+
+    told = sat2map("batch", "--status", out)
+    assert told.code == 0
+    assert told.out.splitlines()[0] == "3 scenes: 2 done, 1 failed"
+    assert "broken.tif: failed" in told.out
+    status = json.loads(sat2map("batch", "--status", out, "--json").out)
+    assert status["states"]["done"] == 2
+    assert status["pixels"] == 2 * 40 * 50
+    assert status["settings"]["precision"] == "f32"
+    assert [one["scene"] for one in status["unusable"]] == ["broken.tif"]
+
+    # Mended, it is made; nothing else is.
+    (scenes / "broken.tif").write_bytes(whole)
+    before = (out / "a.tif").stat().st_mtime_ns
+    ended = sat2map("batch", scenes, out, *how)
+    assert ended.code == 0
+    assert "3 scenes: 3 done" in ended.err
+    assert (out / "a.tif").stat().st_mtime_ns == before
+    # Maps of one folder are made alike.
+    ended = sat2map("batch", scenes, out, *how, "--resolution", 2)
+    assert ended.code == 2
+    ended.one_line_about("was begun with another set of parameters")
+    ended = sat2map("batch", scenes, out, *how[:-2], "-q")
+    ended.one_line_about("was begun with another set of outputs")
+
+
+def test_wrong_calls(sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, model: Path) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    scenes.mkdir()
+    make_scene(noise(40, 50), "scenes/a.tif")
+    for arguments, words in (
+        ((), ("SCENES and OUT are both needed",)),
+        ((scenes,), ("SCENES and OUT are both needed",)),
+        ((scenes, "--status", out), ("--status", "translates nothing")),
+        (("--status", scenes), (str(scenes), "is not the folder of a batch")),
+        ((tmp_path / "none", out), ("there is no such file or folder",)),
+        ((scenes, scenes / "maps"), ("lies in the folder of scenes",)),
+        ((scenes, out, "--confidence"), ("--confidence", "Give --classes")),
+        ((scenes, out, "--minimum-area", "water=3"), ("--minimum-area", "Give --vectors")),
+        ((scenes, out, "--vectors", "--mask", "a.gpkg"), ("--mask", "is not for vectors")),
+        ((scenes, out, "--column", "path"), ("--column", "Leave it out")),
+        ((scenes, out, "--bands", "x"), ("--bands",)),
+        ((scenes, out, "--model", tmp_path), (str(tmp_path),)),
+    ):
+        ended = sat2map("batch", *arguments)
+        assert ended.code in (1, 2)
+        ended.one_line_about(*words)
+        assert not out.exists()
+    assert sorted(path.name for path in scenes.iterdir()) == ["a.tif"]
