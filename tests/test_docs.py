@@ -36,6 +36,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from sat2map import recipe as recipes
+from sat2map.batch.engine import Event, Returned
+from sat2map.batch.item import Item, Making, open_worker
 from sat2map.cli.app import app
 from sat2map.evaluation import perceptual
 from sat2map.fetch.published import DATA_SETS
@@ -80,6 +82,7 @@ SYNOPSIS = {
     "--confidence FILE": "--confidence confidence.tif",
     "report CLASSES": "report classes.tif",
     "FOUND TRUTH --layer buildings|roads": "found.geojson truth.geojson --layer roads",
+    "SCENES OUT": "scenes maps",
     "SCENE MAP": "input.tif output.tif",
     "SCENE...": "ortho.tif",
     "SCENE": "input.tif",
@@ -403,6 +406,37 @@ def servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webbrowser.open", lambda _: True)
 
 
+class WorkerHere:
+    """The worker of a batch in this process, which saves its start."""
+
+    def __init__(self, making: Making, scenes: int, **_: object) -> None:
+        self._work = open_worker(making, "w1")
+        self._events: list[Event] = []
+
+    def free(self) -> list[str]:
+        return ["w1"]
+
+    def alive(self) -> int:
+        return 1
+
+    def send(self, worker: str, item: Item) -> None:
+        self._events.append(Returned(worker, item, self._work(item, threading.Event())))
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        found, self._events = self._events, []
+        return found
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches be made in this process; tests/batch starts others."""
+    monkeypatch.setattr("sat2map.batch.run._start_local", WorkerHere)
+
+
 @pytest.fixture
 def perceptual_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = functools.partial(
@@ -552,6 +586,15 @@ class Shell:
                         produced.append(option(arguments, name))
                 if "--compare" in arguments:
                     produced += [f"{Path(target).with_suffix('')}.compare{Path(target).suffix}"]
+            case ["batch", "--status", out, *_]:
+                self._provide("scenes", "scenes")
+                self.run(f"sat2map batch scenes {out} --runtime torch")
+            case ["batch", scenes, out, *_]:
+                shutil.rmtree(out, ignore_errors=True)  # of an earlier line
+                self._provide(scenes, "scenes")
+                self._provide("model", "class-model")
+                more = ["--model", "model", "--runtime", "torch"]
+                produced = [f"{out}/0.tif", f"{out}/1.tif"]
             case ["evaluate-vectors", found, truth, *_]:
                 for file in (found, truth):
                     self._provide(file, "ways.geojson")
@@ -647,6 +690,8 @@ class Shell:
         ):
             if name in block.text:
                 self._provide(name, kind)
+        if '"country"' in block.text:
+            self.run("sat2map batch scenes country")
         for exported, kind in (("exported", "onnx"), ("for_openvino", "openvino")):
             if f'"{exported}/model.' in block.text:
                 self._provide("runs/maps/model", "model")
