@@ -23,9 +23,11 @@ def drawn(shapes: Sequence[tuple[Any, int]], side: int = 300) -> NDArray[np.uint
 
 def outlined(numbers: NDArray[np.uint8], matrix: NDArray[np.float64] = NORTH_UP) -> list[House]:
     core = (0, 0, *numbers.shape)
-    return outline_buildings(
+    found = outline_buildings(
         numbers, IS_BUILDING, (0, 0), core, lambda _row, _column: matrix, numbers.shape
-    )[0]
+    )
+    assert found is not None
+    return found[0]
 
 
 def corners(outline: Any, matrix: NDArray[np.float64] = NORTH_UP) -> NDArray[np.float64]:
@@ -37,20 +39,21 @@ def corners(outline: Any, matrix: NDArray[np.float64] = NORTH_UP) -> NDArray[np.
     return (turns + 45) % 90 - 45
 
 
-def rectangles(count: int, seed: int) -> list[Any]:
+def rectangles(count: int, seed: int, longest: float) -> list[Any]:
     random = np.random.default_rng(seed)
     found = []
     for place in range(count):
         row, column = divmod(place, 6)
-        width, height = random.uniform(8, 22, 2)
+        width, height = random.uniform(8, longest, 2)
         x, y = column * 48 + 12 + random.uniform(), row * 48 + 12 + random.uniform()
         box = affinity.rotate(shapely.box(0, 0, width, height), random.uniform(0, 90))
         found.append(affinity.translate(box, x, y))
     return found
 
 
-def test_corners_of_rectangles_are_right_and_areas_are_kept() -> None:
-    truths = rectangles(36, 3)
+@pytest.mark.parametrize(("seed", "longest"), [(3, 22), (4, 9), (5, 12)])
+def test_corners_of_rectangles_are_right_and_areas_are_kept(seed: int, longest: float) -> None:
+    truths = rectangles(36, seed, longest)
     numbers = drawn([(truth, 1) for truth in truths])
     houses = outlined(numbers)
     assert len(houses) == 36

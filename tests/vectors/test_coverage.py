@@ -11,7 +11,7 @@ from skimage.measure import label
 
 from sat2map.legend import COVER
 from sat2map.vectors.class_map import NOTHING
-from sat2map.vectors.coverage import MARGIN, cover_sheet, lay_sheets
+from sat2map.vectors.coverage import Sheet, cover_sheet, lay_sheets
 
 NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
 
@@ -20,16 +20,17 @@ def covered(
     numbers: NDArray[np.uint8], side: int, tolerance: float = 1.5
 ) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Return the polygons of a class map, buildings in one piece, and their classes."""
-    padded = np.pad(numbers, MARGIN, constant_values=NOTHING)
     shapes, classes = [], []
     pieces: dict[tuple[int, int, int], list[object]] = {}
     for sheet in lay_sheets(*numbers.shape, side):
-        window = padded[
-            sheet.row : sheet.row + sheet.height + 2 * MARGIN,
-            sheet.column : sheet.column + sheet.width + 2 * MARGIN,
-        ]
+
+        def around(margin: int, sheet: Sheet = sheet) -> tuple[NDArray[np.uint8], None]:
+            padded = np.pad(numbers, margin, constant_values=NOTHING)
+            rows = slice(sheet.row, sheet.row + sheet.height + 2 * margin)
+            return padded[rows, sheet.column : sheet.column + sheet.width + 2 * margin], None
+
         for face in cover_sheet(
-            window, sheet, COVER, lambda _row, _column: NORTH_UP, numbers.shape, tolerance
+            around, sheet, COVER, lambda _row, _column: NORTH_UP, numbers.shape, tolerance
         ):
             if face.house is None:
                 shapes.append(face.shape)

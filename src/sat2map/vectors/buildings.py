@@ -53,6 +53,9 @@ PRECISION = 1 / 1024
 LARGEST = 1024
 """Pixels along a side: a block that is larger is no building, and stays as it is in the map."""
 
+_BESIDE = 3
+"""Pixels around a block in which another's outline may overlap its own."""
+
 _TRACED = 1.5
 _FEW = 3
 
@@ -93,20 +96,23 @@ def outline_buildings(
     matrix_at: Callable[[int, int], Matrix],
     extent: tuple[int, int],
     sure: NDArray[np.float32] | None = None,
-) -> tuple[list[House], NDArray[np.integer[Any]]]:
+    complete: bool = True,
+) -> tuple[list[House], NDArray[np.integer[Any]]] | None:
     """Return the outlines of all buildings that touch a part of a scene.
 
     Args:
-        numbers: Class numbers, uint8 [H,W], of the part and `LARGEST` pixels around it.
+        numbers: Class numbers, uint8 [H,W], of the part and of what is around it.
         is_building: Which classes are buildings, bool [256].
         corner: Row and column in the scene of the first pixel.
         core: Row and column in the scene of the part, its height and its width.
         matrix_at: Returns metres of steps around a row and a column of the scene.
         extent: Height and width of the scene, beyond which no building reaches.
         sure: How sure each class is, float32 [H,W], nan where unknown; None where nothing tells.
+        complete: Whether nothing that is needed goes on beyond `numbers`.
 
     Returns:
-        The houses, and the number of the block that each pixel is of, [H,W]; 0 none.
+        The houses, and the number of the block that each pixel is of, [H,W]; 0 none. None if it
+        is not complete and a building may go on.
     """
     from scipy import ndimage
 
@@ -119,6 +125,8 @@ def outline_buildings(
     wanted = dict.fromkeys(touching, True) | dict.fromkeys(
         _beside(whole, boxes, touching, (top, left, core[2], core[3])), False
     )
+    if not complete and any(_nears_edge(boxes[n - 1], numbers.shape) for n in wanted):
+        return None
     blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner, matrix_at, sure) for n in wanted}
     shapes = dict(zip(blocks, _outlined(list(blocks.values()), matrix_at, extent), strict=True))
     for n in _overlapping(shapes):
@@ -130,6 +138,14 @@ def outline_buildings(
 
 def _fits(box: tuple[slice, slice]) -> bool:
     return all(side.stop - side.start <= LARGEST for side in box)
+
+
+def _nears_edge(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
+    """Return whether what lies beside a block, which counts as well, may lie out of reach."""
+    return any(
+        side.start <= _BESIDE or side.stop >= length - _BESIDE
+        for side, length in zip(box, shape, strict=True)
+    )
 
 
 def _beside(
@@ -150,7 +166,8 @@ def _beside(
             or columns.stop + 2 > left + width
         ):
             near = whole[
-                max(rows.start - 3, 0) : rows.stop + 3, max(columns.start - 3, 0) : columns.stop + 3
+                max(rows.start - _BESIDE, 0) : rows.stop + _BESIDE,
+                max(columns.start - _BESIDE, 0) : columns.stop + _BESIDE,
             ]
             found.update(int(m) for m in np.unique(near) if m and _fits(boxes[m - 1]))
     return found - set(touching)
@@ -213,7 +230,9 @@ def _outlined(
             found[n] = traced()
         else:
             squared.append((n, grid))
-    for (n, _), houses in zip(squared, _houses_of([grid for _, grid in squared]), strict=True):
+    for (n, _), houses in zip(
+        squared, _houses_of([grid for _, grid in squared], extent), strict=True
+    ):
         found[n] = houses
     return found
 
@@ -226,10 +245,11 @@ def _squared(
 ) -> _Grid | None:
     """Return the houses of a block with right angles; None where that costs too much of them."""
     angles: list[float] = []
-    tried: list[tuple[float, Lines]] = []
+    tried: list[_Grid] = []
     for angle in outline.directions():
         angles.append(angle)
         walls = outline.walls(angle)
+        before: Lines = []
         for apart, shortest, iou in PLAINNESS:
             lines = [
                 snapped(
@@ -239,30 +259,28 @@ def _squared(
             ]
             if min(map(len, lines)) < 2:
                 continue
-            grid = _grid(samples, angle, lines, iou - outline.stairs(angle), extent)
+            if not (before and all(map(np.array_equal, lines, before))):
+                grid, before = _grid(samples, angle, lines), lines
             if grid is not None:
-                return grid
-            tried.append((angle, lines))
+                if grid.holds(iou - outline.stairs(angle), extent):
+                    return grid
+                tried.append(grid)
     if len(samples.block.numbers) == 1:
         for angle in angles:
             own = samples.labels == 1
             along, across = samples.rotated(angle)
             notched = notched_walls(along[own], across[own], samples.fine, outline.step)
-            if notched is None:
-                continue
-            grid = _grid(samples, angle, notched, KEPT_IOU - outline.stairs(angle), extent)
+            grid = None if notched is None else _grid(samples, angle, notched)
             if grid is not None:
-                return grid
-            tried.append((angle, notched))
+                if grid.holds(KEPT_IOU - outline.stairs(angle), extent):
+                    return grid
+                tried.append(grid)
     # A ragged house fits no outline well. It becomes a rectangle, or one with a corner, where that
     # costs it no more than that against its traced outline.
-    plain = [(angle, lines) for angle, lines in tried if max(map(len, lines)) <= _FEW]
+    plain = [grid for grid in tried if max(map(len, grid.lines)) <= _FEW]
     if plain:
         least = samples.iou(traced()) - (1 - KEPT_IOU)
-        for angle, lines in plain:
-            grid = _grid(samples, angle, lines, least, extent)
-            if grid is not None:
-                return grid
+        return next((grid for grid in plain if grid.holds(least, extent)), None)
     return None
 
 
@@ -312,7 +330,7 @@ class _Grid:
         angle: The main direction in radians.
         lines: Where walls are across the main direction, and along it.
         cells: The house that each cell goes to, 0 none, [rows,columns]; one more than lines.
-        extent: Height and width of the scene.
+        iou: The lowest intersection over union of a house with its pixels.
     """
 
     block: _Block
@@ -320,7 +338,29 @@ class _Grid:
     angle: float
     lines: Lines
     cells: NDArray[np.int64]
-    extent: tuple[int, int]
+    iou: float
+
+    def holds(self, least: float, extent: tuple[int, int]) -> bool:
+        """Return whether all houses have that overlap, and each is one polygon in the scene."""
+        from skimage.measure import label
+
+        if self.iou < least:
+            return False
+        _, count = label(  # type: ignore[no-untyped-call]
+            self.cells, background=0, connectivity=1, return_num=True
+        )
+        houses = len(self.block.numbers)
+        if count != houses or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0:
+            return False  # a house is nowhere, or in two pieces
+        return self._is_far_from(extent) or bool(_houses_of([self], extent)[0])
+
+    def _is_far_from(self, extent: tuple[int, int]) -> bool:
+        """Return whether no outline can reach out of the scene, however it is turned."""
+        reach = max(self.block.labels.shape)
+        return all(
+            reach <= first <= length - 2 * reach
+            for first, length in zip(self.block.corner, extent, strict=True)
+        )
 
     def to_pixels(self, corners: Points) -> Points:
         """Return corners of cells, (column, row), in pixels of the scene."""
@@ -340,20 +380,9 @@ class _Grid:
         long = places[right] - places[left] >= offsets[bottom] - offsets[top]
         return (90 - (math.degrees(self.angle) + (0 if long else 90))) % 180
 
-    def lies_within(self) -> bool:
-        """Return whether nothing of it reaches out of the scene."""
-        high, wide = self.cells.shape
-        box = [(1, 1), (wide - 1, 1), (1, high - 1), (wide - 1, high - 1)]
-        corners = self.to_pixels(np.array(box, float))
-        return bool((corners >= 0).all() and (corners <= self.extent[::-1]).all())
 
-
-def _grid(
-    samples: _Samples, angle: float, lines: Lines, least: float, extent: tuple[int, int]
-) -> _Grid | None:
-    """Return houses made of the cells between the lines of walls; None where they fit badly."""
-    from skimage.measure import label
-
+def _grid(samples: _Samples, angle: float, lines: Lines) -> _Grid | None:
+    """Return the cells between the lines of walls; None where they hold another block's pixels."""
     block, labels = samples.block, samples.labels
     offsets, places = lines
     along, across = samples.rotated(angle)
@@ -367,25 +396,17 @@ def _grid(
     cells[[0, -1]], cells[:, [0, -1]] = 0, 0
     shown = cells.ravel() > 0
     if votes[shown, 0].any():
-        return None  # another block's pixels
+        return None
     inside = np.bincount(
         cells.ravel(), votes[np.arange(len(votes)), cells.ravel() + 1], minlength=houses + 1
     )
     covered = np.bincount(cells.ravel(), votes.sum(1), minlength=houses + 1)
     pixels = votes.sum(0)[1:]
     iou = inside / np.maximum(pixels + covered - inside, 1)
-    if (iou[1:] < least).any():
-        return None
-    _, count = label(  # type: ignore[no-untyped-call]
-        cells, background=0, connectivity=1, return_num=True
-    )
-    if count != houses or np.bincount(cells.ravel(), minlength=houses + 1).min() == 0:
-        return None  # a house that is nowhere, or in two pieces
-    grid = _Grid(block, samples.matrix, angle, lines, cells, extent)
-    return grid if grid.lies_within() or _houses_of([grid])[0] else None
+    return _Grid(block, samples.matrix, angle, lines, cells, float(iou[1:].min()))
 
 
-def _houses_of(grids: list[_Grid]) -> list[list[House]]:
+def _houses_of(grids: list[_Grid], extent: tuple[int, int]) -> list[list[House]]:
     """Return the houses of each grid; none where what lies within the scene is no polygon."""
     if not grids:
         return []
@@ -404,7 +425,7 @@ def _houses_of(grids: list[_Grid]) -> list[list[House]]:
     outlines = shapely.set_coordinates(shapes, points)
     for outline, box, n in zip(outlines, boxes, grid_of.tolist(), strict=True):
         block, number = grids[n].block, len(found[n])
-        cut = _within(outline, grids[n].extent)
+        cut = _within(outline, extent)
         if cut is None:
             wrong.add(n)
         first = (*block.first, number + 1)

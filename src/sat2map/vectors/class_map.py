@@ -94,18 +94,19 @@ class ClassMap:
             valid = self._dataset.read_masks(1, window=window) != 0
         if values.dtype.kind == "f":
             valid &= np.isfinite(values)
-        whole = np.where(valid, values, 0).astype(np.int64)
-        valid_values = whole[valid]
-        wrong = (valid_values < 0) | (valid_values >= _VALUES)
-        wrong |= ~self._known[np.clip(valid_values, 0, _VALUES - 1)]
+        whole = place = values
+        if values.dtype != np.uint8:  # most maps are of bytes, which take eight times less room
+            whole = np.where(valid, values, 0).astype(np.int64)
+            place = np.clip(whole, 0, _VALUES - 1)
+        wrong = valid & ~(self._known[place] & (place == whole))
         if wrong.any():
-            unknown = sorted({int(value) for value in np.unique(valid_values[wrong])})
+            unknown = sorted({int(value) for value in np.unique(whole[wrong])})
             raise DataError(
                 f"has the value {unknown[0]}, which its legend of {len(self.legend)} classes lacks",
                 where=self.where,
                 remedy="Give a legend that has it, or make it the raster's nodata value.",
             )
-        found[rows, columns] = np.where(valid, self._numbers[whole], NOTHING)
+        found[rows, columns] = np.where(valid, self._numbers[place], NOTHING)
         if self._min_confidence > 0:
             sure = self.read_confidence(row, column, height, width)
             assert sure is not None  # or it had been refused

@@ -40,14 +40,19 @@ from sat2map.vectors.walls import Matrix
 SHEET = 2048
 """Side of a sheet in pixels."""
 
-MARGIN = LARGEST + 16
-"""Pixels around a sheet that must be known: a building may begin far outside of it."""
+MARGINS = (64, 256, LARGEST + 16)
+"""Pixels around a sheet that are looked at: more where a building that is cut there goes on."""
 
 TOLERANCE = 1.5
 """A bend in a border whose triangle is smaller than the square of this, in pixels, is left out."""
 
 _NEAR = 8
 """Pixels by which the outline of a building may lie beside its pixels."""
+
+
+Around = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.float32] | None]]
+"""Returns class numbers without small islands, uint8, of a sheet and so many pixels around it, and
+how sure each is, float32, or None; `NOTHING` outside of the scene."""
 
 
 @dataclass(frozen=True)
@@ -94,50 +99,24 @@ def lay_sheets(height: int, width: int, side: int = SHEET) -> Iterator[Sheet]:
 
 
 def cover_sheet(
-    window: NDArray[np.uint8],
+    around: Around,
     sheet: Sheet,
     legend: Legend,
     matrix_at: Callable[[int, int], Matrix],
     extent: tuple[int, int],
     tolerance: float = TOLERANCE,
-    sure: NDArray[np.float32] | None = None,
 ) -> list[Face]:
     """Return the polygons of a sheet; together they are all of it that has a class.
 
     Args:
-        window: Class numbers without small islands, uint8, of the sheet and `MARGIN` pixels
-            around it; `NOTHING` outside of the scene.
+        around: Returns what is there, and around it.
         sheet: The sheet.
         legend: What the numbers mean.
         matrix_at: Returns metres of steps around a row and a column of the scene.
         extent: Height and width of the scene.
         tolerance: How far borders are simplified, in pixels; 0 leaves them as they are.
-        sure: How sure each class is, float32, of the same pixels as `window`.
     """
-    is_building = np.zeros(256, np.bool_)
-    is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
-    # Beyond the scene there is nothing to look at.
-    above, before = min(MARGIN, sheet.row + _NEAR), min(MARGIN, sheet.column + _NEAR)
-    below = min(MARGIN, extent[0] - sheet.row - sheet.height + _NEAR)
-    behind = min(MARGIN, extent[1] - sheet.column - sheet.width + _NEAR)
-    near = (
-        slice(MARGIN - above, MARGIN + sheet.height + below),
-        slice(MARGIN - before, MARGIN + sheet.width + behind),
-    )
-    window, sure = window[near], None if sure is None else sure[near]
-    corner = (sheet.row - above, sheet.column - before)
-    around = (
-        sheet.row - _NEAR,
-        sheet.column - _NEAR,
-        sheet.height + 2 * _NEAR,
-        sheet.width + 2 * _NEAR,
-    )
-    houses, blocks = outline_buildings(window, is_building, corner, around, matrix_at, extent, sure)
-    ring = (
-        slice(above - 1, above + sheet.height + 1),
-        slice(before - 1, before + sheet.width + 1),
-    )
-    ground = _ground(window, blocks)[ring]
+    houses, ground = _houses_and_ground(around, sheet, legend, matrix_at, extent)
     houses, cuts = _cut_at_edges(houses, sheet)
     polygons, numbers = _ground_polygons(ground, sheet, cuts, tolerance)
     if houses:
@@ -147,6 +126,48 @@ def cover_sheet(
         for shape, number in zip(polygons, numbers, strict=True)
         if number != NOTHING
     ]
+
+
+def _houses_and_ground(
+    around: Around,
+    sheet: Sheet,
+    legend: Legend,
+    matrix_at: Callable[[int, int], Matrix],
+    extent: tuple[int, int],
+) -> tuple[list[House], NDArray[np.uint8]]:
+    """Return the houses near a sheet, and what lies under them with one pixel more around."""
+    is_building = np.zeros(256, np.bool_)
+    is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
+    core = (
+        sheet.row - _NEAR,
+        sheet.column - _NEAR,
+        sheet.height + 2 * _NEAR,
+        sheet.width + 2 * _NEAR,
+    )
+    for margin in MARGINS:
+        window, sure = around(margin)
+        # Beyond the scene there is nothing to look at.
+        above, before = min(margin, sheet.row + _NEAR), min(margin, sheet.column + _NEAR)
+        below = min(margin, extent[0] - sheet.row - sheet.height + _NEAR)
+        behind = min(margin, extent[1] - sheet.column - sheet.width + _NEAR)
+        near = (
+            slice(margin - above, margin + sheet.height + below),
+            slice(margin - before, margin + sheet.width + behind),
+        )
+        window, sure = window[near], None if sure is None else sure[near]
+        corner = (sheet.row - above, sheet.column - before)
+        complete = margin == MARGINS[-1]
+        found = outline_buildings(
+            window, is_building, corner, core, matrix_at, extent, sure, complete
+        )
+        if found is not None:
+            break
+    assert found is not None  # the last window is complete
+    ring = (
+        slice(above - 1, above + sheet.height + 1),
+        slice(before - 1, before + sheet.width + 1),
+    )
+    return found[0], _ground(window, found[1])[ring]
 
 
 def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:

@@ -91,7 +91,8 @@ def _pieces(own: NDArray[np.bool_], sure: NDArray[np.float32] | None, least: flo
 def _has_courtyard(own: NDArray[np.bool_]) -> bool:
     from scipy import ndimage
 
-    return bool((ndimage.binary_fill_holes(own) & ~own).any())
+    _, outside = ndimage.label(~own)  # its border is outside, all in one
+    return bool(outside > 1)
 
 
 def _flooded(depth: Floats, marks: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:

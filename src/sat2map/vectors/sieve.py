@@ -54,10 +54,11 @@ def sieve(
     labels, count = label(  # type: ignore[no-untyped-call]
         shifted, background=0, connectivity=1, return_num=True
     )
+    labels = labels.astype(np.int32)
     if count < 2:
         return numbers
     pixel = float(metres[0] * metres[1])
-    places = np.arange(labels.size)
+    places = np.arange(labels.size, dtype=np.int32)
     first = np.zeros(count + 1, np.int64)
     first[labels.ravel()[::-1]] = places[::-1]  # of several values the last is kept
     kinds = numbers.ravel()[first]

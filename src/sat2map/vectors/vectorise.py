@@ -43,7 +43,6 @@ from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.sources import Source, open_source
 from sat2map.vectors.class_map import NOTHING, ClassMap, open_class_map
 from sat2map.vectors.coverage import (
-    MARGIN,
     SHEET,
     TOLERANCE,
     Face,
@@ -444,22 +443,21 @@ def _cover(
     def matrix_at(row: int, column: int) -> Matrix:
         return matrix_of(row // side * side, column // side * side)
 
-    window = _window(sieved, sheet, extent, side)
-    sure = scene.read_confidence(
-        sheet.row - MARGIN,
-        sheet.column - MARGIN,
-        sheet.height + 2 * MARGIN,
-        sheet.width + 2 * MARGIN,
-    )
-    faces = cover_sheet(window, sheet, scene.legend, matrix_at, extent, options.tolerance, sure)
+    def around(margin: int) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        top, left = sheet.row - margin, sheet.column - margin
+        part = (top, left, sheet.height + 2 * margin, sheet.width + 2 * margin)
+        return _window(sieved, part, extent, side), scene.read_confidence(*part)
+
+    faces = cover_sheet(around, sheet, scene.legend, matrix_at, extent, options.tolerance)
     sums, pixels = _sureness(scene, sheet, faces, options.min_confidence)
     store.add(sheet, faces, sums, pixels, extent, side)
 
 
-def _window(sieved: Path, sheet: Sheet, extent: tuple[int, int], side: int) -> NDArray[np.uint8]:
-    """Return a sheet and what lies around it, out of the files of all sheets."""
-    top, left = sheet.row - MARGIN, sheet.column - MARGIN
-    height, width = sheet.height + 2 * MARGIN, sheet.width + 2 * MARGIN
+def _window(
+    sieved: Path, part: tuple[int, int, int, int], extent: tuple[int, int], side: int
+) -> NDArray[np.uint8]:
+    """Return a part of a scene, (row, column, height, width), out of the files of all sheets."""
+    top, left, height, width = part
     window = np.full((height, width), NOTHING, np.uint8)
     across = math.ceil(extent[1] / side)
     bottom, right = min(top + height, extent[0]), min(left + width, extent[1])
