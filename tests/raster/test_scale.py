@@ -41,6 +41,19 @@ def test_the_network_sees_what_it_knows(
     assert choose_scale(scene(metres), known, "model", WHERE).written == scale.seen
 
 
+def test_a_whole_number_of_pixels_becomes_one_where_that_is_near() -> None:
+    def seen(metres: float) -> tuple[int, int]:
+        return choose_scale(scene(metres), (1, 1), "native", WHERE).seen
+
+    # A projection enlarges a little: what is called 0.5 m is 0.5002 m here.
+    assert [seen(metres) for metres in (0.5, 0.497, 0.334)] == [
+        (500, 1000),
+        (500, 1000),
+        (333, 666),
+    ]
+    assert seen(0.48) == pytest.approx((480, 960), abs=1)  # too far from it
+
+
 @pytest.mark.parametrize(("metres", "written"), [(0.5, (1000, 2000)), (2, (250, 500))])
 def test_the_map_may_have_a_resolution_of_its_own(metres: float, written: tuple[int, int]) -> None:
     scale = choose_scale(scene(0.5), (1, 1), metres, WHERE)

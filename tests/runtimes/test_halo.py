@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -15,15 +17,17 @@ from numpy.typing import NDArray
 from fixtures.scenes import noise
 from sat2map.errors import UsageError
 from sat2map.legend import STREETS
+from sat2map.model.card import model_folder, read_model_card
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, GeneratorSpec, LiteSpec, ResNetSpec
 from sat2map.runtimes.convert import to_onnx, to_openvino
 from sat2map.runtimes.halo import cut_halo
 from sat2map.runtimes.interface import Asked, Runtime
 from sat2map.runtimes.onnx import OnnxRuntime
-from sat2map.runtimes.openvino import OpenVINORuntime
+from sat2map.runtimes.openvino import OpenVINORuntime, with_pixels
 from sat2map.runtimes.torch import TorchRuntime
 from sat2map.translation.translator import Translator
+from sat2map.translation.windows import MOST_BYTES, choose_frame, largest_tensor
 
 COLOURS = STREETS.colours.tolist()
 LITE = LiteSpec(colours=COLOURS, cover=True, widths=[8, 8, 16, 16])
@@ -89,6 +93,23 @@ def test_a_layer_of_which_nothing_is_known_keeps_the_halo() -> None:
     answer = model.output("picture").node.input_value(0)
     assert cut_halo(model.get_parameters()[0], [answer], 64, 4) == [64]
     assert len(model.get_ordered_ops()) == before
+
+
+def test_no_tensor_of_the_graph_is_larger_than_what_windows_are_chosen_by() -> None:
+    """Padding, which is a node of its own there, adds a row and a column."""
+    folder = model_folder("streets")
+    model = openvino.Core().read_model(folder / "openvino" / "model.xml")
+    card = read_model_card(folder)
+    frame = choose_frame(card, 16)
+    assert frame is not None
+    for asked in (("image", "cover", "cover_confidence"), ("probabilities", "cover_probabilities")):
+        graph = with_pixels(model, asked, card.legend, frame.halo, 16)
+        graph.reshape([1, frame.size, frame.size, 3])
+        nodes = [node for node in graph.get_ops() if node.get_type_name() != "Constant"]
+        shapes = [output.get_shape() for node in nodes for output in node.outputs()]
+        largest = 4 * max(math.prod(shape) for shape in shapes)
+        assert largest == pytest.approx(largest_tensor(card, frame), rel=0.01)
+        assert largest <= MOST_BYTES
 
 
 def test_a_halo_is_a_multiple_and_leaves_something() -> None:

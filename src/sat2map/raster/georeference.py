@@ -6,7 +6,6 @@ import csv
 import glob
 import html
 import re
-import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -289,6 +288,8 @@ def crs_beside(address: str) -> CRS | None:
     Args:
         address: Of the raster, https:// or http://, without a query.
     """
+    import urllib.request  # which takes a tenth of what a small image takes, and few need
+
     stem = address.rpartition(".")[0]
     for name in (f"{stem}.prj", f"{address}.prj", f"{stem}.qpj", f"{address}.xml", f"{stem}.xml"):
         with suppress(OSError, ValueError), urllib.request.urlopen(name, timeout=PATIENCE) as file:

@@ -41,9 +41,9 @@ class ResampledScene:
         self.grid = scene.grid.resized(height, width)
         self._scene = scene
         own = scene.grid
-        self._same = (own.height, own.width) == (height, width)
         # GDAL thins first, which is fast and uses overviews; the rest is done here, exactly.
-        self._factor = scene.thinning(min(own.height / height, own.width / width))
+        factor = self._factor = scene.thinning(min(own.height / height, own.width / width))
+        self._thinned = (own.height, own.width) == (height * factor, width * factor)
 
     def read(
         self, row: int, column: int, height: int, width: int, *, min_cover: float = ANY
@@ -86,7 +86,7 @@ class ResampledScene:
         bottom, right = int(rows.max()) + 1, int(columns.max()) + 1
         pixels: NDArray[np.uint8]
         cover: NDArray[np.float32 | np.bool_]
-        if self._same:
+        if self._factor == 1 and self._thinned:
             pixels, cover = self._scene.read(top, left, bottom - top, right - left)
         else:
             parts = [
@@ -100,7 +100,9 @@ class ResampledScene:
 
     def _resampled(
         self, row: int, column: int, height: int, width: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32 | np.bool_]]:
+        if self._thinned:
+            return self._scene.read(row, column, height, width, self._factor)
         own, grid = self._scene.grid, self.grid
         vertical, top, deep = self._axis(own.height, grid.height, row, height)
         horizontal, left, wide = self._axis(own.width, grid.width, column, width)

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 NEAR = 1.1
 """A scene this close to what the model knows is translated pixel for pixel."""
 
+WHOLE = 1.01
+"""A scene this close to a whole number of its pixels for each that is seen is reduced by that: then
+its overviews are what the network sees, and its last window is not a sliver."""
+
 FAR = 2.0
 """A scene this much coarser than the model knows gets a graver warning."""
 
@@ -92,7 +96,7 @@ def choose_scale(
         if known is not None:
             seen_m = max(min(max(mean, known[0]), known[1]), mean / ENLARGED)
         if max(*ground, seen_m) > NEAR * min(*ground, seen_m):
-            seen = size_at(grid, ground, seen_m)
+            seen = _reduced(grid, ground, seen_m) or size_at(grid, ground, seen_m)
         else:
             seen_m = mean
     if resolution == "native":
@@ -158,6 +162,17 @@ def size_at(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int
     """
     height = max(1, round(grid.height * ground[1] / metres))
     return height, max(1, round(grid.width * ground[0] / metres))
+
+
+def _reduced(grid: Grid, ground: tuple[float, float], metres: float) -> tuple[int, int] | None:
+    """Return height and width where a whole number of pixels becomes one, or None."""
+    factor = max(1, round(metres / math.sqrt(ground[0] * ground[1])))
+    height, width = grid.height // factor, grid.width // factor
+    if factor == 1 or min(height, width) == 0:
+        return None
+    made = (ground[0] * grid.width / width, ground[1] * grid.height / height)
+    near = all(metres / WHOLE <= along <= metres * WHOLE for along in made)
+    return (height, width) if near else None
 
 
 def _named(grid: Grid) -> str:

@@ -193,6 +193,7 @@ class Scene:
         )
         # GDAL's means leave out nodata that the file names, but no other.
         self._own_means = self._smeared or reading.nodata is not None
+        self._are_means: dict[int, bool] = {}  # by factor, of overviews that were looked at
         kinds = [np.dtype(dataset.dtypes[band - 1]).kind for band in self.bands]
         self.masked = (
             self._alpha is not None
@@ -465,15 +466,16 @@ class Scene:
         tried = max([plain, *fitting])
         if tried == 1:
             return plain
-        with reading_from(self._where):
-            means = with_retries(
-                lambda: _overviews_are_means(self.dataset, self.bands[0], tried),
-                self._reopen,
-                self._where,
-                self._sizes,
-            )
-        self._own_means = not means
-        return tried if means else plain
+        if tried not in self._are_means:
+            with reading_from(self._where):
+                self._are_means[tried] = with_retries(
+                    lambda: _overviews_are_means(self.dataset, self.bands[0], tried),
+                    self._reopen,
+                    self._where,
+                    self._sizes,
+                )
+        self._own_means = not self._are_means[tried]
+        return plain if self._own_means else tried
 
     def _reopen(self) -> None:
         self.dataset.close()
@@ -630,13 +632,13 @@ def _spread(free: int) -> list[int]:
 def _overviews_are_means(dataset: Any, band: int, factor: int) -> bool:
     """Return whether what GDAL reads thinned is nearer to means than to single pixels.
 
-    In nine places it is compared with the means of the base. Single pixels are off by as much as
+    In five places it is compared with the means of the base. Single pixels are off by as much as
     pixels deviate from their mean, and what other filters make by less than half of it.
     """
     side = min(COMPARED, *(length // factor for length in dataset.shape))
     off = deviation = 0.0
     count = 0
-    for down, along in product(range(3), repeat=2):
+    for down, along in ((0, 0), (0, 2), (1, 1), (2, 0), (2, 2)):
         row, column = (
             (length // factor - side) * part // 2 * factor
             for length, part in zip(dataset.shape, (down, along), strict=True)

@@ -122,7 +122,11 @@ def choose_frame(card: ModelCard, multiple: int, core: int | None = None) -> Fra
 
 
 def largest_tensor(card: ModelCard, frame: Frame) -> int:
-    """Return the bytes of the largest tensor while the network answers one window."""
+    """Return the bytes of the largest tensor while the network answers one window, in float32.
+
+    It follows from the card alone, so that windows are the same on every runtime; tests compare it
+    with the graphs of torch and of OpenVINO.
+    """
     return int(4 * card.generator.widest * frame.size**2)
 
 
