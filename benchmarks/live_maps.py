@@ -1,18 +1,23 @@
 """Live maps: how many tiles a second `sat2map serve` answers with, on loopback.
 
-- `cached`: tiles of classes that were asked for before, by wrk (Debian's package `wrk`) on 16
-  connections; beside it 200 connections, and the memory of the server's process after 1,000 and
-  after many requests.
 - `cold`: ground that nobody has looked at, browsed as a person does: four clients at four places,
   each with six connections as browsers have, look at 5 x 4 tiles of the map and go on by two
   columns of tiles, eight times. The first tile of each client is told by itself.
+- `cached`: tiles of classes that were asked for before, by wrk (Debian's package `wrk`) on 16
+  connections and on 200.
+- `clients`: 200 clients who all ask for ground that nobody has looked at, at once; what they are
+  answered, and after how long a tile that is there comes as fast as before.
+- `soak`: so many `--requests` of tiles of all layers and of points; the memory of the server's
+  process after the first 1,000 of them and after all.
 
 Beside what the clock says stands the processor's time of the server for each answer, which other
-work on the machine disturbs less.
+work on the machine disturbs less. The exit status is 1 where an answer was neither a tile nor 503,
+or memory grew by more than a twentieth.
 
 The scene is a procedural town. The server runs the shipped model on as many threads as it likes.
 
-    python benchmarks/live_maps.py [--side 8192] [--seconds 15] [--scene FILE]
+    python benchmarks/live_maps.py [cold] [cached] [clients] [soak] [--side 4096] [--seconds 10]
+        [--requests 100000] [--at-most-s 75] [--scene FILE]
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import statistics
@@ -40,6 +46,7 @@ from sat2map.towns.write import write_scene
 
 CLIENTS, CONNECTIONS = 4, 6
 WIDE, HIGH, STEPS = 5, 4, 8
+CROWD = 200
 
 Tile = tuple[int, int, int]
 
@@ -173,65 +180,137 @@ def browse(process: subprocess.Popen[str], port: int, tiles: list[Tile]) -> None
     )
 
 
+def wrk(port: int, paths: list[str], connections: int, seconds: float, folder: Path) -> str:
+    """Return what wrk prints of some paths, asked for in turn."""
+    script = folder / "tiles.lua"
+    script.write_text(SCRIPT % ",".join(f'"{path}"' for path in paths))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--latency"]
+    command += ["-s", str(script), f"http://127.0.0.1:{port}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def counts(printed: str) -> tuple[int, int]:
+    """Return how many answers wrk had, and how many of them were others than 200."""
+    count = re.search(r"(\d+) requests in", printed)
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
+    assert count is not None
+    return int(count[1]), int(wrong[1]) if wrong else 0
+
+
 def load(
     process: subprocess.Popen[str], port: int, tiles: list[Tile], folder: Path, seconds: int
-) -> None:
-    """Print what wrk says of tiles that are there."""
-    chosen = tiles[:: max(len(tiles) // 200, 1)]
+) -> bool:
+    """Print what wrk says of tiles that are there; return whether all was answered."""
+    chosen = [path_of(tile, "classes") for tile in tiles[:: max(len(tiles) // 200, 1)]]
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    for tile in chosen:
-        ask(connection, path_of(tile, "classes"))
-    for number in range(1000):
-        ask(connection, path_of(chosen[number % len(chosen)], "classes"))
-    print(f"memory after 1,000 requests: {memory_mb(process):.0f} MB")
-    script = folder / "tiles.lua"
-    script.write_text(SCRIPT % ",".join(f'"{path_of(t, "classes")}"' for t in chosen))
+    for path in chosen:
+        ask(connection, path)
+    well = True
     for connections in (16, 200):
         before = processor_s(process)
-        done = subprocess.run(
-            [
-                "wrk",
-                "-t1",
-                f"-c{connections}",
-                f"-d{seconds}s",
-                "--latency",
-                "-s",
-                str(script),
-                f"http://127.0.0.1:{port}",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
-        last = re.search(r"99%\s+([\d.]+\w+)", done)
-        count = re.search(r"(\d+) requests in", done)
-        wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
-        assert rate is not None and last is not None and count is not None
+        printed = wrk(port, chosen, connections, seconds, folder)
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+        last = re.search(r"99%\s+([\d.]+\w+)", printed)
+        assert rate is not None and last is not None
+        count, wrong = counts(printed)
+        well = well and not wrong
         print(
             f"cached, {connections} connections: {float(rate[1]):.0f} tiles a second, p99 "
-            f"{last[1]}, processor "
-            f"{1000 * (processor_s(process) - before) / int(count[1]):.2f} ms a tile, "
-            f"{count[1]} answers, others than 200: {wrong[1] if wrong else 0}; memory "
-            f"{memory_mb(process):.0f} MB"
+            f"{last[1]}, processor {1000 * (processor_s(process) - before) / count:.2f} ms a tile, "
+            f"{count} answers, others than 200: {wrong}; memory {memory_mb(process):.0f} MB"
         )
+    return well
+
+
+def crowd(port: int, tiles: list[Tile]) -> bool:
+    """Print what clients get who all come at once; return whether it was tiles or 503."""
+    there = path_of(tiles[0], "map")
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    ask(connection, there)
+    usual = statistics.median(ask(connection, there)[1] for _ in range(20))
+    chosen = tiles[:: max(len(tiles) // CROWD, 1)][:CROWD]
+
+    def come(tile: Tile) -> tuple[int, float]:
+        return ask(http.client.HTTPConnection("127.0.0.1", port), path_of(tile, "map"))
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        answers = list(pool.map(come, chosen))
+    begun = time.perf_counter()
+    while ask(connection, there)[1] > 3 * usual and time.perf_counter() - begun < 30:
+        time.sleep(0.05)
+    well_again = time.perf_counter() - begun
+    statuses = [status for status, _ in answers]
+    print(
+        f"{len(chosen)} clients at once: answers "
+        f"{ {s: statuses.count(s) for s in set(statuses)} }, the last after "
+        f"{max(seconds for _, seconds in answers):.1f} s; a tile that is there comes as before "
+        f"after {well_again:.1f} s"
+    )
+    return set(statuses) <= {200, 503}
+
+
+def soak(
+    process: subprocess.Popen[str],
+    port: int,
+    tiles: list[Tile],
+    folder: Path,
+    requests: int,
+    at_most_s: float,
+) -> bool:
+    """Print the memory after many requests; return whether it stays within a twentieth."""
+    chosen = tiles[:: max(len(tiles) // 50, 1)]
+    paths = [path_of(tile, layer) for tile in chosen for layer in ("map", "classes", "photo")]
+    for zoom, x, y in chosen:
+        lon = (x + 0.5) / 2**zoom * 360 - 180
+        lat = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * (y + 0.5) / 2**zoom))))
+        paths.append(f"/scenes/scene/point?lon={lon:.7f}&lat={lat:.7f}")
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    wrong = sum(ask(connection, paths[n % len(paths)])[0] != 200 for n in range(1000))
+    first, done, begun = memory_mb(process), 1000, time.perf_counter()
+    while done < requests and (left := at_most_s - (time.perf_counter() - begun)) > 1:
+        count, others = counts(wrk(port, paths, 16, min(10, left), folder))
+        done, wrong = done + count, wrong + others
+    after = memory_mb(process)
+    print(
+        f"soak: memory after 1,000 requests {first:.1f} MB, after {done:,} {after:.1f} MB "
+        f"({100 * (after / first - 1):+.1f} %); answers others than 200: {wrong}"
+    )
+    return wrong == 0 and after <= 1.05 * first
+
+
+PARTS = ("cold", "cached", "clients", "soak")
 
 
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all unless said")
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--seconds", type=int, default=15)
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--at-most-s", type=float, default=600)
     parser.add_argument("--scene", type=Path)
     options = parser.parse_args()
+    parts = options.parts or PARTS
+    if not set(parts) <= set(PARTS):
+        parser.error(f"choose of {', '.join(PARTS)}")
+    well = True
     with TemporaryDirectory() as name:
         folder = Path(name)
         scene = options.scene or make_scene(folder, options.side)
         print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
         with serving(scene, folder / "cache") as (process, port):
             tiles = all_tiles(port, "map")
-            browse(process, port, tiles)
-            load(process, port, tiles, folder, options.seconds)
+            if "cold" in parts:
+                browse(process, port, tiles)
+            if "cached" in parts:
+                well = load(process, port, tiles, folder, options.seconds) and well
+            if "clients" in parts:
+                well = crowd(port, tiles) and well
+            if "soak" in parts:
+                given = (tiles, folder, options.requests, options.at_most_s)
+                well = soak(process, port, *given) and well
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":
