@@ -30,7 +30,7 @@ LAYOUTS = {
     "colours with a mask": Layout(GRID, masked=True, drawn=True),
     "numbers with a mask": Layout(GRID, masked=True, legend=COVER),
     "numbers with nodata": Layout(GRID, masked=True, legend=COVER, nodata=255),
-    "values with a mask": Layout(GRID, masked=True, grey=True),
+    "values with a mask": Layout(GRID, masked=True, values=1),
     "points": Layout(Grid(HEIGHT, WIDTH, Affine.identity(), CRS.from_epsg(4326), POINTS), False),
 }
 

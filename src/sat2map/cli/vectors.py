@@ -144,13 +144,12 @@ def vectors(
     if photo:
         from sat2map.translation.translator import load
 
-        for parameter, wrong in (("confidence", confidence is not None), ("resume", resume)):
-            if wrong:
-                raise UsageError(
-                    f"{opened.where} is a photo, whose classes are made on the way",
-                    parameter=parameter,
-                    remedy="Leave it out, or make `classes` with `sat2map translate` first.",
-                )
+        if confidence is not None:
+            raise UsageError(
+                f"{opened.where} is a photo, whose classes are made on the way",
+                parameter="confidence",
+                remedy="Leave it out, or make `classes` with `sat2map translate` first.",
+            )
         translator = load("streets" if model is None else model)
         if samples is not None:
             translator = translator.sampled(samples, seed)

@@ -50,7 +50,7 @@ class Layout:
         masked: Whether some of them may hold no map.
         legend: Where its colours are these alone, so that class numbers are stored; else None.
         nodata: What class numbers are where there is no map; None takes the one after the last.
-        grey: Whether it has one band of values, neither colours nor class numbers.
+        values: How many bands of values it has, neither colours nor class numbers.
         drawn: Whether large parts of it have one colour, as drawings have and photos have not.
     """
 
@@ -58,13 +58,13 @@ class Layout:
     masked: bool
     legend: Legend | None = None
     nodata: int | None = None
-    grey: bool = False
+    values: int = 0
     drawn: bool = False
 
     @property
     def is_smooth(self) -> bool:
         """Whether neighbours differ a little everywhere, so that differences take less room."""
-        return self.legend is None and not self.drawn
+        return self.legend is None and not self.drawn and self.values < 2
 
     @property
     def has_mask(self) -> bool:
@@ -74,10 +74,12 @@ class Layout:
     @property
     def compression(self) -> dict[str, object]:
         """What GDAL is told of the map's tiles."""
+        blocks = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
+        if self.values > 1:  # which are read band by band, and go again
+            return {**blocks, "interleave": "band", "compress": "zstd", "zstd_level": 1}
         return {
-            "tiled": True,
-            "blockxsize": TILE,
-            "blockysize": TILE,
+            **blocks,
+            "interleave": "pixel",
             "compress": "deflate",
             "zlevel": LEVEL,
             "predictor": 2 if self.is_smooth else 1,
@@ -86,7 +88,9 @@ class Layout:
     @property
     def bands(self) -> int:
         """Number of bands without the mask."""
-        return 3 if self.legend is None and not self.grey else 1
+        if self.values:
+            return self.values
+        return 3 if self.legend is None else 1
 
     @property
     def hidden(self) -> int:
@@ -137,7 +141,7 @@ class Strips:
         Args:
             row: Its first row in the map.
             column: Its first column.
-            pixels: Colours, uint8 [h,w,3], or class numbers or other values, uint8 [h,w,1].
+            pixels: Colours, uint8 [h,w,3], class numbers, uint8 [h,w,1], or `values` others.
             valid: Of which pixels there is a map, bool [h,w].
         """
         assert self._strip is not None
@@ -205,16 +209,19 @@ class Strips:
             made.abandon()
             raise
 
-    def whole(self, form: Form, folder: Path | None = None) -> Path:
+    def whole(
+        self, form: Form, folder: Path | None = None, tags: Mapping[str, str] | None = None
+    ) -> Path:
         """Return a virtual raster of all finished strips (GDAL's VRT).
 
         Args:
             form: How it says where there is no map.
             folder: A new folder for it, with links to the strips: once that is removed, whoever
                 reads it fails at the next strip. By default it lies beside the strips.
+            tags: What it says of its making.
         """
         path = (folder or self._folder) / f"{self._name}.{form}.vrt"
-        path.write_bytes(self._described(form, self._names(folder), {}, self.sizes[0]))
+        path.write_bytes(self._described(form, self._names(folder), tags or {}, self.sizes[0]))
         return path
 
     def description(self, tags: Mapping[str, str]) -> Path:
@@ -255,8 +262,8 @@ class Strips:
             SubElement(metadata, "MDI", {"key": key}).text = text
         numbered = layout.legend is not None and form != "colours"
         kinds = ["Palette"] if numbered else ["Red", "Green", "Blue"]
-        if layout.grey:
-            kinds = ["Gray"]
+        if layout.values:
+            kinds = ["Gray", *["Undefined"] * (layout.values - 1)]
         if form == "alpha" and layout.masked and not numbered:
             kinds.append("Alpha")
         for number, kind in enumerate(kinds, 1):
@@ -343,7 +350,6 @@ class _TiledFile:
             dtype="uint8",
             # A place of no meaning, or rasterio would warn that there is none: the whole has it.
             transform=Affine(1, 0, 0, 0, -1, 1),
-            interleave="pixel",
             bigtiff="if_safer",
             **layout.compression,
         )

@@ -148,7 +148,7 @@ class ClassFiles:
         """
         if file == self.classes:
             return Layout(grid, True, self.legend_of(translator), NODATA)
-        return Layout(grid, masked, grey=True)
+        return Layout(grid, masked, values=1)
 
     def write(
         self,

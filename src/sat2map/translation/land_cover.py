@@ -8,101 +8,116 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import rasterio
-from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from sat2map.atomic import check_disk
-from sat2map.errors import DataError, EmptySceneError, StoppedError
+from sat2map.errors import DataError, EmptySceneError
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import ground_resolution
 from sat2map.legend import COVER, LEGEND_TAG, TEMPERATURE_TAG
 from sat2map.provenance import TAG
 from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.partial import partial_work
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.sources import Source
-from sat2map.raster.strips import writing
+from sat2map.raster.strips import Layout, Strips
 from sat2map.translation.class_files import NODATA
 from sat2map.translation.maps import Layer, check_layers
-from sat2map.translation.scene import provenance_of
-from sat2map.translation.scene_windows import SceneWindows
+from sat2map.translation.pipeline import Product, ScenePipeline
+from sat2map.translation.scene import made_of, provenance_of
+from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
 
-_LAYERS: tuple[Layer, ...] = ("cover", "cover_shares")
-_ROOM = 1 + len(COVER)
-"""Bytes of the disk that a pixel takes."""
+_LAYERS: tuple[Layer, Layer] = ("cover", "cover_shares")
+_ROOM = 3 + len(COVER)
+"""Bytes of the disk that a pixel takes, with those that say where there is a map."""
 
 
-def write_land_cover(
+@contextmanager
+def land_cover_of(
     source: Source,
-    classes: Path,
-    probabilities: Path,
+    place: Path,
     translator: Translator,
     reading: Reading | None = None,
     *,
+    room: int = 0,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
     say: Callable[[str], object] = logger.warning,
-) -> None:
-    """Write the land cover of a scene of any size, window by window, on the network's own grid.
+) -> Iterator[tuple[Path, Path]]:
+    """Make the land cover of a scene of any size on the network's own grid, and yield it.
+
+    What is finished lies strip by strip in a hidden folder, and survives an error or a kill, in the
+    block too. At the end of the block it is removed.
 
     Args:
         source: A scene that says where it lies. One whose ground control points lie on no straight
             grid is warped to one.
-        classes: Where numbers of the legend `COVER` are written, uint8, with the legend as a tag;
-            `NODATA` where the scene has no values.
-        probabilities: Where they are written, a band for each class, uint8, 0 to 1 as 0 to 255.
-        translator: The model, with classes; its network looks only so far.
-        reading: How the scene's values become pixels; all of it is taken.
+        place: Beside this, and called after it, is the folder `.NAME.partial`.
+        translator: The model, with classes.
+        reading: How the scene's values become pixels.
+        room: Bytes of the disk that a pixel takes in the block.
+        resume: Whether the work goes on where an earlier run stopped.
         progress: Called with (done, all) pixels.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
-        say: Called with notices of the scene.
+        say: Called with notices of the scene, and of what is unfinished.
+
+    Yields:
+        Two rasters: numbers of the legend `COVER`, uint8, with the legend as a tag, `NODATA` where
+        the scene has no values; and probabilities, a band for each class, uint8, 0 to 1 as 0 to
+        255.
 
     Raises:
         DataError: The scene cannot be read, has no valid pixel, or does not say where it lies.
-        UsageError: The model has no classes, or its network sees the whole image.
+        UsageError: The model has no classes, or what is to be resumed was made of something else.
         OutputError: The disk is full.
         StoppedError: `stop` is set.
     """
     stop = stop or threading.Event()
     check_layers(_LAYERS, translator.kind, translator.name)
     reading = replace(reading or Reading(), warp=True)
+    options = SceneOptions(reading, resolution="model", resume=resume)
     with ExitStack() as stack:
         stack.enter_context(settings())
-        windows = stack.enter_context(SceneWindows(source, translator, reading, say=say))
-        if ground_resolution(windows.grid) is None:
+        view = stack.enter_context(SceneView(source, translator, options, straight=True, say=say))
+        if ground_resolution(view.scene.grid) is None:
             raise DataError(
                 "does not say where on the ground it lies, so nothing can be measured",
                 where=source.where,
                 remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
                 "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
             )
-        check_disk(classes, windows.grid.height * windows.grid.width * _ROOM)
-        stack.enter_context(writing())
-        files = [stack.enter_context(file) for file in _open(classes, probabilities, windows)]
-        files[0].update_tags(**_tags(source, reading, translator))
-        files[1].update_tags(**{TEMPERATURE_TAG: str(translator.kind.cover_temperature)})
-        some = False
-        for row in range(windows.rows):
-            for column in range(windows.columns):
-                if stop.is_set():
-                    raise StoppedError("stopped as asked", where=classes)
-                some |= _write(windows, row, column, files)
-                if progress is not None:
-                    place, width = windows.place(row, column), windows.grid.width
-                    done = place.top * width + place.height * place.right
-                    progress(done, windows.grid.height * width)
-    if not some:
-        raise EmptySceneError(
-            "has no valid pixel, only nodata", where=source.where, remedy="Give another scene."
+        again = stack.enter_context(view.scene.opened_again())
+        shown = ResampledScene(again, *view.scale.written)
+        part = view.part.on(view.scene.grid, shown.grid)
+        grid = shown.grid.part(part.top, part.left, part.height, part.width)
+        check_disk(place, grid.height * grid.width * (_ROOM + room))
+        made = made_of(translator, source.fingerprint(), options)
+        partial = stack.enter_context(partial_work(place, made, resume=resume, say=say))
+        strips = (
+            Strips(partial.strips, "classes", Layout(grid, True, COVER, NODATA)),
+            Strips(
+                partial.strips, "probabilities", Layout(grid, True, nodata=0, values=len(COVER))
+            ),
+        )
+        products = [Product(*each) for each in zip(_LAYERS, strips, strict=True)]
+        pipeline = ScenePipeline(translator, view.seen, shown, options, _LAYERS, part)
+        pipeline.run(products, partial, place, stop, progress)
+        if not partial.some:
+            partial.discard()
+            raise EmptySceneError(
+                "has no valid pixel, only nodata", where=source.where, remedy="Give another scene."
+            )
+        sure = {TEMPERATURE_TAG: str(translator.kind.cover_temperature)}
+        yield (
+            strips[0].whole("alpha", tags=_tags(source, reading, translator)),
+            strips[1].whole("colours", tags=sure),
         )
 
 
@@ -112,42 +127,5 @@ def _tags(source: Source, reading: Reading, translator: Translator) -> dict[str,
     with source.open() as dataset:
         made = provenance_of(translator, source, options, tagged=dataset)
     told = {} if made.attribution is None else {"TIFFTAG_COPYRIGHT": made.attribution}
-    return told | {TAG: replace(made, layer="cover").to_text()}
-
-
-def _open(classes: Path, probabilities: Path, windows: SceneWindows) -> list[Any]:
-    """Open both files for writing."""
-    facts: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": windows.grid.height,
-        "width": windows.grid.width,
-        "dtype": "uint8",
-        "crs": windows.grid.crs,
-        "transform": windows.grid.transform,
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "interleave": "band",
-        "bigtiff": "if_safer",
-    }
-    numbers = rasterio.open(classes, "w", count=1, nodata=NODATA, **facts)
-    numbers.update_tags(**{LEGEND_TAG: json.dumps(COVER.to_json())})
-    return [numbers, rasterio.open(probabilities, "w", count=len(COVER), **facts)]
-
-
-def _write(windows: SceneWindows, row: int, column: int, files: list[Any]) -> bool:
-    """Write one window into both files, and return whether anything of it has values."""
-    place = windows.place(row, column)
-    classes = np.full((place.height, place.width), NODATA, np.uint8)
-    shares: NDArray[np.uint8] = np.zeros((place.height, place.width, len(COVER)), np.uint8)
-    answer = windows.maps(row, column, _LAYERS)
-    some = False
-    if answer is not None:
-        maps, inside = answer
-        assert maps.cover is not None and maps.cover_shares is not None
-        classes[inside], shares[inside] = maps.cover[inside], maps.cover_shares[inside]
-        some = bool(inside.any())
-    window = Window(place.left, place.top, place.width, place.height)
-    files[0].write(classes, 1, window=window)
-    files[1].write(np.moveaxis(shares, 2, 0), window=window)
-    return some
+    legend = json.dumps(COVER.to_json())
+    return told | {LEGEND_TAG: legend, TAG: replace(made, layer="cover").to_text()}

@@ -419,7 +419,7 @@ class ScenePipeline:
             valid = valid & self._mask.inside(self._shown.grid.part(*place))
         for product in products:
             found = getattr(maps, product.layer)
-            pixels = three_bands(found) if product.layer == "image" else found[..., None]
+            pixels = three_bands(found) if product.layer == "image" else np.atleast_3d(found)
             if not product.compares:
                 here = valid
                 if product.least is not None:

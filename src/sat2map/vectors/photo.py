@@ -1,24 +1,34 @@
-"""From a photo to a file of vectors: its classes are made first, in a folder that goes again."""
+"""From a photo to a file of vectors: its classes are made first, in a folder that goes again.
+
+    .NAME.classes.partial/    the photo's land cover (`translation/land_cover.py`)
+    .NAME.partial/            the vectors that are made of it (`vectorise.py`)
+
+Each has a journal, by which an interrupted run goes on.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sat2map.arguments import checks_arguments
-from sat2map.atomic import temporary_folder
-from sat2map.errors import StoppedError, UsageError, writing_to
+from sat2map.errors import StoppedError
 from sat2map.legend import LEGEND_TAG
-from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.options import Reading
 from sat2map.raster.sources import Source, open_source
-from sat2map.translation.class_files import ClassFiles
-from sat2map.translation.land_cover import write_land_cover
-from sat2map.translation.scene import translate_scene
+from sat2map.translation.land_cover import land_cover_of
 from sat2map.translation.translator import Translator, load
 from sat2map.vectors.formats import check_target
-from sat2map.vectors.vectorise import VectorOptions, make_vectors
+from sat2map.vectors.vectorise import (
+    ROOM,
+    VectorOptions,
+    check_not_input,
+    make_vectors,
+    partial_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +71,9 @@ def vectorise_photo(
     """Make vectors of a photo of any size: its land cover first, of that what `vectorise` makes.
 
     Roads follow from their probability, not only from where they are the most probable class. The
-    classes lie in a hidden folder beside `out` while they are needed. Nothing is kept of what
-    breaks off.
+    classes lie in a hidden folder beside `out` while they are needed. What is finished when the
+    work breaks off is kept there, and with `options.resume` it goes on: classes row by row of the
+    network's windows, vectors sheet by sheet.
 
     Args:
         photo: A scene that says where it lies.
@@ -70,10 +81,10 @@ def vectorise_photo(
         model: A translator, or what `load` takes: a shipped model's name or a folder; None takes
             "streets". It has classes.
         reading: How the photo's values become pixels.
-        options: How; its `resume` is of no use here.
+        options: How.
         progress: Called with (done, all) steps.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
-        say: Called with notices of the photo.
+        say: Called with notices of the photo, and of what is unfinished.
 
     Returns:
         `out`.
@@ -88,14 +99,9 @@ def vectorise_photo(
     """
     target, options = Path(out), options or VectorOptions()
     stop = stop or threading.Event()
-    if options.resume:
-        raise UsageError(
-            "the classes of a photo are made anew, so there is nothing to go on with",
-            parameter="resume",
-            remedy="Leave it out.",
-        )
     check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
+    check_not_input(target, source)
     translator = model if isinstance(model, Translator) else load(model or "streets")
 
     def show(first: int) -> Callable[[int, int], None] | None:
@@ -103,48 +109,32 @@ def vectorise_photo(
             return None
         return lambda done, total: progress(first + done * _HALF // total, 2 * _HALF)
 
+    done = False  # the classes, of which nothing need be said any more
     try:
-        with writing_to(target), temporary_folder(target.absolute()) as folder:
-            classes = folder / "classes.tif"
-            confidence = probabilities = None
-            if translator.frame() is None:  # its windows are blended, which the pass of maps does
-                confidence = folder / "confidence.tif"
-                translate_scene(
-                    source,
-                    None,
-                    translator,
-                    SceneOptions(reading or Reading(), resolution="model"),
-                    show(0),
-                    stop,
-                    classes=ClassFiles(classes, confidence),
-                    placed=True,
-                    say=say,
-                )
-            else:
-                probabilities = folder / "probabilities.tif"
-                write_land_cover(
-                    source,
-                    classes,
-                    probabilities,
-                    translator,
-                    reading,
-                    progress=show(0),
-                    stop=stop,
-                    say=say,
-                )
+        with land_cover_of(
+            source,
+            target.absolute().with_name(f"{target.name}.classes"),
+            translator,
+            reading,
+            room=ROOM,
+            resume=options.resume,
+            progress=show(0),
+            stop=stop,
+            say=lambda text: None if done else say(text),
+        ) as (classes, probabilities):
+            done = True
+            begun = partial_folder(target).is_dir()
             make_vectors(
                 open_source(classes),
                 target,
                 None,
-                confidence,
-                options,
+                None,
+                replace(options, resume=options.resume and begun),
                 show(_HALF),
                 stop,
                 probabilities=probabilities,
-                keep=False,
+                is_kept=False,
             )
     except StoppedError as error:
-        raise StoppedError(
-            "stopped as asked; there is nothing of it yet", where=target, remedy="Begin anew."
-        ) from error
+        raise StoppedError(error.what, where=target, remedy=error.remedy) from error
     return target

@@ -180,7 +180,7 @@ def make_vectors(
     stop: threading.Event,
     *,
     probabilities: Path | None = None,
-    keep: bool = True,
+    is_kept: bool = True,
 ) -> None:
     """Make vectors as `vectorise` does, of names that were checked.
 
@@ -193,11 +193,10 @@ def make_vectors(
         progress: Called with (done, all) steps.
         stop: Asks to stop once it is set.
         probabilities: A raster with a band for each class, how likely it is.
-        keep: Whether what is finished is kept when the work breaks off.
+        is_kept: Whether the class map is there afterwards.
     """
-    if any(file.exists() and target.exists() and target.samefile(file) for file in source.files):
-        raise UsageError("is the input itself", where=target, remedy="Choose another name.")
-    folder = target.absolute().with_name(f".{target.name}.partial")
+    check_not_input(target, source)
+    folder = partial_folder(target)
     beside = tuple(Path(file) for file in (confidence, probabilities) if file is not None)
     with (
         open_class_map(
@@ -224,10 +223,10 @@ def make_vectors(
         with claim(folder, WRITER, made_of, where=target, remedy=remedy) as journal:
             _begin(journal, target, options.resume)
             try:
-                made = _provenance(scene, source, beside, options, is_kept=keep)
+                made = _provenance(scene, source, beside, options, is_kept=is_kept)
                 _make(scene, folder, target, measures, options, made, progress, stop)
             except BaseException as error:
-                if not keep or not any((folder / "sieved").glob("*.npy")):
+                if not any((folder / "sieved").glob("*.npy")):
                     journal.remove_folder(_OWN)
                 elif not isinstance(error, StoppedError):
                     logger.warning(
@@ -283,6 +282,21 @@ def _provenance(
         None if scene.provenance is None else scene.provenance.acquired,
         made_from=scene.provenance,
     )
+
+
+def check_not_input(target: Path, source: Source) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UsageError: It is the same file.
+    """
+    if any(file.exists() and target.exists() and target.samefile(file) for file in source.files):
+        raise UsageError("is the input itself", where=target, remedy="Choose another name.")
+
+
+def partial_folder(target: Path) -> Path:
+    """Return where what is unfinished of a file lies."""
+    return target.absolute().with_name(f".{target.name}.partial")
 
 
 def _begin(journal: Journal, target: Path, resume: bool) -> None:
