@@ -67,3 +67,17 @@ def test_rasters_side_by_side_keep_their_labels_apart() -> None:
     for raster, (row, column), above in zip(rasters, corners, (0, 2, 4), strict=True):
         part = canvas[row : row + raster.shape[0], column : column + raster.shape[1]]
         assert np.array_equal(part, np.where(raster > 0, raster + above, 0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_arcs_of_noise_are_all_borders_each_once(seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 2 + seed % 3, (17, 23))
+    arcs = trace_arcs(labels, smooth=False)
+    length = np.count_nonzero(labels[1:] != labels[:-1])
+    length += np.count_nonzero(labels[:, 1:] != labels[:, :-1])
+    assert shapely.length(arcs).sum() == length
+    assert shapely.length(shapely.union_all(arcs)) == length
+    for points in map(shapely.get_coordinates, arcs):
+        inner = {tuple(point) for point in points[1:-1].tolist()}
+        assert len(inner) == len(points) - 2
+        assert not inner & {tuple(points[0].tolist()), tuple(points[-1].tolist())}

@@ -11,7 +11,7 @@ from skimage.measure import label
 
 from sat2map.legend import COVER
 from sat2map.vectors.class_map import NOTHING
-from sat2map.vectors.coverage import Sheet, cover_sheet, lay_sheets
+from sat2map.vectors.coverage import Sheet, cover_sheet, is_valid_still, lay_sheets
 
 NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
 
@@ -85,6 +85,27 @@ def test_parts_and_holes_of_each_class_are_kept(seed: int, side: int, smooth: fl
         # over corners with what is outside, yet the polygon around it is closed.
         assert holes <= label(around, connectivity=1).max() - 1
         assert holes >= label(around, connectivity=2).max() - 1
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_holes_run_against_their_shell(built: bool) -> None:
+    numbers = np.where(blobs(3, 120, 4) % 2 == 0, 0, 3).astype(np.uint8)
+    numbers[50:62, 50:64] = 1 if built else 0
+    shapes, _ = covered(numbers, 60)
+    assert shapely.get_num_interior_rings(shapes).sum() > 0
+    for shape in shapes:
+        shell = shapely.is_ccw(shape.exterior)
+        assert not any(shapely.is_ccw(hole) == shell for hole in shape.interiors)
+
+
+def test_a_polygon_that_is_turned_over_is_seen() -> None:
+    before = shapely.box([0, 2], 0, [2, 4], 2)
+    moved = [[(0, 0), (3, 0), (3, 2), (0, 2)], [(4, 0), (3, 0), (3, 2), (4, 2)]]
+    over = [[(0, 0), (5, 0), (5, 2), (0, 2)], [(4, 0), (5, 0), (5, 2), (4, 2)]]
+    knot = [[(0, 0), (1, 0), (3, 2), (0, 2)], [(4, 0), (1, 2), (3, 0), (4, 2)]]
+    assert is_valid_still(before, np.array(list(map(shapely.Polygon, moved))))
+    assert not is_valid_still(before, np.array(list(map(shapely.Polygon, over))))
+    assert not is_valid_still(before, np.array(list(map(shapely.Polygon, knot))))
 
 
 def test_areas_of_classes_are_those_of_the_pixels() -> None:

@@ -138,11 +138,17 @@ def _loops(following: Integers, start: Integers) -> Integers:
 
     By doubling each side learns the lowest number of those that follow it.
     """
-    last, lowest = following, np.arange(len(following))
-    for _ in range(len(following).bit_length()):
-        lowest = np.minimum(lowest, lowest[last])
-        last = last[last]
-    found: Integers = start[np.unique(lowest[following[last] != last]) // 2]
+    last, lowest = following.copy(), np.arange(len(following))
+    going = np.flatnonzero(following != lowest)  # what has not come to the end of an arc
+    step, before = 1, -1
+    while len(going) and (len(going) != before or step <= len(going)):
+        before = len(going)
+        further = last[going]
+        lowest[going] = np.minimum(lowest[going], lowest[further])
+        last[going] = last[further]
+        going = going[following[last[going]] != last[going]]
+        step *= 2
+    found: Integers = start[np.unique(lowest[going]) // 2]
     return found
 
 

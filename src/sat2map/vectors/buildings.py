@@ -58,6 +58,8 @@ _BESIDE = 3
 
 _TRACED = 1.5
 _FEW = 3
+_SEARCHED = 8
+"""Up to so many lines it is faster to compare with each than to search among them."""
 
 
 @dataclass(frozen=True)
@@ -387,7 +389,7 @@ def _grid(samples: _Samples, angle: float, lines: Lines) -> _Grid | None:
     offsets, places = lines
     along, across = samples.rotated(angle)
     shape = (len(offsets) + 1, len(places) + 1)
-    cell = np.searchsorted(offsets, across) * shape[1] + np.searchsorted(places, along)
+    cell = _lines_before(offsets, across) * shape[1] + _lines_before(places, along)
     houses = len(block.numbers)
     kinds = houses + 2
     votes = np.bincount(cell * kinds + labels + 1, minlength=shape[0] * shape[1] * kinds)
@@ -404,6 +406,16 @@ def _grid(samples: _Samples, angle: float, lines: Lines) -> _Grid | None:
     pixels = votes.sum(0)[1:]
     iou = inside / np.maximum(pixels + covered - inside, 1)
     return _Grid(block, samples.matrix, angle, lines, cells, float(iou[1:].min()))
+
+
+def _lines_before(lines: Floats, values: Floats) -> NDArray[np.int64]:
+    """Return how many of some lines, in ascending order, lie before each value."""
+    if len(lines) > _SEARCHED:
+        return np.searchsorted(lines, values)
+    before = np.zeros(len(values), np.int64)
+    for line in lines.tolist():
+        before += values > line
+    return before
 
 
 def _houses_of(grids: list[_Grid], extent: tuple[int, int]) -> list[list[House]]:

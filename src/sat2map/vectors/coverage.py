@@ -17,6 +17,7 @@ all of its pieces (`store.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -293,10 +294,23 @@ def _ground_polygons(
     known = numbers != NOTHING
     if tolerance > 0 and known.sum() > 1:
         simple = shapely.coverage_simplify(polygons[known], tolerance, simplify_boundary=False)
-        if (shapely.get_type_id(simple) == 3).all() and shapely.coverage_is_valid(simple):
-            polygons[known] = simple
+        if is_valid_still(polygons[known], simple):
+            # As `polygonize` returns them: holes run against their shell.
+            polygons[known] = shapely.orient_polygons(simple, exterior_cw=True)
     corner = np.array([sheet.column, sheet.row])
     return shapely.transform(polygons, lambda points: points + corner), numbers
+
+
+def is_valid_still(before: NDArray[np.object_], after: NDArray[np.object_]) -> bool:
+    """Return whether a coverage that was simplified, but for its outer boundary, is valid still.
+
+    Common borders are simplified once, so they are the same on both sides. Then the polygons cover
+    the same ground, each place once, if each of them is valid and none is turned over; one that
+    is adds to the sum of areas. This takes a fortieth of the time of `coverage_is_valid`.
+    """
+    if not (shapely.get_type_id(after) == 3).all() or not shapely.is_valid(after).all():
+        return False
+    return math.isclose(shapely.area(before).sum(), shapely.area(after).sum(), rel_tol=1e-12)
 
 
 def _edges(
@@ -330,6 +344,15 @@ def _overlaid(
     """Return the faces of the ground with houses laid over it."""
     outlines = np.array([house.outline for house in houses], object)
     tree = shapely.STRtree(outlines)
+    shapely.prepare(polygons)
+    built = np.zeros(len(polygons), np.bool_)
+    built[np.unique(tree.query(polygons, predicate="intersects")[0])] = True
+    found = [
+        Face(shape, int(number))
+        for shape, number in zip(polygons[~built], numbers[~built], strict=True)
+        if number != NOTHING
+    ]
+    polygons, numbers = polygons[built], numbers[built]
     ground = _segments(polygons)
     walls = _segments(outlines)
     box = (sheet.column, sheet.row, sheet.column + sheet.width, sheet.row + sheet.height)
@@ -354,7 +377,6 @@ def _overlaid(
     ground_of = np.full(len(faces), -1)
     face, polygon = shapely.STRtree(polygons).query(points, predicate="intersects")
     ground_of[face] = polygon
-    found = []
     for shape, house, polygon in zip(faces, house_of, ground_of, strict=True):
         if house >= 0:
             found.append(Face(shape, houses[house].number, houses[house]))

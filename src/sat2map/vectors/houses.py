@@ -67,12 +67,12 @@ def _pieces(own: NDArray[np.bool_], sure: NDArray[np.float32] | None, least: flo
     from scipy import ndimage
 
     whole = own.astype(np.int32)
-    if np.count_nonzero(own) < 2 * least or (sure is None and _has_courtyard(own)):
+    if np.count_nonzero(own) < 2 * least:
         return whole
     core = own if sure is None else own & ~(sure <= SURE)
     height: Floats = ndimage.gaussian_filter(ndimage.distance_transform_edt(core), _SMOOTH)
     peaks, many = ndimage.label(core & (height == ndimage.maximum_filter(height, 3)))
-    if many < 2:
+    if many < 2 or (sure is None and _has_courtyard(own)):
         return whole
     hills = _joined(_flooded(-height, peaks, core), height)
     sizes = np.bincount(hills.ravel())

@@ -60,6 +60,7 @@ create table if not exists piece (fid integer primary key, number integer, shape
     sure real, pixels real, method text, bearing real, part integer);
 create table if not exists house (row integer, column integer, place integer, number integer,
     shape blob, sure real, pixels real, method text, bearing real, last integer);
+create index if not exists houses on house (row, column, place);
 create table if not exists side (axis integer, line integer, low real, high real,
     number integer, fid integer, beyond integer);
 create table if not exists sheet (number integer primary key);
