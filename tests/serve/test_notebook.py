@@ -293,6 +293,7 @@ def test_jupyterlab_shows_it_without_a_port(
     address = lab(f"import sat2map\nsat2map.show({given}, height=400)")
     asked: list[str] = []
     context = chromium.new_context(viewport={"width": 1200, "height": 800})
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)

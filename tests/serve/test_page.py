@@ -45,6 +45,7 @@ def browse(chromium: Any, listen: Callable[[Served], str]) -> Iterator[Open]:
     def show(served: Served, link: str = "", also: str = "-", **options: Any) -> Any:
         address = addresses.setdefault(id(served), listen(served))
         context = chromium.new_context(**({"viewport": {"width": 760, "height": 460}} | options))
+        context.set_default_timeout(120_000)  # on a machine that has much else to do
         contexts.append(context)
         page = context.new_page()
         page.on(
@@ -200,6 +201,9 @@ def test_a_link_holds_place_layers_classes_and_divider(
     assert again.locator("#swipe").get_attribute("aria-valuenow") == "60"
     again.get_by_label("Scene").select_option("other")
     again.wait_for_url(re.compile("scene=other"))
+    layers = browse(served, "#layers=classes:0.5")  # of whichever scene is the first
+    assert layers.get_by_label("Opacity of Classes").input_value() == "50"
+    assert not layers.get_by_label("Map", exact=True).is_checked()
     # A link that makes no sense is the usual view.
     browse(served, "#map=x/1e999/&layers=nothing:7,map:nan&off=q&swipe=-5&scene=<script>")
 

@@ -179,6 +179,7 @@ function listLayers(scene: Scene): void {
     opacity.max = "100";
     opacity.value = String(100 * (state.layers.get(layer) ?? 1));
     opacity.setAttribute("aria-label", `Opacity of ${title}`);
+    opacity.title = `Opacity of ${title}`;
     const change = (): void => {
       const value = Number(opacity.value) / 100;
       if (box.checked) state.layers.set(layer, value);
@@ -526,7 +527,7 @@ async function begin(): Promise<void> {
     if (chosen !== undefined) void open(chosen, false).catch(fail);
   });
   await Promise.all([loaded(left), loaded(right)]);
-  await open(wanted, wanted.id === state.scene);
+  await open(wanted, state.scene === null || wanted.id === state.scene);
   document.documentElement.dataset.ready = "1";
 }
 
