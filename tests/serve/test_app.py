@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import rasterio
 
 from fixtures.scenes import MakeScene, with_classes
 from sat2map.errors import DataError
+from sat2map.legend import COVER, LEGEND_TAG
 from sat2map.serve import results, scenes, service
 from sat2map.serve.app import AppOptions
 from sat2map.serve.guard import Access
@@ -91,6 +94,30 @@ def test_tilejson_tells_where_and_how_deep(make_scene: MakeScene, start: Start) 
     assert told["minzoom"] < told["maxzoom"] == 17  # 1 m at 45 degrees
     assert served.client.get("/scenes/scene/nothing/tilejson.json").status_code == 404
     assert served.client.get("/scenes/nobody/map/tilejson.json").status_code == 404
+
+
+def test_html_in_names_and_legends_and_attributions_stays_text(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    bad = "<img src=x onerror=alert(1)>&"
+    legend = COVER.to_json()
+    legend[1]["name"] = bad
+    numbers = np.ones((40, 40, 1), np.uint8)
+    path = make_scene(numbers, name=f"{bad}.tif", nodata=255)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**{LEGEND_TAG: json.dumps(legend)})
+    served = start(path, app=AppOptions(attribution=bad))
+    (id,) = served.service.scenes
+    told = served.client.get(f"/scenes/{id}/legend")
+    assert told.headers["content-type"] == "application/json"
+    assert told.json()["classes"][1]["name"] == bad
+    root = ElementTree.fromstring(served.client.get(f"/scenes/{id}/WMTSCapabilities.xml").text)
+    texts = [element.text for element in root.iter()]
+    assert bad in texts
+    assert f"{bad}.tif" in texts
+    assert not [element.tag for element in root.iter() if element.tag.endswith("img")]
+    assert "<img" not in served.client.get("/scenes", headers={"Accept": "text/html"}).text
+    assert "<img" not in served.client.get(f"/scenes/{id}/classes/tilejson.json").text
 
 
 def test_a_point_tells_class_confidence_and_metres(make_scene: MakeScene, start: Start) -> None:
