@@ -18,10 +18,15 @@ from sat2map.errors import OutputError, writing_to
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it becomes `path`.
 
     The suffix is kept, since writers choose their format by it.
+
+    Args:
+        path: The final name.
+        durable: Whether it is on the disk before it gets that name, which takes some milliseconds;
+            what is noticed and made again where a machine has died before may do without.
 
     Raises:
         OutputError: The folder is not writable or the disk is full.
@@ -32,9 +37,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield aside
-            flush(aside)
+            if durable:
+                flush(aside)
             aside.replace(path)
-            flush(path.parent)
+            if durable:
+                flush(path.parent)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -126,9 +133,9 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
-    with atomic_file(path) as aside:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a UTF-8 text file, whole or not at all; `durable` is as for `atomic_file`."""
+    with atomic_file(path, durable=durable) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -161,8 +161,10 @@ def _link(relation: str, href: str) -> dict[str, str]:
     return {"rel": relation, "href": href, "type": "application/json"}
 
 
-def _write_own(path: Path, text: str) -> None:
+def _write_own(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a document of a catalogue, unless it is the same; what is somebody else's is kept.
+
+    Empty is what a machine that died has left of ours.
 
     Raises:
         OutputError: It is somebody else's.
@@ -172,16 +174,16 @@ def _write_own(path: Path, text: str) -> None:
     except FileNotFoundError:
         before = None
     except (OSError, UnicodeDecodeError):
-        before = ""
+        before = "?"
     if before == text:
         return
-    if before is not None and f'"{_OURS}"' not in before:
+    if before and f'"{_OURS}"' not in before:
         raise OutputError(
             "is there already and was not written by sat2map",
             where=path,
             remedy="Move it away, or choose another folder.",
         )
-    write_text(path, text)
+    write_text(path, text, durable=durable)
 
 
 def _write_item(out: Path, entry: Entry) -> Provenance | None:
@@ -190,7 +192,8 @@ def _write_item(out: Path, entry: Entry) -> Provenance | None:
     if _is_current(path, out / entry.name, entry.files.get(entry.name)):
         return None
     made, told = _item(out, entry)
-    _write_own(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    _write_own(path, text, durable=False)  # there are many, and a damaged one is written again
     return made
 
 
@@ -203,7 +206,8 @@ def _is_current(item: Path, file: Path, checksum: str | None) -> bool:
         except (OSError, ValueError, KeyError, TypeError):
             return False
     try:
-        return item.stat().st_mtime_ns >= file.stat().st_mtime_ns
+        facts = item.stat()
+        return facts.st_size > 0 and facts.st_mtime_ns >= file.stat().st_mtime_ns
     except OSError:
         return False
 

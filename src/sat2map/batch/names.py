@@ -12,6 +12,9 @@ LONGEST = 160
 KINDS = ("", ".classes", ".confidence")
 """What the names of the rasters that are made of one scene end with, before .tif."""
 
+WHOLE = ("map", "index.gti", "classes.gti")
+"""Stems of what is made of all maps together."""
+
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f<>:\"/\\|?*{}%]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LIKE_A_FILE = re.compile(r"\.(?=(tiff?|gpkg|xml|qml|json)$)", re.IGNORECASE)
@@ -45,6 +48,8 @@ class Names:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken: set[str] = set()
+        for place in WHOLE:
+            self._take(place)
         for name in taken:
             self._take(name.removesuffix(".tif"))
 

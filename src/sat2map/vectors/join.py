@@ -20,7 +20,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 import sat2map
 from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file
-from sat2map.errors import UsageError
+from sat2map.errors import OutputError, UsageError
 from sat2map.geo.vector_layer import metres_per_unit, require, unreadable
 from sat2map.provenance import Ingredient, Provenance
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.vectors.formats import LayerName, write_layer
-from sat2map.vectors.geopackage import Columns, Layer, write_provenance
+from sat2map.vectors.geopackage import Columns, Layer, contents_of, write_provenance
 
 AREAS: tuple[LayerName, ...] = ("coverage", "water", "vegetation")
 
@@ -117,7 +117,8 @@ def join_vectors(
     Args:
         files: GeoPackages of `vectorise`, the lowest first; where they overlap, the last says what
             is there.
-        target: NAME.gpkg, in the coordinates of most of them.
+        target: NAME.gpkg, in the coordinates of most of them. Where it was joined of the same
+            before, it is left alone.
         progress: Called with (done, all) files.
 
     Returns:
@@ -126,7 +127,8 @@ def join_vectors(
     Raises:
         DataError: A file cannot be read, or has no such layers.
         UsageError: There are no files, or the target is one of them.
-        OutputError: The place is not writable or the disk is full.
+        OutputError: There is a file of that name that is somebody else's, the place is not writable
+            or the disk is full.
         MissingExtraError: pyogrio or pyarrow is not installed.
     """
     for package in ("pyogrio", "pyarrow"):
@@ -140,13 +142,35 @@ def join_vectors(
         )
     if any(target.exists() and target.samefile(file) for file in files if file.exists()):
         raise UsageError("is one of the inputs", where=target, remedy="Choose another name.")
+    made = _provenance(files)
+    if _is_made_of(target, made):
+        return target
     joining = _Joining(files, progress)
     with atomic_file(target) as aside:
         for layer in joining.layers():
             write_layer(aside, layer, lambda shapes: shapes, joining.crs, "GPKG")
         _copy_styles(files[-1], aside)
-        write_provenance(aside, _provenance(files))
+        write_provenance(aside, made)
     return target
+
+
+def _is_made_of(target: Path, made: Provenance) -> bool:
+    """Return whether a file is there that was joined of the same, and holds what was written.
+
+    Raises:
+        OutputError: A file of that name is somebody else's.
+    """
+    if not target.exists():
+        return False
+    before = read_provenance(target)
+    if before is None or before.layer not in (JOINED, "vectors"):
+        raise OutputError(
+            "is there already and was not written by sat2map",
+            where=target,
+            remedy="Move it away, or choose another name.",
+        )
+    contents = before.contents
+    return before == replace(made, contents=contents) and contents_of(target) == contents
 
 
 def _provenance(files: Sequence[Path]) -> Provenance:
