@@ -66,6 +66,12 @@ def test_scenes_of_a_folder_become_maps_and_the_rest_is_named(
     assert ended.code == 0
     assert "3 scenes: 3 done" in ended.err
     assert (out / "a.tif").stat().st_mtime_ns == before
+    # And all of them are one catalogue and one raster.
+    items = [path.name for path in out.rglob("*.stac.json")]
+    assert sorted(items) == ["a.stac.json", "b.stac.json", "broken.stac.json"]
+    assert (out / "catalog.json").is_file()
+    with rasterio.open(out / "index.gti.gpkg") as file:
+        assert (file.driver, file.shape) == ("GTI", (40, 50))
     # Maps of one folder are made alike.
     ended = sat2map("batch", scenes, out, *how, "--resolution", 2)
     assert ended.code == 2

@@ -32,6 +32,7 @@ from sat2map.batch.manifest import (
 )
 from sat2map.batch.names import Names
 from sat2map.batch.scenes import Listed, list_scenes
+from sat2map.batch.whole import write_whole
 from sat2map.errors import DataError, UsageError, expect
 from sat2map.journal import Files, Journal, MadeOf, claim
 from sat2map.raster.mask import vector_files
@@ -130,6 +131,8 @@ def run_batch(
     What is done stands in the manifest of `out`, so the same call goes on after anything: it takes
     up scenes that were added to the list, makes those anew that have changed, and leaves alone what
     is finished or cannot be used. The bytes of the maps do not depend on the number of workers.
+    At the end the maps are a STAC catalogue and one raster, and their vectors one file:
+    OUT/catalog.json, OUT/index.gti.gpkg and OUT/map.gpkg.
 
     Args:
         scenes: As for `list_scenes`.
@@ -178,6 +181,7 @@ def run_batch(
         progress=progress,
         stop=stop or threading.Event(),
         say=say or logger.warning,
+        finish=functools.partial(write_whole, target, found, model),
     )
 
 
@@ -196,6 +200,7 @@ def drive_batch(
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
     say: Callable[[str], object] = logger.warning,
+    finish: Callable[[], object] | None = None,
 ) -> dict[State, int]:
     """Claim the folder of a batch, and have what is left to be done made by an engine's workers.
 
@@ -209,6 +214,7 @@ def drive_batch(
         progress: Called with (done, all) scenes.
         stop: Asks to stop once it is set.
         say: Called with a line for each scene that is not done.
+        finish: Called when all that can be made is made, while the folder is still claimed.
     """
     out = making.out
     remedy = "Choose a new or empty folder, or one of an earlier batch."
@@ -234,6 +240,8 @@ def drive_batch(
                     driver.run(engine, tasks, stop or threading.Event())
                 finally:
                     engine.close()
+            if finish is not None:
+                finish()
     return read_manifest(out).counts()
 
 

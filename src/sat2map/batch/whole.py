@@ -5,7 +5,9 @@ It begins anew whenever it is called, and leaves alone what is as it would be wr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from sat2map.batch.catalogue import Entry, write_catalogue
@@ -15,6 +17,8 @@ from sat2map.batch.scenes import Listed
 from sat2map.geo.gdal import is_address
 from sat2map.journal import address_without_query
 from sat2map.vectors.join import join_vectors
+
+logger = logging.getLogger(__name__)
 
 JOINED = "map.gpkg"
 
@@ -52,12 +56,17 @@ def write_whole(out: Path, found: Iterable[Listed], model: str | Path) -> list[P
         DataError: A map cannot be read.
         OutputError: There is a file of that name that is somebody else's, the place is not writable
             or the disk is full.
-        MissingExtraError: pyogrio or pyarrow is not installed.
     """
     entries = entries_of(out, found)
     if not entries:
         return []
-    written = [write_catalogue(out, entries, model), *write_index(out, entries)]
+    written = [write_catalogue(out, entries, model)]
+    if find_spec("pyogrio") is None or find_spec("pyarrow") is None:
+        logger.warning(
+            f"{out}: the maps are not indexed as one; that needs: pip install 'sat2map[batch]'."
+        )
+        return written
+    written += write_index(out, entries)
     beside = {entry.name: _vectors(entry) for entry in entries}
     tiles = tiles_in_order(out, entries)
     vectors = [out / name for tile in tiles if (name := beside[tile.name]) is not None]
