@@ -618,6 +618,8 @@ class Shell:
             case ["verify", what, *_]:
                 if "--model" in arguments:
                     self._provide(option(arguments, "--model"), "model")
+                if what == "country":  # which another model made than the page's
+                    more = ["--model", "model"]
                 if what == "map.tif" and ("--model" in arguments or not Path(what).exists()):
                     self._provide("ortho.tif", "image.tif")
                     model = option(arguments, "--model") if "--model" in arguments else "streets"
