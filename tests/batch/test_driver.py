@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -18,33 +17,13 @@ from typing import Any
 import pytest
 
 from fixtures import batch_workers
-from fixtures.batch_workers import drive, fail_to_open
+from fixtures.batch_workers import drive, eventually, fail_to_open, many, maps, put_scenes
 from sat2map.batch.item import aside_of
 from sat2map.batch.lease import Holder
 from sat2map.batch.manifest import read_manifest
 from sat2map.errors import ModelError, OutputError, StoppedError, UsageError
 
 BEGIN = "from fixtures.batch_workers import main; main()"
-
-
-def put_scenes(folder: Path, **words: str) -> Path:
-    """Write scenes of which workers read what to do."""
-    folder.mkdir(exist_ok=True)
-    for name, word in words.items():
-        (folder / f"{name}.tif").write_text(word)
-    return folder
-
-
-def many(folder: Path, count: int, word: str = "fine") -> Path:
-    return put_scenes(folder, **{f"s{number:03}": word for number in range(count)})
-
-
-def maps(out: Path) -> dict[str, str]:
-    return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in out.rglob("*")
-        if path.is_file() and ".sat2map" not in path.parts
-    }
 
 
 def states(out: Path) -> dict[str, str]:
@@ -57,13 +36,6 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return "State:\tZ" not in status
-
-
-def eventually(true: Any) -> bool:
-    until = time.monotonic() + 30
-    while not true() and time.monotonic() < until:
-        time.sleep(0.05)
-    return bool(true())
 
 
 def test_the_files_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def test_scenes_of_a_folder_become_maps_and_the_rest_is_named(
     assert status["settings"]["precision"] == "f32"
     assert [one["scene"] for one in status["unusable"]] == ["broken.tif"]
 
+    assert status["noticed"] == []
+
     # Mended, it is made; nothing else is.
     (scenes / "broken.tif").write_bytes(whole)
     before = (out / "a.tif").stat().st_mtime_ns
@@ -78,6 +80,21 @@ def test_scenes_of_a_folder_become_maps_and_the_rest_is_named(
     ended.one_line_about("was begun with another set of parameters")
     ended = sat2map("batch", scenes, out, *how[:-2], "-q")
     ended.one_line_about("was begun with another set of outputs")
+
+
+def test_notices_of_scenes_are_told(
+    sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, model: Path
+) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    scenes.mkdir()
+    make_scene(smooth(40, 50), "scenes/a.tif")
+    unsaid = make_scene(smooth(40, 50), "scenes/b.tif", georeference={})
+    ended = sat2map("batch", scenes, out, "--model", model, "--runtime", "torch", "-q")
+    assert ended.code == 0
+    assert "1 of them with notices" in ended.err
+    assert str(unsaid) in sat2map("batch", "--status", out).out
+    (noticed,) = json.loads(sat2map("batch", "--status", out, "--json").out)["noticed"]
+    assert noticed["scene"] == "b.tif"
 
 
 def test_wrong_calls(sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, model: Path) -> None:

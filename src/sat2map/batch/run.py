@@ -430,6 +430,9 @@ def batch_status(out: str | Path) -> dict[str, Any]:
             {"scene": row.scene, "state": row.state, "tries": row.tries, "error": row.error}
             for row in unusable
         ],
+        "noticed": [
+            {"scene": row.scene, "notices": list(row.notices)} for row in rows if row.notices
+        ],
         "settings": dict(manifest.settings),
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sat2map.cli import parse
-from sat2map.cli.messages import say
+from sat2map.cli.messages import say, with_options
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
@@ -148,7 +148,7 @@ def batch(
             "SCENES and OUT are both needed",
             remedy="Give a list of scenes and a folder for their maps.",
         )
-    from sat2map.batch.run import BatchOptions, raise_unusable, run_batch
+    from sat2map.batch.run import BatchOptions, batch_status, raise_unusable, run_batch
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions
     from sat2map.vectors.vectorise import VectorOptions
@@ -203,6 +203,12 @@ def batch(
     print(json.dumps(counts, indent=2) if as_json else out)
     if not as_json:
         say(_line_of(counts))
+        noticed = len(batch_status(out)["noticed"])
+        if noticed:
+            say(
+                f"{noticed:,} of them with notices, such as that a photo looks unlike what the "
+                f"model has learned from: see `sat2map batch --status {out}`"
+            )
     raise_unusable(counts, out)
 
 
@@ -234,3 +240,6 @@ def _tell_status(out: Path, *, as_json: bool) -> None:
         print(f"process {driver['pid']} on {driver['host']} works on it, or was killed")
     for scene in found["unusable"]:
         print(f"{scene['scene']}: {scene['state']}: {scene['error']}")
+    for scene in found["noticed"]:
+        for notice in scene["notices"]:
+            print(with_options(notice))
