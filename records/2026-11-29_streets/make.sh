@@ -54,5 +54,9 @@ fi
 sets=("$data/maps" towns_temperate towns naip_labelled "${others[@]}")
 sat2map train --recipe "$here/recipe.toml" --set "training.seed=$seed" "${sets[@]/#/--data=}" \
   --out run --resume
-python "$here/ship.py" run/model "$data/maps" shipped naip massachusetts_1m46 towns towns_temperate
+# Half of an early state, which is better away from home, and half of the last, which is so at home.
+[ -d early/model ] || python "$first/finish.py" run 3000 early "${sets[@]}"
+[ -d mixed ] || python "$first/mean.py" early/model run/model 0.5 mixed
+[ -d balanced ] || python "$first/balance.py" mixed "$data/maps" towns balanced
+python "$here/ship.py" balanced "$data/maps" shipped naip massachusetts_1m46 towns towns_temperate
 python "$here/../2026-11-29_confidence/confidence.py" fit shipped "$data/maps" towns towns_temperate
