@@ -243,17 +243,17 @@ def test_no_more_than_two_rows_of_windows_are_translated_again(
 def test_the_comparison_is_resumed_too(
     make_scene: MakeScene, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    source, target = make_scene(noise(600, 90)), tmp_path / "map.png"
+    source, target = make_scene(noise(720, 90)), tmp_path / "map.png"
     options = replace(OPTIONS, compare=True)
-    interrupt(source, target, make_model, options, 24)
+    interrupt(source, target, make_model, options, 28)
     translate_raster(
         source, target, make_model(network=Interrupted(99)), replace(options, resume=True)
     )
     names = ["map.compare.png", "map.pgw", "map.png", "scene.tif"]
     assert left(tmp_path) == names
     with Image.open(tmp_path / "map.compare.png") as both, Image.open(target) as one:
-        assert both.size == (180, 600)
-        assert both.crop((90, 0, 180, 600)).tobytes() == one.tobytes()
+        assert both.size == (180, 720)
+        assert both.crop((90, 0, 180, 720)).tobytes() == one.tobytes()
 
 
 def test_what_was_begun_otherwise_is_not_resumed(
@@ -262,8 +262,8 @@ def test_what_was_begun_otherwise_is_not_resumed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    interrupt(source, target, make_model, OPTIONS, 24)
+    source, target = make_scene(noise(720, 90)), tmp_path / "map.tif"
+    interrupt(source, target, make_model, OPTIONS, 28)
     resume = replace(OPTIONS, resume=True)
 
     def refused(what: str, options: SceneOptions, model: object = None) -> None:
@@ -338,15 +338,15 @@ def test_files_of_others_in_an_unfinished_map_are_kept(
     put_foreign: PutForeign,
     resume: bool,
 ) -> None:
-    source, target = make_scene(noise(600, 90)), tmp_path / "map.tif"
-    interrupt(source, target, make_model, OPTIONS, 24)
+    source, target = make_scene(noise(720, 90)), tmp_path / "map.tif"
+    interrupt(source, target, make_model, OPTIONS, 28)
     folder = tmp_path / ".map.tif.partial"
     check = put_foreign(folder, "strips/photo.tif", "whole.txt", "strips/map-1.tif")
     again = make_model(network=Interrupted(99))
     translate_raster(source, target, again, replace(OPTIONS, resume=resume))
     check()
     with rasterio.open(target) as file:
-        assert file.shape == (600, 90)
+        assert file.shape == (720, 90)
     translate_raster(source, target, again, replace(OPTIONS, resume=True))
     check()
     assert not list(folder.glob("strips/map-0*"))

@@ -558,7 +558,10 @@ from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
 
 card = ModelCard(
-    generator=UNetSpec(), normalisation="none", resolution_m=(1, 1)
+    generator=UNetSpec(),
+    normalisation="none",
+    resolution_m=(1, 1),
+    bands=("band_1", "band_2", "band_3"),
 )
 model = Translator(Model(Identity(4), card, Path("identity")), "cpu")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

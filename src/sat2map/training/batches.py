@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,38 @@ class Batch:
     shares: Tensor | None = None
     drawn: Tensor | None = None
     cover: Tensor | None = None
+
+
+class Ahead:
+    """Makes the batch of the next step in a thread of its own, while a step is taken.
+
+    Every batch is made in that thread, also the first, and follows from its step alone, so a run
+    that was interrupted learns from the same bits.
+
+    Args:
+        at: Makes the batch of a step.
+        steps: How many steps the run has.
+    """
+
+    def __init__(self, at: Callable[[int], Batch], steps: int) -> None:
+        self._make = at
+        self._steps = steps
+        self._thread = ThreadPoolExecutor(1, "sat2map-batches")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step, and begin to make that of the next one."""
+        if self._next is None or self._next[0] != step:
+            self._next = (step, self._thread.submit(self._make, step))
+        batch = self._next[1].result()
+        self._next = None
+        if step + 1 < self._steps:
+            self._next = (step + 1, self._thread.submit(self._make, step + 1))
+        return batch
+
+    def close(self) -> None:
+        """End the thread; what it makes is thrown away."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 class Batches:

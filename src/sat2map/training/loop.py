@@ -100,6 +100,8 @@ def train(
         prepared = prepare(carried_out, folders, run, fabric, resume=resume, quiet=quiet, heed=heed)
         if journal is not None:
             begin_run(run, recipe, journal)
+        if prepared.ahead is not None:
+            stack.callback(prepared.ahead.close)
         begun, steps = prepared.state.step, prepared.plan.steps
         with (
             Progress("training", quiet=quiet) as progress,

@@ -20,7 +20,7 @@ from sat2map.networks.value_range import to_pixels
 from sat2map.progress import Progress
 from sat2map.recipe import Recipe
 from sat2map.training import setup
-from sat2map.training.batches import Batch, Batches
+from sat2map.training.batches import Ahead, Batch, Batches
 from sat2map.training.checkpoint import TrainingState, checkpoints
 from sat2map.training.cuda_graph import RecordedStep, can_record, set_learning_rate
 from sat2map.training.data_sets import load_data_sets
@@ -57,6 +57,7 @@ class Run:
         card: That of the model, before it is trained.
         validator: Scores it.
         state: What a checkpoint holds; how far the run is.
+        ahead: Makes batches in a thread of its own; None on a GPU, which waits for none.
         is_undefined: Whether it was said that nothing defines the metric of `best/`.
     """
 
@@ -72,6 +73,7 @@ class Run:
     card: ModelCard
     validator: Validator
     state: TrainingState
+    ahead: Ahead | None = None
     is_undefined: bool = False
 
     @property
@@ -270,7 +272,8 @@ def prepare(
     if resume and not state.restore(folder / "checkpoints") and fabric.is_global_zero:
         log.warning("%s: there is no whole checkpoint, so the run begins afresh", folder)
     fabric.barrier()
-    learn = _learn(recipe, fabric, batches, players, classes, state)
+    ahead = Ahead(batches.at, plan.steps) if fabric.device.type == "cpu" else None
+    learn = _learn(recipe, fabric, batches, ahead, players, classes, state)
     card = learned.card
     return Run(
         folder,
@@ -285,6 +288,7 @@ def prepare(
         card,
         validator,
         state,
+        ahead,
     )
 
 
@@ -292,6 +296,7 @@ def _learn(
     recipe: Recipe,
     fabric: Fabric,
     batches: Batches | Mixture,
+    ahead: Ahead | None,
     players: Adversaries,
     classes: ClassFacts | None,
     state: TrainingState,
@@ -305,7 +310,7 @@ def _learn(
 
     def at_once(step: int, rate: float) -> Tensor:
         set_learning_rate(optimisers, rate)
-        return learn(batches.at(step))
+        return learn(batches.at(step) if ahead is None else ahead.at(step))
 
     if not (recipe.training.cuda_graphs and can_record(fabric, batches)):
         return at_once
