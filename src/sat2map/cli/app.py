@@ -92,7 +92,8 @@ def command() -> None:
     try:
         main()
     except SystemExit as ended:
-        if not isinstance(ended.code, str) and threading.active_count() == 1:
+        if not isinstance(ended.code, str):
+            threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does
             with suppress(OSError):  # of which Python tells in its own way
                 sys.stdout.flush()
                 sys.stderr.flush()
