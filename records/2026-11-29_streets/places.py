@@ -86,10 +86,7 @@ def tiles(labels: Pixels, values: Pixels, metres: float) -> Iterator[tuple[Pixel
 def mask_set(folder: Path, pattern: str = "", finest: float = 0.75) -> Ground:
     """Return the validation images of a set of class masks whose names match."""
     split = open_mask_split(folder, "val", None)
-    images = []
-    for file in split.files:
-        if re.search(pattern, file.name):
-            images.append(read_mask(file))
+    images = [read_mask(file) for file in split.files if re.search(pattern, file.name)]
     return Ground(images, split.protocol.may_be, split.protocol.resolution_m, finest)
 
 
@@ -226,7 +223,9 @@ def main() -> None:
         for name, scale in columns:
             for metric, rows in score(models[name], ground, scale).items():
                 values.setdefault(metric, {}).setdefault(place, []).append(resampled(rows))
-    heads = [f"`{Path(name).name}`" + (f" x {s:g}" if len(scales) > 1 else "") for name, s in columns]
+    heads = [
+        f"`{Path(name).name}`" + (f" x {s:g}" if len(scales) > 1 else "") for name, s in columns
+    ]
     for metric, table in values.items():
         print(f"\n| {metric} |", " | ".join(heads), "|\n|---|" + "---|" * len(heads))
         for place, cells in sorted(table.items(), key=lambda item: item[1][-1][0]):

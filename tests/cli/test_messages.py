@@ -19,7 +19,18 @@ from sat2map.cli.messages import OptionFormatter, option_of, with_options
 ELSEWHERE = {"--nproc-per-node", "--strategy", "--upgrade"}
 """Options of other programs (torchrun, osmium, pip), which messages may name."""
 
-LIBRARY_ONLY = {"halo", "window", "overlap", "source", "output", "mode", "layers", "device"}
+LIBRARY_ONLY = {
+    "halo",
+    "window",
+    "overlap",
+    "source",
+    "output",
+    "mode",
+    "layers",
+    "device",
+    "height",
+    "photo",
+}
 """Parameters that no verb has an option for."""
 
 NOT_PARAMETERS = {

@@ -448,6 +448,6 @@ def raise_unusable(counts: Mapping[State, int], out: Path) -> None:
         raise DataError(
             f"{unusable:,} scene{'s' * (unusable > 1)} could not be used, {counts['done']:,} done",
             where=out,
-            remedy="See why with `sat2map batch --status`; run the command again once they are "
-            "mended, or with `retry_failed=True` to try all of them again.",
+            remedy="See why with `status`; run the command again once they are mended, or with "
+            "`retry_failed=True` to try all of them again.",
         )
