@@ -171,3 +171,72 @@ def test_a_building_is_the_same_whatever_the_sheets() -> None:
         assert shapely.coverage_is_valid(shapes)
     for house in whole.values():
         assert house.symmetric_difference(whole[200]).area < 0.1
+
+
+def test_a_building_is_seen_whole_however_far_it_goes_on_beyond_a_sheet() -> None:
+    numbers = np.zeros((60, 520), np.uint8)
+    numbers[20:40, 10:90] = numbers[20:40, 110:490] = 1  # over a sheet's surroundings of 64, of 256
+    shapes, classes = covered(numbers, 64)
+    assert shapely.coverage_is_valid(shapes)
+    houses = sorted(shapes[classes == 1], key=lambda house: house.area)
+    truths = [shapely.box(10, 20, 90, 40), shapely.box(110, 20, 490, 40)]
+    for house, truth in zip(houses, truths, strict=True):
+        assert house.symmetric_difference(truth).area < 0.1
+
+
+def parts_of(shapes: NDArray[np.object_], classes: NDArray[np.int64]) -> list[int]:
+    """Return how many areas each class has, whatever they are cut into."""
+    return [
+        len(shapely.get_parts(shapely.union_all(shapes[classes == number])))
+        for number in range(len(COVER))
+    ]
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    smooth=st.sampled_from([1.5, 3.0, 5.0]),
+    side=st.integers(24, 60),
+)
+def test_sheets_change_neither_houses_nor_areas(seed: int, smooth: float, side: int) -> None:
+    numbers = blobs(seed, 90, smooth)
+    whole, kinds = covered(numbers, 200)
+    shapes, classes = covered(numbers, side)
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.area(shapes).sum() == pytest.approx(90**2, rel=1e-9)
+    one, other = shapely.union_all(whole[kinds == 1]), shapely.union_all(shapes[classes == 1])
+    assert one.symmetric_difference(other).area < 0.1
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    smooth=st.sampled_from([1.5, 3.0, 5.0]),
+    side=st.integers(24, 60),
+)
+def test_sheets_change_no_parts(seed: int, smooth: float, side: int) -> None:
+    numbers = blobs(seed, 90, smooth)
+    numbers[numbers == 1] = 0  # a wall may leave a sliver of ground that hangs by a thread
+    assert parts_of(*covered(numbers, side)) == parts_of(*covered(numbers, 200))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    smooth=st.sampled_from([1.5, 3.0]),
+    shift=st.tuples(st.integers(0, 70), st.integers(0, 70)),
+)
+def test_where_a_scene_begins_moves_its_areas_and_changes_nothing(
+    seed: int, smooth: float, shift: tuple[int, int]
+) -> None:
+    numbers = np.pad(blobs(seed, 60, smooth), 12)
+    moved = np.pad(numbers, ((shift[0], 0), (shift[1], 0)))
+    found = []
+    for part, (row, column) in ((numbers, (0, 0)), (moved, shift)):
+        shapes, classes = covered(part, 300)
+        shapes = shapely.normalize(shapely.transform(shapes, lambda p: p - (column, row)))  # noqa: B023
+        inner = (shapely.bounds(shapes)[:, :2] > 0).all(1)  # not the land all around
+        found.append(
+            sorted(zip(classes[inner].tolist(), shapely.to_wkt(shapes[inner], 6), strict=True))
+        )
+    assert found[0] == found[1]

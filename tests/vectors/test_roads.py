@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from skimage import morphology
 from skimage.filters import gaussian
 
@@ -277,6 +281,39 @@ def test_windows_do_not_matter(seed: int) -> None:
     assert len(whole[1]) > 5
     for window in (90, 256):
         same(whole, found(classes, window, confidence=sure))
+
+
+def networks(nodes: list[RoadNode], roads: list[RoadLine]) -> int:
+    """Return how many parts of a network hang together."""
+    ends = np.array([(road.u, road.v) for road in roads]).reshape(-1, 2).T
+    links = coo_array((np.ones(len(roads)), (ends[0], ends[1])), (len(nodes), len(nodes)))
+    count, _ = connected_components(links, directed=False)
+    return int(count)
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    window=st.integers(70, 200),
+    shift=st.tuples(st.integers(0, 99), st.integers(0, 99)),
+)
+def test_neither_windows_nor_where_a_scene_begins_matter(
+    seed: int, window: int, shift: tuple[int, int]
+) -> None:
+    classes = np.pad(random_town(180, seed), 60, constant_values=LAND)
+    whole = found(classes)
+    cut = found(classes, window)
+    same(whole, cut)
+    assert networks(*cut) == networks(*whole)
+    moved = np.pad(classes, ((shift[0], 0), (shift[1], 0)), constant_values=LAND)
+    nodes, roads = found(moved, window)
+    assert networks(nodes, roads) == networks(*whole)
+    assert [(n.row - shift[0], n.column - shift[1]) for n in nodes] == pytest.approx(
+        np.array([(n.row, n.column) for n in whole[0]])
+    )
+    for road, before in zip(roads, whole[1], strict=True):
+        assert (road.u, road.v) == (before.u, before.v)
+        assert road.points - shift[::-1] == pytest.approx(before.points, abs=1e-6)
 
 
 @pytest.mark.parametrize("window", [50, 256])

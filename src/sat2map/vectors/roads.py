@@ -130,7 +130,12 @@ def _line(graph: RoadGraph, way: Way) -> NDArray[np.float64]:
     middles = np.column_stack([chain["column"], chain["row"]]) + 0.5
     points = np.concatenate([ends[:1], middles, ends[1:]])
     points = points[np.append(True, (np.diff(points, axis=0) != 0).any(axis=1))]
-    return simplified(smoothed(points))
+    # From its own corner on, or the last digits of where it lies would choose between two points
+    # that are equally far off.
+    corner = np.floor(points[0])
+    line: NDArray[np.float64] = simplified(smoothed(points - corner)) + corner
+    line[0], line[-1] = points[0], points[-1]
+    return line
 
 
 def _is_point(graph: RoadGraph, way: Way) -> bool:
