@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import shapely
+from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import side_by_side, trace_arcs
+from sat2map.vectors.arcs import moved_to_balance, side_by_side, trace_arcs
 
 
 def test_arcs_run_from_junction_to_junction() -> None:
@@ -81,3 +84,49 @@ def test_arcs_of_noise_are_all_borders_each_once(seed: int) -> None:
         inner = {tuple(point) for point in points[1:-1].tolist()}
         assert len(inner) == len(points) - 2
         assert not inner & {tuple(points[0].tolist()), tuple(points[-1].tolist())}
+
+
+def halves(lead: float, other: float) -> tuple[Any, NDArray[np.uint8], NDArray[np.float32]]:
+    labels = np.zeros((6, 8), np.uint8)
+    labels[:, 4:] = 1
+    sure = np.where(labels == 0, np.float32(lead), np.float32(other))
+    arcs = trace_arcs(labels, thin=False)
+    edge = shapely.boundary(shapely.box(0, 0, 8, 6))
+    lines = shapely.union_all([*arcs, edge])
+    return shapely.get_parts(shapely.polygonize(shapely.get_parts(lines))), labels, sure
+
+
+def test_an_arc_lies_where_both_labels_are_as_likely() -> None:
+    polygons, labels, lead = halves(0.6, 0.2)
+    moved = moved_to_balance(polygons, labels, lead)
+    # From the middle of the one pixel, 3.5, it is 0.6 / (0.6 + 0.2) to the zero between both.
+    x = np.unique(shapely.get_coordinates(moved)[:, 0].round(6))
+    assert x.tolist() == [0.0, 4.0, 4.25, 8.0]  # junctions with the edge stay
+    assert shapely.coverage_is_valid(moved)
+    assert shapely.area(moved).sum() == pytest.approx(48)
+    turned = moved_to_balance(*halves(0.2, 0.6))
+    assert np.unique(shapely.get_coordinates(turned)[:, 0].round(6)).tolist() == [0, 3.75, 4, 8]
+    same = moved_to_balance(*halves(0.4, 0.4))
+    assert shapely.equals_exact(same, halves(0.4, 0.4)[0], 1e-6).all()
+
+
+def test_where_nothing_tells_an_arc_stays() -> None:
+    polygons, labels, lead = halves(0.6, 0.2)
+    lead[2] = np.nan
+    points = shapely.get_coordinates(moved_to_balance(polygons, labels, lead))
+    assert set(points[points[:, 1] == 2.5][:, 0].tolist()) == {4.0}
+    assert np.allclose(points[points[:, 1] == 3.5][:, 0], 4.25)
+
+
+def test_arcs_of_noise_stay_a_coverage_with_the_same_polygons() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 3, (40, 40)).astype(np.uint8)
+    lead = random.uniform(0.02, 1, labels.shape).astype(np.float32)
+    arcs = trace_arcs(labels, thin=False)
+    lines = shapely.union_all([*arcs, shapely.boundary(shapely.box(0, 0, 40, 40))])
+    polygons = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
+    moved = moved_to_balance(polygons, labels, lead)
+    assert len(moved) == len(polygons)
+    assert shapely.is_valid(moved).all() and shapely.coverage_is_valid(moved)
+    assert shapely.area(moved).sum() == pytest.approx(1600)
+    assert not shapely.equals_exact(moved, polygons, 0.1).all()

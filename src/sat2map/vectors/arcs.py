@@ -7,6 +7,9 @@
     +---+---+---+
 
 Two pixels that touch at a corner alone do not belong together: four sides meet there.
+
+Where it is known how sure each pixel is of its label, arcs are moved from the middles of the sides
+to where both labels are as likely (`moved_to_balance`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ Integers = NDArray[np.int64]
 
 
 def trace_arcs(
-    labels: NDArray[np.integer[Any]], *, smooth: bool = True, exact: int | None = None
+    labels: NDArray[np.integer[Any]],
+    *,
+    smooth: bool = True,
+    exact: int | None = None,
+    thin: bool = True,
 ) -> NDArray[np.object_]:
     """Return the borders within a raster, lines in pixels from its upper left corner.
 
@@ -35,6 +42,7 @@ def trace_arcs(
         labels: Integers [H,W]; borders lie between different ones.
         smooth: Whether arcs go through the middles of the pixels' sides, or through their ends.
         exact: The label whose borders go through the ends in any case, so that its area stays.
+        thin: Whether points in the middle of straight runs are left out.
 
     Returns:
         LineStrings, object [N].
@@ -54,7 +62,63 @@ def trace_arcs(
     smoothed = np.full(len(start), smooth)
     if exact is not None:
         smoothed &= ~_sides_of(labels, exact)
-    return _lines(order, chain, start, end, labels.shape[1] + 1, smoothed[order // 2])
+    points, numbers = _points(order, chain, start, end, labels.shape[1] + 1, smoothed[order // 2])
+    if thin:
+        points, numbers = _without_straight(points, numbers)
+    return np.asarray(shapely.linestrings(points, indices=numbers), object)
+
+
+def moved_to_balance(
+    polygons: NDArray[np.object_],
+    labels: NDArray[np.integer[Any]],
+    lead: NDArray[np.float32],
+) -> NDArray[np.object_]:
+    """Return polygons whose arcs lie where neither of two labels is likelier than the other.
+
+    Between the middles of two pixels, of which each is surer of its own label, that is where a
+    straight line between both leads crosses zero. An arc passes each side of a pixel, there and
+    nowhere else it is moved, across the side; junctions and the raster's edge stay. So whoever
+    traces the same pixels gets the same, from both sides of an arc. Where that would make a
+    polygon invalid, its arcs stay.
+
+    Args:
+        polygons: Made of `trace_arcs` with `thin=False`; they are one valid coverage.
+        labels: As given there, [H,W].
+        lead: By how much the label of each pixel is likelier than any other, float32 [H,W], above
+            0; nan where nothing tells.
+    """
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    shifts = np.zeros_like(points)
+    height, width = labels.shape
+    for axis, first, second in ((1, lead[:-1], lead[1:]), (0, lead[:, :-1], lead[:, 1:])):
+        share = first / (first + second)  # of the way from the one middle to the other
+        across, along = points[:, axis], points[:, 1 - axis]
+        inside = (across > 0) & (across < (width, height)[axis])
+        middle = inside & (across % 1 == 0) & (along % 1 == 0.5)
+        place = np.empty((int(middle.sum()), 2), np.int64)
+        place[:, 1 - axis] = across[middle] - 1
+        place[:, axis] = along[middle]
+        found = np.clip(share[place[:, 0], place[:, 1]] - 0.5, -_FURTHEST, _FURTHEST)
+        shifts[middle, axis] = np.nan_to_num(found)
+    for _ in range(_TRIES):
+        moved = shapely.set_coordinates(polygons.copy(), points + shifts)
+        wrong = ~shapely.is_valid(moved)
+        if not wrong.any():
+            edges = shapely.coverage_invalid_edges(moved)
+            wrong = ~shapely.is_empty(edges)
+            if not wrong.any():
+                return np.asarray(moved, object)
+        # The same point is one of several polygons, and stays in all of them.
+        stays = np.unique(points[np.isin(owner, np.flatnonzero(wrong))], axis=0)
+        known = {tuple(point) for point in stays.tolist()}
+        shifts[[tuple(point) in known for point in points.tolist()]] = 0
+    return polygons
+
+
+_FURTHEST = 0.45
+"""Pixels by which an arc is moved at most, so that two beside one pixel do not meet."""
+
+_TRIES = 3
 
 
 def ordered_sides(labels: NDArray[np.integer[Any]], chord: int) -> tuple[Points, Points, Points]:
@@ -171,15 +235,15 @@ def _ordered(following: Integers) -> tuple[Integers, Integers]:
     return order, ends[order]
 
 
-def _lines(
+def _points(
     order: Integers,
     chain: Integers,
     start: Integers,
     end: Integers,
     across: int,
     smooth: NDArray[np.bool_],
-) -> NDArray[np.object_]:
-    """Return arcs as lines, without points in the middle of straight runs.
+) -> tuple[Points, Integers]:
+    """Return the points of arcs, float64 [N,2], and the arc of each.
 
     An arc has the same two labels all along, so its sides are smooth together or not.
     """
@@ -198,9 +262,7 @@ def _lines(
     numbers = np.concatenate([np.arange(count), inner_number, np.arange(count)])
     place = np.concatenate([np.zeros(count), np.ones(len(inner)), np.full(count, 2)])
     sequence = np.lexsort((np.arange(len(points)), place, numbers))
-    points, numbers = points[sequence], numbers[sequence]
-    points, numbers = _without_straight(points, numbers)
-    return np.asarray(shapely.linestrings(points, indices=numbers), object)
+    return points[sequence], numbers[sequence]
 
 
 def _at(corners: Integers, across: int) -> Points:

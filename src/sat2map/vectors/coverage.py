@@ -4,7 +4,8 @@ A scene is cut along a fixed grid of sheets, anchored at its first pixel. Of eac
 
     ground     the class map without islands that are too small (`sieve.py`), and without
                buildings: under each the nearest other class goes on
-    borders    traced as arcs (`arcs.py`), simplified together; the sheet's own edge is kept,
+    borders    traced as arcs (`arcs.py`), moved within a pixel to where two classes are as likely
+               where that is known, simplified together; the sheet's own edge is kept,
                with a point wherever a class changes on either side of it
     buildings  their outlines (`buildings.py`) are laid over the ground: where a border meets a
                wall, both get the same point
@@ -27,7 +28,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.legend import Legend
-from sat2map.vectors.arcs import Points, trace_arcs
+from sat2map.vectors.arcs import Points, moved_to_balance, trace_arcs
 from sat2map.vectors.buildings import (
     LARGEST,
     PRECISION,
@@ -46,6 +47,9 @@ MARGINS = (64, 256, LARGEST + 16)
 
 TOLERANCE = 1.5
 """A bend in a border whose triangle is smaller than the square of this, in pixels, is left out."""
+
+_LEAST_LEAD = 0.02
+"""By how much a class leads at least, where three classes share a pixel."""
 
 _NEAR = 8
 """Pixels by which the outline of a building may lie beside its pixels."""
@@ -117,9 +121,11 @@ def cover_sheet(
         extent: Height and width of the scene.
         tolerance: How far borders are simplified, in pixels; 0 leaves them as they are.
     """
-    houses, ground = _houses_and_ground(around, sheet, legend, matrix_at, extent)
+    houses, ground, lead = _houses_and_ground(around, sheet, legend, matrix_at, extent)
     houses, cuts = _cut_at_edges(houses, sheet)
-    polygons, numbers = _ground_polygons(ground, sheet, cuts, tolerance)
+    if tolerance == 0:  # which keeps the pixels' outline
+        lead = None
+    polygons, numbers = _ground_polygons(ground, sheet, cuts, tolerance, lead)
     if houses:
         return _overlaid(polygons, numbers, houses, sheet)
     return [
@@ -135,8 +141,11 @@ def _houses_and_ground(
     legend: Legend,
     matrix_at: Callable[[int, int], Matrix],
     extent: tuple[int, int],
-) -> tuple[list[House], NDArray[np.uint8]]:
-    """Return the houses near a sheet, and what lies under them with one pixel more around."""
+) -> tuple[list[House], NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Return the houses near a sheet, and what lies under them with one pixel more around.
+
+    Last comes by how much each pixel's class leads, nan under houses, as far as that is known.
+    """
     is_building = np.zeros(256, np.bool_)
     is_building[: len(legend)] = [entry.role == "building" for entry in legend.classes]
     core = (
@@ -168,7 +177,11 @@ def _houses_and_ground(
         slice(above - 1, above + sheet.height + 1),
         slice(before - 1, before + sheet.width + 1),
     )
-    return found[0], _ground(window, found[1])[ring]
+    houses, blocks = found
+    lead = None
+    if sure is not None:
+        lead = np.where(blocks > 0, np.nan, np.maximum(2 * sure - 1, _LEAST_LEAD))[ring]
+    return houses, _ground(window, blocks)[ring], lead
 
 
 def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
@@ -277,6 +290,7 @@ def _ground_polygons(
     sheet: Sheet,
     cuts: dict[tuple[int, int], list[float]],
     tolerance: float,
+    lead: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.object_], NDArray[np.uint8]]:
     """Return the polygons of a sheet's ground, simplified, and their classes.
 
@@ -285,11 +299,16 @@ def _ground_polygons(
         sheet: The sheet.
         cuts: Where buildings cross its edges.
         tolerance: How far borders are simplified.
+        lead: By how much the class of each pixel is likelier than another, above 0, nan under
+            buildings, of the same pixels as `ground`; None where nothing tells.
     """
     own = ground[1:-1, 1:-1]
-    lines = np.concatenate([trace_arcs(own, exact=NOTHING), _edges(ground, sheet, cuts)])
+    arcs = trace_arcs(own, exact=NOTHING, thin=lead is None)
+    lines = np.concatenate([arcs, _edges(ground, sheet, cuts)])
     polygons = shapely.get_parts(shapely.polygonize(lines))
     numbers = labels_of(polygons, own).astype(np.uint8)
+    if lead is not None:
+        polygons = moved_to_balance(polygons, own, lead[1:-1, 1:-1])
     # Borders of ground without a class stay as they are, so that no area is made or lost.
     known = numbers != NOTHING
     if tolerance > 0 and known.sum() > 1:
