@@ -485,8 +485,8 @@ class Translator:
         how sure they are by themselves. In each pass the statistics of normalisation are the
         fixed ones, and other values are dropped; a pixel has the class of most passes, and its
         confidence is the share of them that agree. That is an agreement of the network with itself
-        and not how often it is right: records/2026-11-29_confidence shows both. The image is as
-        without, and costs a pass of its own.
+        and not how often it is right: records/2026-11-29_confidence has a command for both.
+        The image is as without, and costs a pass of its own.
 
         Args:
             samples: How many passes, 2 to 1000.
