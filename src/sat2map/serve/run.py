@@ -80,7 +80,9 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends without delay only where the protocol is named: otherwise an answer's second
+        # packet waits 40 ms for the first to be acknowledged.
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             if os.name != "nt":  # where it would let two listen on one port
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
