@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from sat2map.serve.run import bind
 
@@ -29,5 +30,6 @@ def test_answers_are_sent_without_delay() -> None:
             await asyncio.wait_for(ended.wait(), 20)
             client.join()
 
-    asyncio.run(listen())
+    with ThreadPoolExecutor(1) as pool:  # the browser of other tests has a loop in this thread
+        pool.submit(lambda: asyncio.run(listen())).result()
     assert found != [] and all(found)
