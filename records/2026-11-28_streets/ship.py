@@ -1,11 +1,11 @@
 """Make the model that comes with the package out of a finished run.
 
-    python ship.py RUN/model MAPS OUT [MASKS ...]
+    python ship.py RUN/model MAPS OUT RECORD [MASKS ...]
 
 Writes the weights as float16, int8 files for OpenVINO that are calibrated on training photos of
 MAPS, and a card with the metrics of what `load(OUT)` answers with by default on a CPU: on the
 validation pairs of MAPS at 256 pixels and as they are, and on the validation images of each set
-of class masks.
+of class masks. RECORD is the folder in records/ that tells how the model was made.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOTES = """
 Aerial photos and satellite images in natural colours, 0.5 to 2.4 m per pixel, into two legends: the
 map's (what is drawn) and the land cover (land, building, road, vegetation, water: what is there).
 `sat2map translate` brings scenes to such a scale by itself. It is float16 for torch and int8 for
-OpenVINO; on a CPU the int8 files are what answers. The model before it is `streets-2026-11`.
+OpenVINO; on a CPU the int8 files are what answers. The first model is `streets-2026-11`.
 
 ## What follows from its data
 
@@ -60,11 +60,11 @@ are fine, before other use judge for yourself, or train on data of your own.
 - Buildings away from its training ground are found in part only; dark water, shadows and dark
   roofs are mixed up; small and dark ponds are missed.
 
-The metrics, at home and away, and how it was made: records/2026-11-28_streets.
+The metrics, at home and away, and how it was made: records/{record}.
 """
 
 
-def main(model: str, maps: str, out: str, *masks: str) -> None:
+def main(model: str, maps: str, out: str, record: str, *masks: str) -> None:
     """Write OUT; an existing one is replaced."""
     trained, folder = load_model(model), Path(out)
     shutil.rmtree(folder, ignore_errors=True)
@@ -95,15 +95,16 @@ def main(model: str, maps: str, out: str, *masks: str) -> None:
         metrics[f"{Path(data).name}, class masks"] = scores.to_json()
         shown = {key: round(figure.mean, 4) for key, figure in scores.metrics.items()}
         print(Path(data).name, json.dumps(shown), flush=True)
-    _write(folder, card.model_copy(update={"metrics": metrics}))
+    _write(folder, card.model_copy(update={"metrics": metrics}), record)
 
 
-def _write(folder: Path, card: ModelCard) -> None:
+def _write(folder: Path, card: ModelCard, record: str) -> None:
     names = ["model.safetensors", FAMILIAR] if (folder / FAMILIAR).exists() else []
     write_card(folder, card, names or ["model.safetensors"])
     described = describe("streets", card)
     head, table = described.split("\n## Legend", 1)
-    (folder / "README.md").write_text(f"{head}{NOTES}\n## Legend{table}", encoding="utf-8")
+    notes = NOTES.format(record=record)
+    (folder / "README.md").write_text(f"{head}{notes}\n## Legend{table}", encoding="utf-8")
 
 
 main(*sys.argv[1:])

@@ -58,5 +58,6 @@ sat2map train --recipe "$here/recipe.toml" --set "training.seed=$seed" "${sets[@
 [ -d early/model ] || python "$first/finish.py" run 3000 early "${sets[@]}"
 [ -d mixed ] || python "$first/mean.py" early/model run/model 0.5 mixed
 [ -d balanced ] || python "$first/balance.py" mixed "$data/maps" towns balanced
-python "$here/ship.py" balanced "$data/maps" shipped naip massachusetts_1m46 towns towns_temperate
+python "$first/ship.py" balanced "$data/maps" shipped 2026-11-29_streets naip massachusetts_1m46 \
+  towns towns_temperate
 python "$here/../2026-11-29_confidence/confidence.py" fit shipped "$data/maps" towns towns_temperate

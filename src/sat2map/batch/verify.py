@@ -410,9 +410,9 @@ def find_source(file: Path, made: Provenance, given: str | Path | None) -> str |
         DataError: It is not there.
     """
     name = made.source.name
-    if given is not None and not (not is_address(given) and Path(given).is_dir()):
-        return given
     if given is not None:
+        if is_address(given) or not Path(given).is_dir():
+            return given
         found = sorted(path for path in Path(given).rglob(name) if path != file)
         if len(found) > 1:  # the same name in several folders: the contents tell
             alike = [

@@ -22,6 +22,7 @@ from sat2map.cli.options import (
     MapResolution,
     Mask,
     MinClassConfidence,
+    MinimumArea,
     ModelChoice,
     Nodata,
     OfClasses,
@@ -91,14 +92,7 @@ def batch(
     class_legend: OfClasses = "cover",
     qml: Qml = False,
     legend_colours: LegendColours = False,
-    minimum_m2: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--minimum-area",
-            metavar="ROLE=M2",
-            help="Vectors: square metres below which areas of a role are dissolved; repeatable.",
-        ),
-    ] = None,
+    minimum_m2: MinimumArea = None,
     published: AsPublished = False,
     seed: Seed = 0,
     attribution: Attribution = None,

@@ -131,4 +131,12 @@ Licence = Annotated[
         "--licence", metavar="TEXT", help="Scene: under which its map may be used, CC-BY-4.0."
     ),
 ]
+MinimumArea = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--minimum-area",
+        metavar="ROLE=M2",
+        help="Square metres below which areas of a role are dissolved; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

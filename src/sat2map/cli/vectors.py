@@ -13,6 +13,7 @@ from sat2map.cli.options import (
     AsJson,
     Bands,
     Crs,
+    MinimumArea,
     Nodata,
     PixelSize,
     Quiet,
@@ -71,14 +72,7 @@ def vectors(
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,
-    minimum_m2: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--minimum-area",
-            metavar="ROLE=M2",
-            help="Square metres below which areas of a role are dissolved; repeatable.",
-        ),
-    ] = None,
+    minimum_m2: MinimumArea = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
