@@ -25,9 +25,10 @@ from sat2map.export.deepness import export_for_deepness
 from sat2map.export.export import Format, export_model
 from sat2map.export.int8 import Calibration, count_layers
 from sat2map.legend import STREETS
-from sat2map.model.card import read_model_card
+from sat2map.model.card import ModelCard, read_model_card
 from sat2map.model.familiar import Familiar
-from sat2map.model.folder import load_model, save_model
+from sat2map.model.folder import build_generator, load_model, save_model
+from sat2map.networks.specs import LiteSpec
 from sat2map.translation.translator import load
 
 FORMATS: tuple[Format, ...] = ("openvino", "onnx")
@@ -112,6 +113,19 @@ def test_int8_costs_little_and_says_so(
     assert json.loads(json.dumps(done.to_json()))["quantised"]["metrics"]["psnr"] == [plain, small]
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_a_network_names_stays_float32_in_int8(
+    kind: Format, data_set: Path, tmp_path: Path
+) -> None:
+    """The first convolutions of `lite` meet the light of places that it was not calibrated on."""
+    spec = LiteSpec(encoder="none", widths=[8, 8, 8, 8])
+    folder = tmp_path / "model"
+    save_model(folder, build_generator(spec), ModelCard(generator=spec, normalisation="fixed"))
+    told = export_model(folder, tmp_path / "out", kind, Calibration(data_set, 32, 4, 1)).quantised
+    assert told is not None
+    assert (told.layers, told.kept) == (45, 6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_layers_that_int8_ruins_are_put_back(
@@ -166,6 +180,21 @@ def test_images_alone_will_do_to_calibrate(
     told = export_model(model_folder, tmp_path / "out", "openvino", calibration).quantised
     assert told is not None
     assert (told.windows, told.pairs, told.metrics) == (4, 0, {})
+
+
+def test_photos_of_class_masks_will_do_to_calibrate(
+    model_folder: Path, data_set: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    for split in ("train", "val"):
+        for part in ("source", "classes"):
+            (masks / split / part).mkdir(parents=True)
+            Image.new("RGB" if part == "source" else "L", (32, 32)).save(
+                masks / split / part / "a.png"
+            )
+    told = export_model(model_folder, tmp_path / "out", "openvino", Calibration(masks)).quantised
+    assert told is not None
+    assert (told.windows, told.pairs) == (4, 0)
 
 
 def test_an_export_that_answers_otherwise_is_an_error(

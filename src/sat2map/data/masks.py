@@ -42,6 +42,11 @@ def is_mask_set(directory: Path, split: str) -> bool:
     return (directory / split / "classes").is_dir()
 
 
+def has_no_maps(directory: Path, split: str) -> bool:
+    """Return whether a split has class masks, and no target maps beside them."""
+    return is_mask_set(directory, split) and not (directory / split / "target").is_dir()
+
+
 def find_masks(directory: Path, split: str) -> list[MaskFile]:
     """Return the photos and masks of a split in natural order of their names; at least one.
 

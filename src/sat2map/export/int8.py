@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.data.images import in_bands
+from sat2map.data.masks import has_no_maps
 from sat2map.data.pairs import PairFile, find_pairs
 from sat2map.errors import MissingExtraError
 from sat2map.evaluation import images as image
@@ -176,7 +177,11 @@ def _quantised(
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(windows),
         # What makes colours of probabilities is cheap, and must add up to one.
-        "ignored_scope": nncf.IgnoredScope(types=["Softmax", "Einsum", "MatMul"], validate=False),
+        "ignored_scope": nncf.IgnoredScope(
+            types=["Softmax", "Einsum", "MatMul"],
+            patterns=[_nodes_within(module) for module in card.generator.full_precision],
+            validate=False,
+        ),
     }
     # Without it sums overflow on a CPU without VNNI, and the answer depends on the machine.
     advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
@@ -215,6 +220,11 @@ def _quantised(
     return quantised, Quantised(len(windows), len(pairs), metrics, layers, layers - in_int8)
 
 
+def _nodes_within(module: str) -> str:
+    """Return a regular expression for the names that the nodes of a module have in a graph."""
+    return f".*[./]{module.replace('.', '[./]')}[./].*"
+
+
 def count_layers(graph: Any) -> tuple[int, int]:
     """Return how many convolutions a model has, and how many of them have int8 weights."""
     if _is_onnx(graph):
@@ -245,7 +255,7 @@ def _windows(card: ModelCard, calibration: Calibration) -> list[NDArray[np.float
 
 
 def _pairs(calibration: Calibration, split: str, most: int) -> list[PairFile]:
-    if not (calibration.data / split).is_dir():
+    if not (calibration.data / split).is_dir() or has_no_maps(calibration.data, split):
         return []
     pairs = find_pairs(calibration.data, split)
     return [pairs[i] for i in spread(len(pairs), most)]

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sat2map.data.images import in_bands, list_images, read_image
+from sat2map.data.masks import has_no_maps
 from sat2map.data.pairs import Direction, PairFile, find_pairs, read_dataset_card, read_pair
 from sat2map.errors import DataError
 from sat2map.networks.value_range import from_image
@@ -91,7 +92,7 @@ def find_calibration_set(
     """Choose the images of a folder that a generator is calibrated with.
 
     Args:
-        folder: Images, or a data set, of which the sources in train/ are taken.
+        folder: Images, or a data set (of maps or of class masks) whose photos in train/ are taken.
         direction: Which half of a pair the source is.
         resolution_m: The finest and coarsest resolution that the model knows. Where the
             folder's dataset.json says that its images lie outside, they are resized to the
@@ -102,7 +103,12 @@ def find_calibration_set(
         DataError: There is no image.
     """
     found: Sequence[Path | PairFile]
-    found = find_pairs(folder, "train") if (folder / "train").is_dir() else list_images(folder)
+    if not (folder / "train").is_dir():
+        found = list_images(folder)
+    elif has_no_maps(folder, "train"):
+        found = list_images(folder / "train" / "source")
+    else:
+        found = find_pairs(folder, "train")
     if not found:
         raise DataError(
             "has no images to calibrate with",

@@ -15,7 +15,7 @@ from sat2map.data.cache import DecodedPairs, decode_pairs
 from sat2map.data.images import has_one_band
 from sat2map.data.labels import label_targets
 from sat2map.data.mask_cache import DecodedMasks, decode_masks
-from sat2map.data.masks import find_masks, is_mask_set
+from sat2map.data.masks import find_masks, has_no_maps, is_mask_set
 from sat2map.data.pairs import find_pairs, read_dataset_card
 from sat2map.errors import DataError, UsageError
 from sat2map.evaluation.classes import find_legend
@@ -154,7 +154,7 @@ def _all_grey(recipe: Recipe, data: Sequence[Path], side: Side) -> bool:
     """Return whether all images of training on a side are stored in one band."""
     first = (side == "source") == (recipe.data.direction == "forward")
     for folder in data:
-        if is_mask_set(folder, "train") and not (folder / "train" / "target").is_dir():
+        if has_no_maps(folder, "train"):
             if side == "target":
                 return False  # painted in the colours of the legend
             files = [file.source for file in find_masks(folder, "train")]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sat2map.data.images import in_bands, resize_square
-from sat2map.data.masks import is_mask_set
+from sat2map.data.masks import has_no_maps, is_mask_set
 from sat2map.data.pairs import PairFile, find_pairs, read_pair
 from sat2map.data.pairs import read_dataset_card as read_data_card
 from sat2map.errors import Sat2mapError, UsageError
@@ -114,7 +114,7 @@ class Validator:
         home = data[0]
         self._told = read_data_card(home).told if recipe.data.direction == "forward" else None
         validated = (home / "val").is_dir()
-        if is_mask_set(home, "train") and not (home / "train" / "target").is_dir():
+        if has_no_maps(home, "train"):
             if validated:
                 self._masks = self._open(home, recipe.data.resolution_m)
                 _check_metric(recipe.validation.metric, home)
