@@ -27,7 +27,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from sat2map.batch.manifest import WRITER, Row
-from sat2map.batch.run import BatchOptions, batch_status, run_batch
+from sat2map.batch.options import BatchOptions
+from sat2map.batch.run import batch_status, run_batch
 from sat2map.journal import claim
 from sat2map.legend import STREETS
 from sat2map.model.folder import ModelCard, build_generator, save_model

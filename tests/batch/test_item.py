@@ -9,7 +9,6 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +25,7 @@ from sat2map.batch.item import Item, Making, Outcome
 from sat2map.batch.item import make_scene as make_map
 from sat2map.batch.lease import LEASE, take_lease
 from sat2map.batch.local import ENVIRONMENT
+from sat2map.batch.options import BatchOptions
 from sat2map.geo import gdal
 from sat2map.journal import HIDDEN
 from sat2map.raster.options import Reading, SceneOptions
@@ -45,13 +45,15 @@ def attempt(tmp_path: Path, out: Path) -> Iterator[Try]:
     """Return a function that makes a scene as a worker does whose driver lives."""
     translator = with_classes((1.0, 1.0))
     with take_lease(out) as lease:
-        usual = Making(
-            out, lease.number, "classes", "torch", "f32", 1, "", scratch=tmp_path / "scratch"
-        )
+        room = tmp_path / "scratch"
 
-        def run(source: str | Path, name: str = "a/map.tif", **how: Any) -> Outcome:
-            making, item = replace(usual, **how), Item(name, str(source))
-            return make_map(making, translator, item, "w1", threading.Event(), ("avx2",))
+        def run(
+            source: str | Path, name: str = "a/map.tif", *, scratch: Path = room, **how: Any
+        ) -> Outcome:
+            making = Making(out, lease.number, "", "", BatchOptions(**how), scratch)
+            return make_map(
+                making, translator, Item(name, str(source)), "w1", threading.Event(), ("avx2",)
+            )
 
         yield run
     assert not list(tmp_path.glob("scratch/*/*/*"))  # nothing is left
@@ -141,13 +143,13 @@ def test_what_shows_nothing_is_empty(attempt: Try, make_scene: MakeScene, out: P
     blank = make_scene(np.zeros((20, 20, 3), np.uint8), nodata=0)
     assert attempt(blank).kind == "empty"
     elsewhere = SceneOptions(reading=Reading(bbox=(100, 10, 101, 11)))
-    assert attempt(make_scene(noise(20, 20)), options=elsewhere).kind == "empty"
+    assert attempt(make_scene(noise(20, 20)), scene=elsewhere).kind == "empty"
     assert written(out) == set()
 
 
 def test_a_call_that_does_not_fit_a_scene_is_told(attempt: Try, make_scene: MakeScene) -> None:
     outcome = attempt(
-        make_scene(noise(20, 20)), options=SceneOptions(reading=Reading(bands=(7, 8, 9)))
+        make_scene(noise(20, 20)), scene=SceneOptions(reading=Reading(bands=(7, 8, 9)))
     )
     assert outcome.kind == "failed"
     assert "`bands`" in outcome.facts["error"]

@@ -29,6 +29,7 @@ import rasterio
 from sat2map.atomic import check_disk, flush
 from sat2map.batch.lease import is_held
 from sat2map.batch.manifest import fingerprint_of
+from sat2map.batch.options import BatchOptions
 from sat2map.errors import (
     DataError,
     EmptySceneError,
@@ -41,14 +42,11 @@ from sat2map.errors import (
 )
 from sat2map.geo.gdal import is_address
 from sat2map.journal import without_secrets
-from sat2map.raster.options import SceneOptions
 from sat2map.raster.sources import Source, open_source
-from sat2map.runtimes.interface import Precision, RuntimeName
-from sat2map.translation.class_files import ROOM, ClassFiles, ClassLegend
+from sat2map.translation.class_files import ROOM
 from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator, load
 from sat2map.vectors.photo import vectorise_photo
-from sat2map.vectors.vectorise import VectorOptions
 
 CHUNK = 1 << 20
 
@@ -82,64 +80,17 @@ class Making:
         out: The folder of the batch.
         number: Of the driver's lease.
         model: The model's folder or name.
-        runtime: What runs it.
-        precision: What it computes in.
-        threads: How many threads the network has in each worker.
         fingerprint: Of the model as it is run.
-        colours: What the map's classes are painted in; None is as the model has it.
-        options: Settings of the translation.
-        classes: Whether class maps are written.
-        confidence: Whether it is written how sure they are.
-        class_legend: What the class maps hold.
-        qgis_style: Whether QGIS's style is written beside class maps.
-        min_confidence: Below this there is no class.
-        vectors: How vectors are made; None makes none.
+        options: What is made of each scene, and how; runtime and precision are decided.
         scratch: Where workers make files; None takes the system's folder for temporary ones.
     """
 
     out: Path
     number: str
     model: str
-    runtime: RuntimeName
-    precision: Precision
-    threads: int | None
     fingerprint: str
-    colours: Mapping[str, object] | None = None
-    options: SceneOptions = field(default_factory=SceneOptions)
-    classes: bool = False
-    confidence: bool = False
-    class_legend: ClassLegend = "cover"
-    qgis_style: bool = False
-    min_confidence: float = 0.0
-    vectors: VectorOptions | None = None
+    options: BatchOptions
     scratch: Path | None = None
-
-    def class_files(self, map_file: Path) -> ClassFiles | None:
-        """Return where the classes of a scene go, beside its map; None of none."""
-        if not self.classes:
-            return None
-        beside = map_file.with_name(f"{map_file.stem}.confidence.tif")
-        return ClassFiles(
-            map_file.with_name(f"{map_file.stem}.classes.tif"),
-            beside if self.confidence else None,
-            self.class_legend,
-            self.qgis_style,
-            min_confidence=self.min_confidence,
-        )
-
-    def vector_file(self, map_file: Path) -> Path | None:
-        """Return where the vectors of a scene go, beside its map; None of none."""
-        return None if self.vectors is None else map_file.with_suffix(".gpkg")
-
-    def files(self, name: str) -> list[str]:
-        """Return the names of all that is made of a scene, told from the folder.
-
-        Args:
-            name: Its map's.
-        """
-        classes, vectors = self.class_files(Path(name)), self.vector_file(Path(name))
-        beside = [*([] if classes is None else classes.files), *([vectors] if vectors else [])]
-        return [name, *(file.as_posix() for file in beside)]
 
 
 @dataclass(frozen=True)
@@ -204,13 +155,14 @@ def open_worker(making: Making, worker: str) -> Work:
 
 def open_model(making: Making) -> Translator:
     """Return the model of a batch, in its colours."""
+    options = making.options
     translator = load(
         making.model,
-        runtime=making.runtime,
-        precision=making.precision,
-        threads=making.threads,
+        runtime=options.runtime,
+        precision=options.precision,
+        threads=options.threads,
     )
-    return translator if making.colours is None else translator.in_colours(making.colours)
+    return translator if options.colours is None else translator.in_colours(options.colours)
 
 
 def make_scene(
@@ -285,14 +237,14 @@ def _made(
         map_file = folder / Path(item.name).name
         if source.grid is not None:
             check_disk(map_file, source.grid.height * source.grid.width * ROOM)
-        classes = making.class_files(map_file)
+        options = making.options
+        classes = options.class_files(map_file)
         translate_scene(
-            source, map_file, translator, making.options, None, stop, classes=classes, say=say
+            source, map_file, translator, options.scene, None, stop, classes=classes, say=say
         )
-        vectors = making.vector_file(map_file)
+        vectors = options.vector_file(map_file)
         if vectors is not None:
-            how = making.vectors
-            reading = making.options.reading
+            how, reading = options.vectors, options.scene.reading
             vectorise_photo(
                 source, vectors, translator, reading=reading, options=how, stop=stop, say=say
             )

@@ -8,14 +8,14 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import rasterio
 
 import sat2map
-from sat2map.arguments import check_fields, checks_arguments
+from sat2map.arguments import checks_arguments
 from sat2map.batch.driver import PAUSES_S, Driver
 from sat2map.batch.engine import Engine
 from sat2map.batch.item import Item, Making, aside_of, open_worker, scratch_of
@@ -31,81 +31,20 @@ from sat2map.batch.manifest import (
     rows_of,
 )
 from sat2map.batch.names import Names
+from sat2map.batch.options import BatchOptions
 from sat2map.batch.scenes import Listed, list_scenes
 from sat2map.batch.whole import write_whole
-from sat2map.errors import DataError, UsageError, expect
+from sat2map.errors import DataError, UsageError
 from sat2map.journal import Files, Journal, MadeOf, claim
 from sat2map.raster.mask import vector_files
-from sat2map.raster.options import SceneOptions
-from sat2map.runtimes.interface import Precision, RuntimeName
-from sat2map.translation.class_files import ClassLegend
 from sat2map.translation.image import legend_of
 from sat2map.translation.translator import load
 from sat2map.vectors.formats import check_target
-from sat2map.vectors.vectorise import VectorOptions
 
 logger = logging.getLogger(__name__)
 
 WORKER_MEMORY = 1.5e9
 """Bytes of memory that a worker is taken to need where their number is chosen."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What is made of each scene, and how.
-
-    Attributes:
-        scene: Settings of the translation; of its own are `compare` and `resume` of no use here.
-        classes: Also write STEM.classes.tif, the class map.
-        confidence: Also write STEM.confidence.tif, how sure the classes are.
-        class_legend: What the class map holds: land cover, or what the map draws.
-        qgis_style: Also write QGIS's style of the class map.
-        min_confidence: Less sure ground has no class, 0 to 1.
-        vectors: Also write STEM.gpkg, the vectors that `vectorise_photo` makes in this way.
-        colours: What the map's classes are painted in; None is as the model has it.
-        runtime: What runs the network; "auto" is decided once, for all scenes.
-        precision: What it computes in; "auto" is decided once, for all scenes.
-        threads: How many threads it has in each worker. The last bits may depend on it, so it does
-            not follow from the number of workers.
-    """
-
-    scene: SceneOptions = field(default_factory=SceneOptions)
-    classes: bool = False
-    confidence: bool = False
-    class_legend: ClassLegend = "cover"
-    qgis_style: bool = False
-    min_confidence: float = 0.0
-    vectors: VectorOptions | None = None
-    colours: Mapping[str, object] | None = None
-    runtime: Literal["auto"] | RuntimeName = "auto"
-    precision: Literal["auto"] | Precision = "auto"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        check_fields(self, *(one.name for one in fields(self) if one.name != "scene"))
-        expect(self.scene, SceneOptions, "scene", "Give SceneOptions.")
-        for parameter, given in (
-            ("confidence", self.confidence),
-            ("qgis_style", self.qgis_style),
-            ("min_confidence", self.min_confidence > 0),
-        ):
-            if given and not self.classes:
-                raise UsageError(
-                    "goes with `classes`, and there are none",
-                    parameter=parameter,
-                    remedy="Give `classes`, too.",
-                )
-        for parameter, given in (
-            ("compare", self.scene.compare),
-            ("resume", self.scene.resume),
-            ("mask", self.scene.mask is not None and self.vectors is not None),
-        ):
-            if given:
-                raise UsageError(
-                    "is not done for a batch" if parameter != "mask" else "is not for vectors",
-                    parameter=parameter,
-                    remedy="Leave it out.",
-                )
 
 
 @checks_arguments
@@ -228,7 +167,7 @@ def drive_batch(
             driver = Driver(
                 journal,
                 lease,
-                making.files,
+                making.options.files,
                 say=say,
                 progress=progress,
                 already=already,
@@ -264,28 +203,16 @@ def _decided(
     )
     if options.colours is not None:
         translator = translator.in_colours(options.colours)
-    own = {one.name: getattr(options, one.name) for one in fields(options)}
-    decided = {
-        "runtime": translator.runtime,
-        "precision": translator.precision,
-        "options": own.pop("scene"),
-    }
-    making = Making(
-        out.absolute(),
-        "",
-        model,
-        fingerprint=translator.fingerprint(),
-        scratch=scratch,
-        **(own | decided),
-    )
-    classes = making.class_files(Path("scene.tif"))
+    options = replace(options, runtime=translator.runtime, precision=translator.precision)
+    making = Making(out.absolute(), "", model, translator.fingerprint(), options, scratch)
+    classes = options.class_files(Path("scene.tif"))
     if classes is not None:
         classes.check(translator)
-    if making.options.legend_colours:
+    if options.scene.legend_colours:
         legend_of(translator)
-    if making.vectors is not None:
+    if options.vectors is not None:
         check_target(Path("scene.gpkg"))
-    mask = making.options.mask
+    mask = options.scene.mask
     parameters = asdict(options.scene) | {"mask": None if mask is None else mask.name}
     del parameters["resume"], parameters["compare"]
     made_of = {

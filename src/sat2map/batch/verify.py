@@ -143,7 +143,7 @@ def verify(
     if sample < 1:
         raise UsageError(f"is {sample}", parameter="sample", remedy="Give 1 or more.")
     files = outputs_of(Path(path))
-    work = _Work(source, model, sample, seed, runtime, precision, stop or threading.Event())
+    work = _Work(_Asked(source, model, sample, seed, runtime, precision), stop)
     found = []
     for done, (file, made) in enumerate(files):
 
@@ -209,31 +209,28 @@ class _Sampled:
     is_equal: bool
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What files are compared with, and how much of them; see `verify`."""
+
+    source: str | Path | None
+    model: str | Path | None
+    sample: int
+    seed: int
+    runtime: RuntimeName | None
+    precision: Precision | None
+
+
 class _Work:
     """Verifies file after file; models are loaded once.
 
     Args:
-        source: As for `verify`, like what follows.
-        model: The model.
-        sample: How many windows.
-        seed: Chooses them.
-        runtime: What runs the model.
-        precision: What it computes in.
+        asked: What is compared.
         stop: Asks to stop once it is set.
     """
 
-    def __init__(
-        self,
-        source: str | Path | None,
-        model: str | Path | None,
-        sample: int,
-        seed: int,
-        runtime: RuntimeName | None,
-        precision: Precision | None,
-        stop: threading.Event,
-    ) -> None:
-        self._source, self._model, self._sample, self._seed = source, model, sample, seed
-        self._runtime, self._precision, self._stop = runtime, precision, stop
+    def __init__(self, asked: _Asked, stop: threading.Event | None) -> None:
+        self._asked, self._stop = asked, stop or threading.Event()
         self._loaded: dict[tuple[str, str | None, str | None], Translator] = {}
 
     def verify(self, file: Path, made: Provenance, show: Callable[[float], None]) -> Verification:
@@ -242,7 +239,7 @@ class _Work:
             same = contents_of(file) == made.contents
             note = None if same else "its shapes are not those that were written"
             return Verification(file, "unchanged" if same else "differs", note=note)
-        source = find_source(file, made, self._source)
+        source = find_source(file, made, self._asked.source)
         if made.layer == "vectors":
             return self._verify_vectors(file, made, source)
         if made.layer not in LAYERS:
@@ -278,16 +275,16 @@ class _Work:
     def _translator(self, file: Path, made: Provenance) -> Translator:
         """Return the model that made a file, as it ran."""
         assert made.model is not None and made.runtime is not None
-        name = str(made.model.name if self._model is None else self._model)
-        if self._model is None and not is_model(name):
+        name = str(made.model.name if self._asked.model is None else self._asked.model)
+        if self._asked.model is None and not is_model(name):
             raise UsageError(
                 f"{file} was made by {name}, which does not come with the package",
                 parameter="model",
                 remedy="Give the model's folder.",
             )
         ran = made.runtime.partition(" ")[0]
-        runtime = self._runtime or ran
-        precision = self._precision or (made.precision if runtime == ran else None)
+        runtime = self._asked.runtime or ran
+        precision = self._asked.precision or (made.precision if runtime == ran else None)
         key = (name, runtime, precision)
         if key not in self._loaded:
             self._loaded[key] = load(
@@ -333,7 +330,7 @@ class _Work:
     ) -> _Sampled:
         """Make some windows again and compare them with what the file holds."""
         rows, columns = pipeline.windows
-        chosen = _spread(_shown_windows(held, rows, columns), self._sample, self._seed)
+        chosen = _spread(_shown_windows(held, rows, columns), self._asked.sample, self._asked.seed)
         pixels = differing = 0
         largest, is_equal = 0.0, True
         for done, (row, column) in enumerate(chosen):

@@ -142,7 +142,8 @@ def batch(
             "SCENES and OUT are both needed",
             remedy="Give a list of scenes and a folder for their maps.",
         )
-    from sat2map.batch.run import BatchOptions, batch_status, raise_unusable, run_batch
+    from sat2map.batch.options import BatchOptions
+    from sat2map.batch.run import batch_status, raise_unusable, run_batch
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions
     from sat2map.vectors.vectorise import VectorOptions

@@ -1,0 +1,100 @@
+"""What a batch makes of each of its scenes, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from sat2map.arguments import check_fields
+from sat2map.errors import UsageError, expect
+from sat2map.raster.options import SceneOptions
+from sat2map.runtimes.interface import Precision, RuntimeName
+from sat2map.translation.class_files import ClassFiles, ClassLegend
+from sat2map.vectors.vectorise import VectorOptions
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What is made of each scene, and how.
+
+    Attributes:
+        scene: Settings of the translation; of its own are `compare` and `resume` of no use here.
+        classes: Also write STEM.classes.tif, the class map.
+        confidence: Also write STEM.confidence.tif, how sure the classes are.
+        class_legend: What the class map holds: land cover, or what the map draws.
+        qgis_style: Also write QGIS's style of the class map.
+        min_confidence: Less sure ground has no class, 0 to 1.
+        vectors: Also write STEM.gpkg, the vectors that `vectorise_photo` makes in this way.
+        colours: What the map's classes are painted in; None is as the model has it.
+        runtime: What runs the network; "auto" is decided once, for all scenes.
+        precision: What it computes in; "auto" is decided once, for all scenes.
+        threads: How many threads it has in each worker. The last bits may depend on it, so it does
+            not follow from the number of workers.
+    """
+
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    classes: bool = False
+    confidence: bool = False
+    class_legend: ClassLegend = "cover"
+    qgis_style: bool = False
+    min_confidence: float = 0.0
+    vectors: VectorOptions | None = None
+    colours: Mapping[str, object] | None = None
+    runtime: Literal["auto"] | RuntimeName = "auto"
+    precision: Literal["auto"] | Precision = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, *(one.name for one in fields(self) if one.name != "scene"))
+        expect(self.scene, SceneOptions, "scene", "Give SceneOptions.")
+        for parameter, given in (
+            ("confidence", self.confidence),
+            ("qgis_style", self.qgis_style),
+            ("min_confidence", self.min_confidence > 0),
+        ):
+            if given and not self.classes:
+                raise UsageError(
+                    "goes with `classes`, and there are none",
+                    parameter=parameter,
+                    remedy="Give `classes`, too.",
+                )
+        for parameter, given in (
+            ("compare", self.scene.compare),
+            ("resume", self.scene.resume),
+            ("mask", self.scene.mask is not None and self.vectors is not None),
+        ):
+            if given:
+                raise UsageError(
+                    "is not done for a batch" if parameter != "mask" else "is not for vectors",
+                    parameter=parameter,
+                    remedy="Leave it out.",
+                )
+
+    def class_files(self, map_file: Path) -> ClassFiles | None:
+        """Return where the classes of a scene go, beside its map; None of none."""
+        if not self.classes:
+            return None
+        beside = map_file.with_name(f"{map_file.stem}.confidence.tif")
+        return ClassFiles(
+            map_file.with_name(f"{map_file.stem}.classes.tif"),
+            beside if self.confidence else None,
+            self.class_legend,
+            self.qgis_style,
+            min_confidence=self.min_confidence,
+        )
+
+    def vector_file(self, map_file: Path) -> Path | None:
+        """Return where the vectors of a scene go, beside its map; None of none."""
+        return None if self.vectors is None else map_file.with_suffix(".gpkg")
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of all that is made of a scene, told from the folder.
+
+        Args:
+            name: Its map's.
+        """
+        classes, vectors = self.class_files(Path(name)), self.vector_file(Path(name))
+        beside = [*([] if classes is None else classes.files), *([vectors] if vectors else [])]
+        return [name, *(file.as_posix() for file in beside)]
