@@ -20,6 +20,7 @@ from sat2map.errors import DataError, UsageError
 from sat2map.raster.options import Reading
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scene import Scene
+from sat2map.raster.values import Values
 
 GREY, NONE, ALPHA = ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha
 RED, GREEN, BLUE = ColorInterp.red, ColorInterp.green, ColorInterp.blue
@@ -354,19 +355,19 @@ def test_whoever_reads_does_so_under_our_settings(
     monkeypatch.delenv("GDAL_HTTP_MAX_RETRY", raising=False)
     seen: list[tuple[object, object]] = []
 
-    def spy(name: str) -> None:
-        real = getattr(Scene, name)
+    def spy(reader: type[Scene | Values], name: str) -> None:
+        real = getattr(reader, name)
 
-        def spied(*arguments: Any) -> Any:
+        def spied(*arguments: Any, **options: Any) -> Any:
             names = "GDAL_HTTP_MAX_RETRY", "GDAL_DISABLE_READDIR_ON_OPEN"
             seen.append(tuple(map(get_gdal_config, names)))  # type: ignore[arg-type]
-            return real(*arguments)
+            return real(*arguments, **options)
 
-        monkeypatch.setattr(Scene, name, spied)
+        monkeypatch.setattr(reader, name, spied)
 
-    spy("_prepare")
-    spy("_sample")
-    spy("_values")
+    spy(Scene, "_prepare")
+    spy(Values, "sample")
+    spy(Values, "read")
     scene = Scene(make_scene(noise(20, 20)), 3, Reading(stretch=(2, 98)))
     with scene, ThreadPoolExecutor(1) as thread, rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
         thread.submit(scene.read, 0, 0, 20, 20).result()

@@ -17,7 +17,7 @@ from sat2map.errors import DataError, StoppedError, UsageError
 from sat2map.legend import STREETS
 from sat2map.model.folder import Model, ModelCard, build_generator, load_model
 from sat2map.networks.specs import UNetSpec
-from sat2map.translation import translator as module
+from sat2map.translation import image_windows as module
 from sat2map.translation.image import ImageOptions, translate_image
 from sat2map.translation.translator import Translator, load
 

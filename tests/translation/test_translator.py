@@ -16,7 +16,8 @@ from sat2map.legend import STREETS, cover_of
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.raster.options import Mode
-from sat2map.translation import translator as module
+from sat2map.translation import image_windows as module
+from sat2map.translation import translator as translator_module
 from sat2map.translation.maps import LAYERS, calibrated, mixed
 from sat2map.translation.translator import Translator, load
 
@@ -170,7 +171,7 @@ def test_as_published_takes_the_images_own_statistics() -> None:
 
 
 def test_too_large_as_published_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PUBLISHED_PIXELS", 400)
+    monkeypatch.setattr(translator_module, "MAX_PUBLISHED_PIXELS", 400)
     translator = identity()[0]
     assert translator.translate(image(20, 20), mode="published").shape == (20, 20, 3)
     with pytest.raises(UsageError, match="21 x 20 pixels are too many"):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,7 +16,6 @@ from numpy.typing import NDArray
 
 from sat2map.arguments import checks_arguments
 from sat2map.errors import UsageError, expect
-from sat2map.geo.windows import OVERLAP, WINDOW, Span, mirrored
 from sat2map.legend import COVER
 from sat2map.model.card import ModelCard, model_folder
 from sat2map.model.familiar import Familiar, read_familiar
@@ -27,11 +23,10 @@ from sat2map.provenance import fingerprint_json
 from sat2map.raster.options import Mode, mode_of
 from sat2map.runtimes.interface import Asked, Precision, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model, weights_fingerprint
-from sat2map.translation.background import side_by_side
-from sat2map.translation.blending import blend
+from sat2map.translation.image_windows import ImageWindows, whole_window
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
 from sat2map.translation.samples import Samples, check_can_vote, check_seed
-from sat2map.translation.windows import AxisWindow, Frame, choose_frame, lay_windows
+from sat2map.translation.windows import Frame, choose_frame
 
 if TYPE_CHECKING:
     import torch
@@ -291,7 +286,7 @@ class Translator:
         check_layers(layers, self.kind, self.name)
         kind, layers = self.kind, tuple(layers)
         alone = mode == "deterministic" and not self.samples
-        alone = alone and (self.frame() is not None or self._is_one_window(source))
+        alone = alone and not ImageWindows(self.multiple, self.frame()).are_blended(source)
         asked = kind.bytes(layers) if alone else kind.values(layers)
         return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
 
@@ -330,18 +325,6 @@ class Translator:
             return None
         return choose_frame(self.card, self.multiple, core)
 
-    def _axes(self, source: NDArray[np.uint8]) -> tuple[list[AxisWindow], list[AxisWindow]]:
-        window = -(-WINDOW // self.multiple) * self.multiple
-        height, width, _ = source.shape
-        return (
-            lay_windows(height, height, window, OVERLAP, self.multiple),
-            lay_windows(width, width, window, OVERLAP, self.multiple),
-        )
-
-    def _is_one_window(self, source: NDArray[np.uint8]) -> bool:
-        rows, columns = self._axes(source)
-        return len(rows) == len(columns) == 1  # nothing to blend it with
-
     def _whole(
         self,
         source: NDArray[np.uint8],
@@ -362,58 +345,12 @@ class Translator:
 
         if mode == "published":
             return finish(self.predict_published(source, seed, asked))
-        height, width, _ = source.shape
-        frame = self.frame()
-        if frame is not None:
-            return self._framed(source, frame, asked, progress)
-        rows, columns = self._axes(source)
-        answers = self._answers(source, rows, columns, asked, progress)
-        first = next(answers)
-        if len(rows) == len(columns) == 1:
-            return finish(first)[:height, :width]
-        result: NDArray[Any] | None = None
-        for row, column, values in blend(rows, columns, chain((first,), answers), first.shape[2]):
-            part = finish(values)
-            if result is None:
-                result = np.empty((height, width, part.shape[2]), part.dtype)
-            result[row.out_start : row.out_stop, column.out_start : column.out_stop] = part
-        assert result is not None
-        return result
+        windows = ImageWindows(self.multiple, self.frame())
 
-    def _framed(
-        self,
-        source: NDArray[np.uint8],
-        frame: Frame,
-        asked: tuple[Asked, ...],
-        progress: Callable[[int, int], None] | None,
-    ) -> NDArray[Any]:
-        """Return the same of canonical windows, or of one of its own size where that is enough."""
-        height, width, _ = source.shape
-        if max(height, width) <= frame.size:
-            sides = (-(-side // self.multiple) * self.multiple for side in (height, width))
-            answer = self.predict(self._window(source, *(Span(0, s, 0, 0) for s in sides)), asked)
-            if progress is not None:
-                progress(1, 1)
-            return answer[:height, :width]
-        result: NDArray[Any] | None = None
-        halo, counts = frame.halo, (frame.count(height), frame.count(width))
+        def predict(window: NDArray[np.uint8], halo: int, at: tuple[int, int]) -> NDArray[Any]:
+            return self.predict(window, asked, halo, at)
 
-        def answered(number: tuple[int, ...]) -> tuple[Span, Span, NDArray[Any]]:
-            row, column = frame.span(number[0], height), frame.span(number[1], width)
-            seen = (Span(core.start - halo, core.size + 2 * halo, 0, 0) for core in (row, column))
-            return row, column, self.predict(self._window(source, *seen), asked, halo)
-
-        windows = product(*map(range, counts))
-        with closing(side_by_side(answered, windows, self.at_once)) as answers:
-            for done, (row, column, answer) in enumerate(answers, 1):
-                if result is None:
-                    result = np.empty((height, width, answer.shape[2]), answer.dtype)
-                part = result[row.start :, column.start :][: row.size, : column.size]
-                part[:] = answer[: part.shape[0], : part.shape[1]]
-                if progress is not None:
-                    progress(done, math.prod(counts))
-        assert result is not None
-        return result
+        return windows.answer(source, predict, finish, self.at_once, progress)
 
     @checks_arguments
     def predict(
@@ -538,33 +475,6 @@ class Translator:
         other.legend = self.legend.in_colours(colours)
         return other
 
-    def _answers(
-        self,
-        source: NDArray[np.uint8],
-        rows: list[AxisWindow],
-        columns: list[AxisWindow],
-        asked: tuple[Asked, ...],
-        progress: Callable[[int, int], None] | None,
-    ) -> Iterator[NDArray[Any]]:
-        """Yield what the network makes of each window, [h,w,channels]."""
-        for done, (row, column) in enumerate(product(rows, columns), 1):
-            at = (row.span.start, column.span.start)
-            answer = self.predict(self._window(source, row.span, column.span), asked, 0, at)
-            if progress is not None:
-                progress(done, len(rows) * len(columns))
-            yield answer
-
-    @staticmethod
-    def _window(source: NDArray[np.uint8], row: Span, column: Span) -> NDArray[np.uint8]:
-        """Return a window, mirrored where it reaches beyond the image."""
-        height, width, _ = source.shape
-        inside = source[max(row.start, 0) :, max(column.start, 0) :][: row.size, : column.size]
-        if min(row.start, column.start) >= 0 and inside.shape[:2] == (row.size, column.size):
-            return inside
-        rows = mirrored(row.start, row.size, height)
-        columns = mirrored(column.start, column.size, width)
-        return source[rows[:, None], columns[None, :]]
-
     def predict_published(
         self, source: NDArray[np.uint8], seed: int, asked: Sequence[Asked]
     ) -> NDArray[Any]:
@@ -590,9 +500,7 @@ class Translator:
                 "takes the whole image at once",
                 remedy="Predict deterministically, or cut the image into parts.",
             )
-        rows = mirrored(0, -(-height // self.multiple) * self.multiple, height)
-        columns = mirrored(0, -(-width // self.multiple) * self.multiple, width)
-        pixels = source[rows[:, None], columns[None, :]]
+        pixels = whole_window(source, self.multiple)
         answers = self._on_torch().run_published(pixels[None], seed, asked, self.legend)
         return pack(answers)[:height, :width]
 
