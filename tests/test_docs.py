@@ -37,7 +37,8 @@ from typer.testing import CliRunner
 
 from sat2map import recipe as recipes
 from sat2map.batch.engine import Event, Returned
-from sat2map.batch.item import Item, Making, open_worker
+from sat2map.batch.item import Item, Making, Work, open_worker
+from sat2map.batch.ray_workers import Machine
 from sat2map.cli.app import app
 from sat2map.evaluation import perceptual
 from sat2map.fetch.published import DATA_SETS
@@ -431,10 +432,28 @@ class WorkerHere:
     def close(self) -> None: ...
 
 
+class ClusterHere(WorkerHere):
+    """A Ray cluster of one worker in this process; tests/batch/test_ray.py has a real one."""
+
+    machines = (Machine(1, 8e9),)
+
+    def __init__(self, address: str) -> None:
+        self._events = []
+
+    def start(self, opener: Callable[[str], Work], count: int, plan: object) -> None:
+        self._work = opener("w1")
+
+    def __enter__(self) -> ClusterHere:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 @pytest.fixture(autouse=True)
 def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let batches be made in this process; tests/batch starts others."""
     monkeypatch.setattr("sat2map.batch.run._start_local", WorkerHere)
+    monkeypatch.setattr("sat2map.batch.run.RayWorkers", ClusterHere)
 
 
 @pytest.fixture

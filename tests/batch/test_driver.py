@@ -17,13 +17,20 @@ from typing import Any
 import pytest
 
 from fixtures import batch_workers
-from fixtures.batch_workers import drive, eventually, fail_to_open, many, maps, put_scenes
+from fixtures.batch_kills import BEGIN, Round
+from fixtures.batch_workers import (
+    drive,
+    eventually,
+    fail_to_open,
+    many,
+    maps,
+    open_openvino,
+    put_scenes,
+)
 from sat2map.batch.item import aside_of
 from sat2map.batch.lease import Holder
 from sat2map.batch.manifest import read_manifest
 from sat2map.errors import ModelError, OutputError, StoppedError, UsageError
-
-BEGIN = "from fixtures.batch_workers import main; main()"
 
 
 def states(out: Path) -> dict[str, str]:
@@ -188,6 +195,11 @@ def test_a_second_driver_is_refused_and_the_workers_of_a_killed_one_end(
     assert drive(scenes, out)["done"] == 2
 
 
+def test_workers_tell_nobody_of_their_use(tmp_path: Path) -> None:
+    scenes = many(tmp_path / "scenes", 1)
+    assert drive(scenes, tmp_path / "out", count=1, opener=open_openvino)["done"] == 1
+
+
 def test_what_a_dead_driver_had_begun_is_swept_away(tmp_path: Path) -> None:
     scenes, out = many(tmp_path / "scenes", 2), tmp_path / "out"
     drive(scenes, out)
@@ -197,8 +209,8 @@ def test_what_a_dead_driver_had_begun_is_swept_away(tmp_path: Path) -> None:
     assert known  # the driver died before it wrote down that this one was done
     holder = json.loads(json.dumps(vars(Holder("0123456789abcdef", *_here(), pid=1))))
     (out / ".sat2map" / "lease.json").write_text(json.dumps(holder))
-    left = aside_of(out / next(iter(known)), "0123456789abcdef")
-    foreign = aside_of(out / next(iter(known)), "f" * 16)
+    left = aside_of(out / next(iter(known)), "0123456789abcdef", 1)
+    foreign = aside_of(out / next(iter(known)), "f" * 16, 1)
     left.write_text("half")
     foreign.write_text("of another program that uses these names")
     assert drive(scenes, out)["done"] == 2
@@ -227,6 +239,17 @@ def test_a_driver_that_was_superseded_stops(
         drive(scenes, out, count=1)
     assert not (out / "b.tif").exists()  # its worker finished late, and did not publish
     assert list(out.glob(".b*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_workers_and_drivers_are_killed(tmp_path: Path, seed: int) -> None:
+    batch = Round(tmp_path, seed, 2)
+    try:
+        batch.kill_in_turn(batch.kill_worker, batch.kill_driver)
+        batch.check(most_lost=1 + 2)
+    finally:
+        batch.end()
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=pytest.mark.slow)])

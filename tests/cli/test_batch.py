@@ -26,6 +26,18 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_cluster_needs_its_extra(
+    sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sat2map.batch.ray_workers.find_spec", lambda _: None)
+    (tmp_path / "scenes").mkdir()
+    make_scene(smooth(40, 50), "scenes/a.tif")
+    ended = sat2map("batch", tmp_path / "scenes", tmp_path / "out", "--ray", "auto")
+    assert ended.code == 2
+    ended.one_line_about("pip install 'sat2map[ray]'")
+    assert not (tmp_path / "out").exists()
+
+
 def test_scenes_of_a_folder_become_maps_and_the_rest_is_named(
     sat2map: Sat2map,
     make_scene: MakeScene,

@@ -17,15 +17,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sat2map.batch.engine import Engine, Lost, Returned
-from sat2map.batch.item import Item
+from sat2map.batch.item import Item, remove_asides
 from sat2map.batch.lease import Lease
-from sat2map.batch.manifest import Row
-from sat2map.errors import OutputError, StoppedError
+from sat2map.batch.manifest import ENDED, Row
+from sat2map.errors import OutputError, Sat2mapError, StoppedError
 from sat2map.journal import Journal
 
 PAUSES_S = (5.0, 15.0, 45.0, 120.0)
@@ -122,7 +122,8 @@ class Driver:
             if stop.is_set():
                 self._stop(engine)
             self._take_up()
-            chosen = self._assign(engine)
+            free = self._free(engine)
+            chosen = self._assign(engine, free)
             self._write()
             for worker, task in chosen:
                 engine.send(worker, task.item)
@@ -131,15 +132,23 @@ class Driver:
             self._show()
         self._write()
 
+    def _free(self, engine: Engine) -> Sequence[str]:
+        """Return the free workers; where there can be none, what is known is written down first."""
+        try:
+            return engine.free()
+        except Sat2mapError:
+            self._write()
+            raise
+
     def _take_up(self) -> None:
         """Have those scenes wait for a worker whose pause is over."""
         while self._later and self._later[0][0] <= time.monotonic():
             self._again.append(heapq.heappop(self._later)[2])
 
-    def _assign(self, engine: Engine) -> list[tuple[str, _Task]]:
+    def _assign(self, engine: Engine, free: Sequence[str]) -> list[tuple[str, _Task]]:
         """Choose a scene for each free worker."""
         now, chosen = time.monotonic(), []
-        for worker in engine.free():
+        for worker in free:
             resting = self._resting.get(worker, 0) > now
             if resting and engine.alive() > 1:
                 continue
@@ -149,6 +158,7 @@ class Driver:
             task.worker = worker
             row = replace(task.row, state="running", tries=task.row.tries + 1)
             self._note(task, row)
+            task.item = replace(task.item, tries=row.tries)
             self._running[worker] = task
             chosen.append((worker, task))
         return chosen
@@ -250,6 +260,8 @@ class Driver:
             self._say(f"{task.row.scene}: {state}: {error}")
 
     def _note(self, task: _Task, row: Row) -> None:
+        if task.losses and row.state in ENDED:
+            remove_asides(self._journal.folder, row, self._lease.number)
         task.row = row
         self._rows[row.name] = row.to_json()
 

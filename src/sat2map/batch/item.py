@@ -3,7 +3,10 @@
 The same code for every engine. What is made lies in a folder of the worker's own, is copied under
 hidden names beside the final ones, and renamed when all of it is whole:
 
-    SCRATCH/NUMBER-WORKER/STEM.tif   -->   OUT/a/.STEM.sat2map-NUMBER.tif   -->   OUT/a/STEM.tif
+    SCRATCH/NUMBER/WORKER/STEM.tif  -->  OUT/a/.STEM.sat2map-NUMBER-TRY.tif  -->  OUT/a/STEM.tif
+
+The hidden name is of one try: a worker that was given up for lost, since its machine was out of
+reach, may still be writing while another one makes the same scene.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import platform
 import re
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -26,9 +30,10 @@ from typing import Any, Literal
 
 import rasterio
 
+import sat2map
 from sat2map.atomic import check_disk, flush
 from sat2map.batch.lease import is_held
-from sat2map.batch.manifest import fingerprint_of
+from sat2map.batch.manifest import Row, fingerprint_of
 from sat2map.batch.options import BatchOptions
 from sat2map.errors import (
     DataError,
@@ -83,6 +88,8 @@ class Making:
         fingerprint: Of the model as it is run.
         options: What is made of each scene, and how; runtime and precision are decided.
         scratch: Where workers make files; None takes the system's folder for temporary ones.
+        versions: As `versions_of` returns them; workers on other machines have the same.
+        before: The number of the driver before this one, if it was killed.
     """
 
     out: Path
@@ -91,6 +98,8 @@ class Making:
     fingerprint: str
     options: BatchOptions
     scratch: Path | None = None
+    versions: str = ""
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,13 @@ class Item:
         name: Its map, told from the folder.
         source: What is opened; it may hold keys.
         told: What the list of scenes says of its contents.
+        tries: How often it was handed to a worker, this time included.
     """
 
     name: str
     source: str
     told: str | None = None
+    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,12 +156,24 @@ def open_worker(making: Making, worker: str) -> Work:
             where=making.model,
             remedy="Leave the model's folder as it is until the batch has ended.",
         )
+    if versions_of(translator) != making.versions:
+        raise UsageError(
+            f"has {versions_of(translator)}, and the batch was begun with {making.versions}",
+            where=socket.gethostname(),
+            remedy="Install the same versions on all machines.",
+        )
     features = processor_features()
 
     def work(item: Item, stop: threading.Event) -> Outcome:
         return make_scene(making, translator, item, worker, stop, features)
 
     return work
+
+
+def versions_of(translator: Translator) -> str:
+    """Return the versions that the bytes of maps depend on."""
+    runtime = f"{translator.runtime} {translator.runtime_version}"
+    return f"sat2map {sat2map.__version__}, rasterio {rasterio.__version__} and {runtime}"
 
 
 def open_model(making: Making) -> Translator:
@@ -275,7 +298,7 @@ def publish_files(
     final = making.out / item.name
     made = sorted(path for path in folder.iterdir() if path.is_file())
     made.sort(key=lambda path: path.name == final.name)  # the map comes last
-    asides = {path: aside_of(final.parent / path.name, making.number) for path in made}
+    asides = {path: aside_of(final.parent / path.name, making.number, item.tries) for path in made}
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _check_room(final, sum(path.stat().st_size for path in made))
@@ -298,9 +321,28 @@ def publish_files(
     return {(Path(item.name).parent / path.name).as_posix(): hashes[path] for path in made}
 
 
-def aside_of(final: Path, number: str) -> Path:
-    """Return the hidden name that a file has until it is whole."""
-    return final.with_name(f".{final.stem}.sat2map-{number}{final.suffix}")
+def aside_of(final: Path, number: str, tries: int) -> Path:
+    """Return the hidden name that a file has until it is whole.
+
+    Args:
+        final: Its name when it is whole.
+        number: Of the driver's lease.
+        tries: Which try it is of.
+    """
+    return final.with_name(f".{final.stem}.sat2map-{number}-{tries}{final.suffix}")
+
+
+def remove_asides(out: Path, row: Row, number: str) -> None:
+    """Remove what tries of a driver to make a scene have left under hidden names.
+
+    Args:
+        out: The folder of the batch.
+        row: Of the scene.
+        number: Of the driver's lease.
+    """
+    for name in row.files:
+        for tries in range(1, row.tries + 1):
+            aside_of(out / name, number, tries).unlink(missing_ok=True)
 
 
 def _check_room(final: Path, needed: int) -> None:

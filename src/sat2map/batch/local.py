@@ -4,9 +4,8 @@
     wait <-- queue <-- thread that reads  <== stdout ==  main thread: opens the model, makes scenes
     send ================================== stdin ==>  thread that reads: scenes, stop, the end
 
-The thread that reads in the worker ends the process at once when its pipe ends, which is when the
-driver has ended in any way at all. As for `export/child_process.py`, it is not `multiprocessing`,
-which runs the caller's script once more where nothing guards it.
+The thread that reads in the worker ends the process at once when its pipe ends (`pipes.py`), which
+is when the driver has ended in any way at all.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any
 
 from sat2map.batch.engine import Event, Lost, Returned
 from sat2map.batch.item import Item, Work
+from sat2map.batch.pipes import answer_by_stdout, bury, hear, listen, start_process, tell
 from sat2map.errors import ModelError, Sat2mapError
 
 Opener = Callable[[str], Work]
@@ -39,11 +38,6 @@ ENVIRONMENT = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 START_TRIES = 3
 """Workers in turn that may die before they are ready."""
-
-_BEGIN = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from sat2map.batch.local import serve; serve()"
-)
 
 
 @dataclass(eq=False)
@@ -64,13 +58,22 @@ class LocalWorkers:
         memory: Bytes that one may take before it is killed; None is as much as there is. It is
             watched on Linux.
         scratch: The folder in which all of them make files, which goes with them.
+        prefix: What their names begin with.
+        paths: Where they import from; None is as in this process.
     """
 
     def __init__(
-        self, opener: Opener, count: int, *, memory: int | None = None, scratch: Path | None = None
+        self,
+        opener: Opener,
+        count: int,
+        *,
+        memory: int | None = None,
+        scratch: Path | None = None,
+        prefix: str = "w",
+        paths: Sequence[str] | None = None,
     ) -> None:
-        self._opener, self._count, self._memory = opener, count, memory
-        self._scratch = scratch
+        self._opener, self._memory = opener, memory
+        self._scratch, self._prefix, self._paths = scratch, prefix, paths
         self._events: queue.Queue[tuple[_Worker, Any]] = queue.Queue()
         self._workers: list[_Worker] = []
         self._started = 0
@@ -94,7 +97,7 @@ class LocalWorkers:
         """Hand a scene to a free worker."""
         one = next(one for one in self._workers if one.name == worker)
         one.item = item
-        self._tell(one, ("item", item))
+        tell(one.process, ("item", item))
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Return what has happened, after some seconds at most."""
@@ -111,7 +114,7 @@ class LocalWorkers:
         """Ask all workers to stop."""
         self._stops = True
         for one in self._workers:
-            self._tell(one, ("stop", None))
+            tell(one.process, ("stop", None))
 
     def close(self) -> None:
         """End all workers at once, and remove what they left."""
@@ -119,40 +122,18 @@ class LocalWorkers:
         for one in self._workers:
             one.process.kill()
         for one in self._workers:
-            _bury(one)
+            bury(one.process)
         self._workers = []
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _start(self) -> None:
         self._started += 1
-        process = subprocess.Popen(
-            [os.fsdecode(get_executable()), "-c", _BEGIN],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=ENVIRONMENT | os.environ,
-        )
-        one = _Worker(f"w{self._started}", process)
+        process = start_process(serve, ENVIRONMENT, self._paths)
+        one = _Worker(f"{self._prefix}{self._started}", process)
         self._workers.append(one)
-        threading.Thread(
-            target=self._read, args=(one,), name=f"sat2map-{one.name}", daemon=True
-        ).start()
-        self._tell(one, sys.path)
-        self._tell(one, (self._opener, one.name))
-
-    def _tell(self, one: _Worker, message: object) -> None:
-        assert one.process.stdin is not None
-        with suppress(OSError):  # it has died, as its thread tells
-            one.process.stdin.write(pickle.dumps(message))
-            one.process.stdin.flush()
-
-    def _read(self, one: _Worker) -> None:
-        """Pass on what a worker says, until it has ended."""
-        assert one.process.stdout is not None
-        with one.process.stdout as channel, suppress(EOFError, OSError, pickle.UnpicklingError):
-            while True:
-                self._events.put((one, pickle.load(channel)))
-        self._events.put((one, None))
+        hear(process, lambda message: self._events.put((one, message)))
+        tell(process, (self._opener, one.name))
 
     def _understood(self, one: _Worker, message: Any) -> list[Event]:
         """Return the events that a worker's message stands for."""
@@ -173,7 +154,7 @@ class LocalWorkers:
         if one not in self._workers:
             return []
         self._workers.remove(one)
-        code = _bury(one)
+        code = bury(one.process)
         if self._scratch is not None:
             shutil.rmtree(self._scratch / one.name, ignore_errors=True)
         why = one.why or f"its process ended with {_told(code)}"
@@ -196,15 +177,6 @@ class LocalWorkers:
             if one.why is None and memory_of(one.process.pid) > self._memory:
                 one.why = f"its worker took more than {self._memory / 1e9:.1f} GB of memory"
                 one.process.kill()
-
-
-def _bury(one: _Worker) -> int:
-    """Wait for a process that ends, and return with what."""
-    code = one.process.wait()
-    assert one.process.stdin is not None
-    with suppress(OSError):
-        one.process.stdin.close()
-    return code
 
 
 def _told(code: int) -> str:
@@ -234,37 +206,25 @@ def available_memory() -> int | None:
 
 def serve() -> None:
     """Be a worker of `LocalWorkers`, in the process that it starts."""
-    # Ctrl-C is the driver's affair, and this process is ours.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: TID251
-    channel = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)  # what packages print would be taken for answers
-    os.close(nowhere)
+    answer = answer_by_stdout()
     opener, name = pickle.load(sys.stdin.buffer)
     items: queue.Queue[Item] = queue.Queue()
     stop = threading.Event()
 
-    def listen() -> None:
-        with suppress(EOFError, OSError, pickle.UnpicklingError):
-            while True:
-                kind, content = pickle.load(sys.stdin.buffer)
-                if kind == "stop":
-                    stop.set()
-                else:
-                    items.put(content)
-        os._exit(1)  # the driver is gone: nothing is published any more
+    def heed(message: Any) -> None:
+        kind, content = message
+        if kind == "stop":
+            stop.set()
+        else:
+            items.put(content)
 
-    def tell(kind: str, content: object) -> None:
-        channel.write(pickle.dumps((kind, content)))
-        channel.flush()
-
-    threading.Thread(target=listen, name="sat2map-listen", daemon=True).start()
+    listen(heed)  # once the driver is gone nothing is published any more
     try:
         work = opener(name)
     except Exception as error:
         error.add_note(traceback.format_exc())
-        tell("error", error)
-        return
-    tell("ready", None)
+        answer("error", error)
+        os._exit(1)  # `listen` still reads
+    answer("ready", None)
     while True:
-        tell("outcome", work(items.get(), stop))
+        answer("outcome", work(items.get(), stop))

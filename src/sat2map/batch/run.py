@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ import sat2map
 from sat2map.arguments import checks_arguments
 from sat2map.batch.driver import PAUSES_S, Driver
 from sat2map.batch.engine import Engine
-from sat2map.batch.item import Item, Making, aside_of, open_worker, scratch_of
+from sat2map.batch.item import (
+    Item,
+    Making,
+    open_worker,
+    remove_asides,
+    scratch_of,
+    versions_of,
+)
 from sat2map.batch.lease import Lease, read_holder, take_lease
 from sat2map.batch.local import LocalWorkers, available_memory
 from sat2map.batch.manifest import (
@@ -32,11 +40,15 @@ from sat2map.batch.manifest import (
 )
 from sat2map.batch.names import Names
 from sat2map.batch.options import BatchOptions
+from sat2map.batch.ray_process import Plan
+from sat2map.batch.ray_workers import RayWorkers, share_out
 from sat2map.batch.scenes import Listed, list_scenes
 from sat2map.batch.whole import write_whole
 from sat2map.errors import DataError, UsageError
 from sat2map.journal import Files, Journal, MadeOf, claim
+from sat2map.model.card import shipped_models
 from sat2map.raster.mask import vector_files
+from sat2map.runtimes.open import has_gpu
 from sat2map.translation.image import legend_of
 from sat2map.translation.translator import load
 from sat2map.vectors.formats import check_target
@@ -58,6 +70,7 @@ def run_batch(
     asset: str | None = None,
     workers: int | None = None,
     worker_memory: float | None = None,
+    ray: str | None = None,
     scratch: str | Path | None = None,
     retry_failed: bool = False,
     pauses_s: tuple[float, ...] = PAUSES_S,
@@ -82,6 +95,9 @@ def run_batch(
         asset: Which asset of a STAC item is meant.
         workers: Processes that work at once; None is as many as there are processors and memory.
         worker_memory: Bytes of memory that a worker may take; None shares out what is free.
+        ray: The address of a Ray cluster whose machines work, HOST:PORT, or "auto" for the one that
+            this machine belongs to; None takes this machine alone. All of them find the scenes, the
+            model and `out` under the same names.
         scratch: Where workers make files; None takes the system's folder for temporary ones.
         retry_failed: Also try scenes again that could not be used.
         pauses_s: Seconds before each further try of a scene that cannot be read for a while.
@@ -107,21 +123,29 @@ def run_batch(
         )
     found = list_scenes(scenes, column=column, asset=asset)
     _check_apart(Path(scenes), target)
-    room = None if scratch is None else Path(scratch)
-    making, made_of = _decided(str(model), target, options, Path(scenes).absolute().name, room)
-    start = functools.partial(_start_local, workers=workers, memory=worker_memory)
-    return drive_batch(
-        found,
-        making,
-        made_of,
-        start,
-        retry_failed=retry_failed,
-        pauses_s=pauses_s,
-        progress=progress,
-        stop=stop or threading.Event(),
-        say=say or logger.warning,
-        finish=functools.partial(write_whole, target, found, model),
-    )
+    room = None if scratch is None else Path(scratch).absolute()
+    with ExitStack() as left:
+        start: Start = functools.partial(_start_local, workers=workers, memory=worker_memory)
+        if ray is not None:
+            cluster = left.enter_context(RayWorkers(ray))
+            if options.runtime == "auto" and not any(one.gpus for one in cluster.machines):
+                options = replace(options, runtime="openvino")  # whatever this machine has
+            start = functools.partial(
+                _start_on_ray, cluster=cluster, workers=workers, memory=worker_memory
+            )
+        making, made_of = _decided(str(model), target, options, Path(scenes).absolute().name, room)
+        return drive_batch(
+            found,
+            making,
+            made_of,
+            start,
+            retry_failed=retry_failed,
+            pauses_s=pauses_s,
+            progress=progress,
+            stop=stop or threading.Event(),
+            say=say or logger.warning,
+            finish=functools.partial(write_whole, target, found, model),
+        )
 
 
 Start = Callable[[Making, int], Engine]
@@ -161,9 +185,10 @@ def drive_batch(
         _check_same(journal, out)
         with take_lease(out) as lease:
             journal.start()
-            making = replace(making, number=lease.number)
-            tasks, already = _plan(journal, found, retry_failed=retry_failed)
+            before = None if lease.before is None else lease.before.number
+            making = replace(making, number=lease.number, before=before)
             _sweep(journal, lease, making)
+            tasks, already = _plan(journal, found, retry_failed=retry_failed)
             driver = Driver(
                 journal,
                 lease,
@@ -203,8 +228,21 @@ def _decided(
     )
     if options.colours is not None:
         translator = translator.in_colours(options.colours)
+    if model not in shipped_models():
+        model = str(Path(model).absolute())  # workers may be in other folders
+    mask = options.scene.mask
+    if mask is not None:
+        options = replace(options, scene=replace(options.scene, mask=mask.absolute()))
     options = replace(options, runtime=translator.runtime, precision=translator.precision)
-    making = Making(out.absolute(), "", model, translator.fingerprint(), options, scratch)
+    making = Making(
+        out.absolute(),
+        "",
+        model,
+        translator.fingerprint(),
+        options,
+        scratch,
+        versions_of(translator),
+    )
     classes = options.class_files(Path("scene.tif"))
     if classes is not None:
         classes.check(translator)
@@ -212,7 +250,6 @@ def _decided(
         legend_of(translator)
     if options.vectors is not None:
         check_target(Path("scene.gpkg"))
-    mask = options.scene.mask
     parameters = asdict(options.scene) | {"mask": None if mask is None else mask.name}
     del parameters["resume"], parameters["compare"]
     made_of = {
@@ -307,9 +344,8 @@ def _sweep(journal: Journal, lease: Lease, making: Making) -> None:
         return
     shutil.rmtree(scratch_of(making.scratch, before.number), ignore_errors=True)
     for row in rows_of(journal.finished(), journal.folder).values():
-        if row.state != "done":
-            for name in row.files:
-                aside_of(journal.folder / name, before.number).unlink(missing_ok=True)
+        if row.state not in ENDED:
+            remove_asides(journal.folder, row, before.number)
 
 
 def _start_local(
@@ -331,6 +367,26 @@ def _start_local(
         memory=None if memory is None else int(memory),
         scratch=scratch_of(making.scratch, making.number),
     )
+
+
+def _start_on_ray(
+    making: Making, scenes: int, *, cluster: RayWorkers, workers: int | None, memory: float | None
+) -> RayWorkers:
+    """Start the workers of a Ray cluster."""
+    each = WORKER_MEMORY if memory is None else memory
+    on_gpu = making.options.runtime == "torch" and has_gpu()
+    threads = making.options.threads
+    count, share = share_out(cluster.machines, workers, threads=threads, memory=each, on_gpu=on_gpu)
+    before = making.before
+    plan = Plan(
+        threads,
+        int(each),
+        share,
+        scratch_of(making.scratch, making.number),
+        None if before is None else scratch_of(making.scratch, before),
+    )
+    cluster.start(functools.partial(open_worker, making), min(count, scenes), plan)
+    return cluster
 
 
 def batch_status(out: str | Path) -> dict[str, Any]:

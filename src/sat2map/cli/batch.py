@@ -112,6 +112,13 @@ def batch(
             "--worker-memory", min=0.1, metavar="GB", help="What a worker may take before it ends."
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS",
+            help="Work on a Ray cluster, whose machines share SCENES and OUT.",
+        ),
+    ] = None,
     scratch: Annotated[
         Path | None,
         typer.Option(
@@ -190,6 +197,7 @@ def batch(
             asset=asset,
             workers=workers,
             worker_memory=None if worker_memory is None else worker_memory * 1e9,
+            ray=ray,
             scratch=scratch,
             retry_failed=retry_failed,
             progress=progress.show,

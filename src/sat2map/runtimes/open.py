@@ -234,11 +234,13 @@ def _choose(
     """Return the fastest runtime that is there and computes in a precision."""
     if device is None and precision in ("bf16", "int8"):
         return "openvino"
-    if device is None and _may_have_gpu():
-        device = _torch_runtime().default_device()
-    if device is not None and str(device) != "cpu" and not is_exported(folder):
-        return "torch"
-    return "openvino"
+    on_gpu = has_gpu() if device is None else str(device) != "cpu"
+    return "torch" if on_gpu and not is_exported(folder) else "openvino"
+
+
+def has_gpu() -> bool:
+    """Whether torch runs models on a GPU of this machine where nobody chooses."""
+    return _may_have_gpu() and str(_torch_runtime().default_device()) != "cpu"
 
 
 def _may_have_gpu() -> bool:
