@@ -254,6 +254,7 @@ def test_unknown_names_in_a_file_are_refused(tmp_path: Path) -> None:
         ("schedule.name=sine", "schedule.name: .*, not 'sine'"),
         ("objective.casing=other", "objective.casing needs objective.class_weight"),
         ("training.freeze_encoder=true", "training.freeze_encoder needs training.init"),
+        ("training.keep_statistics=true", "training.keep_statistics needs training.init"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(setting: str, what: str) -> None:

@@ -286,6 +286,11 @@ class Training(_Section):
     )
     init: str | None = Field(None, description="start from the generator of this model folder")
     freeze_encoder: bool = Field(False, description="with init: do not train the encoder")
+    keep_statistics: bool = Field(
+        False,
+        description="with init: batch norm keeps the statistics of that model, which those of a "
+        "few images would spoil",
+    )
     init_share: float = Field(
         0.0,
         ge=0,
@@ -400,6 +405,8 @@ class Recipe(_Section):
             raise ValueError("objective.distillation_weight needs data.resolutions_m")
         if self.training.freeze_encoder and self.training.init is None:
             raise ValueError("training.freeze_encoder needs training.init")
+        if self.training.keep_statistics and self.training.init is None:
+            raise ValueError("training.keep_statistics needs training.init")
         if self.training.init_share and self.training.init is None:
             raise ValueError("training.init_share needs training.init")
         if self.training.cuda_graphs and (scaled or self.data.weather):

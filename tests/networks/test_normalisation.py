@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sat2map.networks.normalisation import (
     in_published_mode,
+    keep_statistics,
     norm_has_shift,
     norm_layer,
     recalibrate,
@@ -201,3 +202,17 @@ def test_deterministic_prediction_is_near_the_published_one_after_recalibration(
     recalibrate(network, [sources])
     assert difference(network) < 0.2
     assert poor > 3 * difference(network)
+
+
+def test_kept_statistics_stay_and_normalise_in_training_too() -> None:
+    network = unet().eval()
+    recalibrate(network, [images(4)])
+    begun, expected = state(network), network(images(2) * 0.1)
+    keep_statistics(network)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    torch.testing.assert_close(network(images(2) * 0.1), expected)
+    assert recalibrate(network, [images(4) * 0.1]) == 0
+    assert same(state(network), begun)

@@ -598,6 +598,20 @@ def test_a_share_of_the_weights_begun_with_is_kept(
     torch.testing.assert_close(kept, 0.75 * begun + 0.25 * learned)
 
 
+def test_statistics_begun_with_are_kept(data: Path, tmp_path: Path, small: Small) -> None:
+    train(small("training.max_steps=2"), data, tmp_path / "first", quiet=True)
+    first = tmp_path / "first" / "model"
+    settings = (f"training.init={first}", "training.keep_statistics=true", "training.max_steps=2")
+    train(small(*settings), data, tmp_path / "second", quiet=True)
+    begun, learned = (load_model(tmp_path / run / "model") for run in ("first", "second"))
+    pairs = zip(begun.network.named_buffers(), learned.network.named_buffers(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+    assert not torch.equal(
+        next(begun.network.parameters()).detach(), next(learned.network.parameters()).detach()
+    )
+    assert learned.card.normalisation == "as in the model that training began with"
+
+
 def test_the_ground_resolution_is_that_after_resizing(
     data: Path, tmp_path: Path, small: Small
 ) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import deprecated
 
 from sat2map.networks.specs import Norm
@@ -44,6 +45,36 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
 def norm_has_shift(kind: Norm) -> bool:
     """Whether the layer adds a learned constant, so that a bias before it would be idle."""
     return kind == "batch"
+
+
+class KeptNorm(nn.Module):
+    """Batch norm that keeps its statistics, in training too; only scale and shift may learn.
+
+    Its parameters and buffers are those of the layer that it stands for, under the same names.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float [N,channels,H,W]."""
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Let every batch norm within a network keep the statistics that it has."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, KeptNorm(child))
 
 
 def in_published_mode(network: nn.Module, dropout: torch.Generator | None = None) -> nn.Module:

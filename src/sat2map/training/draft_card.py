@@ -76,6 +76,8 @@ def _normalisation(spec: NetworkSpec, recipe: Recipe, count: int) -> str:
             return "none"
         case "instance":
             return "each window's own (instance norm): windows of one scene will differ"
+        case _ if recipe.training.keep_statistics:
+            return "as in the model that training began with"
         case _:
             images = min(count, recipe.statistics.pictures)
             return f"mean over {images} training images after training"

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from sat2map.errors import DataError, MissingExtraError, UsageError
 from sat2map.model.folder import ModelCard, build_generator, load_model
 from sat2map.networks.lite import PretrainedWeightsError
+from sat2map.networks.normalisation import keep_statistics
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.recipe import Recipe
 from sat2map.training.distributed import with_common_statistics
@@ -44,6 +45,8 @@ def generator(recipe: Recipe, card: ModelCard) -> nn.Module:
     if recipe.training.freeze_encoder:
         encoder = generator.get_submodule("encoder")
         encoder.requires_grad_(False)
+    if recipe.training.keep_statistics:
+        keep_statistics(generator)
     return generator
 
 
