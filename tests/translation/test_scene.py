@@ -269,7 +269,7 @@ def test_windows_without_a_valid_pixel_cost_nothing(
     make_scene: MakeScene, make_model: MakeModel, tmp_path: Path
 ) -> None:
     pixels = np.zeros((400, 400, 3), np.uint8)
-    pixels[:40, :40] = noise(40, 40) // 2 + 1
+    pixels[:40, :40] = noise(40, 40) // 2 + 100
     model = make_model()
     translate_raster(make_scene(pixels, nodata=0), tmp_path / "map.tif", model, SMALL)
     assert len(model._model.network.seen) == 1  # type: ignore[arg-type,union-attr]

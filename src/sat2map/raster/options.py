@@ -20,7 +20,7 @@ Mode = Literal["deterministic", "published"]
 """How a model predicts: with fixed statistics and without dropout, or with dropout and the
 statistics of the image itself, as Isola et al. 2017 publish it."""
 
-STRETCH = (2.0, 98.0)
+STRETCH = (0.5, 99.5)
 """Percentiles that become 0 and 255, unless said otherwise."""
 
 
@@ -56,7 +56,8 @@ class Reading:
     Attributes:
         bands: Numbers of the bands, from 1; None chooses by what the file calls them.
         stretch: Percentiles, taken once over the whole scene, that become 0 and 255. None
-            leaves 8-bit values as they are and takes `STRETCH` for others.
+            takes `STRETCH` for other than 8-bit values; 8-bit ones it leaves as they are, unless
+            the scene is dark or dull.
         value_range: Values that become 0 and 255, in place of percentiles.
         bbox: West, south, east, north in degrees (WGS 84); None means all of the scene.
         nodata: What stands where nothing is, in place of what the file calls so: one value for
