@@ -1,13 +1,15 @@
 """What a batch costs beside the work of its scenes.
 
     python benchmarks/batch.py [--scenes 2000] [--side 64] [--workers 1 2] [--model streets]
+                               [--ray auto]
     python benchmarks/batch.py --rows 100000
 
 The first makes so many scenes of a procedural town, translates them as a batch with each number of
 workers, and compares the bytes of the maps. Printed are the seconds by the clock; those that
 workers were busy with scenes; the overhead, which is the clock's seconds times the workers, from
-the first scene that is done to the last, without those; and the most memory that the driver took.
-`--model nothing` makes a network that does next to nothing, so that what is left is the rest.
+the first scene that is done to the last, without those; what the driver's processor spent on each
+scene; and the most memory that the driver took. `--model nothing` makes a network that does next to
+nothing, so that what is left is the rest. `--ray` does the same on a Ray cluster as well.
 
 The second writes a manifest of so many rows and tells how long it takes to write, to read, and to
 tell the status.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import resource
 import time
 from pathlib import Path
@@ -76,29 +79,42 @@ def contents(out: Path) -> str:
     return whole.hexdigest()[:16]
 
 
-def run_scenes(count: int, side: int, workers: list[int], model: str) -> None:
+def run_scenes(count: int, side: int, workers: list[int], model: str, ray: str | None) -> None:
     with TemporaryDirectory() as place:
         folder = Path(place)
         write_scenes(folder / "scenes", count, side)
         chosen = str(model_of_no_size(folder / "none")) if model == "nothing" else model
-        for each in workers:
-            out, began = folder / f"out{each}", time.monotonic()
+        engines = dict.fromkeys((None, ray))
+        for cluster, each in itertools.product(engines, workers):
+            out = folder / f"out{each}-{'local' if cluster is None else 'ray'}"
+            began, spent_before = time.monotonic(), time.process_time()
             first: list[float] = []
 
             def note(done: int, total: int, first: list[float] = first) -> None:
                 if done and not first:  # the workers have started, and one scene is done
                     first.append(time.monotonic())
 
-            run_batch(folder / "scenes", out, chosen, BatchOptions(), workers=each, progress=note)
-            ended = time.monotonic()
+            run_batch(
+                folder / "scenes",
+                out,
+                chosen,
+                BatchOptions(),
+                workers=each,
+                progress=note,
+                ray=cluster,
+            )
+            ended, driver = time.monotonic(), time.process_time() - spent_before
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             told = batch_status(out)
             busy = told["seconds"] * (count - each) / count
             spent = (ended - (first[0] if first else began)) * each
             print(
-                f"{each} workers: {ended - began:.1f} s in all; {told['pixels'] / 1e6:.1f} Mpx; "
+                f"{each} workers{' on Ray' if cluster else ''}: {ended - began:.1f} s in all, the "
+                f"first scene after {(first[0] if first else ended) - began:.1f}; "
+                f"{told['pixels'] / 1e6:.1f} Mpx; "
                 f"scenes {told['seconds']:.1f} s; overhead {(spent - busy) / busy:+.1%}, "
                 f"{(spent - busy) / count * 1e3:.1f} ms a scene; maps {contents(out)}; "
-                f"driver {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB",
+                f"driver {driver / count * 1e3:.1f} ms of the processor a scene, {most:.0f} MiB",
                 flush=True,
             )
 
@@ -142,9 +158,10 @@ if __name__ == "__main__":
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", default="nothing")
+    parser.add_argument("--ray", metavar="auto|ADDRESS")
     parser.add_argument("--rows", type=int)
     chosen = parser.parse_args()
     if chosen.rows:
         run_rows(chosen.rows)
     else:
-        run_scenes(chosen.scenes, chosen.side, chosen.workers, chosen.model)
+        run_scenes(chosen.scenes, chosen.side, chosen.workers, chosen.model, chosen.ray)

@@ -17,7 +17,7 @@ from fixtures.batch_workers import drive, eventually, many, maps, put_scenes
 from fixtures.scenes import MakeScene, noise, smooth
 from sat2map.batch.manifest import read_manifest
 from sat2map.batch.run import BatchOptions, run_batch
-from sat2map.errors import OutputError
+from sat2map.errors import OutputError, StoppedError
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,6 +157,20 @@ def test_a_deadly_scene_is_set_aside_and_the_others_are_done(
     assert (counts["done"], counts["set aside"]) == (5, 1)
     error = read_manifest(out).rows["greedy.tif"].error
     assert error is not None and "took more than 0.3 GB of memory" in error
+
+
+def test_when_asked_to_stop_what_is_done_is_done(tmp_path: Path, cluster: Machines) -> None:
+    scenes = put_scenes(tmp_path / "scenes", a="fine", b="wait 60", c="wait 60")
+    out, stop = tmp_path / "out", threading.Event()
+
+    def ask() -> None:
+        eventually((out / "a.tif").exists)
+        stop.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    with pytest.raises(StoppedError, match="1 of 3 scenes are done"):
+        drive(scenes, out, address=cluster.address, stop=stop)
+    assert states(out) == {"a.tif": "done", "b.tif": "waiting", "c.tif": "waiting"}
 
 
 def test_a_machine_that_dies_blames_no_scene(tmp_path: Path, cluster: Machines) -> None:

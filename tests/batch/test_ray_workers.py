@@ -285,6 +285,60 @@ def test_a_cluster_that_is_gone_ends_the_batch_and_what_is_known_is_kept(
     assert drive(scenes, out)["done"] == 2  # here, with what is left
 
 
+def refuse() -> None:
+    """Be a cluster of three workers, of which two cannot open the model, and then no one."""
+    answer = answer_by_stdout()
+    pickle.load(sys.stdin.buffer)
+    items: queue.Queue[Any] = queue.Queue()
+    listen(items.put)
+    answer("machines", [(3.0, 8e9, 0.0)])
+    error = ModelError("has other versions", remedy="Install the same.")
+    answer("given up", ("r1.0", error))
+    answer("given up", ("r2.0", error))
+    answer("ready", "r3.0")
+    while True:
+        kind, content = items.get()
+        if kind == "item":
+            answer("given up", (content[0], error))
+
+
+def test_a_machine_with_other_versions_is_told_once_and_without_any_other_the_batch_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_workers, "find_spec", lambda _: True)
+    monkeypatch.setattr(ray_workers, "serve", refuse)
+    scenes, out = many(tmp_path / "scenes", 3), tmp_path / "out"
+    with pytest.raises(ModelError, match="has other versions"):
+        drive(scenes, out, address="here:1")
+    assert [row.state for row in read_manifest(out).rows.values()] == ["waiting"] * 3
+    told = [line for line in caplog.messages if "gets no scenes: has other versions" in line]
+    assert len(told) == 1
+
+
+def test_a_cluster_without_room_is_waited_for_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_workers, "find_spec", lambda _: True)
+    monkeypatch.setattr(ray_workers, "serve", have_no_room)
+    monkeypatch.setattr(ray_workers, "WAIT_S", 0.0)
+    engine = start_on_ray(making_for(tmp_path / "out", tmp_path), 3, address="here:1")
+    assert engine.wait(0.01) == []
+    assert "No worker on the Ray cluster has been ready" in caplog.text
+    engine.close()
+
+
+def have_no_room() -> None:
+    """Be a cluster on which no worker is ever ready."""
+    answer = answer_by_stdout()
+    pickle.load(sys.stdin.buffer)
+    said: queue.Queue[Any] = queue.Queue()
+    listen(said.put)
+    answer("machines", [(1.0, 1e9, 0.0)])
+    while said.get()[0] != "close":
+        pass
+    os._exit(0)
+
+
 def test_workers_of_ray_start_where_a_batch_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

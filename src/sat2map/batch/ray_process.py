@@ -131,7 +131,7 @@ class Crew:
             actor = self._ray.remote(
                 max_restarts=-1,
                 max_task_retries=0,
-                max_concurrency=2,  # it is asked to stop while it works
+                max_concurrency=3,  # it is asked to stop while it works, or is thought lost
                 num_cpus=plan.threads,
                 num_gpus=plan.gpu,
                 memory=plan.memory,

@@ -123,6 +123,7 @@ class RayWorkers:
         self._busy: dict[str, Item] = {}
         self._count = 0
         self._error: Sat2mapError | None = None
+        self._said: set[str] = set()
         self._seen = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = start_process(serve, ENVIRONMENT)
         hear(self._process, self._messages.put)
@@ -173,8 +174,8 @@ class RayWorkers:
         elif time.monotonic() - self._seen > WAIT_S:
             self._seen = time.monotonic()
             logger.warning(
-                "No machine of the Ray cluster has had room for a worker for %.0f seconds; "
-                "it goes on as soon as one has.",
+                "No worker on the Ray cluster has been ready for %.0f seconds: its machines have "
+                "no room, or open the model slowly. It goes on as soon as there is one.",
                 WAIT_S,
             )
         return found
@@ -243,7 +244,8 @@ class RayWorkers:
             return [Lost(worker, item, *told)]
         self._count -= 1
         self._error = told
-        if self._count:
+        if self._count and str(told) not in self._said:
+            self._said.add(str(told))
             logger.warning("A machine of the Ray cluster gets no scenes: %s", told)
         return [] if item is None else [Lost(worker, item, "its worker was given up", False)]
 
