@@ -22,6 +22,7 @@ from fixtures.batch_workers import (
     drive,
     eventually,
     fail_to_open,
+    is_alive,
     many,
     maps,
     open_openvino,
@@ -35,14 +36,6 @@ from sat2map.errors import ModelError, OutputError, StoppedError, UsageError
 
 def states(out: Path) -> dict[str, str]:
     return {row.scene: row.state for row in read_manifest(out).rows.values()}
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    return "State:\tZ" not in status
 
 
 def test_the_files_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
