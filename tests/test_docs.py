@@ -84,6 +84,7 @@ SYNOPSIS = {
     "report CLASSES": "report classes.tif",
     "FOUND TRUTH --layer buildings|roads": "found.geojson truth.geojson --layer roads",
     "SCENES OUT": "scenes maps",
+    "compare MODEL...": "compare MODEL OTHER",
     "SCENE MAP": "input.tif output.tif",
     "SCENE...": "ortho.tif",
     "SCENE": "input.tif",
@@ -585,8 +586,15 @@ class Shell:
                 self._provide(model, "model")
                 data = option(arguments, "--data")
                 self._provide(data, "masks" if data in MASKS else "set")
-                if "--report" in arguments:
-                    produced = [f"{option(arguments, '--report')}/index.html"]
+                for name in ("--report", "--save"):
+                    if name in arguments:
+                        produced.append(f"{option(arguments, name)}/index.html")
+            case ["compare", one, other, *_]:
+                for model in (one, other):
+                    self._provide(model, "model")
+                self._provide(option(arguments, "--data"), "set")
+                if "--save" in arguments:
+                    produced = [f"{option(arguments, '--save')}/index.html"]
             case ["translate", source, target, *_]:
                 suffix = Path(source).suffix
                 if source.startswith("https://"):  # no test asks the world

@@ -11,7 +11,8 @@ The public face, imported only when first used, so that `import sat2map` costs n
   geopandas and networkx, `report_classes(classes)` measures and counts;
 - `train(recipe, data, run)` trains a model;
 - `show(photo)` and `show(photo, map)` show photo and map in a notebook;
-- `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks;
+- `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks, and
+  `compare(models, data)` several on the same pairs;
 - `verify(path)` makes windows of a map again, to prove where it came from.
 """
 
@@ -25,6 +26,7 @@ from sat2map.errors import missing_extra
 if TYPE_CHECKING:
     from sat2map.batch.verify import Verification as Verification
     from sat2map.batch.verify import verify as verify
+    from sat2map.evaluation.comparison import compare as compare
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
@@ -54,6 +56,7 @@ _HOMES = {
     "Translator": "sat2map.translation.translator",
     "VectorOptions": "sat2map.vectors.vectorise",
     "Verification": "sat2map.batch.verify",
+    "compare": "sat2map.evaluation.comparison",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
@@ -78,6 +81,7 @@ __all__ = [
     "VectorOptions",
     "Verification",
     "__version__",
+    "compare",
     "evaluate",
     "evaluate_masks",
     "load",

@@ -96,6 +96,24 @@ def test_from_towns_to_metrics(sat2map: Sat2map, tmp_path: Path) -> None:
     report = sat2map("evaluate", run / "model", "--data", data, "--report", tmp_path / "page")
     assert report.code == 0
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
+    saved = sat2map("evaluate", run / "model", "--data", data, "--save", tmp_path / "all")
+    assert saved.code == 0
+    assert tree(tmp_path / "all") >= {"index.html", "result/0001.png"}
+    assert f"all images: {tmp_path / 'all' / 'index.html'}" in saved.err
+
+    shutil.copytree(run / "model", tmp_path / "copy")
+    both = ("compare", run / "model", tmp_path / "copy", "--data", data, "--size", 32)
+    compared = sat2map(*both, "--save", tmp_path / "both", "-q")
+    assert compared.code == 0, compared.err
+    line = next(line for line in compared.out.splitlines() if line.startswith("psnr"))
+    assert line.count("[") == 3 and line.endswith("+0.0000 [+0.0000, +0.0000]")
+    assert (tmp_path / "both" / "index.html").is_file()
+    as_json = json.loads(sat2map(*both, "--json", "-q").out)
+    assert as_json["differences"][str(tmp_path / "copy")]["psnr"]["high"] == 0
+    twice = sat2map("compare", run / "model", run / "model", "--data", data)
+    assert twice.code == 2
+    twice.one_line_about("is named twice")
+
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "index.html").write_text("my own page")
     refused = sat2map("evaluate", run / "model", "--data", tmp_path, "--report", tmp_path / "mine")
@@ -526,6 +544,7 @@ def test_class_masks_and_pairs_have_options_of_their_own(
     for data, option, value, words in (
         (masks, "--size", 256, "class masks"),
         (masks, "--report", tmp_path / "page", "class masks"),
+        (masks, "--save", tmp_path / "page", "class masks"),
         (masks, "--tolerance", 0, "0 m is not a tolerance"),
         (masks, "--resolution", "fine", "'fine' is not a ground resolution"),
         (masks, "--resolution", -1, "'-1' is not a ground resolution"),

@@ -20,7 +20,7 @@ from sat2map.evaluation.examples import (
     data_url,
     paint_error,
 )
-from sat2map.evaluation.report import write_report
+from sat2map.evaluation.report import report_page, write_report
 from sat2map.evaluation.score import ImageScore, score_images, summarise
 from sat2map.legend import STREETS
 
@@ -93,7 +93,7 @@ def write(folder, evaluated, **changes):
         "scores": result.scores,
         "examples": collect_examples(translate, pairs, result.scores, size=None, count=2),
     } | changes
-    return write_report(folder, **arguments)
+    return write_report(folder, report_page(**arguments))
 
 
 def test_the_page_holds_all_it_shows(tmp_path, evaluated):
@@ -156,16 +156,14 @@ def test_without_a_legend_the_page_has_no_classes(tmp_path, evaluated):
 
 def test_nothing_scored_still_gives_a_page(tmp_path):
     failure = DataError("cannot be decoded", where="val/bad.png", remedy="Remove it.")
-    path = write_report(
-        tmp_path,
+    page = report_page(
         title="nothing",
         model_card={},
         summary=summarise([], None),
         scores=[],
-        examples=[],
         failures=[failure],
     )
-    assert "bad.png" in " ".join(Page(path.read_text(encoding="utf-8")).words)
+    assert "bad.png" in " ".join(Page(page).words)
 
 
 def test_a_model_without_cover_says_nothing_of_it(tmp_path, evaluated):

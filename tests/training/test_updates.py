@@ -10,9 +10,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from sat2map.evaluation import images
+from sat2map.evaluation.report import PIXELS, STRUCTURE
 from sat2map.networks.lite import Lite
 from sat2map.networks.patchgan import PatchGAN
 from sat2map.networks.unet import UNet
+from sat2map.networks.value_range import from_image, to_pixels
 from sat2map.recipe import Objective
 from sat2map.training import losses as objectives
 from sat2map.training.batches import Batch
@@ -21,6 +24,7 @@ from sat2map.training.updates import (
     Adversaries,
     ClassFacts,
     ImageAndLogits,
+    losses_of,
     mask_losses,
     update,
 )
@@ -113,8 +117,33 @@ def test_losses_are_reported_unweighted() -> None:
         Batch(source, target),
     )
     expected = torch.zeros(len(LOSSES))
-    expected[2] = (g(source) - target).abs().mean()
+    expected[2] = 127.5 * (g(source) - target).abs().mean()
     torch.testing.assert_close(losses, expected)
+
+
+def test_a_loss_and_a_metric_of_one_name_have_one_scale() -> None:
+    metrics = {metric.name for metric in STRUCTURE + PIXELS}
+    assert set(LOSSES) & metrics == {"l1"}
+    torch.manual_seed(0)
+    g = UNet(size=16, base_channels=4, dropout=0.0)
+    players = Adversaries(ImageAndLogits(g), torch.optim.SGD(g.parameters(), 0.0))
+    source, target = batches(1)[0]
+    true, drawn = to_pixels(target).numpy(), to_pixels(g(source)).numpy()
+    batch = Batch(source, from_image(true[0]))
+    losses = update(
+        Fabric(accelerator="cpu", devices=1), players, Objective(adversarial_weight=0.0), batch
+    )
+    metric = images.l1(drawn[0], true[0])
+    assert float(losses[LOSSES.index("l1")]) == pytest.approx(metric, abs=0.5)  # of rounding
+
+
+def test_only_losses_that_a_run_has_are_logged() -> None:
+    assert losses_of(Objective(), paired=True) == LOSSES[:3]
+    assert losses_of(Objective(adversarial_weight=0.0), paired=True) == ("l1",)
+    assert losses_of(Objective(l1_weight=0.0), paired=True) == LOSSES[:3]
+    classes = Objective(adversarial_weight=0, l1_weight=0, class_weight=1, road_cldice_weight=1)
+    assert losses_of(classes, paired=True) == ("l1", "classes", "road_cldice_loss")
+    assert losses_of(classes, paired=False) == ("classes",)
 
 
 def test_the_generators_step_leaves_the_discriminators_gradients_alone() -> None:

@@ -23,6 +23,7 @@ from sat2map.cli import parse
 from sat2map.cli import vectors as cli_vectors
 from sat2map.cli.batch import batch
 from sat2map.cli.cache import cache_app
+from sat2map.cli.compare import compare
 from sat2map.cli.data import data_app
 from sat2map.cli.evaluate_vectors import evaluate_vectors
 from sat2map.cli.messages import OptionFormatter, say
@@ -48,6 +49,7 @@ from sat2map.cli.options import (
     Quiet,
     RuntimeChoice,
     Samples,
+    Save,
     Seed,
     Settings,
     Stretch,
@@ -215,6 +217,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Pairs: write DIR/index.html with examples.")
     ] = None,
+    save: Save = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -235,6 +238,7 @@ def evaluate(
         ("size", masks and size is not None),
         ("perceptual", masks and perceptual),
         ("report", masks and report is not None),
+        ("save", masks and save is not None),
         ("resolution", not masks and resolution is not None),
         ("tolerance_m", not masks and tolerance_m is not None),
     ):
@@ -268,6 +272,7 @@ def evaluate(
                 seed=seed,
                 perceptual=perceptual,
                 report=report,
+                save=save,
                 progress=progress.show,
             )
     if as_json:
@@ -280,8 +285,9 @@ def evaluate(
         print(f"{'images':32}{result.summary.images:10}")
     for line in result.notices:
         say(line)
-    if result.report is not None:
-        print(f"report: {result.report}", file=sys.stderr)
+    for name, page in (("report", result.report), ("all images", result.saved)):
+        if page is not None:
+            print(f"{name}: {page}", file=sys.stderr)
     result.raise_failures()
 
 
@@ -427,6 +433,7 @@ def translate(
 
 
 app.command()(batch)
+app.command()(compare)
 app.command("evaluate-vectors")(evaluate_vectors)
 app.command()(cli_vectors.vectors)
 app.command()(cli_vectors.report)

@@ -28,6 +28,14 @@ Samples = Annotated[
         metavar="N", help="Classes: let N passes with dropout vote for them, with this --seed."
     ),
 ]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        "--save",
+        metavar="DIR",
+        help="Pairs: write every source, result and target, and a page of all of them.",
+    ),
+]
 RuntimeChoice = Annotated[
     Literal["auto", "torch", "openvino", "onnx"],
     typer.Option("--runtime", help="What runs the network; auto picks the fastest that is there."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,10 +25,14 @@ from sat2map.data.pairs import (
 )
 from sat2map.errors import BatchError, Sat2mapError, UsageError, expect
 from sat2map.evaluation.classes import find_legend
-from sat2map.evaluation.examples import collect_examples
+from sat2map.evaluation.examples import Example, collect_examples
+from sat2map.evaluation.gallery import opened_gallery
 from sat2map.evaluation.masks import TOLERANCE_M, mask_notices, open_mask_split
-from sat2map.evaluation.report import claimed_for_report, write_report
+from sat2map.evaluation.report import claimed_for_report, report_page, write_report
 from sat2map.evaluation.score import (
+    ImageScore,
+    OnImage,
+    Scores,
     Summary,
     Translate,
     read_compared,
@@ -58,6 +64,7 @@ class Evaluation:
         report: The page, if one was asked for.
         perceptual: FID, KID and LPIPS, if they were asked for.
         notices: Lines that say what the metrics do not.
+        saved: The page of all images, if they were to be saved.
     """
 
     summary: Summary
@@ -65,6 +72,7 @@ class Evaluation:
     report: Path | None = None
     perceptual: Perceptual | None = None
     notices: tuple[str, ...] = ()
+    saved: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the metrics as JSON's own types; those of `perceptual` have no interval."""
@@ -94,6 +102,7 @@ def evaluate(
     seed: int = 0,
     perceptual: bool = False,
     report: str | Path | None = None,
+    save: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     published: bool | None = None,
 ) -> Evaluation:
@@ -107,7 +116,9 @@ def evaluate(
         mode: How the model predicts; "published" is with dropout and the image's own statistics.
         seed: Seed of that dropout.
         perceptual: Also FID, KID and LPIPS, whose weights are fetched on first use.
-        report: A folder that gets `index.html`.
+        report: A folder that gets `index.html`, one file with the metrics and a few images.
+        save: Another one, which gets every source, result and target, and an `index.html` that
+            shows and sorts them all.
         progress: Called with (done, all) pairs.
         published: In the version before, what `mode="published"` is.
 
@@ -117,70 +128,144 @@ def evaluate(
     Raises:
         DataError: There is no such split, or none of its pairs can be used.
         MissingExtraError: The extra `perceptual` is asked for and not installed.
-        OutputError: The report's folder is somebody else's, or it cannot be written.
+        OutputError: A folder to write into is somebody else's, or it cannot be written.
     """
     mode = mode_of(mode, published)
     checked(translator)
     expect(data, (str, Path), "data", "Name the folder of a data set.")
     expect(size, Integral, "size", "Give pixels, or None for the files as they are.", none=True)
     expect(report, (str, Path), "report", "Name a folder.", none=True)
-    data, report = Path(data), None if report is None else Path(report)
+    expect(save, (str, Path), "save", "Name a folder.", none=True)
+    data = Path(data)
+    report, save = (None if folder is None else Path(folder) for folder in (report, save))
+    if report is not None and save is not None and report.resolve() == save.resolve():
+        raise UsageError(
+            "is the folder of `report`, too, and each has a page of its own",
+            where=save,
+            parameter="save",
+            remedy="Leave out `report`: the page of all images has its metrics, too.",
+        )
+    check_size(size)
+    for folder in (report, save):
+        if folder is not None:
+            with claimed_for_report(folder):
+                pass  # it is refused now, and not after all the work
+    if perceptual:
+        from sat2map.evaluation.perceptual import measure, require_extra  # they need torch
+
+        require_extra()
+    opened = open_pair_split(data, split, translator.card, size=size)
+    translate = showing(translator, mode, seed)
+    with ExitStack() as stack:
+        gallery = None
+        if save is not None:
+            gallery = stack.enter_context(opened_gallery(save, [translator.name]))
+        on_image = None if gallery is None else gallery.add_from(translator.name)
+        scores = opened.score(translate, progress=progress, on_image=on_image)
+        if not scores.scores:
+            scores.raise_failures()
+        about: dict[str, Any] = {"split": split, "data": data.resolve().name}
+        about["prediction"] = prediction_in_words(mode, seed)
+        summary = summarise(scores.scores, opened.legend, scores.protocol | about)
+        page = partial(
+            report_page,
+            title=f"{translator.name} on {data.resolve().name}/{split}",
+            model_card=translator.card.model_dump(mode="json", exclude={"metrics"}),
+            summary=summary,
+            scores=scores.scores,
+            failures=scores.failures,
+        )
+        saved = None
+        if gallery is not None:
+            saved = gallery.finish(page(gallery=gallery.content({translator.name: scores.scores})))
+    written = None
+    if report is not None:
+        examples = opened.examples(translate, scores.scores)
+        written = write_report(report, page(examples=examples))
+    seen = None
+    if perceptual:
+        good = {score.name for score in scores.scores}
+        again = [pair for pair in opened.pairs if pair.stem in good]
+        seen = measure(_both(translate, again, size, opened.direction), device=translator.device)
+    notices = () if opened.told is None else (_asked(data, opened.told),)
+    return Evaluation(summary, scores.failures, written, seen, notices, saved)
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """The pairs of a split, and how models are scored on them.
+
+    Attributes:
+        pairs: The files.
+        size: The side both images are resized to first, or None for the files as they are.
+        direction: "reverse" swaps source and target.
+        legend: The classes of the targets, or None.
+        told: The classes that the targets tell of, or None for all.
+    """
+
+    pairs: list[PairFile]
+    size: int | None
+    direction: Direction
+    legend: Legend | None
+    told: tuple[str, ...] | None
+
+    def score(
+        self,
+        translate: Translate,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        on_image: OnImage | None = None,
+    ) -> Scores:
+        """Score a model as `score_images` does, whose arguments these are."""
+        return score_images(
+            translate,
+            self.pairs,
+            size=self.size,
+            direction=self.direction,
+            legend=self.legend,
+            told=self.told,
+            progress=progress,
+            on_image=on_image,
+        )
+
+    def examples(self, translate: Translate, scores: Sequence[ImageScore]) -> list[Example]:
+        """Return the images worth showing, translated once more."""
+        return collect_examples(
+            translate, self.pairs, scores, size=self.size, direction=self.direction
+        )
+
+
+def open_pair_split(data: Path, split: str, card: ModelCard, *, size: int | None) -> PairSplit:
+    """Find the pairs of a split, and what they tell, for a model.
+
+    Args:
+        data: The data set.
+        split: Which split.
+        card: Says in which direction the model translates, and its legend.
+        size: The side both images are resized to first, or None for the files as they are.
+
+    Raises:
+        DataError: There is no such split, or its targets hold class numbers.
+    """
+    pairs = find_pairs(data, split)
+    about = read_dataset_card(data)
+    refuse_class_numbers(pairs, card.direction, about.legend)
+    told = about.told if card.direction == "forward" else None
+    return PairSplit(pairs, size, card.direction, legend_of(card, data), told)
+
+
+def check_size(size: int | None) -> None:
+    """Refuse a side, to which pairs are to be resized, that is not possible.
+
+    Raises:
+        UsageError: It is not.
+    """
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(
             f"{size} pixels a side are not possible",
             parameter="size",
             remedy=f"Give 1 to {LARGEST_SIZE}, or None for the files as they are.",
         )
-    if report is not None:
-        with claimed_for_report(report):
-            pass  # it is refused now, and not after all the work
-    if perceptual:
-        from sat2map.evaluation.perceptual import measure, require_extra  # they need torch
-
-        require_extra()
-    pairs = find_pairs(data, split)
-    direction = translator.card.direction
-    legend = legend_of(translator.card, data)
-
-    card = read_dataset_card(data)
-    refuse_class_numbers(pairs, direction, card.legend)
-    told = card.told if direction == "forward" else None
-
-    translate = showing(translator, mode, seed)
-    scores = score_images(
-        translate,
-        pairs,
-        size=size,
-        direction=direction,
-        legend=legend,
-        told=told,
-        progress=progress,
-    )
-    if not scores.scores:
-        scores.raise_failures()
-    about: dict[str, Any] = {"split": split, "data": data.resolve().name}
-    about["prediction"] = _prediction(mode, seed)
-    summary = summarise(scores.scores, legend, scores.protocol | about)
-    page = None
-    if report is not None:
-        page = write_report(
-            report,
-            title=f"{translator.name} on {data.resolve().name}/{split}",
-            model_card=translator.card.model_dump(mode="json"),
-            summary=summary,
-            scores=scores.scores,
-            examples=collect_examples(
-                translate, pairs, scores.scores, size=size, direction=direction
-            ),
-            failures=scores.failures,
-        )
-    seen = None
-    if perceptual:
-        good = {score.name for score in scores.scores}
-        again = [pair for pair in pairs if pair.stem in good]
-        seen = measure(_both(translate, again, size, direction), device=translator.device)
-    notices = () if told is None else (_asked(data, told),)
-    return Evaluation(summary, scores.failures, page, seen, notices)
 
 
 def _asked(data: Path, told: Sequence[str]) -> str:
@@ -252,13 +337,14 @@ def evaluate_masks(
     if not scores.scores:
         scores.raise_failures()
     about: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
-    about["prediction"] = _prediction(mode, seed)
+    about["prediction"] = prediction_in_words(mode, seed)
     summary = summarise(scores.scores, masks.protocol.legend, scores.protocol | about)
     notices = mask_notices(scores.protocol, translator.card.resolution_m)
     return Evaluation(summary, scores.failures, notices=notices)
 
 
-def _prediction(mode: Mode, seed: int) -> str:
+def prediction_in_words(mode: Mode, seed: int) -> str:
+    """Return how a model predicts, to stand in the protocol."""
     return f"as published, seed {seed}" if mode == "published" else "deterministic"
 
 

@@ -53,6 +53,7 @@ class Metric:
 
 
 LOWER = "lower is better"
+ONE = "1 is right"
 STRUCTURE = (
     Metric("road_cldice", "Road clDice", "centre lines that lie on the other map's roads"),
     Metric("road_completeness", "Road completeness", "true roads that were found, within 3 px"),
@@ -70,12 +71,12 @@ STRUCTURE = (
     Metric("edge_f1", "Edge F1", "lines of either map that the other has within 2 px"),
     Metric(
         "edge_density", "Edge density", "drawn edges for each true one; haze has none",
-        "1 is right", 3, None,
+        ONE, 3, None,
     ),
     Metric("highway_f1", "Highway F1", "main roads' colour that the other map has within 2 px"),
     Metric(
         "highway_ratio", "Highway ratio", "pixels of that colour for each one that is true",
-        "1 is right", 3, None,
+        ONE, 3, None,
     ),
 )  # fmt: skip
 PIXELS = (
@@ -90,46 +91,57 @@ SHOWN = ("road_cldice", "mean_iou", "edge_f1", "edge_density", "ssim", "l1")
 METRICS = {metric.name: metric for metric in STRUCTURE + PIXELS}
 
 
-def write_report(
-    directory: Path,
-    *,
-    title: str,
-    model_card: Mapping[str, Any],
-    summary: Summary,
-    scores: Sequence[ImageScore],
-    examples: Sequence[Example],
-    failures: Sequence[Sat2mapError] = (),
-) -> Path:
-    """Write the report of an evaluation.
+def write_report(directory: Path, page: str) -> Path:
+    """Write the page of an evaluation into a folder.
 
     Args:
         directory: The folder it is put in; made if need be.
-        title: The page's heading, for example the model's and the data set's names.
-        model_card: What to say about the model; values of JSON's types.
-        summary: The metrics, from `summarise`.
-        scores: Those of each image, for distributions and the table of all images.
-        examples: The images to show, from `collect_examples`.
-        failures: What could not be scored.
+        page: What `report_page` returned; it holds all it shows and needs no other file.
 
     Returns:
-        The path of index.html. It holds all it shows and needs no other file.
+        The path of index.html.
 
     Raises:
         OutputError: The folder is somebody else's, or cannot be written to.
         UsageError: Another process works in it.
     """
-    from jinja2 import Environment, StrictUndefined
+    path = directory / PAGE
+    with claimed_for_report(directory) as journal:
+        sweep(directory)
+        journal.start()
+        journal.begin(PAGE)
+        write_text(path, page)
+    return path
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("sat2map.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    )
+
+def report_page(
+    *,
+    title: str,
+    model_card: Mapping[str, Any],
+    summary: Summary,
+    scores: Sequence[ImageScore],
+    examples: Sequence[Example] = (),
+    gallery: Mapping[str, Any] | None = None,
+    failures: Sequence[Sat2mapError] = (),
+) -> str:
+    """Return the page of an evaluation.
+
+    Args:
+        title: The page's heading, for example the model's and the data set's names.
+        model_card: What to say about the model; values of JSON's types.
+        summary: The metrics, from `summarise`.
+        scores: Those of each image, for distributions and the table of all images.
+        examples: The images to show, from `collect_examples`.
+        gallery: All images, from `Gallery.content`, which lie beside the page.
+        failures: What could not be scored.
+    """
     ranking = ranking_metric(scores)
     columns = [METRICS[name] for name in SHOWN if name in summary.metrics]
-    page = template.render(
+    return render(
         title=title,
-        version=version("sat2map"),
         images=summary.images,
+        failures=failures,
+        gallery=gallery,
         headline=_headline(summary),
         tables=[
             ("Structure", "what a map is for", _rows(STRUCTURE, summary, scores)),
@@ -143,28 +155,78 @@ def write_report(
         histograms=[_histogram(metric, scores) for metric in columns],
         ranking=METRICS[ranking].label,
         groups=_groups(examples, ranking),
-        error_limit=ERROR_LIMIT,
-        error_stops=", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_map()[::15].tolist()),
         columns=columns,
         per_image=[
-            (score.name, [_number(score.values.get(f.name), f.digits) for f in columns])
+            (score.name, [number(score.values.get(f.name), f.digits) for f in columns])
             for score in scores
         ],
-        card=[
-            (key, _in_words(value))
-            for key, value in model_card.items()
-            if key != "legend" and (key, value) != ("cover", None)
-        ],
-        protocol=[(key, _in_words(v)) for key, v in summary.protocol.items() if key != "legend"],
-        failures=[str(failure) for failure in failures],
+        cards=[("Model", in_rows(model_card))],
+        protocol=in_rows(summary.protocol),
     )
-    path = directory / PAGE
-    with claimed_for_report(directory) as journal:
-        sweep(directory)
-        journal.start()
-        journal.begin(PAGE)
-        write_text(path, page)
-    return path
+
+
+_NOTHING: dict[str, Any] = {
+    "comparison": None,
+    "headline": [],
+    "tables": [],
+    "classes": [],
+    "histograms": [],
+    "ranking": "",
+    "groups": [],
+    "columns": [],
+    "per_image": [],
+    "cards": [],
+}
+"""The parts that a page may lack."""
+
+
+def render(
+    *,
+    title: str,
+    images: int,
+    failures: Sequence[Sat2mapError],
+    gallery: Mapping[str, Any] | None,
+    **parts: Any,
+) -> str:
+    """Return the page of an evaluation or of a comparison; what is not given is left out.
+
+    Args:
+        title: Its heading.
+        images: How many images were compared.
+        failures: What could not be scored.
+        gallery: All images, or None.
+        parts: The other parts, as `report.html.jinja` takes them.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(
+        files("sat2map.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
+    return template.render(
+        _NOTHING
+        | {
+            "title": title,
+            "version": version("sat2map"),
+            "images": images,
+            "failures": [str(failure) for failure in failures],
+            "gallery": gallery,
+            "error_limit": ERROR_LIMIT,
+            "error_stops": ", ".join(
+                f"rgb({r} {g} {b})" for r, g, b in colour_map()[::15].tolist()
+            ),
+        }
+        | parts
+    )
+
+
+def in_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of a model or a protocol as rows for people, without the legend."""
+    return [
+        (key, _in_words(value))
+        for key, value in facts.items()
+        if key != "legend" and (key, value) != ("cover", None)
+    ]
 
 
 def claimed_for_report(directory: Path) -> AbstractContextManager[Journal]:
@@ -194,8 +256,8 @@ def _headline(summary: Summary) -> list[dict[str, str]]:
         {
             "label": METRICS[name].label,
             "aim": METRICS[name].aim,
-            "mean": _number(summary.metrics[name].mean, METRICS[name].digits),
-            "range": _range(summary.metrics[name], METRICS[name].digits),
+            "mean": number(summary.metrics[name].mean, METRICS[name].digits),
+            "range": value_range(summary.metrics[name], METRICS[name].digits),
         }
         for name in chosen
     ]
@@ -212,8 +274,8 @@ def _rows(
         rows.append(
             {
                 "metric": metric,
-                "mean": _number(interval.mean, metric.digits),
-                "range": _range(interval, metric.digits),
+                "mean": number(interval.mean, metric.digits),
+                "range": value_range(interval, metric.digits),
                 "images": sum(metric.name in score.values for score in scores),
                 "whisker": interval if metric.scale == UNIT else None,
             }
@@ -235,7 +297,7 @@ def _class_rows(summary: Summary) -> list[dict[str, Any]]:
                 "road": entry["road"],
                 "whisker": found["iou"],
                 "metrics": [
-                    (_number(found[kind].mean, 3), _range(found[kind], 3))
+                    (number(found[kind].mean, 3), value_range(found[kind], 3))
                     for kind in ("iou", "iou_2px")
                     if kind in found
                 ],
@@ -259,14 +321,14 @@ def _histogram(metric: Metric, scores: Sequence[ImageScore]) -> dict[str, Any]:
                 "left": index / BINS,
                 "height": float(count / counts.max()),
                 "count": int(count),
-                "from": _number(float(borders[index]), metric.digits),
-                "to": _number(float(borders[index + 1]), metric.digits),
+                "from": number(float(borders[index]), metric.digits),
+                "to": number(float(borders[index + 1]), metric.digits),
             }
             for index, count in enumerate(counts)
         ],
-        "low": _number(low, 0 if float(low).is_integer() else 2),
-        "high": _number(high, 0 if float(high).is_integer() else 2),
-        "median": _number(median, metric.digits),
+        "low": number(low, 0 if float(low).is_integer() else 2),
+        "high": number(high, 0 if float(high).is_integer() else 2),
+        "median": number(median, metric.digits),
         "median_at": (median - low) / (high - low),
     }
 
@@ -278,7 +340,7 @@ def _groups(examples: Sequence[Example], ranking: str) -> list[dict[str, Any]]:
             {
                 "name": example.score.name,
                 "metrics": [
-                    (METRICS[name].label, _number(example.score.values[name], METRICS[name].digits))
+                    (METRICS[name].label, number(example.score.values[name], METRICS[name].digits))
                     for name in dict.fromkeys((ranking, *SHOWN))
                     if name in example.score.values
                 ],
@@ -297,11 +359,13 @@ def _groups(examples: Sequence[Example], ranking: str) -> list[dict[str, Any]]:
     return groups
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a metric for people, a dash where it is not defined."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _range(interval: Interval, digits: int) -> str:
+def value_range(interval: Interval, digits: int) -> str:
+    """Return an interval for people."""
     return f"{interval.low:.{digits}f} – {interval.high:.{digits}f}"
 
 

@@ -32,6 +32,8 @@ from sat2map.translation.translator import Translator
 
 RESAMPLES = 1000
 HIGHWAY_LEAST = 0.001
+IOU = ("iou", "iou_2px")
+"""The metrics of a class, without and with a tolerance of 2 pixels on boundaries."""
 
 Pixels = NDArray[np.uint8]
 Translate = Callable[[Pixels], Pixels]
@@ -323,16 +325,40 @@ def summarise(
         legend: The legend they were scored with.
         protocol: How the metrics were taken, `Scores.protocol`.
     """
-    summary = Summary(len(scores), dict(protocol or {}), {})
-    if not scores:
-        return summary
-    drawn = _resamples(len(scores))
+    metrics = {name: interval(values) for name, values in resampled(scores, legend).items()}
+    class_iou: dict[str, dict[str, Interval]] = {}
+    for name in () if legend is None else legend.names:
+        found = {kind: metrics[f"{kind}_{name}"] for kind in IOU if f"{kind}_{name}" in metrics}
+        if found:
+            class_iou[name] = found
+    return Summary(len(scores), dict(protocol or {}), metrics, class_iou)
 
+
+def resampled(
+    scores: Sequence[ImageScore], legend: Legend | None
+) -> dict[str, NDArray[np.float64]]:
+    """Return each metric over the images, and over 1000 resamples of them.
+
+    Equally many images are resampled alike, so that the metrics of two models over the same images
+    can be subtracted resample by resample.
+
+    Args:
+        scores: What `score_images` gave.
+        legend: The legend they were scored with.
+
+    Returns:
+        By the names of metrics float64 [1 + 1000]; the first value is that of the images
+        themselves. nan where no image of a resample defines it.
+    """
+    if not scores:
+        return {}
+    drawn = _resamples(len(scores))
+    metrics = {}
     for metric in dict.fromkeys(name for score in scores for name in score.values):
         values = np.array([score.values.get(metric, math.nan) for score in scores])
         known = ~np.isnan(values)
         sums = drawn @ np.where(known, values, 0.0)
-        summary.metrics[metric] = interval(_divide(sums, drawn @ known))
+        metrics[metric] = _divide(sums, drawn @ known)
 
     for suffix, told in (
         ("", [score.agreement for score in scores]),
@@ -348,13 +374,11 @@ def summarise(
         if not occurring[0].any():
             continue
         means = _divide(np.where(occurring, values, 0.0).sum(axis=1), occurring.sum(axis=1))
-        summary.metrics[f"mean_iou{suffix}"] = interval(means)
+        metrics[f"mean_iou{suffix}"] = means
         for number, name in enumerate(legend.names):
             if occurring[0, number]:
-                found = interval(values[:, number])
-                summary.class_iou.setdefault(name, {})[f"iou{suffix}"] = found
-                summary.metrics[f"iou{suffix}_{name}"] = found
-    return summary
+                metrics[f"iou{suffix}_{name}"] = values[:, number]
+    return metrics
 
 
 def bootstrap(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,12 +45,14 @@ class TrainingData:
         count: How many images there are for training.
         batches: Makes the batches by a plan, on a device.
         class_facts: What the losses of classes must know, on the CPU, or None.
+        paired: Whether there are maps to learn from, and not class masks alone.
     """
 
     card: ModelCard
     count: int
     batches: Callable[[Plan, torch.device], Batches | Mixture]
     class_facts: ClassFacts | None
+    paired: bool = True
 
 
 def load_data_sets(
@@ -245,7 +247,7 @@ def _load_mixture(
     def batches(plan: Plan, device: torch.device) -> Mixture:
         return Mixture(recipe, plan, sets, shares, legend, channels[0][0], device)
 
-    return TrainingData(card, count, batches, facts)
+    return TrainingData(card, count, batches, facts, any(one.paired for one in sets))
 
 
 def _legend_beside_cover(recipe: Recipe, of_masks: Legend | None) -> Legend | None:

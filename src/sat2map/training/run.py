@@ -28,7 +28,7 @@ from sat2map.training.distributed import main_first, random_states
 from sat2map.training.mixture import Mixture
 from sat2map.training.monitor import Monitor
 from sat2map.training.schedule import Plan
-from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, follow, update
+from sat2map.training.updates import LOSSES, Adversaries, ClassFacts, follow, losses_of, update
 from sat2map.training.validation import Validator, improves, with_fresh_statistics
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Run:
         card: That of the model, before it is trained.
         validator: Scores it.
         state: What a checkpoint holds; how far the run is.
+        logged: Those of `LOSSES` that the run has.
         ahead: Makes batches in a thread of its own; None on a GPU, which waits for none.
         is_undefined: Whether it was said that nothing defines the metric of `best/`.
     """
@@ -73,6 +74,7 @@ class Run:
     card: ModelCard
     validator: Validator
     state: TrainingState
+    logged: tuple[str, ...]
     ahead: Ahead | None = None
     is_undefined: bool = False
 
@@ -121,6 +123,7 @@ class Run:
         self._refuse_nan(losses)
         if monitor is not None:
             values = dict(zip(LOSSES, losses.mean(0).tolist(), strict=True))
+            values = {name: values[name] for name in self.logged}
             rate = self.plan.learning_rate(self.state.step - 1)
             monitor.losses(self.state.step, self.epoch, values | {"learning_rate": rate})
 
@@ -288,6 +291,7 @@ def prepare(
         card,
         validator,
         state,
+        losses_of(recipe.objective, paired=learned.paired),
         ahead,
     )
 

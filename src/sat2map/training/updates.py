@@ -26,13 +26,39 @@ LOSSES = (
     "l1",
     "classes",
     "road_dice",
-    "road_cldice",
+    "road_cldice_loss",
     "cover",
     "cover_dice",
     "distillation",
     "building_dice",
     "road_recall",
 )
+"""The losses by which a step is logged. Where a metric of validation has the same name, the two
+have the same scale; the loss of centre lines falls where `road_cldice` rises, so it has another."""
+
+
+def losses_of(objective: Objective, *, paired: bool) -> tuple[str, ...]:
+    """Return those of `LOSSES` that a run has, in their order.
+
+    Args:
+        objective: A loss without weight is left out, but for L1, which says how near maps are.
+        paired: Whether there are maps to learn from.
+    """
+    adversarial = objective.adversarial_weight * paired
+    weights = {
+        "discriminator": adversarial,
+        "generator_adversarial": adversarial,
+        "l1": paired,
+        "classes": objective.class_weight,
+        "road_dice": objective.road_dice_weight,
+        "road_cldice_loss": objective.road_cldice_weight * paired,
+        "cover": objective.cover_weight,
+        "cover_dice": objective.cover_dice_weight,
+        "distillation": objective.distillation_weight,
+        "building_dice": objective.building_dice_weight,
+        "road_recall": objective.road_recall_weight,
+    }
+    return tuple(name for name in LOSSES if weights[name])
 
 
 @dataclass(frozen=True)
@@ -126,7 +152,7 @@ def update(
 
     Returns:
         The unweighted losses in the order of `LOSSES`, float [11], detached, on the device;
-        0 for those that have no weight, but for L1.
+        0 for those that have no weight, but for L1, which is told of 255 as the metric is.
     """
     several = fabric.world_size > 1
     source, target = batch.source, batch.target
@@ -201,7 +227,7 @@ def update(
     parts = [
         discriminator_loss,
         adversarial,
-        l1,
+        l1 * 127.5,  # values in [-1,1] stand for 0 to 255
         *of_classes,
         *of_cover,
         distilled,

@@ -1,0 +1,101 @@
+"""The verb `compare`: two or more models side by side on the same data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sat2map.cli import parse
+from sat2map.cli.options import (
+    AsJson,
+    AsPublished,
+    PrecisionChoice,
+    Quiet,
+    RuntimeChoice,
+    Save,
+    Seed,
+    Threads,
+)
+from sat2map.errors import UsageError
+
+if TYPE_CHECKING:
+    from sat2map.evaluation.comparison import Comparison
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Shipped models or model folders, two or more."),
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data set of pairs.")],
+    split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
+    size: Annotated[
+        str,
+        typer.Option(metavar="PIXELS|native", help="Resize both images to this side."),
+    ] = "256",
+    published: AsPublished = False,
+    seed: Seed = 0,
+    runtime: RuntimeChoice = "auto",
+    precision: PrecisionChoice = "auto",
+    threads: Threads = None,
+    save: Save = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score models on the same pairs; differences from the first have paired intervals."""
+    side = parse.image_side(size)
+    twice = [model for model in models if models.count(model) > 1]
+    if twice:
+        raise UsageError(
+            "is named twice", where=twice[0], remedy="Compare models with others than themselves."
+        )
+    from sat2map.evaluation.comparison import compare as score
+    from sat2map.progress import Progress
+    from sat2map.translation.translator import load
+
+    loaded = {
+        model: load(model, runtime=runtime, threads=threads, precision=precision)
+        for model in models
+    }
+    with Progress("comparing", quiet=quiet) as progress:
+        result = score(
+            loaded,
+            data,
+            split=split,
+            size=side,
+            mode="published" if published else "deterministic",
+            seed=seed,
+            save=save,
+            progress=progress.show,
+        )
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2))
+    else:
+        _print_table(result)
+    if result.saved is not None:
+        print(f"all images: {result.saved}", file=sys.stderr)
+    result.raise_failures()
+
+
+def _print_table(result: Comparison) -> None:
+    """Print a line for each metric: each model's, and how far the others are from the first."""
+    others = result.models[1:]
+    heads = [model[-28:] for model in result.models]
+    heads += [f"less the first: {model[-12:]}" for model in others]
+    print((f"{'':27}" + "".join(f"  {head:28}" for head in heads)).rstrip())
+    for name in result.metrics:
+        line = f"{name:27}"
+        for summary in result.summaries:
+            one = summary.metrics[name]
+            line += f"  {f'{one.mean:.4f}':>8} {f'[{one.low:.4f}, {one.high:.4f}]':19}"
+        for difference in result.differences:
+            one = difference[name]
+            sure = "*" if one.low * one.high > 0 else " "
+            line += f"  {f'{one.mean:+.4f}':>8}{sure}{f'[{one.low:+.4f}, {one.high:+.4f}]':19}"
+        print(line.rstrip())
+    print(f"{'images':27}{result.summaries[0].images:10}")
+    print("* the paired interval is without 0", file=sys.stderr)
