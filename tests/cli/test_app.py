@@ -585,6 +585,10 @@ def test_other_wrong_calls(sat2map: Sat2map, tmp_path: Path, model: Path, towns:
             )
         ),
         (
+            ("data", "synthetic", tmp_path / "o", "--scene", 64, "--kind", "colourise"),
+            "a scene is one photo with its map",
+        ),
+        (
             ("data", "synthetic", tmp_path / "o", "--scene", 64, "--kind", "snow,desert"),
             "a scene is one town",
         ),

@@ -37,8 +37,12 @@ def test_words_become_resolutions_and_sides() -> None:
 def test_words_become_what_chips_and_sets_are_made_of(tmp_path: Path) -> None:
     assert parse.shift("2.5,-1") == (2.5, -1)
     assert [parse.validation(text) for text in ("0.1", "austin*, 7?")] == [0.1, ["austin*", "7?"]]
-    assert parse.town_kinds(["snow,desert", "snow"]) == ("snow", "desert")
-    assert parse.town_kinds(["snow", "mixed"]) == KINDS
+    assert parse.town_kinds([""]) == ((), "map")
+    assert parse.town_kinds([]) == (("temperate",), "map")
+    assert parse.town_kinds(["snow,desert", "snow"]) == (("snow", "desert"), "map")
+    assert parse.town_kinds(["snow", "mixed"]) == (KINDS, "map")
+    assert parse.town_kinds(["colourise"]) == (("temperate",), "colourise")
+    assert parse.town_kinds(["snow,colourise"]) == (("snow",), "colourise")
     name = tmp_path / "a=b.geojson"
     name.touch()
     for text, feature_class in ((str(name), None), (f"{name}=park", "park")):

@@ -11,6 +11,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform, transform_geom
 from shapely.geometry import mapping, shape
 
+from sat2map.data.images import has_one_band
 from sat2map.data.masks import find_masks, read_mask, read_mask_card
 from sat2map.data.pairs import find_pairs, read_dataset_card, read_pair
 from sat2map.errors import OutputError, UsageError
@@ -49,6 +50,29 @@ def test_pairs_are_a_data_set_with_a_card(tmp_path):
     assert card.licence is not None
     assert "CC0" in card.licence
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_pairs_to_colourise_are_the_photos_without_and_with_their_colours(tmp_path):
+    write_pairs(tmp_path / "maps", 2, size=32, seed=3)
+    write_pairs(tmp_path / "grey", 2, size=32, seed=3, task="colourise")
+    maps, grey = (find_pairs(tmp_path / folder, "train") for folder in ("maps", "grey"))
+    for with_map, pair in zip(maps, grey, strict=True):
+        photo, _ = read_pair(with_map)
+        source, target = read_pair(pair)
+        np.testing.assert_array_equal(target, photo)
+        assert has_one_band(pair.source) and not has_one_band(pair.target)
+        np.testing.assert_allclose(source[..., 0], photo @ [0.299, 0.587, 0.114], atol=1)
+    assert not (tmp_path / "grey" / "shapes").exists()
+    assert not (tmp_path / "grey" / "train" / "classes").exists()
+    card = read_dataset_card(tmp_path / "grey")
+    assert (card.legend, card.classes, card.resolution_m) == (None, None, 1.0)
+    before = contents(tmp_path / "grey")
+    write_pairs(tmp_path / "grey", 2, size=32, seed=3, task="colourise")
+    assert contents(tmp_path / "grey") == before
+    write_pairs(tmp_path / "grey", 2, size=32, seed=3)
+    assert contents(tmp_path / "grey") == contents(tmp_path / "maps")
+    write_pairs(tmp_path / "grey", 2, size=32, seed=3, task="colourise")
+    assert contents(tmp_path / "grey") == before
 
 
 def test_a_set_has_maps_in_one_legend_and_masks_in_another(tmp_path):

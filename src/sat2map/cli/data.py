@@ -39,7 +39,8 @@ def data_synthetic(
         typer.Option(
             metavar="KIND",
             help="Of town: temperate, desert, tropics, informal, snow, red_soil; several, with "
-            "commas or repeated, or mixed for all of them.",
+            "commas or repeated, or mixed for all of them; and colourise for grey photos and the "
+            "same in colour, in place of photos and maps.",
         ),
     ] = None,
     resolution: Annotated[
@@ -59,7 +60,13 @@ def data_synthetic(
     from sat2map.progress import Progress
     from sat2map.towns import write_pairs, write_scene
 
-    kinds = parse.town_kinds(kind or ["temperate"])
+    kinds, task = parse.town_kinds(kind or [])
+    if side is not None and task != "map":
+        raise UsageError(
+            f"{task} makes pairs, but a scene is one photo with its map",
+            parameter="kind",
+            remedy="Leave out --scene, or this kind.",
+        )
     if side is not None and len(kinds) > 1:
         raise UsageError(
             f"names {len(kinds)} kinds, but a scene is one town",
@@ -70,7 +77,7 @@ def data_synthetic(
         with Progress("drawing pairs", quiet=quiet) as progress:
             write_pairs(
                 directory, pairs, size=size, seed=seed, kinds=kinds, resolution=resolution,
-                progress=progress.show,
+                task=task, progress=progress.show,
             )  # fmt: skip
     if side is not None:
         with Progress("drawing the scene", quiet=quiet) as progress:

@@ -169,12 +169,19 @@ def vector_file(text: str) -> VectorFile:
     return VectorFile(Path(path), name)
 
 
-def town_kinds(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the kinds of towns that are named, with commas or repeated, or all for mixed."""
+def town_kinds(texts: Sequence[str]) -> tuple[tuple[str, ...], Literal["map", "colourise"]]:
+    """Return the kinds of towns that are named, with commas or repeated, and what pairs show.
+
+    That is temperate where none is named, and all for mixed; colourise is no kind of town.
+    """
     from sat2map.towns import KINDS
 
     named = [word for text in texts for word in text.replace(",", " ").split()]
-    return KINDS if "mixed" in named else tuple(dict.fromkeys(named))
+    kinds = tuple(dict.fromkeys(word for word in named if word != "colourise"))
+    task: Literal["map", "colourise"] = "colourise" if "colourise" in named else "map"
+    if not texts or named == ["colourise"]:
+        kinds = ("temperate",)
+    return KINDS if "mixed" in kinds else kinds, task
 
 
 def _bands(text: str) -> tuple[int, ...]:

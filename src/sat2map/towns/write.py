@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import shapely
@@ -18,7 +18,7 @@ from shapely.geometry.polygon import orient
 
 from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_file, sweep, write_text
-from sat2map.data.images import read_image, write_image
+from sat2map.data.images import in_bands, read_image, write_image
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.pairs import DataSetCard, write_card
 from sat2map.errors import DataError, UsageError
@@ -49,7 +49,11 @@ TILE = 512
 _ORIGIN = (500_000.0, 5_400_000.0)
 _SPLITS = ("train", "val")
 _MASKS = MaskMapping({number: (name,) for number, name in enumerate(COVER.names)})
-_PARTS = ("source", "target", "classes")
+Task = Literal["map", "colourise"]
+_PARTS: dict[Task, tuple[str, ...]] = {
+    "map": ("source", "target", "classes"),
+    "colourise": ("source", "target"),
+}
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def write_pairs(
     seed: int = 0,
     kinds: Sequence[str] = ("temperate",),
     resolution: float = 1.0,
+    task: Task = "map",
     progress: Progress | None = None,
 ) -> None:
     """Write a data set of photos with their maps and class masks, each another town.
@@ -157,6 +162,8 @@ def write_pairs(
         seed: Not negative; other seeds give other towns.
         kinds: Of `KINDS`; with several, each town is of one of them.
         resolution: Metres per pixel, one of `RESOLUTIONS_M`.
+        task: "colourise" has grey photos as sources and the same photos in colour as targets, and
+            neither masks nor shapes.
         progress: Called with the number of pairs done and of all.
 
     Raises:
@@ -171,17 +178,20 @@ def write_pairs(
         "version": VERSION, "pairs": pairs, "size": size, "seed": seed, "kinds": list(kinds),
         "resolution_m": resolution,
     }  # fmt: skip
+    if task != "map":  # data sets of maps are known from before there were others
+        settings["task"] = task
     counts = _counts(pairs)
     total, done = sum(counts.values()), 0
     with claim(directory, WRITER, {}, earlier=_of_older_versions) as journal:
         _begin_pairs(journal, settings)
         for split, count in counts.items():
             for number in range(1, count + 1):
-                _write_pair(journal, split, number, size, seed, kinds, resolution)
+                _write_pair(journal, split, number, size, seed, kinds, resolution, task)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-        write_card(directory, DataSetCard(resolution, STREETS, LICENCE, _MASKS, COVER))
+        card = DataSetCard(resolution, STREETS, LICENCE, _MASKS, COVER)
+        write_card(directory, card if task == "map" else DataSetCard(resolution, licence=LICENCE))
 
 
 @checks_arguments
@@ -322,10 +332,10 @@ def _tiles(bounds: Bounds, resolution: float) -> Iterator[tuple[slice, slice, Bo
             )
 
 
-def _names_of(split: str, number: int) -> list[str]:
-    """Return the files of a pair: its shapes, and photo, map and mask."""
-    images = [f"{split}/{part}/{number:04d}.png" for part in _PARTS]
-    return [f"shapes/{split}/{number:04d}.geojson", *images]
+def _names_of(split: str, number: int, task: Task = "map") -> list[str]:
+    """Return the files of a pair: photo, map and mask, and then its shapes; or grey and colour."""
+    images = [f"{split}/{part}/{number:04d}.png" for part in _PARTS[task]]
+    return [*images, f"shapes/{split}/{number:04d}.geojson"] if task == "map" else images
 
 
 def _counts(pairs: int) -> dict[str, int]:
@@ -336,7 +346,7 @@ def _counts(pairs: int) -> dict[str, int]:
 def _begin_pairs(journal: Journal, settings: dict[str, Any]) -> None:
     """Begin a data set, or go on with it; one with other settings gives way."""
     directory = journal.folder
-    parts = [directory / split / part for split in _SPLITS for part in _PARTS]
+    parts = [directory / split / part for split in _SPLITS for part in _PARTS["map"]]
     for folder in (directory, *parts, *(directory / "shapes" / split for split in _SPLITS)):
         sweep(folder)
     journal.start()
@@ -372,11 +382,14 @@ def _write_pair(
     seed: int,
     kinds: Sequence[str],
     resolution: float,
+    task: Task,
 ) -> None:
-    names = _names_of(split, number)
+    names = _names_of(split, number, task)
     journal.begin(*names)
-    shapes, *files = (journal.folder / name for name in names)
-    if shapes.is_file() and all(_is_whole(path, size) for path in files):
+    paths = [journal.folder / name for name in names]
+    files = [path for path in paths if path.suffix == ".png"]
+    shapes = [path for path in paths if path.suffix != ".png"]
+    if all(path.is_file() for path in shapes) and all(_is_whole(path, size) for path in files):
         return
     # The splits draw from streams of their own, so no town is in both.
     rng = stream(seed, WORLD, 100 + _SPLITS.index(split), number)
@@ -388,9 +401,12 @@ def _write_pair(
     column, row = number % 100, number // 100 + 100 * _SPLITS.index(split)
     gap = 2 * size * resolution
     origin = (_ORIGIN[0] + column * gap, _ORIGIN[1] - row * gap)
-    with _shapes(shapes, bounds, origin, world, resolution) as write_shapes:
-        write_shapes(features_in(planner, bounds))
-    images = (photo, draw_map(planner, bounds, resolution), cover)
+    for path in shapes:
+        with _shapes(path, bounds, origin, world, resolution) as write_shapes:
+            write_shapes(features_in(planner, bounds))
+    images = [in_bands(photo, 1)[..., 0], photo]
+    if task == "map":
+        images = [photo, draw_map(planner, bounds, resolution), cover]
     for path, image in zip(files, images, strict=True):
         if image.ndim == 2:
             with atomic_file(path) as aside:
