@@ -18,6 +18,7 @@ from fixtures.scenes import MakeModel, MakeScene, noise
 from sat2map.arguments import checks_arguments
 from sat2map.chips.chips import ChipOptions
 from sat2map.errors import Sat2mapError, UsageError
+from sat2map.evaluation.comparison import compare
 from sat2map.evaluation.evaluate import evaluate, evaluate_masks
 from sat2map.export.export import export_model
 from sat2map.legend import STREETS
@@ -196,6 +197,7 @@ def test_no_wrong_argument_of_a_public_function_fails_somewhere_within(
         (scene_facts, {"source": scene, "translator": translator}),
         (evaluate, {"translator": translator, "data": data_set, "size": 8}),
         (evaluate_masks, {"translator": translator, "data": data_set}),
+        (compare, {"models": {"a": translator, "b": translator}, "data": data_set, "size": 8}),
         (sat2map.train, {"recipe": None, "data": data_set, "run": tmp_path / "run"}),
         (import_checkpoint, {"checkpoint": tmp_path / "none.pth", "out": tmp_path / "model"}),
         (export_model, {"folder": tmp_path / "no", "out": tmp_path / "out", "kind": "onnx"}),
@@ -203,7 +205,7 @@ def test_no_wrong_argument_of_a_public_function_fails_somewhere_within(
     ]
     for call, good in calls:
         for name in inspect.signature(call).parameters:
-            if name in ("perceptual", "report", "published"):
+            if name in ("perceptual", "report", "save", "published"):
                 continue
             with suppress(Sat2mapError):
                 call(**good | {name: wrong})
