@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import shapely
-from shapely.geometry import LineString, Polygon, box
+from shapely.geometry import LineString, Point, Polygon, box
 
 from sat2map.towns.map import features_in
 from sat2map.towns.network import TownRoad, town_roads
@@ -40,6 +40,25 @@ def test_an_end_joins_the_road_whose_asphalt_it_overlaps() -> None:
     across = street((10, 100), (190, 100), width=12.0)
     assert degrees(town_roads([across, street((50, 20), (50, 91))], BOUNDS)) == [1, 1, 1, 3]
     assert degrees(town_roads([across, street((50, 20), (50, 88))], BOUNDS)) == [1, 1, 1, 1]
+
+
+def test_the_head_of_a_dead_end_joins_the_road_whose_asphalt_it_overlaps() -> None:
+    end = street((50, 100), (50, 20))
+    rim = LineString(Point(50, 20).buffer(11.5 - 4).exterior)
+    head = Feature(rim, "road", "turning_circle", 8.0)
+    across = street((10, 6), (190, 6))
+    assert degrees(town_roads([across, end], BOUNDS)) == [1, 1, 1, 1]
+    assert degrees(town_roads([across, end, head], BOUNDS)) == [1, 1, 1, 3]
+
+
+def test_roads_that_pass_on_one_asphalt_are_joined_there() -> None:
+    across = street((10, 100), (190, 100), width=12.0)
+    bent = street((20, 190), (60, 120), (100, 107), (140, 120), (180, 190))
+    roads = town_roads([across, bent], BOUNDS)
+    assert degrees(roads) == [1, 1, 1, 1, 3, 3]
+    assert min(road.geometry.length for road in roads) == pytest.approx(7.0, abs=0.1)
+    beside = street((20, 190), (60, 130), (100, 117), (140, 130), (180, 190))
+    assert degrees(town_roads([across, beside], BOUNDS)) == [1, 1, 1, 1]
 
 
 def test_a_highway_meets_its_ramps_alone() -> None:

@@ -8,11 +8,12 @@ import shapely
 from rasterio import Affine
 from rasterio.features import rasterize
 from scipy import ndimage
-from shapely.geometry import Point
+from shapely.geometry import LineString, Point
 
 from sat2map.errors import UsageError
 from sat2map.legend import COVER, STREETS
 from sat2map.towns import KINDS, draw_pair, draw_town
+from sat2map.towns.grounds import led_on, woods
 from sat2map.towns.map import draw_map, features_in
 from sat2map.towns.photo import REACH, draw_photo, margin
 from sat2map.towns.plan import Planner, region
@@ -253,6 +254,39 @@ def test_the_mask_shows_the_buildings_of_the_map(kind):
         assert (cover[inner] == Cover.BUILDING).mean() > 0.995
         sheds = (cover == Cover.BUILDING) & outside
         assert sheds.mean() < 0.015
+
+
+def along(line, step=2.0):
+    """Places along a line, float64 [N,2]."""
+    count = max(2, int(line.length / step))
+    return shapely.get_coordinates(
+        shapely.line_interpolate_point(line, np.linspace(0, 1, count), normalized=True)
+    )
+
+
+def test_the_mask_shows_both_carriageways_of_a_highway():
+    """Here the middle of a highway lies in one cell of the plan, a carriageway in the next."""
+    world, bounds = World(305), (0.0, -128.0, 128.0, 0.0)
+    planner = Planner(world, margin(world.look, bounds))
+    cover = draw_photo(planner, bounds)[1]
+    ways = [f.geometry for f in features_in(planner, bounds) if f.kind == "highway"]
+    places = np.concatenate([along(way) for way in ways])
+    column, row = np.floor(places - (bounds[0], bounds[1])).astype(int).T
+    inside = (column >= 0) & (column < 128) & (row >= 0) & (row < 128)
+    assert inside.sum() > 100
+    assert (cover[127 - row[inside], column[inside]] == Cover.ROAD).all()
+
+
+def test_a_track_of_the_woods_reaches_the_road_beside_it():
+    way = LineString([(0, 0), (30, 10), (60, 0)])
+    led = led_on(way)
+    assert shapely.get_coordinates(led)[1:-1].tolist() == shapely.get_coordinates(way).tolist()
+    assert led.length == pytest.approx(way.length + 10)
+    piece = Piece()
+    woods(piece, shapely.box(0, 0, 150, 120), World(0).look, np.random.default_rng(3))
+    (track,) = [f.geometry for f in piece.features if f.kind == "track"]
+    beyond = track.difference(shapely.box(0, 0, 150, 120))
+    assert beyond.length == pytest.approx(10, abs=0.1)
 
 
 def test_cars_are_the_road_they_stand_on_and_crowns_hide_it():

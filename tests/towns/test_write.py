@@ -17,6 +17,7 @@ from sat2map.data.pairs import find_pairs, read_dataset_card, read_pair
 from sat2map.errors import OutputError, UsageError
 from sat2map.legend import COVER, STREETS, Legend
 from sat2map.towns import draw_pair, draw_town, write_pairs, write_scene
+from sat2map.towns.write import VERSION
 
 ORDER = ("other", "park", "water", "building", "road", "main_road", "highway")
 
@@ -221,7 +222,7 @@ def test_pairs_of_an_older_version_are_gone_on_with(tmp_path):
     write_pairs(tmp_path / "a", 2, size=16)
     shutil.rmtree(tmp_path / "a" / ".sat2map")
     settings = {"pairs": 2, "size": 16, "seed": 0, "kinds": ["temperate"], "resolution_m": 1.0}
-    (tmp_path / "a" / "towns.json").write_text(json.dumps({"version": 2, "pairs": settings}))
+    (tmp_path / "a" / "towns.json").write_text(json.dumps({"version": VERSION, "pairs": settings}))
     first = tmp_path / "a" / "train" / "source" / "0001.png"
     before = first.stat().st_mtime_ns
     (tmp_path / "a" / "train" / "source" / "0002.png").unlink()

@@ -126,10 +126,9 @@ def woods(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) ->
         piece.plant(scatter(part, rng, 11.0, 0.25), rng, radius=(1.5, 4.0))
     track = bent_way(block, rng)
     if track is not None:
-        piece.paint(
-            track.buffer(2.0), Layer.SURFACE, Material.SOIL,
-            (160, 146, 120) if look.temperate else look.dirt, cover=Cover.ROAD,
-        )  # fmt: skip
+        track = led_on(track)
+        tone = (160, 146, 120) if look.temperate else look.dirt
+        piece.paint(track.buffer(2.0), Layer.STREET, Material.SOIL, tone)
         piece.street(track, "road", "track", 4.5)
         open_ground = open_ground.union(track.buffer(3.4))
     covered = block.buffer(-1.5).difference(open_ground)
@@ -254,6 +253,15 @@ def bent_way(area: Polygon, rng: np.random.Generator) -> LineString | None:
     if within.geom_type != "LineString" or within.length < 30:
         return None
     return within
+
+
+def led_on(way: LineString, by: float = 5.0) -> LineString:
+    """Return a way that goes on straight at both ends, over the verge of the roads beside it."""
+    points = shapely.get_coordinates(way)
+    steps = points[[0, -1]] - points[[1, -2]]
+    steps /= np.maximum(np.hypot(steps[:, 0], steps[:, 1])[:, None], 1e-9)
+    first, last = points[[0, -1]] + by * steps
+    return LineString([first, *points, last])
 
 
 def _side(area: Polygon, rng: np.random.Generator) -> float:

@@ -24,7 +24,7 @@ from sat2map.towns.geometry import (
 from sat2map.towns.greens import lawn, verge
 from sat2map.towns.kinds import District
 from sat2map.towns.look import Look
-from sat2map.towns.shapes import Layer, Material, Piece, cover_of
+from sat2map.towns.shapes import Layer, Material, Piece
 from sat2map.towns.world import BLOCK, COURSE, Bounds, World, stream
 
 BANK = 9.0
@@ -326,11 +326,10 @@ def _highway(
     wet = _river_area(world, cell.bounds)
     high = shapely.union_all([roads.buffer(10), wet.buffer(10)])
     half = (width - 6.0) / 2
+    # Below all asphalt: a carriageway may lie in the next cell, whose green would hide it.
+    between = buffered(line, width / 2).intersection(cell)
+    piece.paint(between, Layer.MEDIAN, material, green * 0.98)
     for part in inside:
-        piece.paint(
-            buffered(line, width / 2).intersection(cell), Layer.HIGHWAY, material, green * 0.98,
-            cover=cover_of(Layer.GROUND, material),
-        )  # fmt: skip
         for side in (-1, 1):
             way = part.offset_curve(side * (3.0 + half / 2))
             piece.street(way, "highway", "highway", half + 2.0)

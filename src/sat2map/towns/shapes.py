@@ -31,13 +31,14 @@ class Layer(IntEnum):
     STREET = 7
     MAIN = 8
     PAINT = 9
-    HIGHWAY = 10
-    HIGHWAY_PAINT = 11
-    CAR = 12
-    SHED = 13
-    ROOF = 14
-    FACET = 15
-    TOP = 16
+    MEDIAN = 10
+    HIGHWAY = 11
+    HIGHWAY_PAINT = 12
+    CAR = 13
+    SHED = 14
+    ROOF = 15
+    FACET = 16
+    TOP = 17
 
 
 class Material(IntEnum):

@@ -8,7 +8,7 @@ from shapely.geometry import LineString, Polygon
 
 from sat2map.towns.geometry import direction, lattice, polygons, rectangles, scatter, split
 from sat2map.towns.greens import lawn, lot_ground, soil
-from sat2map.towns.grounds import bent_way, blob, inside
+from sat2map.towns.grounds import bent_way, blob, inside, led_on
 from sat2map.towns.look import Look
 from sat2map.towns.roads import earth_road
 from sat2map.towns.settlements import patches
@@ -108,6 +108,7 @@ def _reservoir(
 
 def _track(piece: Piece, way: LineString | None, look: Look, rng: np.random.Generator) -> None:
     if way is not None:
+        way = led_on(way)
         width = float(rng.uniform(3.6, 7.0))
         earth_road(piece, way, width, look, rng)
         piece.street(way, "road", "track", width)

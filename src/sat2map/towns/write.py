@@ -42,7 +42,7 @@ WRITER = "sat2map data synthetic"
 _OLDER = "towns.json"
 """By what versions without journals knew their own folder."""
 
-VERSION = 2
+VERSION = 3
 """Counts the changes of what a seed looks like: older pairs are not taken for new ones."""
 
 TILE = 512
