@@ -412,6 +412,24 @@ def test_a_dead_end_before_a_highway_stays_one() -> None:
     assert sorted(node.degree for node in nodes) == [1, 1, 1, 1]
 
 
+def test_where_ends_crowd_nothing_is_joined() -> None:
+    """Dashes of 20 m with 8 m between them: one row is a road below crowns, many are none."""
+
+    def rows(*of: int) -> NDArray[np.uint8]:
+        classes = np.full((240, 240), VEGETATION, np.uint8)
+        for row in of:
+            for column in range(14, 220, 28):
+                classes[row : row + 3, column : column + 20] = ROAD
+        return classes
+
+    assert len(found(rows(120))[1]) == 1
+    _, dashes = found(rows(*range(20, 220, 10)))
+    inner = [
+        road for road in dashes if 70 < road.points[:, 0].min() < road.points[:, 0].max() < 170
+    ]
+    assert len(inner) > 40
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_windows_do_not_matter_to_gaps(seed: int) -> None:
     classes = random_town(330, seed)

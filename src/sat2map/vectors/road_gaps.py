@@ -13,6 +13,9 @@ of a road. It is taken if no pixel of it is nearly surely no road, and if the su
 is small: 12 m at p = .2, which is a crown, 4 m at p = .01. So a road under trees is closed, and two
 dead ends with a fence between are not. Where no probability is known, a class stands for one:
 vegetation may hide a road, a building does not.
+
+Where ends crowd as in no town, as in the class map of noise, nothing is joined: so the number of
+ways that are looked for grows with the ground, and not with the square of the ends.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ from sat2map.vectors.road_graph import RoadGraph, Way
 
 FAR_M = 45.0
 """Ends that are farther apart than this are not joined."""
+
+CROWD = 40
+"""An end with more others than this within `FAR_M` is one of noise: in drawn towns it has 3."""
 
 SIDE_M = 12.0
 """No end runs into a road whose middle is farther than this: dead ends stop before a highway."""
@@ -95,6 +101,7 @@ def close_gaps(graph: RoadGraph, scene: RoadScene, resolution_m: float) -> None:
     """
     ground = _Ground(scene, resolution_m)
     tips = sorted(_tips(graph, ground), key=lambda tip: (tip.node, tip.is_end))
+    tips = _without_crowds(tips, FAR_M / resolution_m)
     found = [
         (cost, one, two, path)
         for one, two in _facing(tips, resolution_m)
@@ -228,6 +235,18 @@ def _direction(chain: NDArray[np.void], along: int) -> Floats:
     )
     length = float(np.hypot(*step))
     return step / length if length else step
+
+
+def _without_crowds(tips: list[Tip], far: float) -> list[Tip]:
+    """Return the tips that have no more than `CROWD` others within so many pixels."""
+    from scipy.spatial import KDTree
+
+    if len(tips) <= CROWD + 1:
+        return tips
+    places = np.array([tip.place for tip in tips])
+    # A tip is the nearest to itself, and there may be others at its place.
+    away, _ = KDTree(places).query(places, k=[CROWD + 2], distance_upper_bound=far)
+    return [tip for tip, last in zip(tips, away[:, 0].tolist(), strict=True) if math.isinf(last)]
 
 
 def _facing(tips: list[Tip], resolution_m: float) -> list[tuple[int, int]]:
