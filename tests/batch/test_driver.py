@@ -79,6 +79,13 @@ def test_a_scene_that_ends_its_process_is_set_aside_and_the_others_are_done(
     assert drive(scenes, tmp_path / "out", retry_failed=True)["done"] == 6
 
 
+def test_what_a_lost_worker_has_begun_is_removed(tmp_path: Path) -> None:
+    scenes = put_scenes(tmp_path / "scenes", a="die-half", b="fine")
+    assert drive(scenes, tmp_path / "out")["done"] == 2
+    assert read_manifest(tmp_path / "out").rows["a.tif"].tries == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.tif", "b.tif", ".sat2map"}
+
+
 def test_what_cannot_be_read_for_a_while_is_tried_again(tmp_path: Path) -> None:
     scenes = put_scenes(tmp_path / "scenes", a="busy 3", b="busy 9", c="fine")
     counts = drive(scenes, tmp_path / "out")

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +22,12 @@ from rasterio.shutil import copy as copy_raster
 from fixtures import range_server
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
 from sat2map.batch import item as item_room
-from sat2map.batch.item import Item, Making, Outcome
+from sat2map.batch.item import Item, Making, Outcome, open_worker, versions_of
 from sat2map.batch.item import make_scene as make_map
 from sat2map.batch.lease import LEASE, take_lease
 from sat2map.batch.local import ENVIRONMENT
 from sat2map.batch.options import BatchOptions
+from sat2map.errors import ModelError, UsageError
 from sat2map.geo import gdal
 from sat2map.journal import HIDDEN
 from sat2map.raster.options import Reading, SceneOptions
@@ -240,3 +242,24 @@ def test_an_address_that_fails_for_a_while_is_tried_again(
         assert missing.kind == "failed", missing.facts["error"]  # 404 is an answer
     with rasterio.open(out / "remote.tif") as one, rasterio.open(out / "local.tif") as other:
         assert (one.read() == other.read()).all()
+
+
+def test_a_machine_with_other_versions_makes_no_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = with_classes((1.0, 1.0))
+    monkeypatch.setattr(item_room, "open_model", lambda making: translator)
+    making = Making(
+        tmp_path,
+        "",
+        "classes",
+        translator.fingerprint(),
+        BatchOptions(),
+        versions=versions_of(translator),
+    )
+    assert callable(open_worker(making, "w1"))
+    told = r"has sat2map \S+, rasterio .* was begun with sat2map 0.0.* same versions on all"
+    with pytest.raises(UsageError, match=told):
+        open_worker(replace(making, versions="sat2map 0.0"), "w1")
+    with pytest.raises(ModelError, match="is not the model that the batch was begun with"):
+        open_worker(replace(making, fingerprint="other"), "w1")

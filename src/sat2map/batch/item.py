@@ -150,17 +150,17 @@ def open_worker(making: Making, worker: str) -> Work:
         UsageError: This machine cannot run it as the driver has decided.
     """
     translator = open_model(making)
-    if translator.fingerprint() != making.fingerprint:
-        raise ModelError(
-            "is not the model that the batch was begun with",
-            where=making.model,
-            remedy="Leave the model's folder as it is until the batch has ended.",
-        )
     if versions_of(translator) != making.versions:
         raise UsageError(
             f"has {versions_of(translator)}, and the batch was begun with {making.versions}",
             where=socket.gethostname(),
             remedy="Install the same versions on all machines.",
+        )
+    if translator.fingerprint() != making.fingerprint:
+        raise ModelError(
+            "is not the model that the batch was begun with",
+            where=making.model,
+            remedy="Leave the model's folder as it is until the batch has ended.",
         )
     features = processor_features()
 
