@@ -2,6 +2,7 @@
 #   make demo    a town, its map and a page to look at
 #   make test    all that must be green: lint, types, and every test but the slow ones, with coverage
 #   make fast    lint, types, and the tests of the rooms that need no training: under two minutes
+#   make docs    the site of docs/, in docs/_build/html: open index.html there
 #   make bench   what is aimed at in speed and memory, and what is reached
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ FAST = tests/geo tests/style tests/networks tests/raster tests/data tests/evalua
 	tests/test_atomic.py tests/test_errors.py tests/test_journal.py tests/test_legend.py \
 	tests/test_progress.py tests/test_recipe.py
 
-.PHONY: demo web test fast lint types test-slow bench format clean
+.PHONY: demo web test fast lint types test-slow docs bench format clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/sat2map demo
@@ -39,6 +40,9 @@ types: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow
 
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+
 bench: $(INSTALLED)
 	$(VENV)/bin/python benchmarks/bars.py --json bench.json
 
@@ -47,7 +51,7 @@ format: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo build dist docs/_build .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The stamp is written last, so an installation that was broken off is done again.
 $(INSTALLED): pyproject.toml constraints.txt

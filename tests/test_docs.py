@@ -141,7 +141,7 @@ def blocks(page: Path) -> list[Block]:
     found: list[Block] = []
     language, begun, lines = None, 0, list[str]()
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        fence = re.fullmatch(r"```(\w*)", line)
+        fence = re.fullmatch(r"```([\w{}-]*)", line)
         if fence is None:
             lines.append(line)
         elif language is None:

@@ -104,7 +104,7 @@ class Translator:
 
     @property
     def sureness(self) -> str:
-        """What its confidence is, as files say it: called so only where it is calibrated."""
+        """What its confidence is, in words; it is called so only where it is calibrated."""
         if self.samples is not None:
             passes = self.samples.count
             return f"agreement: the share of {passes} passes with dropout that say the class"
