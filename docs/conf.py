@@ -27,7 +27,7 @@ html_theme = "furo"
 html_title = "sat2map"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_copy_source = html_show_sourcelink = False
+html_show_copyright = html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#b4540a", "color-brand-content": "#b4540a"},
     "dark_css_variables": {"color-brand-primary": "#f0a35e", "color-brand-content": "#f0a35e"},
