@@ -35,6 +35,14 @@ def said(**environment: str) -> str:
     return done.stderr
 
 
+def test_openvino_reports_to_nobody_that_it_is_used() -> None:
+    code = (
+        "import sys; from sat2map.cli import app; app.run = lambda: None; app.main(); "
+        "import openvino; assert sys.modules['openvino_telemetry'] is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_only_our_notices_are_seen() -> None:
     assert said() == "our notice\n"
 

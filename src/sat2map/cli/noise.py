@@ -18,8 +18,11 @@ def silence_dependencies() -> None:
 
     It changes the whole process, so only its own entry point calls it. Where Python was told
     what to show, by -W or $PYTHONWARNINGS, warnings stay as they are. Pydantic does not look for
-    plugins of its own in all packages that are installed, which takes it 25 ms.
+    plugins of its own in all packages that are installed, which takes it 25 ms. OpenVINO does not
+    find what would report each of its imports, by a fork of this process which may outlive it and
+    keeps open what ends the workers of a batch when their driver is gone.
     """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
