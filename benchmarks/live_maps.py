@@ -91,10 +91,18 @@ def serving(scene: Path, cache: Path) -> Iterator[tuple[subprocess.Popen[str], i
 
 
 def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, float]:
-    """Return the status and the seconds of an answer."""
+    """Return the status and the seconds of an answer.
+
+    A connection on which nothing was said for long is closed by the server, and opened again here.
+    """
     begun = time.perf_counter()
-    connection.request("GET", path)
-    answer = connection.getresponse()
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+    except (http.client.RemoteDisconnected, ConnectionResetError):
+        connection.close()
+        connection.request("GET", path)
+        answer = connection.getresponse()
     answer.read()
     return answer.status, time.perf_counter() - begun
 

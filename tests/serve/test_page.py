@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fixtures.scenes import MakeScene, smooth
-from sat2map.legend import COVER
+from sat2map.legend import COVER, LegendClass
 from sat2map.serve.app import AppOptions
 from sat2map.serve.basemap import Basemap
 from sat2map.serve.page import FOLDER
@@ -206,6 +206,62 @@ def test_a_link_holds_place_layers_classes_and_divider(
     assert not layers.get_by_label("Map", exact=True).is_checked()
     # A link that makes no sense is the usual view.
     browse(served, "#map=x/1e999/&layers=nothing:7,map:nan&off=q&swipe=-5&scene=<script>")
+
+
+def test_a_style_is_chosen_and_the_legend_of_the_map_follows(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    served = start(make_scene(blocks(300, 300)), window=256)
+    page = browse(served)
+    assert legend_of_the_map(page) == [(c.name, c.colour) for c in served_legend(served, None)]
+    before, computed = pixels(page), served.service.workshop.pool.computed
+    assert page.get_by_label("Style").input_value() == "streets"
+    page.get_by_label("Style").select_option("houses")
+    houses = [(c.name, c.colour) for c in served_legend(served, "houses")]
+    sync_api.expect(page.locator("#map-legend .swatch").first).to_have_css(
+        "background-color", "rgb({}, {}, {})".format(*houses[0][1])
+    )
+    settle(page)
+    assert legend_of_the_map(page) == houses
+    counts = {colour: has(page, colour) for _, colour in houses}
+    assert max(counts.values()) > 500
+    after = pixels(page)
+    width = before.shape[1]
+    assert np.array_equal(
+        before[100:350, 60 : width // 2 - 60], after[100:350, 60 : width // 2 - 60]
+    )
+    assert served.service.workshop.pool.computed == computed
+    assert "style=houses" in page.url
+    again = browse(served, "#" + page.url.partition("#")[2])
+    assert again.get_by_label("Style").input_value() == "houses"
+    assert np.abs(pixels(again)[100:350].astype(int) - after[100:350]).mean() < 1
+    again.get_by_role("button", name="Copy the command for this view").click()
+    says(again, "#copied", "--style houses --classes classes.tif$")
+    again.get_by_label("Map", exact=True).uncheck()
+    assert again.locator("#map-legend-section").is_hidden()
+    # A style that the server has not is the usual one.
+    other = browse(served, "#style=nobody")
+    assert other.get_by_label("Style").input_value() == "streets"
+    assert legend_of_the_map(other) == [(c.name, c.colour) for c in served_legend(served, None)]
+
+
+def served_legend(served: Served, style: str | None) -> tuple[LegendClass, ...]:
+    current = served.scene()
+    legend = current.legend_of("map", None if style is None else current.styles[style])
+    assert legend is not None
+    return legend.classes
+
+
+def legend_of_the_map(page: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Return what the legend of the map says, and the colours beside it."""
+    items = page.locator("#map-legend li")
+    found = []
+    for number in range(items.count()):
+        swatch = items.nth(number).locator(".swatch")
+        colour = swatch.evaluate("element => getComputedStyle(element).backgroundColor")
+        name = items.nth(number).text_content().replace(" ", "_")
+        found.append((name, tuple(map(int, re.findall(r"\d+", colour)))))
+    return found
 
 
 def test_what_is_in_view_can_be_taken_along(

@@ -328,6 +328,9 @@ def test_one_pass_gives_all_layers(size: tuple[int, int], small_windows: None) -
     assert found.cover_shares is not None
     assert found.cover_shares.dtype == np.uint8
     assert np.abs(found.cover_shares - 255 * ground).max() <= 0.501
+    assert found.colour_shares is not None
+    sharp = shares**4 / (shares**4).sum(2, keepdims=True)
+    assert np.abs(found.colour_shares - 255 * sharp).max() <= 0.501
     told = np.take_along_axis(ground, found.cover[..., None].astype(int), 2)[..., 0]
     assert np.abs(found.cover_confidence - 255 * told).max() <= 0.501
     alone = translator.maps(source, ("cover",))
@@ -341,6 +344,8 @@ def test_layers_that_a_model_does_not_have() -> None:
         unet().maps(source, ("confidence",))
     with pytest.raises(UsageError, match="no legend"):
         unet().maps(source, ("cover",))
+    with pytest.raises(UsageError, match="not mixed of the colours of classes"):
+        unet().maps(source, ("colour_shares",))
     with pytest.raises(UsageError, match="named twice"):
         legend_model().maps(source, ("cover", "cover"))
     with pytest.raises(UsageError, match="'roads' is not a layer"):

@@ -6,6 +6,7 @@ export interface State {
   scene: string | null;
   place: { lat: number; lon: number; zoom: number } | null;
   layers: Map<LayerName, number>;
+  style: string | null;
   off: Set<number>;
   colours: Map<number, string>;
   swipe: number;
@@ -37,6 +38,7 @@ export function read(hash: string): State {
     scene: told.get("scene"),
     place: known && Math.abs(lat) <= 90 ? { lat, lon, zoom } : null,
     layers,
+    style: told.get("style"),
     off,
     colours,
     swipe: Math.min(Math.max(number(told.get("swipe")) ?? 0.5, 0), 1),
@@ -52,6 +54,7 @@ export function write(state: State): string {
   }
   const layers = [...state.layers].map(([name, opacity]) => `${name}:${Number(opacity.toFixed(2))}`);
   if (layers.length > 0) told.push(`layers=${layers.join(",")}`);
+  if (state.style !== null) told.push(`style=${encodeURIComponent(state.style)}`);
   if (state.off.size > 0) told.push(`off=${[...state.off].sort((a, b) => a - b).join(",")}`);
   const colours = [...state.colours].map(([key, colour]) => `${key}:${colour.slice(1)}`);
   if (colours.length > 0) told.push(`colours=${colours.join(",")}`);

@@ -27,6 +27,7 @@ const CHOICES: [LayerName, string][] = [
   ["confidence", "How sure"],
   ["vectors", "Vectors"],
 ];
+const OWN = "model"; // the model's own colours, where they have no other name
 const MOST_ASKED_MS = 1000;
 const DIGITS = 7;
 const isPlaced = server.host?.placed ?? true; // pictures without a place are shown in notebooks alone
@@ -37,6 +38,7 @@ let scenes: Scene[] = [];
 let basemap: server.Basemap | undefined;
 let current: Scene | undefined;
 let classes: LegendClass[] = [];
+let styles: string[] = [];
 let version = 0;
 let numbersZooms: [number, number] = [0, 0];
 let marker: Marker | undefined;
@@ -95,7 +97,8 @@ function addressOf(scene: Scene, layer: LayerName): string {
   const kind = layer === "classes" ? "numbers" : layer;
   const protocol = layer === "classes" ? "numbers" : "tile";
   const format = layer === "classes" ? "png" : "webp";
-  return `${protocol}://scenes/${scene.id}/${kind}/{z}/{x}/{y}.${format}?v=${version}`;
+  const query = layer === "map" && state.style !== null ? `style=${encodeURIComponent(state.style)}&` : "";
+  return `${protocol}://scenes/${scene.id}/${kind}/{z}/{x}/{y}.${format}?${query}v=${version}`;
 }
 
 async function addLayer(map: MapView, scene: Scene, layer: LayerName, shown: boolean): Promise<void> {
@@ -185,6 +188,7 @@ function listLayers(scene: Scene): void {
       if (box.checked) state.layers.set(layer, value);
       else state.layers.delete(layer);
       showLayer(layer, box.checked, value);
+      showMapLegend();
       remember();
     };
     box.addEventListener("change", change);
@@ -240,6 +244,46 @@ function listClasses(): void {
     list.append(item);
   }
 }
+
+// The map has colours of its own, which may be chosen.
+async function listStyles(scene: Scene): Promise<void> {
+  styles = scene.layers.includes("map") ? await server.styles(scene.id) : [];
+  if (!styles.includes(state.style ?? "")) state.style = null;
+  const select = find<HTMLSelectElement>("style");
+  select.replaceChildren(...styles.map((name) => new Option(name.replace(/\.json$/, ""), name)));
+  select.value = state.style ?? styles[0] ?? "";
+  find("style-line").hidden = styles.length < 2;
+  await listMapClasses(scene);
+}
+
+async function listMapClasses(scene: Scene): Promise<void> {
+  const drawn = styles.length === 0 ? [] : await server.legend(scene.id, "map", state.style);
+  const items = drawn.map(({ name, colour }) => {
+    const item = document.createElement("li");
+    const swatch = document.createElement("span");
+    swatch.className = "swatch";
+    swatch.style.background = colour;
+    swatch.title = colour;
+    item.append(swatch, name.replaceAll("_", " "));
+    return item;
+  });
+  if (current !== scene) return;
+  find("map-legend").replaceChildren(...items);
+  showMapLegend();
+}
+
+function showMapLegend(): void {
+  find("map-legend-section").hidden = styles.length === 0 || !state.layers.has("map");
+}
+
+find("style").addEventListener("change", () => {
+  if (current === undefined) return;
+  const chosen = find<HTMLSelectElement>("style").value;
+  state.style = chosen === styles[0] ? null : chosen;
+  (right.getSource("map") as RasterTileSource | undefined)?.setTiles([addressOf(current, "map")]);
+  void listMapClasses(current).catch(fail);
+  remember();
+});
 
 // What the canvas shows, in words.
 function tellShares(): void {
@@ -378,10 +422,14 @@ find("qgis").addEventListener("click", () => {
   void copy(`${server.base}scenes/${current.id}/WMTSCapabilities.xml${key}`);
 });
 
+const quoted = (text: string): string =>
+  /^[\w.-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+
 find("command").addEventListener("click", () => {
   if (current !== undefined) {
-    const name = `'${current.name.replaceAll("'", `'\\''`)}'`;
-    void copy(`sat2map translate ${name} map.tif --bbox=${box()} --classes classes.tif`);
+    const style = state.style ?? styles[0] ?? OWN;
+    const colours = style === OWN ? "" : ` --style ${quoted(style)}`;
+    void copy(`sat2map translate ${quoted(current.name)} map.tif --bbox=${box()}${colours} --classes classes.tif`);
   }
 });
 
@@ -464,13 +512,14 @@ async function open(scene: Scene, keepPlace: boolean): Promise<void> {
     const first = CHOICES.find(([layer]) => scene.layers.includes(layer));
     if (first !== undefined) state.layers.set(first[0], 1);
   }
-  classes = scene.layers.includes("classes") ? await server.legend(scene.id) : [];
+  classes = scene.layers.includes("classes") ? await server.legend(scene.id, "classes") : [];
   find("legend-section").hidden = classes.length === 0;
   find("command").hidden = !scene.layers.includes("photo");
   find("export-line").hidden = classes.length === 0;
   fillPalette();
   listLayers(scene);
   listClasses();
+  await listStyles(scene);
   const [west, south, east, north] = scene.bounds;
   const bounds = new LngLatBounds([west, south], [east < west ? east + 360 : east, north]);
   if (keepPlace && state.place !== null) {

@@ -65,8 +65,14 @@ export const scenes = (): Promise<{ scenes: Scene[]; basemap?: Basemap }> =>
 
 export const style = (id: string): Promise<StyleSpecification> => json(`scenes/${id}/style.json`);
 
-export const legend = async (id: string): Promise<LegendClass[]> =>
-  (await json<{ classes: LegendClass[] }>(`scenes/${id}/legend`)).classes;
+export const legend = async (id: string, layer: LayerName, style: string | null = null): Promise<LegendClass[]> => {
+  const asked = style === null ? "" : `&style=${encodeURIComponent(style)}`;
+  return (await json<{ classes: LegendClass[] }>(`scenes/${id}/legend?layer=${layer}${asked}`)).classes;
+};
+
+// The colours that the map can be had in, the usual ones first.
+export const styles = async (id: string): Promise<string[]> =>
+  (await json<{ styles: string[] }>(`scenes/${id}/styles`)).styles;
 
 export const tileJson = (id: string, layer: LayerName): Promise<TileJson> =>
   json(`scenes/${id}/${layer}/tilejson.json`);

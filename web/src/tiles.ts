@@ -100,8 +100,8 @@ function paint(values: Uint8Array): Promise<ImageBitmap> {
   return createImageBitmap(image);
 }
 
-// The address of a tile is PROTOCOL://PATH?PARTS; what follows the question mark is only for the map.
-const pathOf = (url: string): string => url.replace(/^[a-z]+:\/\//, "").replace(/\?.*$/, "");
+// The address of a tile is PROTOCOL://PATH?v=NUMBER; the number is only for the map.
+const pathOf = (url: string): string => url.replace(/^[a-z]+:\/\//, "").replace(/[?&]v=\d+$/, "");
 
 addProtocol("tile", async (request, abort) => {
   const answer = await fetched(pathOf(request.url), abort.signal);

@@ -399,7 +399,9 @@ def translate(
                 )
     translator = load(model, runtime=runtime, threads=threads, precision=precision)
     if style is not None:
-        colours = parse.style_colours(style, translator.legend)
+        from sat2map.style.spec import style_colours
+
+        colours = style_colours(style, translator.legend)
         try:
             translator = translator.in_colours(colours)
         except DataError as error:  # which does not know the file

@@ -218,8 +218,9 @@ def batch(
 def _colours(style: str, model: str) -> Mapping[str, object]:
     """Return what colours a style has for the classes of a model."""
     from sat2map.model.card import model_folder, read_model_card
+    from sat2map.style.spec import style_colours
 
-    return parse.style_colours(style, read_model_card(model_folder(model)).legend)
+    return style_colours(style, read_model_card(model_folder(model)).legend)
 
 
 def _line_of(counts: Mapping[Any, int]) -> str:

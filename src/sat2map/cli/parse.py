@@ -6,7 +6,7 @@ Whether values make sense together, or at all, is checked by the library that ta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ from sat2map.errors import UsageError
 
 if TYPE_CHECKING:
     from sat2map.geo.grid import Bounds
-    from sat2map.legend import Legend, Role
+    from sat2map.legend import Role
     from sat2map.raster.options import Reading, Resolution
     from sat2map.style.features import VectorFile
 
@@ -67,21 +67,6 @@ def bounding_box(text: str) -> Bounds:
     west, south, east, north = numbers
     check_bbox((west, south, east, north))
     return west, south, east, north
-
-
-def style_colours(style: str, legend: Legend | None) -> Mapping[str, object]:
-    """Return what colours a shipped style, or a JSON file, has for the classes of a legend.
-
-    Raises:
-        DataError: The file cannot be read, or is not such a file.
-    """
-    from sat2map.legend import read_colours
-    from sat2map.style.spec import read_style, shipped_styles
-
-    if style not in shipped_styles():
-        return read_colours(Path(style))
-    known = () if legend is None else legend.names
-    return {c.name: c.colour for c in read_style(style).legend.classes if c.name in known}
 
 
 def map_resolution(text: str) -> Resolution:

@@ -23,7 +23,6 @@ from sat2map.cli.options import (
     Quiet,
     RuntimeChoice,
     Stretch,
-    Style,
     Threads,
     ValueRange,
 )
@@ -43,7 +42,14 @@ def serve(
         typer.Argument(metavar="SCENE...", help="Photos, maps and class maps, or folders of them."),
     ],
     model: ModelChoice = "streets",
-    style: Style = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            metavar="NAME|FILE",
+            help="Colours to choose from, shipped or JSON of class: colour; repeatable.",
+        ),
+    ] = None,
     bands: Bands = None,
     stretch: Stretch = None,
     value_range: ValueRange = None,
@@ -116,6 +122,7 @@ def serve(
         reading=parse.scene_reading(
             bands, stretch, value_range, None, nodata, crs, pixel_size, warp=True
         ),
+        styles=tuple(style or ()),
         class_legend=class_legend,
         trust_vrt=trust_vrt,
         cache_bytes=None if cache_size is None else parse_bytes(cache_size, parameter="cache_size"),
@@ -125,10 +132,7 @@ def serve(
     def load_model() -> Translator:
         from sat2map.translation.translator import load
 
-        translator = load(model, runtime=runtime, threads=threads, precision=precision)
-        if style is None:
-            return translator
-        return translator.in_colours(parse.style_colours(style, translator.legend))
+        return load(model, runtime=runtime, threads=threads, precision=precision)
 
     below = None if basemap is None else Basemap(basemap, basemap_attribution)
     listening = bind(host, port)

@@ -27,6 +27,7 @@ Asked = Literal[
     "confidence",
     "cover_confidence",
     "cover_shares",
+    "colour_shares",
     "votes",
 ]
 """What one pass of a network can be asked for.
@@ -43,7 +44,9 @@ bytes leave it for each pixel:
 - `confidence`, `cover_confidence` [N,H,W]: the probability of the most probable class, 0 to 1 as 0
   to 255;
 - `cover_shares` [N,H,W,classes]: the probabilities of the classes on the ground, 0 to 1 as 0
-  to 255.
+  to 255;
+- `colour_shares` [N,H,W,classes]: how much of the colour of each class of the map is in the image
+  of a legend head, 0 to 1 as 0 to 255. Of these the image follows in any colours.
 
 `votes`, float32 [N,H,W,classes], are not of one pass and no runtime answers them: a translator
 that is `sampled` counts in how many passes with dropout a pixel has each class of the map.

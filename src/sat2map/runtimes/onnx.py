@@ -199,11 +199,14 @@ def _answer(steps: _Steps, name: Asked, own: Collection[str], legend: Legend | N
             return steps.add("Transpose", classes, perm=[0, 2, 3, 1])
         case "image":
             assert legend is not None
-            sharp = steps.add("Pow", classes, np.float32(SHARPNESS))
-            total = steps.add("ReduceSum", sharp, np.array([1]), keepdims=1)
+            sharp, total = _sharpened(steps, classes)
             weights = legend.colours.T.astype(np.float32)[:, :, None, None]
             mixed = steps.add("Div", steps.add("Conv", sharp, weights), total)
             return steps.add("Transpose", steps.to_bytes(mixed), perm=[0, 2, 3, 1])
+        case "colour_shares":
+            shares = steps.add("Div", *_sharpened(steps, classes))
+            shares = steps.to_bytes(steps.add("Mul", shares, np.float32(255)))
+            return steps.add("Transpose", shares, perm=[0, 2, 3, 1])
         case "classes" | "cover":
             best = steps.add("ArgMax", classes, axis=1, keepdims=0)
             return steps.add("Cast", best, to=TensorProto.UINT8)
@@ -213,3 +216,9 @@ def _answer(steps: _Steps, name: Asked, own: Collection[str], legend: Legend | N
         case _:
             largest = steps.add("ReduceMax", classes, axes=[1], keepdims=0)
             return steps.to_bytes(steps.add("Mul", largest, np.float32(255)))
+
+
+def _sharpened(steps: _Steps, classes: str) -> tuple[str, str]:
+    """Add the probabilities to the power of `SHARPNESS`, and what they add up to."""
+    sharp = steps.add("Pow", classes, np.float32(SHARPNESS))
+    return sharp, steps.add("ReduceSum", sharp, np.array([1]), keepdims=1)

@@ -216,6 +216,10 @@ def _answer(
     def to_bytes(values: openvino.Node) -> openvino.Node:
         return op.convert(op.clamp(op.round(values, "half_to_even"), 0, 255), "u8")
 
+    def sharpened() -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
+        logits, laid = _flat_logits(classes)
+        return op.softmax(op.multiply(logits, number(SHARPNESS)), 1), laid
+
     last = integers(0, 2, 3, 1)
     classes = told.get("probabilities")
     if name.startswith("cover"):
@@ -235,11 +239,14 @@ def _answer(
             made = op.transpose(to_bytes(scaled), last)
         case "image":
             assert legend is not None
-            logits, laid = _flat_logits(classes)
-            shares = op.softmax(op.multiply(logits, number(SHARPNESS)), 1)
+            shares, laid = sharpened()
             colours = op.constant(legend.colours.T.astype(np.float32))
             mixed = to_bytes(op.matmul(colours, shares, False, False))
             made = op.transpose(laid(mixed, 3), last)
+        case "colour_shares":
+            shares, laid = sharpened()
+            count = shares.get_output_partial_shape(0)[1].get_length()
+            made = op.transpose(laid(to_bytes(op.multiply(shares, number(255))), count), last)
         case "classes" | "cover":
             logits, laid = _flat_logits(classes)
             best = op.topk(logits, op.constant(np.int64(1)), 1, "max", "none")

@@ -199,6 +199,9 @@ def answer(
                 colours = torch.from_numpy(legend.colours).to(shares)
                 mixed = torch.einsum("kc,nkhw->nhwc", colours, shares)
                 answers[name] = mixed.round().clamp(0, 255).byte()
+            case "colour_shares":
+                shares = (SHARPNESS * logits).softmax(1).float()
+                answers[name] = (shares * 255).round().byte().permute(0, 2, 3, 1)
             case "probabilities" | "cover_probabilities":
                 answers[name] = told.permute(0, 2, 3, 1)
             case "classes" | "cover":

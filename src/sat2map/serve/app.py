@@ -33,6 +33,7 @@ from sat2map.serve.page import PageFile
 from sat2map.serve.parts import tags_of, to_geojson, write_part, write_vectors
 from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
 from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
+from sat2map.serve.styles import MapStyle
 from sat2map.serve.tiles import Format, Tile
 
 KINDS = {
@@ -43,6 +44,10 @@ KINDS = {
 _TILE = re.compile(r"([0-9]{1,9})(@2x)?\.(png|webp|mvt)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 Box = Annotated[str, Query(max_length=200, description="west,south,east,north in degrees.")]
+StyleName = Annotated[
+    str | None,
+    Query(max_length=200, description="Colours: one of the scene's styles; without it the usual."),
+]
 Longitude = Annotated[
     float, Query(ge=-180, le=180, allow_inf_nan=False, description="Degrees east (WGS 84).")
 ]
@@ -149,14 +154,13 @@ def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
     """Add what tells of a scene."""
 
     @app.get("/scenes/{id}/{layer}/tilejson.json")
-    async def tilejson(request: Request, id: str, layer: str) -> Response:
+    async def tilejson(request: Request, id: str, layer: str, style: StyleName = None) -> Response:
         """A layer as TileJSON."""
         served, current = await _found(service, id)
         name = _layer(current, layer)
-        ending = "mvt" if name == "vectors" else "png"
-        address = tile_address(
-            _base(request, options), id, name, f"{{z}}/{{x}}/{{y}}.{ending}", _token(request)
-        )
+        _style(current, name, style)
+        place = f"{{z}}/{{x}}/{{y}}.{'mvt' if name == 'vectors' else 'png'}"
+        address = tile_address(_base(request, options), id, name, place, _token(request), style)
         told = tile_json(current, served.name, name, address, options.attribution)
         return JSONResponse(told, headers=_NOT_KEPT)
 
@@ -169,7 +173,7 @@ def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
         return Response(text, media_type="application/xml", headers=_NOT_KEPT)
 
     @app.get("/scenes/{id}/style.json")
-    async def style(request: Request, id: str) -> Response:
+    async def vector_style(request: Request, id: str) -> Response:
         """How an archive of vector tiles is drawn: a MapLibre style."""
         served, current = await _found(service, id)
         _layer(current, "vectors")
@@ -182,11 +186,25 @@ def _add_scene(app: FastAPI, service: Service, options: AppOptions) -> None:
             raise HTTPException(500, f"{served.name}: {error.what}.") from error
         return JSONResponse(told, headers=_NOT_KEPT)
 
-    @app.get("/scenes/{id}/legend")
-    async def legend(id: str) -> Response:
-        """What the numbers of the classes mean, and their colours."""
+    @app.get("/scenes/{id}/styles")
+    async def styles(id: str) -> Response:
+        """The colours that the layer `map` can be had in, the usual ones first."""
         _, current = await _found(service, id)
-        return JSONResponse(legend_json(current.legend), headers=_NOT_KEPT)
+        return JSONResponse({"styles": list(current.styles)}, headers=_NOT_KEPT)
+
+    @app.get("/scenes/{id}/legend")
+    async def legend(
+        id: str,
+        layer: Annotated[str, Query(description="classes, or map for what it draws.")] = "classes",
+        style: StyleName = None,
+    ) -> Response:
+        """What the numbers of the classes mean, and their colours; of `map` what it draws."""
+        _, current = await _found(service, id)
+        if layer not in ("classes", "map"):
+            raise HTTPException(404, "There are legends of the layers classes and map.")
+        name = cast(LayerName, layer)
+        told = current.legend_of(name, _style(current, name, style))
+        return JSONResponse(legend_json(told), headers=_NOT_KEPT)
 
     @app.get("/scenes/{id}/point")
     async def point(request: Request, id: str, lon: Longitude, lat: Latitude) -> Response:
@@ -246,12 +264,14 @@ def _add_parts(app: FastAPI, service: Service) -> None:
         bbox: Box,
         format: Annotated[Literal["tif", "gpkg"], Query(description="tif or gpkg.")] = "tif",
         layer: Annotated[str, Query(description="Of tif: the layer.")] = "classes",
+        style: StyleName = None,
     ) -> Response:
         """A part of a layer as a GeoTIFF, or its vectors as a GeoPackage."""
         served, current = await _found(service, id)
         name = _layer(current, "classes" if format == "gpkg" else layer)
         if name == "numbers":
             name = "classes"  # the same in a file
+        painted = _style(current, name, style)
         most = MOST_VECTORISED if format == "gpkg" else MOST_EXPORTED
         part = service.part_in(served, current, name, _bounds(bbox), most)
         service.spend(request, part.height * part.width)
@@ -263,7 +283,7 @@ def _add_parts(app: FastAPI, service: Service) -> None:
             if format == "gpkg":
                 write_vectors(current, part, target, tags, stop)
             else:
-                write_part(current, name, part, target, tags, stop)
+                write_part(current, name, part, target, tags, stop, painted)
 
         try:
             await service.write(request, served, current, name, part, write)
@@ -290,7 +310,15 @@ def _bounds(text: str) -> Bounds:
 
 def _add_tiles(app: FastAPI, service: Service) -> None:
     @app.get("/scenes/{id}/{layer}/{z}/{x}/{tile}")
-    async def tile(request: Request, id: str, layer: str, z: str, x: str, tile: str) -> Response:
+    async def tile(
+        request: Request,
+        id: str,
+        layer: str,
+        z: str,
+        x: str,
+        tile: str,
+        style: StyleName = None,
+    ) -> Response:
         """A tile: {y}.png, {y}.webp, {y}.mvt of vectors; {y}@2x.png has twice as many pixels."""
         found = _TILE.fullmatch(tile)
         if found is None or not (_NUMBER.fullmatch(z) and _NUMBER.fullmatch(x)):
@@ -304,7 +332,9 @@ def _add_tiles(app: FastAPI, service: Service) -> None:
             raise HTTPException(404, "Tiles of vectors are called Z/X/Y.mvt, others not.")
         if not wanted.touches(current.bounds):
             raise HTTPException(404, "The scene does not reach there.")
-        etag = f'"{current.key}-{name}-{wanted.scale}-{found[3]}"'
+        painted = _style(current, name, style)
+        colours = "" if painted is None else f"-{painted.fingerprint}"
+        etag = f'"{current.key}-{name}{colours}-{wanted.scale}-{found[3]}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -316,7 +346,7 @@ def _add_tiles(app: FastAPI, service: Service) -> None:
                 body = gzip.decompress(body)
             return Response(body, media_type=KINDS["mvt"], headers=headers)
         format = cast(Format, found[3])
-        answer = await service.tile(request, served, current, name, wanted, format)
+        answer = await service.tile(request, served, current, name, wanted, format, painted)
         if not answer.complete:
             headers = {"X-Sat2map-Complete": "0", "Cache-Control": "no-store"}
         return Response(answer.body, media_type=KINDS[format], headers=headers)
@@ -335,6 +365,17 @@ def _layer(current: OpenScene, layer: str) -> LayerName:
         if name == layer and name in current.layers:
             return name
     raise HTTPException(404, "The scene has no such layer.")
+
+
+def _style(current: OpenScene, layer: LayerName, style: str | None) -> MapStyle | None:
+    """Return the style that is asked for, or the usual one, or answer 404."""
+    known = current.styles_of(layer)
+    if style is None:
+        return next(iter(known.values()), None)
+    if style not in known:
+        told = f"Its styles are {', '.join(known)}." if known else "It has no styles."
+        raise HTTPException(404, f"The layer has no such style. {told}")
+    return known[style]
 
 
 async def _listed(service: Service) -> list[dict[str, Any]]:

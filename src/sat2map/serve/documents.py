@@ -30,7 +30,9 @@ def layers_without_numbers(scene: OpenScene) -> list[LayerName]:
     return [layer for layer in scene.layers if layer not in ("numbers", "vectors")]
 
 
-def tile_address(base: str, id: str, layer: LayerName, place: str, token: str | None) -> str:
+def tile_address(
+    base: str, id: str, layer: LayerName, place: str, token: str | None, style: str | None = None
+) -> str:
     """Return the address of the tiles of a layer.
 
     Args:
@@ -39,9 +41,11 @@ def tile_address(base: str, id: str, layer: LayerName, place: str, token: str | 
         layer: The layer.
         place: What stands for a tile, such as {z}/{x}/{y}.png.
         token: What is added to the query, if anything.
+        style: The colours that are asked for, if any.
     """
-    key = "" if token is None else f"?token={quote(token, safe='')}"
-    return f"{base}/scenes/{id}/{layer}/{place}{key}"
+    told = {"style": style, "token": token}
+    query = "&".join(f"{k}={quote(v, safe='{}')}" for k, v in told.items() if v is not None)
+    return f"{base}/scenes/{id}/{layer}/{place}{'?' if query else ''}{query}"
 
 
 def tile_json(
@@ -117,8 +121,14 @@ def capabilities(
         layers=[
             {
                 "id": layer,
+                "styles": list(scene.styles_of(layer)),
                 "address": tile_address(
-                    base, id, layer, "{TileMatrix}/{TileCol}/{TileRow}.png", token
+                    base,
+                    id,
+                    layer,
+                    "{TileMatrix}/{TileCol}/{TileRow}.png",
+                    token,
+                    "{Style}" if scene.styles_of(layer) else None,
                 ),
             }
             for layer in layers_without_numbers(scene)

@@ -24,6 +24,7 @@ from sat2map.geo.vector_layer import require
 from sat2map.legend import LEGEND_TAG
 from sat2map.serve.overviews import NOTHING
 from sat2map.serve.scenes import LayerName, OpenScene
+from sat2map.serve.styles import MapStyle
 from sat2map.vectors.vectorise import vectorise
 
 STRIP = 512
@@ -43,6 +44,7 @@ def write_part(
     target: Path,
     tags: Mapping[str, str],
     stop: threading.Event,
+    style: MapStyle | None = None,
 ) -> None:
     """Write a part of a layer as a GeoTIFF on the scene's own grid.
 
@@ -55,12 +57,14 @@ def write_part(
         target: The file.
         tags: What it says of its making.
         stop: Asks to stop once it is set.
+        style: Its colours; None takes the usual ones.
 
     Raises:
         DataError: A block of the file is damaged.
         OutputError: The disk is full.
         StoppedError: `stop` is set.
     """
+    legend = scene.legend_of(layer, style)
     grid = scene.level_grid(layer, 0).part(part.top, part.left, part.height, part.width)
     is_image = layer in ("map", "photo")
     facts: dict[str, Any] = {
@@ -86,17 +90,17 @@ def write_part(
         rasterio.open(target, "w", **facts) as file,
     ):
         file.update_tags(**tags)
-        if layer == "classes" and scene.legend is not None:
-            entries = enumerate(scene.legend.classes)
+        if layer == "classes" and legend is not None:
+            entries = enumerate(legend.classes)
             file.colorinterp = [ColorInterp.palette]
             file.write_colormap(1, {number: (*entry.colour, 255) for number, entry in entries})
-            file.update_tags(**{LEGEND_TAG: json.dumps(scene.legend.to_json())})
+            file.update_tags(**{LEGEND_TAG: json.dumps(legend.to_json())})
         for top in range(0, part.height, STRIP):
             if stop.is_set():
                 raise StoppedError("nobody waits for it any more", where=target)
             height = min(STRIP, part.height - top)
             strip = Part(part.top + top, part.left, height, part.width)
-            values, shown, complete = scene.read(layer, 0, strip)
+            values, shown, complete = scene.read(layer, 0, strip, style)
             if not complete:
                 raise DataError(
                     "some of it had to go from the cache meanwhile",

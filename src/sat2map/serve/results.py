@@ -53,18 +53,21 @@ class Results:
         windows: The scene's windows; closed with this.
         key: What the results are made of, 32 hexadecimal digits.
         layers: What is asked of the model, by the names of the layers that are kept:
-            `numbers`, `confidence` and `image`, as far as the model has them.
+            `numbers`, `confidence`, and `image` or `shares`, as far as the model has them. Of
+            `shares` each class but the first is a layer of its own.
         store: Where windows are kept.
         memory: Where those used last are kept.
         pool: What computes them.
         where: What messages call the scene.
-        image_bands: Bands of the images.
+        depth: Bands of the images, or classes of the shares.
         is_same: Returns whether the scene's files are as they were when it was opened.
 
     Attributes:
         grid: The grid of the results.
         key: As given.
         names: The layers that are kept, `shown` among them.
+        shares: Those of them that images are painted of, in the order of the classes; none where
+            images are kept.
         own_levels: How many overviews of its own a window has.
     """
 
@@ -78,15 +81,18 @@ class Results:
         pool: WindowPool,
         *,
         where: str | Path,
-        image_bands: int,
+        depth: int,
         is_same: Callable[[], bool],
     ) -> None:
         self.grid: Grid = windows.grid
         self.key = key
-        self.names = (*layers, "shown")
+        painted = "shares" in layers
+        self.shares = tuple(f"share{number}" for number in range(1, depth)) if painted else ()
+        others = (name for name in layers if name != "shares")
+        self.names = (*others, *self.shares, "shown")
         self.own_levels = level_count(windows.core)
         self._windows, self._layers = windows, layers
-        self._where, self._image_bands, self._is_same = where, image_bands, is_same
+        self._where, self._depth_of_image, self._is_same = where, depth, is_same
         self._store, self._memory, self._pool = store, memory, pool
         self._handles: SimpleQueue[SceneWindows] = SimpleQueue()
         self._handles.put(windows)
@@ -201,7 +207,7 @@ class Results:
                 return
 
     def _depth(self, name: str) -> tuple[int, ...]:
-        return (self._image_bands,) if name == "image" else ()
+        return (self._depth_of_image,) if name == "image" else ()
 
     def _coarser(self, level: int, part: Part, names: list[str]) -> tuple[Layers, bool]:
         """Put a part together of the mosaic of the whole scene."""
@@ -289,7 +295,12 @@ class Results:
         else:
             maps, shown = answer
             for name, layer in self._layers.items():
-                layers[name] = np.ascontiguousarray(getattr(maps, layer))
+                values = getattr(maps, layer)
+                if name != "shares":
+                    layers[name] = np.ascontiguousarray(values)
+                    continue
+                for number, share in enumerate(self.shares, 1):
+                    layers[share] = np.ascontiguousarray(values[..., number])
             layers["shown"] = shown.astype(np.uint8)
             if "numbers" in layers:
                 layers["numbers"][~shown] = NOTHING

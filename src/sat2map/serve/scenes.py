@@ -21,7 +21,7 @@ import threading
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ from sat2map.serve.files import ClassFile, SceneImages
 from sat2map.serve.memory import RecentMemory
 from sat2map.serve.pool import WindowPool
 from sat2map.serve.results import IN_MEMORY, Results, Window
+from sat2map.serve.styles import MapStyle, styles_of
 from sat2map.serve.trust import refuse_foreign
 from sat2map.serve.window_store import WindowStore
 from sat2map.translation.class_files import ClassLegend
@@ -66,12 +67,12 @@ _KEPT: dict[LayerName, str] = {
     "numbers": "numbers",
     "confidence": "confidence",
 }
-"""The kept layer of results that a layer of tiles is made of."""
+"""The kept layer of results that a layer of tiles is made of; maps may be of shares instead."""
 
 LOOK_S = 1.0
 """Seconds after which files are looked at again, whether they are as they were."""
 
-GEOMETRY = 1
+GEOMETRY = 2
 """Another number makes all kept windows unknown: what is in them has changed."""
 
 
@@ -81,6 +82,8 @@ class ServeOptions:
 
     Attributes:
         reading: How values become pixels; its `bbox` is left aside.
+        styles: Names of shipped styles, and JSON files of colours; maps are shown in the first
+            unless another is asked for. See `styles_of`.
         class_legend: "cover" for what is on the ground, "map" for the classes that are drawn.
         window: Side of what a window of the model yields; None chooses as `translate` does.
         trust_vrt: Whether virtual rasters may name files outside of their folder.
@@ -88,6 +91,7 @@ class ServeOptions:
     """
 
     reading: Reading = field(default_factory=Reading)
+    styles: tuple[str, ...] = ()
     class_legend: ClassLegend = "cover"
     window: int | None = None
     trust_vrt: bool = False
@@ -101,6 +105,9 @@ class Workshop:
         load: Loads the model; called once, when a photo needs it. None shows photos as they are.
         options: How scenes are served.
         say: Called with notices of scenes.
+
+    Attributes:
+        styles: What maps of the model are shown in, the usual one first; known with the model.
     """
 
     def __init__(
@@ -114,6 +121,7 @@ class Workshop:
         self.store = WindowStore(options.cache_bytes)
         self.memory: RecentMemory[NDArray[np.uint8]] = RecentMemory(IN_MEMORY, lambda a: a.nbytes)
         self.pool = WindowPool()
+        self.styles: dict[str, MapStyle] = {}
         self._load = load
         self._translator: Translator | None = None
 
@@ -136,6 +144,7 @@ class Workshop:
                     "of the photo; or choose a model whose network is `compact` or `lite`, such as "
                     "streets.",
                 )
+            self.styles = styles_of(translator, self.options.styles)
             self._translator = translator
         return self._translator
 
@@ -154,6 +163,9 @@ class OpenScene:
         layers: The layers it has.
         pyramid: Which web tiles it touches, up to the zoom of its own resolution.
         legend: The classes of `classes` and `numbers`, where it has these.
+        styles: What the layer `map` is shown in by name, the usual one first, where it can be had
+            in several colours.
+        class_styles: The same of `classes`, where they are those of the map.
         photo: The photo's pixels.
         results: What the model makes of it.
         drawn: The pixels of a map that was written earlier.
@@ -165,6 +177,8 @@ class OpenScene:
     layers: tuple[LayerName, ...]
     pyramid: Pyramid
     legend: Legend | None = None
+    styles: Mapping[str, MapStyle] = field(default_factory=dict)
+    class_styles: Mapping[str, MapStyle] = field(default_factory=dict)
     photo: SceneImages | None = None
     results: Results | None = None
     drawn: SceneImages | None = None
@@ -193,10 +207,32 @@ class OpenScene:
             return []
         return self.results.touching(level, part)
 
+    def styles_of(self, layer: LayerName) -> Mapping[str, MapStyle]:
+        """Return the styles that a layer can be had in, the usual one first."""
+        return {"map": self.styles, "classes": self.class_styles}.get(layer, {})
+
+    def legend_of(self, layer: LayerName, style: MapStyle | None = None) -> Legend | None:
+        """Return what the colours of a layer mean, where that is known.
+
+        Args:
+            layer: The layer.
+            style: One of `styles_of` this layer; None takes the usual one.
+        """
+        style = style or next(iter(self.styles_of(layer).values()), None)
+        if style is not None:
+            return style.legend
+        return self.legend if layer in ("classes", "numbers") else None
+
     def read(
-        self, layer: LayerName, level: int, part: Part
+        self, layer: LayerName, level: int, part: Part, style: MapStyle | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
         """Return a part of a level of a layer.
+
+        Args:
+            layer: The layer.
+            level: 0 for the finest.
+            part: Of the level's pixels.
+            style: One of `styles`, for the layer `map`; None takes the usual one.
 
         Returns:
             uint8 [h,w,3] of photo and map, [h,w] of the others; where there is something, uint8
@@ -207,6 +243,10 @@ class OpenScene:
         """
         behind = self._behind(layer)
         if isinstance(behind, Results):
+            if layer == "map" and behind.shares:
+                found, complete = behind.read(level, part, behind.shares)
+                style = style or next(iter(self.styles.values()))
+                return style.paint([found[n] for n in behind.shares]), found["shown"], complete
             name = _KEPT[layer]
             found, complete = behind.read(level, part, [name])
             values = found[name]
@@ -381,7 +421,9 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
         shown += ["classes", "numbers"]
     if "confidence" in layers:
         shown.append("confidence")
-    known = COVER if options.class_legend == "cover" else translator.legend
+    styles, of_map = workshop.styles, options.class_legend == "map"
+    usual = next(iter(styles.values())).legend if styles else translator.legend
+    known = usual if of_map else COVER
     results = Results(
         windows,
         key,
@@ -390,7 +432,7 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
         workshop.memory,
         workshop.pool,
         where=source.where,
-        image_bands=translator.depth(("image",)),
+        depth=translator.depth((layers.get("shares", "image"),)),
         is_same=is_same,
     )
     return OpenScene(
@@ -398,6 +440,8 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
         tuple(name for name in LAYERS if name in shown),
         pyramid,
         legend=known if "numbers" in layers else None,
+        styles=styles,
+        class_styles=styles if of_map else {},
         photo=SceneImages(photo),
         results=results,
     )
@@ -405,7 +449,9 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
 
 def _asked(translator: Translator, legend: ClassLegend) -> dict[str, Layer]:
     """Return what is asked of a model, by the names of the layers that are kept."""
-    asked: dict[str, Layer] = {"image": "image"}
+    asked: dict[str, Layer] = (
+        {"shares": "colour_shares"} if translator.answers_in_classes else {"image": "image"}
+    )
     cover = legend == "cover"
     if translator.legend is not None:
         asked["numbers"] = "cover" if cover else "classes"

@@ -21,6 +21,7 @@ from sat2map.serve.memory import RecentMemory
 from sat2map.serve.pool import QueueFullError, Ticket
 from sat2map.serve.results import Results, Window
 from sat2map.serve.scenes import LayerName, OpenScene, ServedScene, Workshop
+from sat2map.serve.styles import MapStyle
 from sat2map.serve.tiles import Format, Tile, encode, need_of, read_tile
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Service:
         layer: LayerName,
         tile: Tile,
         format: Format,
+        style: MapStyle | None = None,
     ) -> TileAnswer:
         """Return a tile, made as far as it is there within its time."""
         if current.archive is not None:
@@ -122,7 +124,7 @@ class Service:
             except DataError as error:
                 raise HTTPException(500, told(served, error)) from error
             return TileAnswer(body, True)
-        key = (current.key, layer, tile, format)
+        key = (current.key, layer, tile, format, style)
         kept = self._tiles.get(key)
         if kept is not None:
             return TileAnswer(kept, True)
@@ -132,7 +134,7 @@ class Service:
             if need.part is not None:
                 windows = current.windows(layer, need.level, need.part)
                 await self._have(request, current.results, windows, MOST_WINDOWS)
-            made = await self._in(painter, self._made, current, layer, tile, need, format)
+            made = await self._in(painter, self._made, current, layer, tile, need, format, style)
         except DataError as error:
             raise HTTPException(500, told(served, error)) from error
         if made.complete:
@@ -141,10 +143,16 @@ class Service:
 
     @staticmethod
     def _made(
-        current: OpenScene, layer: LayerName, tile: Tile, need: Any, format: Format
+        current: OpenScene,
+        layer: LayerName,
+        tile: Tile,
+        need: Any,
+        format: Format,
+        style: MapStyle | None,
     ) -> TileAnswer:
-        values, inside, complete = read_tile(current, layer, tile, need)
-        return TileAnswer(encode(values, inside, layer, format, current.legend), complete)
+        values, inside, complete = read_tile(current, layer, tile, need, style)
+        legend = current.legend_of(layer, style)
+        return TileAnswer(encode(values, inside, layer, format, legend), complete)
 
     async def point(
         self, request: Request, served: ServedScene, current: OpenScene, lon: float, lat: float
@@ -318,7 +326,7 @@ class Service:
                 whole.result()
                 return
             whole.cancel()
-            await asyncio.gather(*waited, return_exceptions=True)
+            await asyncio.gather(whole, *waited, return_exceptions=True)
             if leaves in done:
                 raise GoneError
             raise HTTPException(

@@ -28,6 +28,7 @@ from sat2map.legend import Legend
 from sat2map.raster.pyramid import HIGHEST, SIDE
 from sat2map.serve.overviews import NOTHING, halved_size
 from sat2map.serve.scenes import LayerName, OpenScene
+from sat2map.serve.styles import MapStyle
 
 Format = Literal["png", "webp"]
 
@@ -151,9 +152,16 @@ def _turn(grid: Grid, longitudes: NDArray[np.float64]) -> float:
 
 
 def read_tile(
-    scene: OpenScene, layer: LayerName, tile: Tile, need: Need
+    scene: OpenScene, layer: LayerName, tile: Tile, need: Need, style: MapStyle | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], bool]:
     """Return a tile of a layer.
+
+    Args:
+        scene: The scene.
+        layer: The layer.
+        tile: The tile.
+        need: As `need_of` gives it.
+        style: The colours of the layer `map`; None takes the usual ones.
 
     Returns:
         uint8 [side,side,3] of photo and map, [side,side] of the others, where numbers are
@@ -169,7 +177,7 @@ def read_tile(
         depth = (3,) if layer in ("photo", "map") else ()
         blank = np.full((side, side, *depth), NOTHING if numbers else 0, np.uint8)
         return blank, np.zeros((side, side), np.bool_), True
-    values, shown, complete = scene.read(layer, need.level, need.part)
+    values, shown, complete = scene.read(layer, need.level, need.part, style)
     part = need.part
     grid = scene.level_grid(layer, need.level).part(part.top, part.left, part.height, part.width)
     found, inside = warp(values, shown, grid, tile, nearest=numbers)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sat2map.errors import Sat2mapError, UsageError
-from sat2map.legend import Legend
+from sat2map.legend import Legend, read_colours
 from sat2map.style.colours import ExpressionError
 from sat2map.style.expressions import Expression, Kind, View, compile_expression
 from sat2map.style.style import CLASSES, Layer, Style
@@ -45,6 +45,23 @@ def read_style(name_or_path: str | Path) -> Style:
         more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
         raise UsageError(f"{problems[0]}{more}", where=where, remedy=_REMEDY)
     return style
+
+
+def style_colours(name_or_path: str, legend: Legend | None) -> Mapping[str, object]:
+    """Return what colours a style has for the classes of a legend, for `Legend.in_colours`.
+
+    Args:
+        name_or_path: A shipped name first, of which no more than the legend's classes is taken;
+            otherwise the path of a JSON file of class -> colour.
+        legend: The classes; None knows none.
+
+    Raises:
+        DataError: The file cannot be read, or is not such a file.
+    """
+    if name_or_path not in shipped_styles():
+        return read_colours(Path(name_or_path))
+    known = () if legend is None else legend.names
+    return {c.name: c.colour for c in read_style(name_or_path).legend.classes if c.name in known}
 
 
 def style_entries(name_or_path: str | Path) -> dict[str, Any]:

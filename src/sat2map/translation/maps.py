@@ -24,7 +24,9 @@ from sat2map.legend import COVER, Legend, cover_of, cover_shares
 from sat2map.networks.value_range import round_image
 from sat2map.runtimes.interface import Answers, Asked
 
-Layer = Literal["image", "classes", "cover", "confidence", "cover_confidence", "cover_shares"]
+Layer = Literal[
+    "image", "classes", "cover", "confidence", "cover_confidence", "cover_shares", "colour_shares"
+]
 """What a source can be translated to; see `Maps`."""
 
 LAYERS: tuple[Layer, ...] = get_args(Layer)
@@ -48,6 +50,8 @@ class Maps:
         cover_confidence: The same of `cover`.
         cover_shares: The probabilities of the classes on the ground, 0 to 1 as 0 to 255, uint8
             [H,W,classes].
+        colour_shares: How much of the colour of each class of the map is in the image, 0 to 1 as 0
+            to 255, uint8 [H,W,classes].
     """
 
     image: NDArray[np.uint8] | None = None
@@ -56,6 +60,7 @@ class Maps:
     confidence: NDArray[np.uint8] | None = None
     cover_confidence: NDArray[np.uint8] | None = None
     cover_shares: NDArray[np.uint8] | None = None
+    colour_shares: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,10 @@ class Kind:
                     parts.append(told.argmax(2).astype(np.uint8)[..., None])
                 case "cover_shares":
                     parts.append(np.rint(told * 255).astype(np.uint8))
+                case "colour_shares":
+                    sharp = np.square(np.square(told))  # `SHARPNESS`
+                    sharp /= sharp.sum(2, keepdims=True)
+                    parts.append(np.rint(sharp * 255).astype(np.uint8))
                 case _:
                     parts.append(np.rint(told.max(2, keepdims=True) * 255).astype(np.uint8))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -192,7 +201,8 @@ class Kind:
         if not self.has_classes and not self.votes:
             return self._of_image(answer, layers)
         found: dict[str, NDArray[np.uint8]] = {}
-        deep: dict[Layer, int] = {"cover_shares": len(COVER)}
+        assert self.legend is not None
+        deep: dict[Layer, int] = {"cover_shares": len(COVER), "colour_shares": len(self.legend)}
         others = sum(deep.get(layer, 1) for layer in layers if layer != "image")
         deep["image"] = answer.shape[2] - others
         left = 0
@@ -282,6 +292,12 @@ def check_layers(layers: Sequence[str], kind: Kind, name: str) -> None:
                 "the model has no legend",
                 where=name,
                 remedy="Ask for the image, or choose a model with a legend.",
+            )
+        if layer == "colour_shares" and (kind.votes or not kind.has_classes):
+            raise UsageError(
+                "its image is not mixed of the colours of classes, or another pass draws it",
+                where=name,
+                remedy="Ask for the image, or choose a model with a legend head, not sampled.",
             )
         told = layer.endswith(("confidence", "shares"))
         if told and not ((kind.has_classes or kind.votes) and kind.legend is not None):

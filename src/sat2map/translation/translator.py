@@ -121,6 +121,7 @@ class Translator:
             "votes": 0 if self.legend is None else len(self.legend),
             "cover_probabilities": len(COVER),
             "cover_shares": len(COVER),
+            "colour_shares": 0 if self.legend is None else len(self.legend),
         }
         return sum(deep.get(name, 1) for name in asked)
 
