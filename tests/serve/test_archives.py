@@ -196,3 +196,47 @@ def test_the_policy_lets_in_the_basemap_and_no_other(make_scene: MakeScene, star
     without = start(make_scene(blocks(30, 30)))
     assert "basemap" not in without.client.get("/scenes").json()
     assert "http" not in without.client.get("/scenes").headers["content-security-policy"]
+
+
+def test_archives_in_a_folder_are_scenes(
+    drawn: Path, town: Path, make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    folder = tmp_path / "flights"
+    folder.mkdir()
+    for path, name in ((drawn, "b.pmtiles"), (town, "a.PMTILES"), (drawn, "._b.pmtiles")):
+        (folder / name).write_bytes(path.read_bytes())
+    alone = start(folder)  # which has no image
+    assert list(alone.service.scenes) == ["a", "b"]
+    make_scene(blocks(60, 60)).rename(folder / "c.tif")
+    (folder / "d.pmtiles").write_bytes(b"PMTiles")
+    (folder / "notes.txt").write_text("x")
+    served = start(folder)
+    listed = served.client.get("/scenes").json()["scenes"]
+    assert [(scene["id"], scene["layers"][0]) for scene in listed] == [
+        ("a", "vectors"),
+        ("b", "map"),
+        ("c", "photo"),
+    ]
+    assert any("d.pmtiles: is damaged" in said and "left out" in said for said in served.said)
+    for name in ("a.PMTILES", "b.pmtiles", "c.tif"):
+        (folder / name).unlink()
+    with pytest.raises(DataError, match="holds nothing that can be shown"):
+        start(folder)
+
+
+def test_mbtiles_that_translate_wrote_are_a_map_and_no_photo(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    source, model = make_scene(smooth(300, 280)), with_classes((0.5, 2.0))
+    written = translate_raster(source, tmp_path / "map.mbtiles", model, SceneOptions(window=64))
+    for named in (written, written.parent):
+        served = start(named)
+        (id,) = [id for id in served.service.scenes if id.startswith("map")]
+        assert served.scene(id).layers == ("map",)
+    zoom = served.scene(id).highest("map")
+    x, y = some_tile(served, id, zoom)
+    found = served.pixels(f"/scenes/{id}/map/{zoom}/{x}/{y}.png")
+    photo = start(source, model=model).pixels(f"/scenes/scene/map/{zoom}/{x}/{y}.png")
+    inside = (found[..., 3] > 0) & (photo[..., 3] > 0)
+    assert inside.mean() > 0.9
+    assert np.abs(found[inside].astype(int) - photo[inside]).mean() < 4

@@ -277,13 +277,18 @@ def proxy_for(url: str) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
-def pool_through(proxy: str | None) -> PoolManager:
-    """Return what keeps connections open, through a proxy where there is one."""
+def pool_through(proxy: str | None, at_once: int = 1) -> PoolManager:
+    """Return what keeps connections open, through a proxy where there is one.
+
+    Args:
+        proxy: Its address.
+        at_once: How many threads may ask one host at once.
+    """
     if not proxy:
-        return PoolManager()
+        return PoolManager(maxsize=at_once)
     login = parse_url(proxy).auth
     headers = make_headers(proxy_basic_auth=urllib.parse.unquote(login)) if login else None
-    return ProxyManager(proxy, proxy_headers=headers)
+    return ProxyManager(proxy, maxsize=at_once, proxy_headers=headers)
 
 
 def request(

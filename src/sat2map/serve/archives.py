@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,16 +16,15 @@ import numpy as np
 from PIL import Image
 
 from sat2map.errors import DataError, MissingExtraError
+from sat2map.geo.gdal import is_address
 from sat2map.geo.web_mercator import limits, position
 from sat2map.raster.pyramid import HIGHEST, SIDE, Pyramid
-from sat2map.vectors.formats import style_beside
+from sat2map.serve.archive_files import LARGEST, ArchiveFile, LocalFile, RemoteFile
+from sat2map.vectors.formats import STYLE
 
 T = TypeVar("T")
 
 SUFFIX = ".pmtiles"
-
-LARGEST = 64 * 2**20
-"""Bytes of a tile, a directory or a style that are read at once."""
 
 _ENCODED = {"PNG": "png", "WEBP": "webp", "JPEG": "jpg", "MVT": "mvt"}
 """What tiles may be, by the names of PMTiles."""
@@ -50,7 +48,7 @@ class TileArchive:
     """A PMTiles archive (version 3); threads may share it.
 
     Args:
-        path: The file.
+        text: The file, or its address, http:// or https://.
 
     Attributes:
         key: What another file under the same name changes, 32 hexadecimal digits.
@@ -64,13 +62,14 @@ class TileArchive:
         MissingExtraError: pmtiles is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, text: Path | str) -> None:
         try:
             from pmtiles import reader
         except ModuleNotFoundError as error:
             raise MissingExtraError("pmtiles", "pmtiles") from error
-        self._path = path
-        self._file = self._whole(lambda: path.open("rb", buffering=0))
+        self._where: Path | str = str(text)
+        self._file: ArchiveFile = self._whole(lambda: _opened(text))
+        self._where = self._file.where
         opened: Any = reader  # it has no types
         self._reader = opened.Reader(self._read)
         try:
@@ -81,7 +80,7 @@ class TileArchive:
             if not self._format or self._header["tile_compression"].name not in ("NONE", "GZIP"):
                 raise DataError(
                     "has tiles of a kind that is not shown",
-                    where=path,
+                    where=self._where,
                     remedy="Give PNG, JPEG, WebP or MVT tiles, packed with gzip or not.",
                 )
             self.is_vector = self._format == "mvt"
@@ -96,9 +95,13 @@ class TileArchive:
             for layer in (listed if isinstance(listed, list) else [])
             if isinstance(layer, dict) and "id" in layer
         ]
-        told = os.fstat(self._file.fileno())
-        text = f"{self._header} {told.st_size} {told.st_mtime_ns} {told.st_ino}"
-        self.key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        made_of = f"{self._header} {self._file.version}"
+        self.key = hashlib.blake2b(made_of.encode(), digest_size=16).hexdigest()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether another archive was seen under its address."""
+        return self._file.has_changed
 
     def vector_tile(self, zoom: int, x: int, y: int) -> bytes:
         """Return a vector tile, gzipped; one without features where there is none.
@@ -152,18 +155,16 @@ class TileArchive:
         Raises:
             DataError: The style beside it is damaged.
         """
-        beside = style_beside(self._path)
         layers = _plain_layers(self.layers)
-        if beside.is_file():
-            with beside.open("rb") as file:
-                text = file.read(LARGEST)
+        text = self._file.beside(STYLE)
+        if text is not None:
             try:
                 told = json.loads(text)
                 layers = [layer for layer in told["layers"] if isinstance(layer["id"], str)]
             except _DAMAGED as error:
                 raise DataError(
-                    f"its style {beside.name} is damaged",
-                    where=self._path,
+                    f"its style {Path(self._where).stem}{STYLE} is damaged",
+                    where=self._where,
                     remedy="Write it again with: sat2map vectors CLASSES.tif NAME.pmtiles.",
                 ) from error
         west, south, east, north = self.pyramid.bounds
@@ -189,11 +190,9 @@ class TileArchive:
         return found
 
     def _read(self, offset: int, length: int) -> bytes:
-        # By position, so that threads do not disturb each other; mapped memory would end the
-        # process where the file is cut off under way.
         if length > LARGEST:
             raise ValueError(f"{length} bytes at once")
-        found = os.pread(self._file.fileno(), length, offset)
+        found = self._file.read(offset, length)
         if len(found) < length and offset:  # the header may reach beyond a tiny file
             raise EOFError
         return found
@@ -219,20 +218,24 @@ class TileArchive:
             return read()
         except FileNotFoundError as error:
             raise DataError(
-                "there is no such file", where=self._path, remedy="Check the name."
+                "there is no such file", where=self._where, remedy="Check the name."
             ) from error
         except _DAMAGED as error:
-            raise _damaged(self._path) from error
+            raise _damaged(self._where) from error
         except Exception as error:
             if type(error).__module__.startswith("pmtiles."):
-                raise _damaged(self._path) from error
+                raise _damaged(self._where) from error
             raise
 
 
-def _damaged(path: Path) -> DataError:
+def _opened(text: Path | str) -> ArchiveFile:
+    return RemoteFile(str(text)) if is_address(text) else LocalFile(Path(text))
+
+
+def _damaged(where: Path | str) -> DataError:
     return DataError(
         "is damaged, or not a PMTiles archive of version 3",
-        where=path,
+        where=where,
         remedy="Write it again, for example with `sat2map translate` or `sat2map vectors`.",
     )
 

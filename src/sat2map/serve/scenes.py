@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -38,6 +39,7 @@ from sat2map.geo.gdal import is_address
 from sat2map.geo.grid import Bounds, Grid, Part
 from sat2map.journal import as_json
 from sat2map.legend import COVER, LEGEND_TAG, Legend
+from sat2map.provenance import KEY
 from sat2map.raster.options import Reading
 from sat2map.raster.pyramid import HIGHEST, Pyramid, pyramid_of
 from sat2map.raster.scene import Scene
@@ -68,6 +70,9 @@ _KEPT: dict[LayerName, str] = {
     "confidence": "confidence",
 }
 """The kept layer of results that a layer of tiles is made of; maps may be of shares instead."""
+
+ARCHIVES = (ARCHIVE, ".mbtiles")
+"""What is an archive of tiles in a folder; GDAL reads MBTiles as one raster."""
 
 LOOK_S = 1.0
 """Seconds after which files are looked at again, whether they are as they were."""
@@ -262,6 +267,11 @@ class OpenScene:
             raise KeyError(layer)
         return found
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether another file was seen where one is read by address."""
+        return self.archive is not None and self.archive.has_changed
+
     def close(self) -> None:
         """Close its files."""
         for each in (self.photo, self.results, self.drawn, self.class_file, self.archive):
@@ -308,7 +318,12 @@ class ServedScene:
         """
         with self._lock:
             if time.monotonic() - self._looked >= LOOK_S:
-                if self._open is None or _signature(self._files) != self._signature:
+                before = self._open
+                if (
+                    before is None
+                    or before.has_changed
+                    or _signature(self._files) != self._signature
+                ):
                     self._renew()
                 self._looked = time.monotonic()
             if self._open is None:
@@ -332,10 +347,11 @@ class ServedScene:
 
     def _opened(self) -> OpenScene:
         if is_archive(self._text):
-            path = Path(self._text)
-            self._files = (path, style_beside(path))
+            if not is_address(self._text):
+                path = Path(self._text)
+                self._files = (path, style_beside(path))
             self._signature = _signature(self._files)
-            return _open_archive(path)
+            return _open_archive(self._text)
         source = open_source(self._text)
         with source:
             # Before anything is read: what changes while it is read is noticed later.
@@ -346,7 +362,7 @@ class ServedScene:
                 tags = dataset.tags()
             if LEGEND_TAG in tags:
                 return _open_class_map(source)
-            if self._is_map or "SAT2MAP_MODEL" in tags:
+            if self._is_map or "SAT2MAP_MODEL" in tags or KEY in tags:
                 reading = Reading(warp=True, crs=self._workshop.options.reading.crs)
                 return _open_as_it_is(source, reading, "map", _not_said)
             if not self._workshop.has_model:
@@ -370,12 +386,15 @@ def _open_class_map(source: Source) -> OpenScene:
 
 
 def is_archive(text: str | Path) -> bool:
-    """Return whether a name is that of an archive of tiles."""
-    return Path(text).suffix.lower() == ARCHIVE and not is_address(text)
+    """Return whether a name or an address is that of an archive of tiles."""
+    if not is_address(text):
+        return Path(text).suffix.lower() == ARCHIVE
+    parts = urlsplit(str(text))
+    return parts.scheme in ("http", "https") and parts.path.lower().endswith(ARCHIVE)
 
 
-def _open_archive(path: Path) -> OpenScene:
-    archive = TileArchive(path)
+def _open_archive(text: str | Path) -> OpenScene:
+    archive = TileArchive(text)
     layer: LayerName = "vectors" if archive.is_vector else "map"
     return OpenScene(archive.key, (layer,), archive.pyramid, archive=archive)
 
@@ -547,34 +566,49 @@ def open_scenes(names: list[str], workshop: Workshop) -> list[ServedScene]:
     """
     scenes: list[ServedScene] = []
     for name in names:
-        if is_archive(name):
-            id = scene_id(Path(name).stem, (scene.id for scene in scenes))
-            scenes.append(ServedScene(id, Path(name).name, name, workshop))
-            continue
-        source = open_source(name)
-        if source.kind != "folder":
-            source.close()
-            scenes.append(_served(name, source, workshop, scenes))
+        files = _held_by(name)
+        if files is None:
+            scenes.append(_served(name, workshop, scenes))
             continue
         before = len(scenes)
-        for file in source.files:
+        for file in files:
             try:
-                scenes.append(_served(file, open_source(file), workshop, scenes))
+                scenes.append(_served(file, workshop, scenes))
             except DataError as error:
                 workshop.say(f"{error.headline}; it is left out.")
         if len(scenes) == before:
             raise DataError(
                 "holds nothing that can be shown on a map",
-                where=source.where,
+                where=name,
                 remedy="Give scenes that say where on the ground they lie.",
             )
     return scenes
 
 
-def _served(
-    text: str | Path, source: Source, workshop: Workshop, others: list[ServedScene]
-) -> ServedScene:
+def _held_by(name: str) -> list[Path] | None:
+    """Return the scenes and archives of a folder, or None of anything else."""
+    if is_address(name) or not Path(name).is_dir():
+        return None
+    archives = [
+        file
+        for file in Path(name).iterdir()
+        if file.suffix.lower() in ARCHIVES and not file.name.startswith(".") and file.is_file()
+    ]
+    try:
+        source = open_source(name)
+    except DataError:
+        if archives:
+            return sorted(archives)
+        raise
     source.close()
-    name = Path(source.name).name or str(source.where)
+    return sorted([*source.files, *archives]) if source.kind == "folder" else None
+
+
+def _served(text: str | Path, workshop: Workshop, others: list[ServedScene]) -> ServedScene:
+    if is_archive(text):
+        name = Path(urlsplit(str(text)).path if is_address(text) else text).name
+    else:
+        with open_source(text) as source:
+            name = Path(source.name).name or str(source.where)
     id = scene_id(Path(name).stem, (scene.id for scene in others))
     return ServedScene(id, name, text, workshop)

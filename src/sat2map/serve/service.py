@@ -7,7 +7,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,6 +53,9 @@ MOST_VECTORISED = 16_000_000
 EXPORTS = 2
 """Parts that are written at once."""
 
+END_S = 1.0
+"""Seconds that threads which read files get when the server ends."""
+
 GONE = 499
 """The status of an answer that nobody waits for any more."""
 
@@ -86,6 +89,7 @@ class Service:
         self._warming: set[str] = set()
         self._writers = ThreadPoolExecutor(EXPORTS, "sat2map-write")
         self._writing = 0
+        self._at_work: set[Future[Any]] = set()
         self.budget = Budget()
 
     def scene(self, id: str) -> ServedScene:
@@ -374,10 +378,11 @@ class Service:
         return await self._in(self._reader(served), work, *given)
 
     def close(self) -> bool:
-        """Make nothing more; return whether all threads have ended."""
-        ended = self.workshop.pool.close()
+        """Make nothing more; return whether all threads have ended, or do so at once."""
         for executor in (self._painters, self._writers, *self._readers.values()):
             executor.shutdown(wait=False, cancel_futures=True)
+        ended = self.workshop.pool.close()
+        ended = not wait(list(self._at_work), timeout=END_S).not_done and ended
         for scene in self.scenes.values():
             scene.close()
         return ended
@@ -392,11 +397,11 @@ class Service:
         self, executor: ThreadPoolExecutor | None, work: Callable[..., T], *given: Any
     ) -> T:
         """Call something in another thread; answer 504 where that takes too long."""
-        loop = asyncio.get_running_loop()
-        called = functools.partial(work, *given)
-        running = loop.run_in_executor(executor or self._painters, called)
+        running = (executor or self._painters).submit(work, *given)
+        self._at_work.add(running)
+        running.add_done_callback(self._at_work.discard)
         try:
-            return await asyncio.wait_for(running, PATIENCE_S)
+            return await asyncio.wait_for(asyncio.wrap_future(running), PATIENCE_S)
         except TimeoutError as error:
             raise HTTPException(
                 504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}

@@ -29,6 +29,9 @@ from sat2map.vectors.measures import Measures
 LayerName = Literal["coverage", "buildings", "roads", "road_nodes", "water", "vegetation"]
 LAYERS: tuple[LayerName, ...] = get_args(LayerName)
 
+STYLE = ".style.json"
+"""What stands in place of an archive's suffix in the name of the style beside it."""
+
 DRIVERS = {
     ".gpkg": "GPKG",
     ".pmtiles": "PMTiles",
@@ -138,7 +141,7 @@ def crs_of(text: str) -> Any:
 
 def style_beside(path: Path) -> Path:
     """Return the name of the style of an archive of vector tiles."""
-    return path.with_suffix(".style.json")
+    return path.with_suffix(STYLE)
 
 
 class Placing:
