@@ -171,7 +171,7 @@ def test_an_export_ends_when_who_asked_goes(
     begun, ended = threading.Event(), threading.Event()
 
     def write(*given: object) -> None:
-        stop = given[-1]
+        stop = given[-2]
         assert isinstance(stop, threading.Event)
         begun.set()
         if stop.wait(60):
