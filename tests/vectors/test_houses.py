@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sat2map.vectors.houses import split_houses
+from sat2map.vectors.houses import Labels
+from sat2map.vectors.houses import split_houses as split_many
 
 
 def block(*boxes: tuple[int, int, int, int], side: int = 60) -> NDArray[np.int32]:
@@ -14,6 +15,11 @@ def block(*boxes: tuple[int, int, int, int], side: int = 60) -> NDArray[np.int32
     for row, column, height, width in boxes:
         labels[row : row + height, column : column + width] = 1
     return labels
+
+
+def split_houses(labels: Labels, sure: NDArray[np.float32] | None, least: float) -> Labels:
+    """Return the houses of one block."""
+    return split_many([labels], [sure], [least])[0]
 
 
 DUMBBELL = block((10, 5, 14, 14), (15, 19, 4, 6), (10, 25, 14, 14))
@@ -73,3 +79,23 @@ def test_other_blocks_stay_and_parts_keep_their_order() -> None:
     assert np.unique(found).tolist() == [-1, 0, 1, 2, 3]
     assert (found[30:38, 5:19] == 3).all()
     assert (found[labels == -1] == -1).all()
+
+
+def test_a_block_is_split_alike_whatever_lies_beside_it() -> None:
+    random = np.random.default_rng(3)
+    blocks, sure = [], []
+    for _ in range(120):
+        sides = random.integers(3, 24, (4, 2))
+        boxes = [
+            (int(r), int(c), int(h), int(w))
+            for (h, w), (r, c) in zip(sides, random.integers(2, 20, (4, 2)), strict=True)
+        ]
+        blocks.append(np.asarray(ndimage.label(block(*boxes))[0], np.int32))
+        own = random.random((60, 60)).astype(np.float32)
+        sure.append(None if len(blocks) % 2 else ndimage.gaussian_filter(own, 2) + 0.35)
+    least = random.uniform(5, 60, len(blocks)).tolist()
+    many = split_many(blocks, sure, least)
+    assert any(found.max() > labels.max() for found, labels in zip(many, blocks, strict=True))
+    for found, labels, known, pixels in zip(many, blocks, sure, least, strict=True):
+        np.testing.assert_array_equal(found, split_houses(labels, known, pixels))
+        assert ((found > 0) == (labels > 0)).all()

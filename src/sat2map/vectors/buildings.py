@@ -129,7 +129,8 @@ def outline_buildings(
     )
     if not complete and any(_nears_edge(boxes[n - 1], numbers.shape) for n in wanted):
         return None
-    blocks = {n: _block(numbers, whole, boxes[n - 1], n, corner, matrix_at, sure) for n in wanted}
+    cut = {n: _cut_out(numbers, whole, boxes[n - 1], n, corner, sure) for n in wanted}
+    blocks = dict(zip(cut, _blocks(list(cut.values()), matrix_at), strict=True))
     shapes = dict(zip(blocks, _outlined(list(blocks.values()), matrix_at, extent), strict=True))
     for n in _overlapping(shapes):
         shapes[n] = _traced(blocks[n], matrix_at(*blocks[n].first), 0.0, extent)
@@ -175,17 +176,24 @@ def _beside(
     return found - set(touching)
 
 
-def _block(
+@dataclass(frozen=True)
+class _Cut:
+    parts: NDArray[np.int32]  # as `_Block.labels`, but parts of one class in place of houses
+    numbers: NDArray[np.int32]  # the classes of the same pixels
+    sure: NDArray[np.float32] | None
+    corner: tuple[int, int]
+    first: tuple[int, int]
+
+
+def _cut_out(
     numbers: NDArray[np.uint8],
     whole: NDArray[Any],
     box: tuple[slice, slice],
     n: int,
     corner: tuple[int, int],
-    matrix_at: Callable[[int, int], Matrix],
     sure: NDArray[np.float32] | None,
-) -> _Block:
-    from skimage.measure import label
-
+) -> _Cut:
+    """Return a block with two pixels around it."""
     rows, columns = box
     top, left = rows.start - 2, columns.start - 2
     shape = (rows.stop + 2 - top, columns.stop + 2 - left)
@@ -205,16 +213,35 @@ def _block(
         near_sure = np.full(shape, np.nan, np.float32)
         near_sure[part] = sure[inside]
     own = near == n
-    parts = np.where(own, near_numbers + 1, 0)
-    found = label(parts, background=0, connectivity=1)  # type: ignore[no-untyped-call]
-    column = int(np.flatnonzero(own[2])[0])
-    first = (corner[0] + rows.start, corner[1] + left + column)
-    pixel_m2 = abs(float(np.linalg.det(matrix_at(*first))))
-    labels = split_houses(np.asarray(found, np.int32), near_sure, LEAST_M2 / pixel_m2)
-    houses, at = np.unique(labels, return_index=True)
-    classes = tuple(int(v) for v in near_numbers.ravel()[at[houses > 0]])
-    labels[(near > 0) & ~own] = -1
-    return _Block(labels, classes, (corner[0] + top, corner[1] + left), first)
+    parts = _connected(np.where(own, near_numbers + 1, 0))
+    parts[(near > 0) & ~own] = -1
+    first = (corner[0] + rows.start, corner[1] + left + int(np.flatnonzero(own[2])[0]))
+    return _Cut(parts, near_numbers, near_sure, (corner[0] + top, corner[1] + left), first)
+
+
+def _connected(labels: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Return which part of one label each pixel is of, int32 [H,W]; 0 where the label is 0."""
+    values = labels[labels > 0]
+    if len(values) and (values == values[0]).all():  # several times as fast
+        from scipy import ndimage
+
+        return np.asarray(ndimage.label(labels > 0)[0], np.int32)
+    from skimage.measure import label
+
+    return np.asarray(label(labels, background=0, connectivity=1), np.int32)  # type: ignore[no-untyped-call]
+
+
+def _blocks(cut: list[_Cut], matrix_at: Callable[[int, int], Matrix]) -> list[_Block]:
+    """Return blocks with their houses."""
+    least = [LEAST_M2 / abs(float(np.linalg.det(matrix_at(*one.first)))) for one in cut]
+    found = []
+    for one, labels in zip(
+        cut, split_houses([one.parts for one in cut], [one.sure for one in cut], least), strict=True
+    ):
+        houses, at = np.unique(labels, return_index=True)
+        classes = tuple(int(v) for v in one.numbers.ravel()[at[houses > 0]])
+        found.append(_Block(labels, classes, one.corner, one.first))
+    return found
 
 
 def _outlined(
@@ -344,15 +371,13 @@ class _Grid:
 
     def holds(self, least: float, extent: tuple[int, int]) -> bool:
         """Return whether all houses have that overlap, and each is one polygon in the scene."""
-        from skimage.measure import label
-
         if self.iou < least:
             return False
-        _, count = label(  # type: ignore[no-untyped-call]
-            self.cells, background=0, connectivity=1, return_num=True
-        )
         houses = len(self.block.numbers)
-        if count != houses or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0:
+        if (
+            _connected(self.cells).max() != houses
+            or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0
+        ):
             return False  # a house is nowhere, or in two pieces
         return self._is_far_from(extent) or bool(_houses_of([self], extent)[0])
 

@@ -42,7 +42,7 @@ from sat2map.vectors.walls import Matrix
 SHEET = 2048
 """Side of a sheet in pixels."""
 
-MARGINS = (64, 256, LARGEST + 16)
+MARGINS = (256, LARGEST + 16)
 """Pixels around a sheet that are looked at: more where a building that is cut there goes on."""
 
 TOLERANCE = 1.5

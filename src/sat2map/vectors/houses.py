@@ -16,10 +16,14 @@ Where nothing tells how sure it is, a house around a courtyard stays one: a wing
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sat2map.vectors.arcs import side_by_side
 
 NECK = 0.75
 """A pass that is lower than so much of the lower hill parts two houses."""
@@ -33,15 +37,41 @@ LEAST_M2 = 20.0
 _SMOOTH = 0.5
 """Standard deviation in pixels by which distances are smoothed, or each stair were a hill."""
 
+_BATCH = 1 << 20
+"""Pixels whose distances are measured at once."""
+
 Labels = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
-def split_houses(labels: Labels, sure: NDArray[np.float32] | None, least: float) -> Labels:
-    """Return the houses of a block, split at their necks.
+@dataclass(frozen=True)
+class _Part:
+    """Buildings of one class in a block that hang together.
+
+    Attributes:
+        block: The block's place.
+        box: Where it lies in it, with one pixel around.
+        own: Its pixels, bool [h,w].
+        core: Those of which it is sure.
+        least: Pixels that a house has at least.
+    """
+
+    block: int
+    box: tuple[slice, slice]
+    own: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+    least: float
+
+
+def split_houses(
+    blocks: Sequence[Labels],
+    sure: Sequence[NDArray[np.float32] | None],
+    least: Sequence[float],
+) -> list[Labels]:
+    """Return the houses of blocks, split at their necks.
 
     Args:
-        labels: Parts of buildings, from 1; 0 outside and -1 where another block is; [H,W] with
+        blocks: Of each block its parts, from 1; 0 outside and -1 where another block is; [H,W] with
             nothing of the block at the border.
         sure: How sure the class of each pixel is, 0 to 1, nan where unknown.
         least: Pixels that a house has at least.
@@ -51,37 +81,89 @@ def split_houses(labels: Labels, sure: NDArray[np.float32] | None, least: float)
     """
     from scipy import ndimage
 
-    found = np.minimum(labels, 0)
-    count = 0
-    for part, box in enumerate(ndimage.find_objects(np.maximum(labels, 0)), 1):
-        rows, columns = (slice(side.start - 1, side.stop + 1) for side in box)
-        own = labels[rows, columns] == part
-        pieces = _pieces(own, None if sure is None else sure[rows, columns], least)
-        found[rows, columns][own] = pieces[own] + count
-        count += int(pieces.max())
+    parts: list[_Part] = []
+    for n, labels in enumerate(blocks):
+        for part, (rows, columns) in enumerate(ndimage.find_objects(np.maximum(labels, 0)), 1):
+            box = (slice(rows.start - 1, rows.stop + 1), slice(columns.start - 1, columns.stop + 1))
+            own = labels[box] == part
+            known = sure[n]
+            core = own if known is None else own & ~(known[box] <= SURE)
+            parts.append(_Part(n, box, own, core, least[n]))
+    found = [np.minimum(labels, 0) for labels in blocks]
+    count = [0] * len(blocks)
+    for part, pieces in zip(parts, _pieces_of(parts), strict=True):
+        found[part.block][part.box][part.own] = pieces[part.own] + count[part.block]
+        count[part.block] += int(pieces.max())
     return found
 
 
-def _pieces(own: NDArray[np.bool_], sure: NDArray[np.float32] | None, least: float) -> Labels:
-    """Return the houses of one part, bool [H,W] without a pixel at the border, from 1."""
+def _pieces_of(parts: list[_Part]) -> Iterator[Labels]:
+    """Yield the houses of each part, [h,w] from 1."""
+    start = 0
+    while start < len(parts):
+        stop, size = start, 0
+        while stop < len(parts) and (stop == start or size + parts[stop].own.size <= _BATCH):
+            size += parts[stop].own.size
+            stop += 1
+        batch = parts[start:stop]
+        for part, height in zip(batch, _hilly([part.core for part in batch]), strict=True):
+            big = height is not None and np.count_nonzero(part.own) >= 2 * part.least
+            yield _pieces(part, height) if big and height is not None else part.own.astype(np.int32)
+        start = stop
+
+
+def _hilly(cores: list[NDArray[np.bool_]]) -> list[Floats | None]:
+    """Return the distances to the edge, smoothed, of those of some masks that may have a neck.
+
+    All are measured at once, side by side. A mask has no neck where all its hills hang together
+    that are as high as a pass to the second highest of them has to be.
+    """
     from scipy import ndimage
 
+    canvas, corners = side_by_side([core.astype(np.int32) for core in cores])
+    heights: Floats = ndimage.gaussian_filter(ndimage.distance_transform_edt(canvas > 0), _SMOOTH)
+    tops = (canvas > 0) & (heights == ndimage.maximum_filter(heights, 3))
+    peaks, _ = ndimage.label(tops)
+    first = np.unique(peaks[tops], return_index=True)[1]
+    owner, height = canvas[tops][first], heights[tops][first]
+    count = int(canvas.max()) + 1
+    second, lowest = np.zeros(count), np.full(count, np.inf)
+    order = np.lexsort((-height, owner))
+    again = np.r_[False, owner[order][1:] == owner[order][:-1]]
+    one, place = np.unique(owner[order][again], return_index=True)
+    second[one] = height[order][again][place]
+    np.minimum.at(lowest, owner, height)
+    high = (canvas > 0) & (heights >= NECK * second[canvas])
+    islands, _ = ndimage.label(high)
+    each = np.unique(islands[high], return_index=True)[1]
+    number = np.bincount(canvas[high][each], minlength=count)
+    may = (second > 0) & ((number > 1) | (lowest < NECK * second))
+    found: list[Floats | None] = []
+    label = 0
+    for core, (row, column) in zip(cores, corners, strict=True):
+        label += bool(core.any())
+        box = np.s_[row : row + core.shape[0], column : column + core.shape[1]]
+        found.append(heights[box] if core.any() and may[label] else None)
+    return found
+
+
+def _pieces(part: _Part, height: Floats) -> Labels:
+    """Return the houses of one part, [h,w] from 1."""
+    from scipy import ndimage
+
+    own, core = part.own, part.core
     whole = own.astype(np.int32)
-    if np.count_nonzero(own) < 2 * least:
+    if core is own and _has_courtyard(own):
         return whole
-    core = own if sure is None else own & ~(sure <= SURE)
-    height: Floats = ndimage.gaussian_filter(ndimage.distance_transform_edt(core), _SMOOTH)
-    peaks, many = ndimage.label(core & (height == ndimage.maximum_filter(height, 3)))
-    if many < 2 or (sure is None and _has_courtyard(own)):
-        return whole
+    peaks, _ = ndimage.label(core & (height == ndimage.maximum_filter(height, 3)))
     hills = _joined(_flooded(-height, peaks, core), height)
     sizes = np.bincount(hills.ravel())
-    hills[(sizes < least / 2)[hills]] = 0  # what is not sure will be added
+    hills[(sizes < part.least / 2)[hills]] = 0  # what is not sure will be added
     while len(np.unique(hills)) > 2:
         grown = _flooded(_away(hills), hills, own)
         sizes = np.bincount(grown.ravel())
         sizes[0] = own.size
-        small = np.flatnonzero((sizes > 0) & (sizes < least))
+        small = np.flatnonzero((sizes > 0) & (sizes < part.least))
         if not len(small):
             return _numbered(grown)
         hills[hills == small[np.argmin(sizes[small])]] = 0

@@ -11,8 +11,10 @@ Each sheet is finished as a whole, so that what was interrupted goes on where it
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
+import os
 import re
 import shutil
 import threading
@@ -349,6 +351,7 @@ def _make(
                 np.save(aside, numbers)
         some = some or bool((np.load(path, mmap_mode="r") != NOTHING).any())
         show(done)
+    give_back_memory()
     if not some:
         shutil.rmtree(sieved)
         raise DataError(
@@ -359,6 +362,7 @@ def _make(
         for done, sheet in enumerate(sheets, 1):
             if sheet.number not in finished:
                 _cover(scene, store, sieved, sheet, options)
+                give_back_memory()
             show(len(sheets) + done)
         store.join()
 
@@ -371,6 +375,7 @@ def _make(
         assert scene.grid.crs is not None  # or nothing could have been measured
         place = Placing(measures, scene.grid.crs, options.out_crs)
         with trace_roads(scene, folder=folder, progress=tracing) as network:
+            give_back_memory()
             layers = layers_of(store, scene.legend, network, measures)
             aside = made / f"whole{target.suffix.lower()}"
             if driver_of(target) == "PMTiles":
@@ -381,6 +386,18 @@ def _make(
             else:
                 _write(aside, layers, place, scene.legend, options.layer, made_of)
     give_name(aside, target)
+
+
+def give_back_memory() -> None:
+    """Give the memory that was freed back to the operating system, where the C library can.
+
+    glibc keeps what lies between blocks that are still in use: after a sheet more than half of its
+    heap is free, in pieces that the next one, whose arrays have other sizes, does not fit in. So
+    a process would grow with every sheet that is larger than those before it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _write(
