@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -125,14 +126,51 @@ def test_where_nothing_is_there_is_no_polygon() -> None:
     assert shapely.area(shapes).sum() == pytest.approx((numbers != NOTHING).sum(), rel=0.02)
 
 
-@pytest.mark.parametrize("smooth", [0.0, 3.0])
-def test_holes_of_single_pixels_keep_their_area(smooth: float) -> None:
-    numbers = blobs(7, 60, smooth)
-    numbers[numbers == 1] = 0  # without houses, whose walls may hang over a hole
-    numbers[np.random.default_rng(8).random(numbers.shape) < 0.05] = NOTHING
-    shapes, _ = covered(numbers, 32)
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    smooth=st.sampled_from([0.0, 3.0, 5.0]),
+    hole=st.sampled_from([0.0, 2.0]),
+)
+def test_ground_without_a_class_keeps_its_area_and_no_house_hangs_over_it(
+    seed: int, smooth: float, hole: float
+) -> None:
+    numbers = blobs(seed, 60, smooth)
+    random = np.random.default_rng(seed + 1).standard_normal(numbers.shape)
+    nothing = ndimage.gaussian_filter(random, hole)
+    nothing = nothing > np.quantile(nothing, 0.95)
+    numbers[nothing] = NOTHING
+    for side in (200, 32):
+        shapes, _ = covered(numbers, side)
+        assert shapely.is_valid(shapes).all()
+        # Of holes of single pixels GEOS calls an edge wrong that borders on nothing at all.
+        assert hole == 0 or shapely.coverage_is_valid(shapes)
+        assert shapely.area(shapes).sum() == pytest.approx((~nothing).sum(), rel=1e-9)
+        rows, columns = np.nonzero(nothing)
+        beneath = shapely.STRtree(shapes).query(shapely.points(columns + 0.5, rows + 0.5), "within")
+        assert beneath.size == 0
+
+
+def test_houses_of_a_map_of_buildings_alone_have_right_angles() -> None:
+    numbers = np.full((90, 90), NOTHING, np.uint8)
+    numbers[shapely.contains_xy(SLANTED, *np.mgrid[:90, :90][::-1] + 0.5)] = 1
+    (house,) = covered(numbers, 100)[0]
+    assert shapely.intersection(house, SLANTED).area > 0.93 * shapely.union(house, SLANTED).area
+    assert len(house.exterior.coords) == 5
+
+
+SLANTED = shapely.affinity.rotate(shapely.box(30, 32, 60, 50), 27)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32), smooth=st.sampled_from([1.5, 3.0, 5.0]))
+def test_between_walls_and_borders_no_slivers_are_left(seed: int, smooth: float) -> None:
+    numbers = blobs(seed, 90, smooth)
+    shapes, classes = covered(numbers, 200)
     assert shapely.coverage_is_valid(shapes)
-    assert shapely.area(shapes).sum() == pytest.approx((numbers != NOTHING).sum(), rel=1e-9)
+    bounds = shapely.bounds(shapes)
+    inside = (bounds[:, :2] > 0).all(1) & (bounds[:, 2:] < 90).all(1) & (classes != 1)
+    assert shapely.area(shapes[inside]).min(initial=1.0) >= 1.0
 
 
 def test_a_ring_in_a_ring() -> None:

@@ -63,6 +63,7 @@ def test_what_is_not_sure_parts_houses_that_touch() -> None:
     assert np.unique(found[20:32, 27:45]).tolist() == [2]
     assert ((found > 0) == (row > 0)).all()
     np.testing.assert_array_equal(split_houses(row, np.full_like(sure, np.nan), 20), row)
+    np.testing.assert_array_equal(split_houses(row, np.zeros_like(sure), 20), row)
 
 
 def test_no_part_is_smaller_than_a_house() -> None:

@@ -448,7 +448,7 @@ def _houses_of(grids: list[_Grid], extent: tuple[int, int]) -> list[list[House]]
     if not grids:
         return []
     canvas, corners = side_by_side([grid.cells for grid in grids])
-    faces = _faces(canvas)  # one for each house of each grid
+    faces = faces_of(canvas)  # one for each house of each grid
     shapes = np.array([face for face, _ in sorted(faces, key=lambda face: face[1])], object)
     grid_of = np.repeat(np.arange(len(grids)), [len(grid.block.numbers) for grid in grids])
     points, shape = shapely.get_coordinates(shapes, return_index=True)
@@ -470,7 +470,7 @@ def _houses_of(grids: list[_Grid], extent: tuple[int, int]) -> list[list[House]]
     return [[] if n in wrong else houses for n, houses in enumerate(found)]
 
 
-def _faces(grid: NDArray[Any]) -> list[tuple[Any, int]]:
+def faces_of(grid: NDArray[Any]) -> list[tuple[Any, int]]:
     """Return the polygons of a grid's labels other than 0, and their labels."""
     parts = shapely.get_parts(shapely.polygonize(trace_arcs(grid, smooth=False)))
     points = shapely.get_coordinates(shapely.point_on_surface(parts)).astype(int)
@@ -505,7 +505,7 @@ def _traced(
         or row + labels.shape[0] - 2 >= extent[0]
         or column + labels.shape[1] - 2 >= extent[1]
     )
-    faces = _faces(labels) if edge else _smooth_faces(labels)
+    faces = faces_of(labels) if edge else _smooth_faces(labels)
     if tolerance and not edge and not (block.labels < 0).any():
         outlines = shapely.coverage_simplify([face for face, _ in faces], tolerance)
         outlines = shapely.transform(outlines, lambda p: np.round(p / PRECISION) * PRECISION)

@@ -33,6 +33,7 @@ from sat2map.vectors.buildings import (
     LARGEST,
     PRECISION,
     House,
+    faces_of,
     labels_of,
     outline_buildings,
 )
@@ -50,6 +51,9 @@ TOLERANCE = 1.5
 
 _LEAST_LEAD = 0.02
 """By how much a class leads at least, where three classes share a pixel."""
+
+_SLIVER = 1.0
+"""Square pixels: what is smaller between a wall and a border is no area of its own."""
 
 _NEAR = 8
 """Pixels by which the outline of a building may lie beside its pixels."""
@@ -178,10 +182,12 @@ def _houses_and_ground(
         slice(before - 1, before + sheet.width + 1),
     )
     houses, blocks = found
+    ground = _ground(window, blocks)
+    houses = _within_ground(houses, window, ground, corner)
     lead = None
     if sure is not None:
         lead = np.where(blocks > 0, np.nan, np.maximum(2 * sure - 1, _LEAST_LEAD))[ring]
-    return houses, _ground(window, blocks)[ring], lead
+    return houses, ground[ring], lead
 
 
 def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
@@ -209,6 +215,44 @@ def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDAr
         )
         ground[rows, columns][own] = window[rows, columns][tuple(nearest)][own]
     return ground
+
+
+def _within_ground(
+    houses: list[House],
+    window: NDArray[np.uint8],
+    ground: NDArray[np.uint8],
+    corner: tuple[int, int],
+) -> list[House]:
+    """Return houses without what of them hangs over ground that has no class.
+
+    One that has nothing else around it stays, such as in a map of buildings alone.
+
+    Args:
+        houses: The houses.
+        window: Class numbers, uint8 [H,W], and
+        ground: what lies under buildings.
+        corner: Row and column in the scene of the first pixel.
+    """
+    if not (window == NOTHING).any():
+        return houses
+    kept: list[House] = []
+    for house in houses:
+        left, top, right, bottom = shapely.bounds(house.outline)
+        row, column = math.floor(top) - corner[0], math.floor(left) - corner[1]
+        near = window[row : math.ceil(bottom) - corner[0], column : math.ceil(right) - corner[1]]
+        alone = ground[house.first[0] - corner[0], house.first[1] - corner[1]] == NOTHING
+        if alone or not (near == NOTHING).any():
+            kept.append(house)
+            continue
+        holes = [face for face, _ in faces_of(np.pad(near == NOTHING, 1).astype(np.uint8))]
+        place = np.array([column + corner[1] - 1, row + corner[0] - 1])
+        hollow = shapely.transform(shapely.union_all(holes), lambda points: points + place)  # noqa: B023
+        left_over = shapely.get_parts(
+            shapely.difference(house.outline, hollow, grid_size=PRECISION)
+        )
+        parts = left_over[shapely.area(left_over) >= _SLIVER]
+        kept.extend(replace(house, outline=part) for part in parts if len(parts))
+    return kept
 
 
 def _cut_at_edges(
@@ -401,7 +445,46 @@ def _overlaid(
             found.append(Face(shape, houses[house].number, houses[house]))
         elif polygon >= 0 and numbers[polygon] != NOTHING:
             found.append(Face(shape, int(numbers[polygon])))
-    return found
+    return _without_slivers(found, box)
+
+
+def _without_slivers(faces: list[Face], box: tuple[int, int, int, int]) -> list[Face]:
+    """Return faces of which those that are slivers belong to a neighbour.
+
+    Between a wall and a border of the ground that runs beside it slivers are left. The neighbour is
+    that with the longest common border; ground, if there is any beside it, or a house. What lies
+    at the sheet's edge stays, as nobody knows how far it goes on.
+
+    Args:
+        faces: The faces of a sheet.
+        box: The sheet: left, top, right and bottom.
+    """
+    shapes = np.array([face.shape for face in faces], object)
+    small = shapely.area(shapes) < _SLIVER
+    bounds = shapely.bounds(shapes)
+    inside = (bounds[:, :2] > box[:2]).all(1) & (bounds[:, 2:] < box[2:]).all(1)
+    is_house = np.array([face.house is not None for face in faces])
+    slivers = np.flatnonzero(small & inside & ~is_house)
+    if not len(slivers):
+        return faces
+    tree = shapely.STRtree(shapes)
+    joined: dict[int, list[Any]] = {}
+    for sliver in slivers.tolist():
+        beside = tree.query(shapes[sliver], predicate="intersects")
+        beside = np.sort(beside[~small[beside]])
+        shared = shapely.length(shapely.intersection(shapes[sliver], shapes[beside]))
+        beside, shared = beside[shared > 0], shared[shared > 0]
+        if len(beside):
+            taken = beside[np.lexsort((-shared, is_house[beside]))[0]]
+            joined.setdefault(int(taken), []).append(shapes[sliver])
+            shapes[sliver] = None
+    for taken, pieces in joined.items():
+        shapes[taken] = shapely.coverage_union_all([shapes[taken], *pieces])
+    return [
+        replace(face, shape=shape)
+        for face, shape in zip(faces, shapes, strict=True)
+        if shape is not None
+    ]
 
 
 def _segments(polygons: NDArray[np.object_]) -> Points:

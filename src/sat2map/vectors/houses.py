@@ -83,9 +83,9 @@ def split_houses(
 
     parts: list[_Part] = []
     for n, labels in enumerate(blocks):
-        for part, (rows, columns) in enumerate(ndimage.find_objects(np.maximum(labels, 0)), 1):
+        for number, (rows, columns) in enumerate(ndimage.find_objects(np.maximum(labels, 0)), 1):
             box = (slice(rows.start - 1, rows.stop + 1), slice(columns.start - 1, columns.stop + 1))
-            own = labels[box] == part
+            own = labels[box] == number
             known = sure[n]
             core = own if known is None else own & ~(known[box] <= SURE)
             parts.append(_Part(n, box, own, core, least[n]))
@@ -120,6 +120,8 @@ def _hilly(cores: list[NDArray[np.bool_]]) -> list[Floats | None]:
     """
     from scipy import ndimage
 
+    if not any(core.any() for core in cores):
+        return [None] * len(cores)
     canvas, corners = side_by_side([core.astype(np.int32) for core in cores])
     heights: Floats = ndimage.gaussian_filter(ndimage.distance_transform_edt(canvas > 0), _SMOOTH)
     tops = (canvas > 0) & (heights == ndimage.maximum_filter(heights, 3))
