@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+LARGEST = 25_000_000
+"""Bytes of a wheel: the models that ship are most of it."""
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "sat2map"
@@ -34,13 +39,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
     junk = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "src", source / "src", ignore=junk)
     shutil.copytree(ROOT / "tests", source / "tests", ignore=junk)
     run(
-        *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source),
+        *(sys.executable, "-m", "build", "--sdist", "--wheel", "--no-isolation"),
+        *("--outdir", folder, source),
         cwd=folder,
     )
     (built,) = folder.glob("*.whl")
@@ -75,6 +81,17 @@ def test_it_holds_all_that_the_package_has_and_nothing_else(wheel: Path) -> None
     others = {name.partition("/")[0] for name in names - mine}
     assert len(others) == 1 and next(iter(others)).endswith(".dist-info")
     assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_what_is_published_is_small_and_can_be_uploaded(wheel: Path) -> None:
+    (source,) = wheel.parent.glob("*.tar.gz")
+    for built in (wheel, source):
+        assert built.stat().st_size < LARGEST, built.name
+    with tarfile.open(source) as archive:
+        data = [name for name in archive.getnames() if re.search(r"/tests/.*(?<!\.py)$", name)]
+    assert not [name for name in data if Path(name).suffix]
+    checked = run(sys.executable, "-m", "twine", "check", "--strict", wheel, source, cwd=ROOT)
+    assert checked.count("PASSED") == 2
 
 
 def test_it_runs_as_installed(installed: Path, tmp_path: Path) -> None:
