@@ -157,6 +157,32 @@ def test_lines_meet_where_they_share_a_point(tmp_path: Path) -> None:
     assert got["apls_4m"] == pytest.approx(1, abs=1e-6)
 
 
+def test_roads_on_a_bridge_meet_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A road that bends over two others, which the found network has as crossings."""
+    over = shapely.LineString([(0, 0), (100, 40), (300, 40)])
+    below = [shapely.LineString([(x, -100), (x, 200)]) for x in (50, 200)]
+    true = write(tmp_path / "true.json", [over, *below])
+    legs = [
+        shapely.LineString([(0, 0), (50, 20)]),
+        shapely.LineString([(50, 20), (100, 40), (200, 40)]),
+        shapely.LineString([(200, 40), (300, 40)]),
+    ]
+    halves = [
+        shapely.LineString(ends)
+        for x, y in ((50, 20), (200, 40))
+        for ends in ([(x, -100), (x, y)], [(x, y), (x, 200)])
+    ]
+    found = write(tmp_path / "found.json", [*legs, *halves])
+    apart = values(evaluate_vectors(found, true, "roads"))
+    assert apart["apls_true_to_found_4m"] == pytest.approx(1, abs=1e-6)
+    assert apart["apls_found_to_true_4m"] < 0.6
+    scores = evaluate_vectors(found, true, "roads", bridges_meet=True)
+    assert values(scores)["apls_4m"] == pytest.approx(1, abs=1e-6)
+    assert values(scores)["cldice"] == pytest.approx(1, abs=1e-6)
+    assert (scores.found, scores.true) == (7, 7)
+    assert scores.protocol["bridges_meet"] is True
+
+
 @pytest.mark.parametrize("code", [32631, 2154, 3857])
 def test_files_may_be_in_any_projection(tmp_path: Path, code: int) -> None:
     """All of a large file is read, wherever it lies in its projection."""

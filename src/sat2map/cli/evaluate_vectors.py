@@ -29,6 +29,10 @@ def evaluate_vectors(
         str | None,
         typer.Option(metavar="W,S,E,N", help="Score this part alone, degrees (WGS 84)."),
     ] = None,
+    bridges_meet: Annotated[
+        bool,
+        typer.Option("--bridges-meet", help="Roads that cross meet, as on no bridge."),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -45,6 +49,7 @@ def evaluate_vectors(
             buffer_m=buffer_m,
             tile_m=tile_m,
             bbox=part,
+            bridges_meet=bridges_meet,
             progress=progress.show,
         )
     if as_json:

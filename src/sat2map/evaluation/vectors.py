@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,7 @@ def evaluate_vectors(
     buffer_m: float = BUFFER_M,
     tile_m: float = TILE_M,
     bbox: Bounds | None = None,
+    bridges_meet: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> VectorScores:
     """Compare a layer of vectors with the true one.
@@ -109,6 +111,8 @@ def evaluate_vectors(
         buffer_m: Of roads: how far a road may lie beside the true one, in metres.
         tile_m: About how long the sides of the tiles are, in metres.
         bbox: Score this part alone: west, south, east, north in degrees.
+        bridges_meet: Of roads: whether those that cross meet there, in both files, even where they
+            share no point. An image does not tell a bridge from a crossing.
         progress: Called with the number of tiles done and of all.
 
     Raises:
@@ -136,6 +140,8 @@ def evaluate_vectors(
     ]
     if layer == "roads":
         placed = [_noded(side) for side in placed]
+        if bridges_meet:
+            placed = [_cut_at_crossings(side) for side in placed]
     tiles = _tiles(shapely.transform(shapely.box(*region), to_plane).bounds, tile_m)
     score = score_buildings if layer == "buildings" else score_roads
     sums: list[Mapping[str, tuple[float, float]]] = []
@@ -155,6 +161,7 @@ def evaluate_vectors(
             "interval": f"95 %, bootstrap over tiles, {RESAMPLES} resamples",
             "match": f"IoU of at least {MATCH:g}" if layer == "buildings" else None,
             "buffer_m": buffer_m if layer == "roads" else None,
+            "bridges_meet": bridges_meet if layer == "roads" else None,
         },
     )
 
@@ -399,6 +406,36 @@ def _noded(roads: _Shapes) -> _Shapes:
         if line[first] == line[last]:
             parts.append(shapely.LineString(points[first : last + 1]))
             widths.append(float(roads.widths[line[first]]))
+    found = np.empty(len(parts), object)
+    found[:] = parts
+    return _Shapes(found, np.array(widths))
+
+
+def _cut_at_crossings(roads: _Shapes) -> _Shapes:
+    """Cut lines where they cross each other, whether or not they share a point there."""
+    lines = roads.geometries
+    one, two = shapely.STRtree(lines).query(lines, predicate="crosses")
+    points, pair = shapely.get_coordinates(
+        shapely.intersection(lines[one], lines[two]), return_index=True
+    )
+    by_line = np.argsort(one[pair], kind="stable")
+    bounds = np.searchsorted(one[pair][by_line], np.arange(1, len(lines)))
+    parts: list[Any] = []
+    widths: list[float] = []
+    for number, (line, chosen) in enumerate(zip(lines, np.split(by_line, bounds), strict=True)):
+        places = points[chosen]
+        along = shapely.line_locate_point(line, shapely.points(places))
+        inner = (along > 0.01) & (along < line.length - 0.01)
+        own = shapely.get_coordinates(line)
+        reached = np.append(0.0, np.cumsum(np.hypot(*np.diff(own, axis=0).T)))
+        along = np.concatenate([[0.0], along[inner], [line.length]])
+        cuts = np.concatenate([own[:1], places[inner], own[-1:]])
+        order = np.argsort(along, kind="stable")
+        for (first, start), (last, stop) in pairwise(zip(along[order], cuts[order], strict=True)):
+            between = own[(reached > first) & (reached < last)]
+            if last - first > 0.01:
+                parts.append(shapely.LineString([start, *between, stop]))
+                widths.append(float(roads.widths[number]))
     found = np.empty(len(parts), object)
     found[:] = parts
     return _Shapes(found, np.array(widths))
