@@ -1,6 +1,6 @@
 """The bars of speed: what is aimed at and what is reached, side by side in one run.
 
-    python benchmarks/bars.py [--threads 2] [--repeats 5] [--rows NAME ...] [--json FILE]
+    python benchmarks/bars.py [--threads 2] [--repeats 5] [--rows NAME ...] [--isa avx2]
 
 Every row is one thing that sat2map does beside what it is compared with, in turn and in one process
 where nothing else is said. The ratio is taken turn by turn; printed are minimum, median and maximum
@@ -416,10 +416,11 @@ def read_and_write(photo: Path, map_: Path, target: Path) -> None:
     rasterio.shutil.copy(map_, target, **COG)
 
 
-def table(rows: list[Row], threads: int, repeats: int) -> str:
+def table(rows: list[Row], threads: int, repeats: int, isa: str | None = None) -> str:
     """Return the rows for people, as a table of Markdown."""
+    limited = "" if isa is None else f"; no more than {isa} is used"
     lines = [
-        f"{machine()}; {threads} threads; torch {torch.__version__}; {repeats} turns",
+        f"{machine()}{limited}; {threads} threads; torch {torch.__version__}; {repeats} turns",
         "",
         "| minimum / median / maximum | by the clock | of the processor's time | bar | |",
         "|---|---|---|---|---|",
@@ -444,14 +445,30 @@ def figures(found: dict[str, float] | None) -> str:
     return told[0] if found["min"] == found["max"] else " / ".join(told)
 
 
+def limit_instructions() -> None:
+    """Begin anew in an environment where nothing uses more than AVX2, unless this one is it.
+
+    OpenVINO's and torch's convolutions are oneDNN's, which heeds the first of these as it is
+    loaded; torch's own kernels heed the second.
+    """
+    limits = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    if not limits.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | limits)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--whole", action="store_true", help="fill all of the large scene")
+    parser.add_argument(
+        "--isa", choices=["avx2"], help="as on a processor that has no more than it"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
+    if arguments.isa is not None:
+        limit_instructions()
     torch.set_num_threads(arguments.threads)
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
@@ -460,9 +477,14 @@ def main() -> None:
         for name in arguments.rows:
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows += ROWS[name](bench)
-    print(table(rows, arguments.threads, arguments.repeats))
+    print(table(rows, arguments.threads, arguments.repeats, arguments.isa))
     if arguments.json is not None:
-        facts = {"machine": machine(), "threads": arguments.threads, "rows": rows}
+        facts = {
+            "machine": machine(),
+            "isa": arguments.isa,
+            "threads": arguments.threads,
+            "rows": rows,
+        }
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

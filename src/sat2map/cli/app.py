@@ -60,6 +60,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
+from sat2map.cli.start import leave_out_converter, with_one_verb
 from sat2map.cli.verify import verify
 from sat2map.errors import DataError, Sat2mapError, UsageError, missing_extra
 
@@ -82,6 +83,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[notices])
     silence_dependencies()
     allow_any_characters()
+    leave_out_converter()
     run()
 
 
@@ -108,7 +110,7 @@ def run() -> None:
     """Run the command line; an error of the user's is one line on stderr."""
     try:
         try:
-            app()
+            with_one_verb(app, sys.argv[1:])()
         except ModuleNotFoundError as error:
             raise missing_extra(error) or error from error
     except Sat2mapError as error:
