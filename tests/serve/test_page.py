@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fixtures.scenes import MakeScene, smooth
+from sat2map.geo.web_mercator import position
 from sat2map.legend import COVER, LegendClass
 from sat2map.serve.app import AppOptions
 from sat2map.serve.basemap import Basemap
@@ -244,6 +245,47 @@ def test_a_style_is_chosen_and_the_legend_of_the_map_follows(
     other = browse(served, "#style=nobody")
     assert other.get_by_label("Style").input_value() == "streets"
     assert legend_of_the_map(other) == [(c.name, c.colour) for c in served_legend(served, None)]
+
+
+def test_tiles_in_the_middle_come_first_and_then_those_under_the_pointer(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    served = start(make_scene(blocks(500, 500)), window=256)
+    page = browse(served, viewport={"width": 1000, "height": 700})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.mouse.move(1, 1)
+    page.locator("#panel").hover()  # beside the map
+    box = page.locator("#maps").bounding_box()
+    middle = np.array([box["width"] / 2, box["height"] / 2])
+    for style, place in (
+        ("houses", middle),
+        ("streets", middle + np.array((130, 150))),
+        ("houses", middle - np.array((140, 120))),
+    ):
+        if place is not middle:
+            page.mouse.move(place[0] + box["x"], place[1] + box["y"])
+        asked.clear()
+        page.get_by_label("Style").select_option(style)
+        settle(page)
+        apart = [distance(page, url, place - middle) for url in asked if "/map/" in url]
+        assert len(apart) >= 9
+        assert apart[0] < min(apart) + 0.1
+        assert np.mean(apart[:4]) < np.mean(apart[-4:])
+
+
+def distance(page: Any, tile: str, offset: NDArray[np.float64]) -> float:
+    """Return how far the middle of a tile is from a place of the view, in tiles.
+
+    Args:
+        page: Its address tells where the middle of the view is.
+        tile: The tile's address.
+        offset: From there to the place, in pixels.
+    """
+    zoom, lat, lon = map(float, re.findall(r"map=([^/]+)/([^/]+)/([^&]+)", page.url)[0])
+    z, x, y = map(int, re.findall(r"/map/(\d+)/(\d+)/(\d+)", tile)[0])
+    here = np.array(position(lon, lat, z)) + offset / (512 * 2 ** (zoom - z))
+    return float(np.hypot(*(here - (x + 0.5, y + 0.5))))
 
 
 def served_legend(served: Served, style: str | None) -> tuple[LegendClass, ...]:
