@@ -6,6 +6,11 @@ Of each town `sat2map data synthetic --scene` writes photo, land cover and plan 
 `sat2map vectors` makes vectors of the cover and of the photo, and `sat2map evaluate-vectors`
 compares them with the plan. Prints a row for each and the means, with 95 % intervals over the
 towns. What is there already is not made again.
+
+Roads are compared thrice: in the whole scene, where a road whose middle lies beyond the border is
+seen and not in the plan; without the outer 32 m; and there with roads that cross taken to meet on
+bridges too, since an image does not tell a bridge from a crossing. Then `drawn_width_m` is
+compared with the width of the plan's road beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +20,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import geopandas
 import numpy as np
+from rasterio.warp import transform_bounds
 
+RIM_M = 32.0
 TOWNS = [("temperate", "1", "1024", str(seed)) for seed in range(301, 307)]
 SHOWN = {
     "buildings": ("f1", "precision", "recall", "matched_iou", "right_corners"),
@@ -30,6 +38,29 @@ def run(*arguments: object) -> str:
     return subprocess.run(told, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def inner(folder: Path) -> str:
+    """Return the part of a town that is 32 m and more from its border, in degrees."""
+    about = json.loads((folder / "scene_roads.geojson").read_text())["georeference"]
+    west, south, east, north = about["bounds"]
+    bounds = west + RIM_M, south + RIM_M, east - RIM_M, north - RIM_M
+    return ",".join(
+        f"{value:.9f}" for value in transform_bounds(about["crs"], "EPSG:4326", *bounds)
+    )
+
+
+def widths(folder: Path, vectors: Path) -> dict[str, float]:
+    """Return by how much widths of found roads differ from the plan's: mean and mean of sizes.
+
+    Each found road is compared with the one of the plan that is nearest to its middle, within 4 m.
+    """
+    found = geopandas.read_file(vectors, layer="roads")
+    true = geopandas.read_file(folder / "scene_roads.geojson").to_crs(found.crs)
+    found["geometry"] = found.geometry.interpolate(0.5, normalized=True)
+    beside = found.sjoin_nearest(true[["width_m", "geometry"]], max_distance=4.0)
+    off = (beside["drawn_width_m"] - beside["width_m"]).to_numpy()
+    return {"width_off_m": float(off.mean()), "width_error_m": float(np.abs(off).mean())}
+
+
 def scores(folder: Path, vectors: Path) -> dict[str, float]:
     """Return the metrics of the vectors of a town."""
     found = {}
@@ -37,7 +68,12 @@ def scores(folder: Path, vectors: Path) -> dict[str, float]:
         told = run("evaluate-vectors", vectors, folder / truth, "--layer", layer, "--json")
         metrics = json.loads(told)["metrics"]
         found |= {name: metrics[name]["mean"] for name in SHOWN[layer] if name in metrics}
-    return found
+    for name, options in (("inner", ()), ("bridges meet", ("--bridges-meet",))):
+        roads = (vectors, folder / "scene_roads.geojson", "--layer", "roads", "--json")
+        told = run("evaluate-vectors", *roads, "--bbox", inner(folder), *options)
+        metrics = json.loads(told)["metrics"]
+        found |= {f"{one}, {name}": metrics[one]["mean"] for one in ("apls_4m", "apls_15m")}
+    return found | widths(folder, vectors)
 
 
 def main(model: str, folder: str, *towns: str) -> None:
