@@ -41,7 +41,7 @@ test-slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow
 
 docs: $(INSTALLED)
-	$(VENV)/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python benchmarks/bars.py --json bench.json

@@ -17,9 +17,14 @@ project = "sat2map"
 author = "the authors of sat2map"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # The page that a code host shows of this folder has its counterpart in index.md.
 exclude_patterns = ["README.md", "_build"]
+# Notebooks are run while the site is built, in folders of their own; a cell that fails is an error.
+nb_execution_mode = "force"
+nb_execution_in_temp = nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
