@@ -128,6 +128,7 @@ def test_classes_are_shown_in_their_exact_colours_and_recoloured(
     make_scene: MakeScene, start: Start, browse: Open
 ) -> None:
     page = browse(start(make_scene(blocks(300, 300)), window=256))
+    says(page, "#shares", "^In view: .* percent")  # also where the map alone is shown
     page.get_by_label("Map", exact=True).uncheck()
     page.get_by_label("Classes", exact=True).check()
     settle(page)

@@ -17,7 +17,7 @@ import * as link from "./link";
 import * as server from "./server";
 import type { LayerName, LegendClass, Scene } from "./server";
 import { Swipe } from "./swipe";
-import { countInView, NOTHING, onAnswer, onFocus, palette } from "./tiles";
+import { countInView, loadInView, NOTHING, onAnswer, onFocus, palette, type View } from "./tiles";
 
 setWorkerUrl(server.host?.worker ?? workerUrl);
 
@@ -285,19 +285,38 @@ find("style").addEventListener("change", () => {
   remember();
 });
 
-// What the canvas shows, in words.
-function tellShares(): void {
-  if (current === undefined || classes.length === 0) return;
+// The part of a scene in view, at the zoom that the map shows; null where it shows none of it, or not yet.
+function viewOf(scene: Scene): View | null {
+  if (numbersZooms[1] === 0) return null;
   const bounds = left.getBounds();
   // Zooms of tiles of 256 pixels are one more than those of the map, which counts in 512.
   const zoom = Math.min(Math.max(Math.round(left.getZoom() + 1), numbersZooms[0]), numbersZooms[1]);
-  const counts = countInView(current.id, {
-    west: bounds.getWest(),
-    south: bounds.getSouth(),
-    east: bounds.getEast(),
-    north: bounds.getNorth(),
+  const [west, south, east, north] = scene.bounds;
+  const crosses = east < west; // the antimeridian
+  const view = {
+    west: crosses ? bounds.getWest() : Math.max(bounds.getWest(), west),
+    south: Math.max(bounds.getSouth(), south),
+    east: crosses ? bounds.getEast() : Math.min(bounds.getEast(), east),
+    north: Math.min(bounds.getNorth(), north),
     zoom,
-  });
+  };
+  return view.west < view.east && view.south < view.north ? view : null;
+}
+
+// Also where the layer of the classes is not shown, what the canvas shows is told.
+async function loadShares(): Promise<void> {
+  const scene = current;
+  const view = scene === undefined || classes.length === 0 ? null : viewOf(scene);
+  if (scene === undefined || view === null || scene.bounds[2] < scene.bounds[0]) return;
+  await loadInView(scene.id, view);
+  if (current === scene) tellShares();
+}
+
+// What the canvas shows, in words.
+function tellShares(): void {
+  const view = current === undefined || classes.length === 0 ? null : viewOf(current);
+  if (current === undefined || classes.length === 0) return;
+  const counts = view === null ? [] : countInView(current.id, view);
   const whole = counts.reduce((sum, count, number) => (number === NOTHING ? sum : sum + count), 0);
   const words: string[] = [];
   for (const { number, name } of classes) {
@@ -500,6 +519,7 @@ function photoOf(scene: Scene): Scene | undefined {
 
 async function open(scene: Scene, keepPlace: boolean): Promise<void> {
   current = scene;
+  numbersZooms = [0, 0];
   document.title = `${scene.name} – sat2map`;
   find("notice").hidden = true;
   marker?.remove();
@@ -553,6 +573,7 @@ right.on("render", () => delete document.documentElement.dataset.drawn);
 right.on("idle", () => {
   document.documentElement.dataset.drawn = "1";
   tellShares();
+  loadShares().catch(() => {}); // given up, or told by the map itself
 });
 
 const loaded = (map: MapView): Promise<void> =>

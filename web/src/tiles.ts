@@ -6,6 +6,7 @@ import { ask } from "./server";
 export const NOTHING = 255;
 const SIDE = 256;
 const KEPT = 400;
+const MOST_LOADED = 60;
 
 // Colour and alpha of each number, RGBA; what is switched off is clear.
 export const palette = new Uint8ClampedArray(256 * 4);
@@ -63,9 +64,11 @@ async function fetched(path: string, signal: AbortSignal): Promise<Response | nu
   const answer = await inTurn(path, signal, () => ask(path, { signal }));
   if (answer.status === 404) return null; // beside the scene
   if (!answer.ok) throw new Error(`The server says ${answer.status}.`);
-  tell(answer.headers.get("X-Sat2map-Complete") !== "0");
+  tell(isComplete(answer));
   return answer;
 }
+
+const isComplete = (answer: Response): boolean => answer.headers.get("X-Sat2map-Complete") !== "0";
 
 async function blank(): Promise<ImageBitmap> {
   return createImageBitmap(new ImageData(1, 1));
@@ -115,14 +118,34 @@ addProtocol("numbers", async (request, abort) => {
   if (values === undefined) {
     const answer = await fetched(path, abort.signal);
     if (answer === null) return { data: await blank() };
-    const complete = answer.headers.get("X-Sat2map-Complete") !== "0";
     values = await decode(await answer.blob());
-    if (!complete) return { data: await paint(values) };
+    if (!isComplete(answer)) return { data: await paint(values) };
   }
-  numbers.set(path, values);
-  if (numbers.size > KEPT) numbers.delete(numbers.keys().next().value!);
+  keep(path, values);
   return { data: await paint(values) };
 });
+
+function keep(path: string, values: Uint8Array): void {
+  numbers.set(path, values);
+  if (numbers.size > KEPT) numbers.delete(numbers.keys().next().value!);
+}
+
+let looking = new AbortController();
+
+// Fetches the numbers in view that are not here, where the map itself does not show them.
+export async function loadInView(id: string, view: View): Promise<void> {
+  looking.abort();
+  const { signal } = (looking = new AbortController());
+  const missing = placesInView(view)
+    .map(([x, y]) => pathOfNumbers(id, view.zoom, x, y))
+    .filter((path) => !numbers.has(path));
+  if (missing.length > MOST_LOADED) return;
+  const load = async (path: string): Promise<void> => {
+    const answer = await fetched(path, signal);
+    if (answer !== null && isComplete(answer)) keep(path, await decode(await answer.blob()));
+  };
+  await Promise.all(missing.map(load));
+}
 
 addProtocol("vector", async (request, abort) => {
   const answer = await fetched(pathOf(request.url), abort.signal);
@@ -149,19 +172,29 @@ export function countInView(id: string, view: View): number[] {
   const counts = new Array<number>(256).fill(0);
   const [left, right] = [column(view.west, zoom), column(view.east, zoom)];
   const [top, bottom] = [row(view.north, zoom), row(view.south, zoom)];
-  for (let x = Math.floor(left); x < right; x++) {
-    for (let y = Math.floor(top); y < bottom; y++) {
-      const values = numbers.get(`scenes/${id}/numbers/${zoom}/${x}/${y}.png`);
-      if (values === undefined) continue;
-      const from = (at: number, tile: number): number => Math.max(0, Math.floor((at - tile) * SIDE));
-      const until = (at: number, tile: number): number => Math.min(SIDE, Math.ceil((at - tile) * SIDE));
-      for (let j = from(top, y); j < until(bottom, y); j++) {
-        for (let i = from(left, x); i < until(right, x); i++) {
-          const number = values[j * SIDE + i]!;
-          counts[number] = counts[number]! + 1;
-        }
+  const from = (at: number, tile: number): number => Math.max(0, Math.floor((at - tile) * SIDE));
+  const until = (at: number, tile: number): number => Math.min(SIDE, Math.ceil((at - tile) * SIDE));
+  for (const [x, y] of placesInView(view)) {
+    const values = numbers.get(pathOfNumbers(id, zoom, x, y));
+    if (values === undefined) continue;
+    for (let j = from(top, y); j < until(bottom, y); j++) {
+      for (let i = from(left, x); i < until(right, x); i++) {
+        const number = values[j * SIDE + i]!;
+        counts[number] = counts[number]! + 1;
       }
     }
   }
   return counts;
+}
+
+const pathOfNumbers = (id: string, zoom: number, x: number, y: number): string =>
+  `scenes/${id}/numbers/${zoom}/${x}/${y}.png`;
+
+// Columns and rows of the tiles in view.
+function placesInView({ west, south, east, north, zoom }: View): [number, number][] {
+  const found: [number, number][] = [];
+  for (let x = Math.floor(column(west, zoom)); x < column(east, zoom); x++) {
+    for (let y = Math.floor(row(north, zoom)); y < row(south, zoom); y++) found.push([x, y]);
+  }
+  return found;
 }
