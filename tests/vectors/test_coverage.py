@@ -168,9 +168,16 @@ def test_between_walls_and_borders_no_slivers_are_left(seed: int, smooth: float)
     numbers = blobs(seed, 90, smooth)
     shapes, classes = covered(numbers, 200)
     assert shapely.coverage_is_valid(shapes)
-    bounds = shapely.bounds(shapes)
-    inside = (bounds[:, :2] > 0).all(1) & (bounds[:, 2:] < 90).all(1) & (classes != 1)
-    assert shapely.area(shapes[inside]).min(initial=1.0) >= 1.0
+    assert shapely.area(shapes).sum() == pytest.approx(90**2, rel=1e-9)
+    assert shapely.area(shapes[classes != 1]).min() >= 0.25
+
+
+def test_a_pixel_of_its_own_stays_where_houses_are() -> None:
+    numbers = np.zeros((60, 60), np.uint8)
+    numbers[10:22, 10:30] = 1
+    numbers[40, 40] = numbers[40, 20] = numbers[22, 15] = 4
+    _, classes = covered(numbers, 100)
+    assert np.count_nonzero(classes == 4) == 3
 
 
 def test_a_ring_in_a_ring() -> None:

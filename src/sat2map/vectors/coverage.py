@@ -52,8 +52,9 @@ TOLERANCE = 1.5
 _LEAST_LEAD = 0.02
 """By how much a class leads at least, where three classes share a pixel."""
 
-_SLIVER = 1.0
-"""Square pixels: what is smaller between a wall and a border is no area of its own."""
+_SLIVER = 0.25
+"""Square pixels: what is smaller between a wall and a border is no area of its own. A pixel whose
+corners are cut has half a square pixel, of which a wall may take half."""
 
 _NEAR = 8
 """Pixels by which the outline of a building may lie beside its pixels."""
@@ -131,7 +132,7 @@ def cover_sheet(
         lead = None
     polygons, numbers = _ground_polygons(ground, sheet, cuts, tolerance, lead)
     if houses:
-        return _overlaid(polygons, numbers, houses, sheet)
+        return _overlaid(polygons, numbers, houses, sheet, extent)
     return [
         Face(shape, int(number))
         for shape, number in zip(polygons, numbers, strict=True)
@@ -403,6 +404,7 @@ def _overlaid(
     numbers: NDArray[np.uint8],
     houses: list[House],
     sheet: Sheet,
+    extent: tuple[int, int],
 ) -> list[Face]:
     """Return the faces of the ground with houses laid over it."""
     outlines = np.array([house.outline for house in houses], object)
@@ -445,24 +447,30 @@ def _overlaid(
             found.append(Face(shape, houses[house].number, houses[house]))
         elif polygon >= 0 and numbers[polygon] != NOTHING:
             found.append(Face(shape, int(numbers[polygon])))
-    return _without_slivers(found, box)
+    return _without_slivers(found, box, extent)
 
 
-def _without_slivers(faces: list[Face], box: tuple[int, int, int, int]) -> list[Face]:
+def _without_slivers(
+    faces: list[Face], box: tuple[int, int, int, int], extent: tuple[int, int]
+) -> list[Face]:
     """Return faces of which those that are slivers belong to a neighbour.
 
     Between a wall and a border of the ground that runs beside it slivers are left. The neighbour is
     that with the longest common border; ground, if there is any beside it, or a house. What lies
-    at the sheet's edge stays, as nobody knows how far it goes on.
+    at the sheet's edge stays, as nobody knows how far it goes on, unless the scene ends there.
 
     Args:
         faces: The faces of a sheet.
         box: The sheet: left, top, right and bottom.
+        extent: Height and width of the scene.
     """
     shapes = np.array([face.shape for face in faces], object)
     small = shapely.area(shapes) < _SLIVER
     bounds = shapely.bounds(shapes)
-    inside = (bounds[:, :2] > box[:2]).all(1) & (bounds[:, 2:] < box[2:]).all(1)
+    inside = np.ones(len(faces), np.bool_)
+    for side, ends in enumerate((0, 0, extent[1], extent[0])):
+        if box[side] != ends:
+            inside &= bounds[:, side] != box[side]
     is_house = np.array([face.house is not None for face in faces])
     slivers = np.flatnonzero(small & inside & ~is_house)
     if not len(slivers):
