@@ -124,6 +124,26 @@ def test_the_divider_moves_by_mouse_and_keyboard(
     assert divider.get_attribute("aria-valuenow") == "0"
 
 
+def test_the_divider_moves_by_touch(make_scene: MakeScene, start: Start, browse: Open) -> None:
+    size = {"width": 360, "height": 640}
+    page = browse(start(make_scene(smooth(90, 90))), viewport=size, has_touch=True, is_mobile=True)
+    divider = page.locator("#swipe")
+    assert divider.get_attribute("aria-valuenow") == "50"
+    view = page.url.partition("map=")[2].partition("&")[0]
+    finger = page.context.new_cdp_session(page)
+    for kind, x in (
+        ("touchStart", 180),
+        ("touchMove", 200),
+        ("touchMove", 270),
+        ("touchEnd", None),
+    ):
+        points = [] if x is None else [{"x": x, "y": 150}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    sync_api.expect(divider).to_have_attribute("aria-valuenow", "75")
+    assert "swipe=0.75" in page.url
+    assert page.url.partition("map=")[2].partition("&")[0] == view  # the map itself stays
+
+
 def test_classes_are_shown_in_their_exact_colours_and_recoloured(
     make_scene: MakeScene, start: Start, browse: Open
 ) -> None:
