@@ -16,8 +16,8 @@ import sat2map
 from sat2map.cli.app import app
 from sat2map.cli.messages import OptionFormatter, option_of, with_options
 
-ELSEWHERE = {"--nproc-per-node", "--strategy", "--upgrade"}
-"""Options of other programs (torchrun, osmium, pip), which messages may name."""
+ELSEWHERE = {"--nproc-per-node", "--strategy", "--upgrade", "--head", "--address"}
+"""Options of other programs (torchrun, osmium, pip, ray), which messages may name."""
 
 LIBRARY_ONLY = {
     "halo",
@@ -30,6 +30,7 @@ LIBRARY_ONLY = {
     "device",
     "height",
     "photo",
+    "models",
 }
 """Parameters that no verb has an option for."""
 
