@@ -3,6 +3,7 @@
     python benchmarks/batch.py [--scenes 2000] [--side 64] [--workers 1 2] [--model streets]
                                [--ray auto]
     python benchmarks/batch.py --rows 100000
+    python benchmarks/batch.py --items 40
 
 The first makes so many scenes of a procedural town, translates them as a batch with each number of
 workers, and compares the bytes of the maps. Printed are the seconds by the clock; those that
@@ -12,7 +13,8 @@ scene; and the most memory that the driver took. `--model nothing` makes a netwo
 nothing, so that what is left is the rest. `--ray` does the same on a Ray cluster as well.
 
 The second writes a manifest of so many rows and tells how long it takes to write, to read, and to
-tell the status.
+tell the status. The third makes so many scenes in this process, as a worker does, with a network
+that does next to nothing, and tells the processor's time for each.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ import resource
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
+from sat2map.batch.item import Item, Making, make_scene, open_model
+from sat2map.batch.lease import take_lease
 from sat2map.batch.manifest import WRITER, Row
 from sat2map.batch.options import BatchOptions
 from sat2map.batch.run import batch_status, run_batch
@@ -119,6 +124,29 @@ def run_scenes(count: int, side: int, workers: list[int], model: str, ray: str |
             )
 
 
+def run_items(count: int, side: int) -> None:
+    """Tell what a worker's processor spends for a scene, in this process."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        write_scenes(folder / "scenes", count, side)
+        model = model_of_no_size(folder / "none")
+        with take_lease(folder / "out") as lease:
+            making = Making(
+                folder / "out", lease.number, str(model), "", BatchOptions(), folder / "scratch"
+            )
+            began = time.process_time()
+            translator = open_model(making)
+            opened = time.process_time()
+            for number, scene in enumerate(sorted((folder / "scenes").rglob("*.tif"))):
+                item = Item(f"{number}.tif", str(scene))
+                assert make_scene(making, translator, item, "w1", Event()).kind == "done"
+            ended = time.process_time()
+        print(
+            f"{opened - began:.2f} s of the processor to open the model, "
+            f"{(ended - opened) / count * 1e3:.1f} ms for a scene"
+        )
+
+
 def run_rows(count: int) -> None:
     with TemporaryDirectory() as place:
         out = Path(place) / "out"
@@ -160,8 +188,11 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="nothing")
     parser.add_argument("--ray", metavar="auto|ADDRESS")
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--items", type=int)
     chosen = parser.parse_args()
-    if chosen.rows:
+    if chosen.items:
+        run_items(chosen.items, chosen.side)
+    elif chosen.rows:
         run_rows(chosen.rows)
     else:
         run_scenes(chosen.scenes, chosen.side, chosen.workers, chosen.model, chosen.ray)

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -89,16 +90,37 @@ def test_no_page_names_a_place_of_one_machine() -> None:
         assert not re.search(r"(?<![\w.])/(home|work|tmp|root|Users)/", text(page)), page
 
 
-def recipe_tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("recipe_tables", DOCS / "recipe_tables.py")
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
 
+def test_the_table_of_what_scales_is_what_its_program_prints() -> None:
+    scale = program("scale_table")
+    page = text(DOCS / "explanation" / "scale.md")
+    assert page == scale.page(), "run: python docs/scale_table.py"
+    known, some = scale.Measured(), scale.Assumed(scene=1e6, cores=2, store=1e6, line=1e6)
+    took = scale.steps(8e6, 2, known, some)  # eight scenes on four cores
+    alone = 1e6 / known.pixels_a_second + known.scene_s
+    assert took["network"] == pytest.approx(2 * alone)
+    assert took["storage"] == pytest.approx(8 * (known.bytes_in + known.bytes_out))
+    assert took["line"] == pytest.approx(took["storage"] / 2)
+    assert took["last scene"] == pytest.approx(known.start_s + alone)
+    for value, unit in (
+        (known.scene_s * 1e3, "ms"), (known.driver_s * 1e3, "ms"), (known.item_s * 1e3, "ms"),
+        (known.pixels_a_second / 1e6, "Mpx/s"),
+    ):  # fmt: skip
+        assert f"| {value:.3g} {unit} |" in page
+    for value in (known.bytes_in, known.bytes_out):
+        assert f"| {value:.3g} |" in page
+
+
 def test_the_tables_of_the_recipe_are_those_of_its_schema() -> None:
-    tables = recipe_tables()
+    tables = program("recipe_tables")
     page = text(DOCS / "reference" / "recipe.md")
     assert page == tables.page(), "run: python docs/recipe_tables.py"
     assert "| None |" not in page, "a key of the recipe has no description"
@@ -190,6 +212,7 @@ def test_the_python_page_has_the_signatures() -> None:
         "read_vectors",
         "report_classes",
         "road_graph",
+        "run_batch",
         "vectorise",
     ):
         assert f"## `{name}{plain(getattr(sat2map, name))}`" in page

@@ -13,6 +13,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `show(photo)` and `show(photo, map)` show photo and map in a notebook;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks, and
   `compare(models, data)` several on the same pairs;
+- `run_batch(scenes, out, model)` translates thousands of scenes with workers that may die;
 - `verify(path)` makes windows of a map again, to prove where it came from.
 """
 
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from sat2map.errors import missing_extra
 
 if TYPE_CHECKING:
+    from sat2map.batch.options import BatchOptions as BatchOptions
+    from sat2map.batch.run import run_batch as run_batch
     from sat2map.batch.verify import Verification as Verification
     from sat2map.batch.verify import verify as verify
     from sat2map.evaluation.comparison import compare as compare
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BatchOptions": "sat2map.batch.options",
     "ClassFiles": "sat2map.translation.class_files",
     "SceneOptions": "sat2map.raster.options",
     "Source": "sat2map.raster.sources",
@@ -65,6 +69,7 @@ _HOMES = {
     "read_vectors": "sat2map.vectors.routing",
     "report_classes": "sat2map.vectors.report",
     "road_graph": "sat2map.vectors.routing",
+    "run_batch": "sat2map.batch.run",
     "show": "sat2map.serve.notebook",
     "train": "sat2map.training.loop",
     "translate_classes": "sat2map.translation.classes",
@@ -74,6 +79,7 @@ _HOMES = {
     "verify": "sat2map.batch.verify",
 }
 __all__ = [
+    "BatchOptions",
     "ClassFiles",
     "SceneOptions",
     "Source",
@@ -90,6 +96,7 @@ __all__ = [
     "read_vectors",
     "report_classes",
     "road_graph",
+    "run_batch",
     "show",
     "train",
     "translate_classes",

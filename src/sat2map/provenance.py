@@ -1,6 +1,7 @@
 """What an output was made of and how: one definition, which every writer writes into its file.
 
     GeoTIFF                     the tag `SAT2MAP_PROVENANCE`
+    PNG of a scene              a text of that name
     GeoPackage, FlatGeobuf      metadata of that name
     PMTiles, MBTiles, a folder  the key `sat2map` of their TileJSON or metadata
     GeoJSON, GeoParquet         the key `sat2map` of the collection, of the file's metadata

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rasterio.transform import Affine
 from fixtures.scenes import noise, with_classes
 from sat2map.batch import catalogue as module
 from sat2map.batch.catalogue import UNKNOWN, Entry, footprint, write_catalogue
+from sat2map.batch.names import Names, safe_place
 from sat2map.errors import DataError, OutputError
 from sat2map.model.folder import save_model
 from sat2map.raster.georeference import grid_of
@@ -93,12 +95,12 @@ def test_pystac_finds_every_map(tmp_path: Path, model: Path, entries: list[Entry
     catalogue = pystac.Catalog.from_file(str(path))
     items = {item.id: item for item in catalogue.get_items(recursive=True)}
     (described,) = (name for name in items if name.startswith("small-"))
-    assert set(items) == {"north-town", "town", described}
+    assert set(items) == {"north--town", "town", described}
     validator = JsonSchemaSTACValidator()
     for one in (*items.values(), *[root for root, _, _ in catalogue.walk()]):
         kind = pystac.STACObjectType.ITEM if one.id in items else pystac.STACObjectType.CATALOG
         assert validator.validate_core(one.to_dict(include_self_link=False), kind, "1.1.0")
-    town = items["north-town"]
+    town = items["north--town"]
     assert town.datetime is not None
     assert town.properties["datetime"] == "2019-06-13T18:22:11Z"
     assert town.properties["attribution"] == "Survey"
@@ -118,6 +120,29 @@ def test_pystac_finds_every_map(tmp_path: Path, model: Path, entries: list[Entry
         assert asset.extra_fields["file:checksum"] == (
             "1220" + hashlib.sha256(file.read_bytes()).hexdigest()
         )
+
+
+def test_no_scene_takes_the_name_of_a_file_of_the_catalogue(tmp_path: Path, model: Path) -> None:
+    pystac = pytest.importorskip("pystac")
+    out, run, names = tmp_path / "out", load(model, runtime="torch"), Names()
+    places = [
+        ("catalog",), ("collection",), ("catalog.json",), ("catalog.stac",), ("map",),
+        ("index.gti",), ("small-x.model",), ("catalog.json", "a"), ("a", "b"), ("a--b",),
+    ]  # fmt: skip
+    first = make_map(out, names.give("first"), run)
+    written = [first.name]
+    for place in places:
+        written.append(names.give(safe_place(*place)))
+        (out / written[-1]).parent.mkdir(exist_ok=True)
+        shutil.copy(out / first.name, out / written[-1])
+    path = write_catalogue(out, [Entry(name) for name in written], model)
+    items = list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
+    found = [item.assets["map"].get_absolute_href() for item in items if "map" in item.assets]
+    assert {Path(name).resolve() for name in found} >= {(out / name).resolve() for name in written}
+    assert len({item.id for item in items}) == len(items) == len(written) + 1  # the model
+    before = {file: file.read_bytes() for file in out.rglob("*.json")}
+    write_catalogue(out, [Entry(name) for name in written], model)
+    assert {file: file.read_bytes() for file in out.rglob("*.json")} == before
 
 
 def test_the_model_is_described_in_the_words_of_mlm(

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ from fixtures.batch_workers import (
     open_openvino,
     put_scenes,
 )
+from sat2map.batch import driver as driver_room
 from sat2map.batch.item import aside_of
 from sat2map.batch.lease import Holder
-from sat2map.batch.manifest import read_manifest
+from sat2map.batch.manifest import WRITER, Row, read_manifest
+from sat2map.batch.run import batch_status
 from sat2map.errors import ModelError, OutputError, StoppedError, UsageError
+from sat2map.journal import Journal, claim
 
 
 def states(out: Path) -> dict[str, str]:
@@ -146,10 +150,70 @@ def test_files_of_others_are_left_as_they_are(tmp_path: Path) -> None:
         drive(scenes, scenes)
 
 
+def test_a_giant_scene_is_made_block_by_block(tmp_path: Path) -> None:
+    scenes, out = put_scenes(tmp_path / "scenes", a="fine", big="giant 5"), tmp_path / "out"
+    assert drive(scenes, out, count=2)["done"] == 2
+    drive(put_scenes(tmp_path / "alone", a="fine", big="fine"), tmp_path / "2" / "out")
+    assert maps(out) == maps(tmp_path / "2" / "out")
+    assert read_manifest(out).blocks == {}
+    assert not (out / ".sat2map" / "blocks").exists()
+    assert len(list((tmp_path / "met").glob("big-*"))) == 1 + 5 + 1
+    drive(scenes, out)  # nothing is left to be done
+    assert len(list((tmp_path / "met").glob("big-*"))) == 7
+
+
+def test_blocks_that_are_made_stay_so_while_a_scene_is_the_same(tmp_path: Path) -> None:
+    scenes, out = put_scenes(tmp_path / "scenes", big="giant 6"), tmp_path / "out"
+    rows = blocks_of_a_driver_that_died(scenes, out)
+    lost = next(iter(rows[3].files))
+    (out / lost).write_text("damaged")  # found when they are joined, and made anew
+    drive(scenes, out, count=2)
+    assert len(list((tmp_path / "met").glob("big-*"))) == (1 + 6 + 1) + (1 + 2 + 1) + (1 + 1 + 1)
+    assert set(maps(out)) == {"big.tif"}
+
+    blocks_of_a_driver_that_died(scenes, tmp_path / "2" / "out")
+    (scenes / "big.tif").write_text("giant  6")  # other contents: all blocks are made anew
+    drive(scenes, tmp_path / "2" / "out", count=2)
+    assert len(list((tmp_path / "2" / "met").glob("big-*"))) == 8 + 8
+    assert maps(tmp_path / "2" / "out") == maps(out)
+
+
+def blocks_of_a_driver_that_died(scenes: Path, out: Path) -> list[Row]:
+    """Make a scene of six blocks; then let only the first four be known as made, not the map."""
+    kept: list[Row] = []
+
+    def keep(journal: Journal, rows: list[Row]) -> None:
+        kept.extend(rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver_room, "remove_blocks", keep)
+        drive(scenes, out, count=1)
+    assert len(kept) == 6
+    with claim(out, WRITER, {"model": "none"}) as journal:
+        journal.start()
+        scene = read_manifest(out).rows["big.tif"]
+        journal.note({"big.tif": replace(scene, state="running", files={"big.tif": ""}).to_json()})
+        journal.note({row.name: replace(row, state="running").to_json() for row in kept[4:]})
+    status = batch_status(out)["blocks"]
+    assert [(one["scene"], one["blocks"], one["made"]) for one in status] == [("big.tif", 6, 4)]
+    return kept
+
+
+def test_a_block_that_kills_its_workers_sets_its_scene_aside(tmp_path: Path) -> None:
+    scenes = put_scenes(tmp_path / "scenes", a="fine", big="giant-deadly 4")
+    counts = drive(scenes, tmp_path / "out")
+    assert (counts["done"], counts["set aside"]) == (1, 1)
+    row = read_manifest(tmp_path / "out").rows["big.tif"]
+    assert row.error == "its process ended with the signal SIGKILL; 3 workers died of it"
+    put_scenes(scenes, big="giant 4")
+    assert drive(scenes, tmp_path / "out")["done"] == 2
+
+
 def test_a_map_that_was_removed_is_made_again(tmp_path: Path) -> None:
     scenes = many(tmp_path / "scenes", 3)
     drive(scenes, tmp_path / "out")
     before = maps(tmp_path / "out")
+    assert read_manifest(tmp_path / "out").rows["s001.tif"].source == "../scenes/s001.tif"
     (tmp_path / "out" / "s001.tif").unlink()
     drive(scenes, tmp_path / "out")
     assert maps(tmp_path / "out") == before
@@ -257,6 +321,7 @@ def test_a_driver_that_is_killed_at_any_time_is_gone_on_with(
     tmp_path: Path, start_driver: Any, rounds: int
 ) -> None:
     scenes = many(tmp_path / "scenes", 12 * rounds, "wait 0.1")
+    put_scenes(scenes, giant=f"giant {8 * rounds}", late=f"giant {4 * rounds}")
     dice = random.Random(rounds)
     for _ in range(rounds):
         process = start_driver(scenes, tmp_path / "out")
@@ -269,7 +334,8 @@ def test_a_driver_that_is_killed_at_any_time_is_gone_on_with(
     rows = read_manifest(tmp_path / "out").rows
     found = maps(tmp_path / "out")
     assert {name: told for row in rows.values() for name, told in row.files.items()} == found
-    assert len(rows) == len(found) == 12 * rounds
+    assert len(rows) == len(found) == 12 * rounds + 2
+    assert not (tmp_path / "out" / ".sat2map" / "blocks").exists()
     assert all(row.deaths == () for row in rows.values())
     drive(scenes, tmp_path / "alone" / "out", count=1)
     assert maps(tmp_path / "alone" / "out") == found

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.shutil import copy as copy_raster
+from rasterio.transform import Affine
 
 from fixtures import range_server
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
@@ -26,6 +27,7 @@ from sat2map.batch.item import Item, Making, Outcome, open_worker, versions_of
 from sat2map.batch.item import make_scene as make_map
 from sat2map.batch.lease import LEASE, take_lease
 from sat2map.batch.local import ENVIRONMENT
+from sat2map.batch.manifest import block_name
 from sat2map.batch.options import BatchOptions
 from sat2map.errors import ModelError, UsageError
 from sat2map.geo import gdal
@@ -33,6 +35,7 @@ from sat2map.journal import HIDDEN
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.scene import translate_raster
+from sat2map.vectors.vectorise import VectorOptions
 
 Try = Callable[..., Outcome]
 
@@ -50,12 +53,16 @@ def attempt(tmp_path: Path, out: Path) -> Iterator[Try]:
         room = tmp_path / "scratch"
 
         def run(
-            source: str | Path, name: str = "a/map.tif", *, scratch: Path = room, **how: Any
+            source: str | Path,
+            name: str = "a/map.tif",
+            *,
+            scratch: Path = room,
+            of: Any = None,
+            **how: Any,
         ) -> Outcome:
             making = Making(out, lease.number, "", "", BatchOptions(**how), scratch)
-            return make_map(
-                making, translator, Item(name, str(source)), "w1", threading.Event(), ("avx2",)
-            )
+            item = Item(name, str(source), **(of or {}))
+            return make_map(making, translator, item, "w1", threading.Event(), ("avx2",))
 
         yield run
     assert not list(tmp_path.glob("scratch/*/*/*"))  # nothing is left
@@ -88,9 +95,52 @@ def test_a_scene_becomes_what_translate_makes_of_it(
     assert outcome.facts["fingerprint"]["files"] == ["scene.tif"]
 
 
-def test_its_vectors_lie_beside_it(attempt: Try, make_scene: MakeScene, out: Path) -> None:
-    from sat2map.vectors.vectorise import VectorOptions
+@pytest.mark.parametrize(
+    ("metres", "how"),
+    [
+        (1.0, {"classes": True, "confidence": True, "qgis_style": True}),
+        (1.0, {"vectors": VectorOptions(), "scene": SceneOptions(legend_colours=True)}),
+        (0.7, {"classes": True, "min_confidence": 0.6, "vectors": VectorOptions()}),
+    ],
+)
+def test_a_giant_scene_in_blocks_has_the_bytes_of_the_whole(
+    attempt: Try, make_scene: MakeScene, tmp_path: Path, out: Path, metres: float, how: Any
+) -> None:
+    pixels = smooth(1600, 40)  # all of it shows in the first two blocks of three
+    pixels[:440] = pixels[600:] = 0
+    scene = make_scene(pixels, nodata=0, transform=Affine(metres, 0, 5e5, 0, -metres, 58e5))
+    how = how | {"scene": replace(how.get("scene", SceneOptions()), window=128)}
+    whole = attempt(scene, "whole/map.tif", split_above=None, **how)
+    assert whole.kind == "done", whole.facts
 
+    limit = {"split_above": 1600 * 40 // 3 + 1}
+    divided = attempt(scene, "map.tif", **limit, **how)
+    assert (divided.kind, divided.facts["blocks"]) == ("split", 3)
+    assert not (out / "map.tif").exists()
+    strips: dict[str, str] = {}
+    fingerprint = divided.facts["fingerprint"]
+    for number in (2, 0, 1):
+        name = block_name("map.tif", number, 3)
+        part = {"block": (number, 3), "fingerprint": fingerprint}
+        made = attempt(scene, name, of=part, **limit, **how)
+        assert made.kind == ("empty" if number == 2 else "done"), made.facts
+        assert all(file.startswith(f"{name}/") for file in made.facts["files"])
+        strips |= made.facts["files"]
+    all_of_it = {"strips": tuple(strips.items()), "fingerprint": fingerprint}
+    joined = attempt(scene, "map.tif", of=all_of_it, **limit, **how)
+    assert joined.kind == "done", joined.facts
+    assert joined.facts["pixels"] == 1600 * 40
+    names = {path.name for path in (out / "whole").iterdir()}
+    assert {Path(name).name for name in joined.facts["files"]} == names
+    for name in names:
+        assert (out / name).read_bytes() == (out / "whole" / name).read_bytes(), name
+
+    (out / next(iter(strips))).write_bytes(b"damaged")
+    other = attempt(scene, "map.tif", of=all_of_it, **limit, **how)
+    assert (other.kind, other.facts["lost"]) == ("other", next(iter(strips)))
+
+
+def test_its_vectors_lie_beside_it(attempt: Try, make_scene: MakeScene, out: Path) -> None:
     scene = make_scene(smooth(60, 80))
     for name in ("one.tif", "two.tif"):
         assert attempt(scene, name, vectors=VectorOptions()).kind == "done"

@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 import sat2map
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
 from sat2map.batch import verify as module
+from sat2map.batch.manifest import WRITER, Row, source_of
 from sat2map.batch.verify import verify
 from sat2map.cli.app import app
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
+from sat2map.journal import claim
 from sat2map.legend import COVER
 from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.specs import UNetSpec
@@ -267,3 +269,23 @@ def test_vectors_are_what_was_written(made: Path, model: Path) -> None:
     change(made / "c.tif", 3, 3)
     (found,) = verify(path)
     assert (found.answer, found.changed) == ("differs", ("source",))
+
+
+def test_the_manifest_of_a_batch_knows_what_its_maps_were_made_of(
+    make_scene: MakeScene, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    source = make_scene(noise(64, 64), "photos/a.tif")
+    out, name = tmp_path / "out", "north/map.tif"
+    with claim(out, WRITER, {}) as journal:
+        journal.start()
+        files = {name: "", "north/map.classes.tif": ""}
+        row = Row(name, "a.tif", "done", files=files, source=source_of(str(source), out))
+        journal.note({name: row.to_json()})
+    classes = ClassFiles(out / "north" / "map.classes.tif")
+    translate_raster(source, out / name, run(model), classes=classes)
+    for path, count in ((out, 2), (out / "north" / "map.classes.tif", 1)):
+        assert [one.answer for one in verify(path, model=model)] == ["equal"] * count
+    source.rename(tmp_path / "photos" / "moved.tif")
+    with pytest.raises(DataError, match=r"was made of a.tif, which is not beside it"):
+        verify(out, model=model)

@@ -99,3 +99,18 @@ def test_what_is_not_a_shift(text: str) -> None:
 def test_what_is_not_a_side(text: str) -> None:
     with pytest.raises(UsageError, match=r"`size`: .* is not a size"):
         parse.image_side(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [("2Gpx", 2_000_000_000), ("0.5 Mpx", 500_000), ("4096", 4096), ("3k", 3000), ("none", None)],
+)
+def test_numbers_of_pixels(text: str, pixels: int | None) -> None:
+    assert parse.number_of_pixels(text) == pixels
+
+
+@pytest.mark.parametrize("text", ["", "2 Gb", "0", "1.2.3Gpx", "-2Gpx", "many"])
+def test_what_is_not_a_number_of_pixels(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse.number_of_pixels(text)
+    assert caught.value.parameter == "split_above"

@@ -28,6 +28,7 @@ from sat2map.legend import STREETS
 from sat2map.model.folder import Model, ModelCard, build_generator
 from sat2map.networks.specs import CompactSpec, UNetSpec
 from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.provenance_reader import read_provenance
 from sat2map.translation import pipeline as work
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator
@@ -394,10 +395,14 @@ def test_a_comparison_shows_both_side_by_side(
             return -source
 
     model = make_model(network=Inverse(4))
-    options = replace(SMALL, compare=True)
+    options = replace(SMALL, compare=True, attribution="© 東京")
     translate_raster(make_scene(pixels), tmp_path / "map.png", model, options)
     both = np.asarray(Image.open(tmp_path / "map.compare.png"))
     assert np.array_equal(both, np.hstack([pixels, 255 - pixels]))
+    for name, layer in (("map.png", "image"), ("map.compare.png", "compare")):
+        made = read_provenance(tmp_path / name)
+        assert made is not None
+        assert (made.layer, made.source.name, made.attribution) == (layer, "scene.tif", "© 東京")
     translate_raster(tmp_path / "scene.tif", tmp_path / "map.tif", model, options)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "map.compare.tif")), both)
     assert len(left(tmp_path)) == 6  # two maps, two comparisons, a world file and the scene

@@ -148,13 +148,21 @@ def _catalogue(out: Path, folder: PurePosixPath, inner: list[str], items: list[s
     told = {
         "type": "Catalog",
         "stac_version": VERSION,
-        "id": "-".join(folder.parts) or "maps",
+        "id": _id(folder.parts) or "maps",
         "title": name,
         "description": f"Maps made by sat2map, in the folder {name}.",
         _OURS: True,
         "links": links,
     }
     return json.dumps(told, indent=1) + "\n"
+
+
+def _id(parts: tuple[str, ...]) -> str:
+    """Return an id of a place that no other place has."""
+    joined = "--".join(parts)
+    if not any("--" in part for part in parts):
+        return joined
+    return f"{joined}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:8]}"
 
 
 def _link(relation: str, href: str) -> dict[str, str]:
@@ -247,7 +255,7 @@ def _item(out: Path, entry: Entry) -> tuple[Provenance, dict[str, Any]]:
             _EXTENSIONS[name]
             for name in ("projection", "raster", "file", "classification", "processing")
         ],
-        "id": "-".join([*place.parent.parts, place.stem]),
+        "id": _id((*place.parent.parts, place.stem)),
         "geometry": geometry,
         "properties": _properties(made, grid, entry),
         "links": links,

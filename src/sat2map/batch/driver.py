@@ -5,6 +5,11 @@
     manifest --------+                ^                             |
                                       +------ again, after a pause -+
 
+A giant scene comes back to be made in blocks of rows. Each of them takes the same way as a scene,
+and when all are made, the scene does so again, to be joined of them:
+
+    scene --> "split" --> blocks --> ... --> all made --> scene --> "done"
+
 In each turn of its loop everything that is new is written to the manifest at once, and flushed to
 the disk, before a scene is handed to a worker.
 """
@@ -14,19 +19,21 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sat2map.batch.engine import Engine, Lost, Returned
 from sat2map.batch.item import Item, remove_asides
 from sat2map.batch.lease import Lease
-from sat2map.batch.manifest import ENDED, Row
+from sat2map.batch.manifest import ENDED, MADE, Row, block_name
 from sat2map.errors import OutputError, Sat2mapError, StoppedError
-from sat2map.journal import Journal
+from sat2map.journal import HIDDEN, Journal
 
 PAUSES_S = (5.0, 15.0, 45.0, 120.0)
 """Seconds before a scene is tried again that may be read a while later; then it is given up."""
@@ -58,6 +65,8 @@ class _Task:
         worker: The last one that had it.
         failures: How often it failed in a way that may pass, in this run.
         losses: How often its worker was lost, in this run.
+        scene: Of a block the scene.
+        blocks: Of a scene that is being made in blocks: all of them.
     """
 
     item: Item
@@ -65,6 +74,13 @@ class _Task:
     worker: str | None = None
     failures: int = 0
     losses: int = 0
+    scene: _Task | None = None
+    blocks: list[_Task] = field(default_factory=list)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is a scene, or a block of one that is being made of it."""
+        return self.scene is None or self in self.scene.blocks
 
 
 class Driver:
@@ -78,6 +94,7 @@ class Driver:
         progress: Called with (done, all) scenes.
         already: How many scenes there are that are not to be made.
         pauses: As `PAUSES_S`.
+        blocks: What is known of blocks of scenes, by their names.
     """
 
     def __init__(
@@ -90,6 +107,7 @@ class Driver:
         progress: Callable[[int, int], None] | None = None,
         already: int = 0,
         pauses: tuple[float, ...] = PAUSES_S,
+        blocks: Mapping[str, Row] | None = None,
     ) -> None:
         self._journal, self._lease, self._files = journal, lease, files
         self._say, self._progress, self._already = say, progress, already
@@ -101,6 +119,9 @@ class Driver:
         self._resting: dict[str, float] = {}
         self._rows: dict[str, Any] = {}  # what is to be written
         self._ended = self._all = 0
+        self._blocks = dict(blocks or {})
+        self._split: list[_Task] = []
+        self._joined: list[str] = []  # scenes whose blocks are to be removed
 
     def run(self, engine: Engine, tasks: Iterable[tuple[Item, Row]], stop: threading.Event) -> None:
         """Make scenes until each is done or given up.
@@ -165,13 +186,14 @@ class Driver:
 
     def _next(self, worker: str, *, alone: bool) -> _Task | None:
         """Return a scene for a worker: one that another had before, or a fresh one."""
+        self._again = [task for task in self._again if task.is_wanted]
         for task in self._again:
             if alone or task.worker != worker:
                 self._again.remove(task)
                 return task
         while self._waiting:
             task = self._waiting.popleft()
-            if self._is_free(task):
+            if task.is_wanted and (task.scene is not None or self._is_free(task)):
                 return task
         return None
 
@@ -204,12 +226,23 @@ class Driver:
             return
         outcome = event.outcome
         facts = _row_facts(outcome.facts)
+        count, lost = facts.pop("blocks", 0), facts.pop("lost", None)
         spent = task.row.seconds + facts.pop("seconds", 0.0)
         task.row = replace(task.row, seconds=round(spent, 3), **facts)
         match outcome.kind:
+            case "done" | "empty" if task.scene is not None:
+                self._note(task, replace(task.row, state=outcome.kind, error=None))
+                self._blocks[task.row.name] = task.row
+                if task.is_wanted:
+                    self._join(task.scene)
             case "done":
                 self._note(task, replace(task.row, state="done", error=None))
                 self._ended += 1
+                self._joined += [task.row.name] if task.item.strips else []
+            case "split":
+                self._divide(task, count)
+            case "other":
+                self._divide_anew(task, lost)
             case "failed" | "empty":
                 self._give_up(task, outcome.kind, task.row.error)
             case "stopped":
@@ -218,6 +251,56 @@ class Driver:
                 if outcome.kind == "unfit":
                     self._resting[event.worker] = time.monotonic() + REST_S
                 self._try_again(task, outcome.kind)
+
+    def _divide(self, task: _Task, count: int) -> None:
+        """Have a scene made block by block; what is made of the same contents is kept."""
+        fingerprint = task.row.fingerprint
+        task.item = replace(task.item, fingerprint=fingerprint)
+        self._note(task, replace(task.row, error=None))  # it is running until it is joined
+        self._split.append(task)
+        waiting = []
+        for number in range(count):
+            name = block_name(task.row.name, number, count)
+            row = Row(name, task.row.scene, block=(number, count), of=task.row.name)
+            item = replace(task.item, name=name, block=row.block)
+            before = self._blocks.get(name, row)
+            block = _Task(item, before, scene=task)
+            task.blocks.append(block)
+            is_whole = before.state in MADE and before.fingerprint == fingerprint
+            if not is_whole or not all(map(Path.exists, before.outputs(self._journal.folder))):
+                self._note(block, row)
+                waiting.append(block)
+        self._waiting.extendleft(reversed(waiting))
+        self._join(task)
+
+    def _join(self, task: _Task) -> None:
+        """Have a scene joined, if all of its blocks are made."""
+        rows = [block.row for block in task.blocks]
+        if not all(row.state in MADE for row in rows):
+            return
+        task.blocks = []
+        self._split.remove(task)
+        if any(row.state == "done" for row in rows):
+            strips = tuple(pair for row in rows for pair in row.files.items())
+            task.item, task.worker = replace(task.item, strips=strips), None
+            self._again.insert(0, task)
+            return
+        self._joined.append(task.row.name)
+        self._give_up(task, "empty", "has no valid pixel, only nodata")
+
+    def _divide_anew(self, task: _Task, lost: str | None) -> None:
+        """Try a scene again whose blocks are lost, or are of other contents than it has now."""
+        scene = task if task.scene is None else task.scene
+        if not task.is_wanted:
+            return
+        if scene in self._split:
+            self._split.remove(scene)
+        if lost is not None:
+            self._blocks.pop(PurePosixPath(lost).parent.as_posix(), None)
+        scene.blocks = []
+        scene.item = replace(scene.item, strips=(), fingerprint=None)
+        scene.row = replace(scene.row, error=task.row.error)
+        self._try_again(scene, "again")
 
     def _try_again(self, task: _Task, kind: str) -> None:
         """Have a scene wait for another try, or give it up."""
@@ -255,6 +338,12 @@ class Driver:
 
     def _give_up(self, task: _Task, state: Any, error: str | None) -> None:
         self._note(task, replace(task.row, state=state, error=error))
+        if task.scene is not None:
+            if task.is_wanted:
+                self._split.remove(task.scene)
+                task.scene.blocks = []
+                self._give_up(task.scene, state, error)
+            return
         self._ended += 1
         if state != "empty":
             self._say(f"{task.row.scene}: {state}: {error}")
@@ -271,6 +360,12 @@ class Driver:
             self._lease.check()
             self._journal.note(self._rows)
             self._rows = {}
+        for scene in self._joined:
+            rows = [row for row in self._blocks.values() if row.of == scene]
+            remove_blocks(self._journal, rows)
+            for row in rows:
+                del self._blocks[row.name]
+        self._joined = []
 
     def _show(self) -> None:
         if self._progress is not None:
@@ -287,7 +382,7 @@ class Driver:
         while self._running and time.monotonic() < until:
             for event in engine.wait(TURN_S):
                 self._heed(event)
-        for task in self._running.values():
+        for task in (*self._running.values(), *self._split):
             self._note(task, replace(task.row, state="waiting"))
         self._write()
         raise StoppedError(
@@ -296,6 +391,21 @@ class Driver:
             where=self._journal.folder,
             remedy="Run the same command again to go on.",
         )
+
+
+def remove_blocks(journal: Journal, rows: Iterable[Row]) -> None:
+    """Remove what is known of blocks that nobody needs any more, and their strips."""
+    names = [row.name for row in rows]
+    for name in names:
+        shutil.rmtree(journal.folder / name, ignore_errors=True)
+    for place in {(journal.folder / name).parent for name in names}:
+        while place != journal.folder / HIDDEN:
+            try:
+                place.rmdir()
+            except OSError:  # other blocks lie there
+                break
+            place = place.parent
+    journal.remove(names)
 
 
 def _row_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

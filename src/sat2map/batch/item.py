@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -25,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import rasterio
@@ -48,10 +49,14 @@ from sat2map.errors import (
 from sat2map.geo.gdal import is_address
 from sat2map.journal import without_secrets
 from sat2map.raster.sources import Source, open_source
+from sat2map.translation.blocks import Blocks, count_blocks
 from sat2map.translation.class_files import ROOM
+from sat2map.translation.land_cover import make_land_cover_block
 from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator, load
-from sat2map.vectors.photo import vectorise_photo
+from sat2map.vectors.photo import make_photo_vectors
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 
@@ -104,19 +109,32 @@ class Making:
 
 @dataclass(frozen=True)
 class Item:
-    """One scene on its way to a worker.
+    """One scene on its way to a worker, or a block of rows of one.
 
     Attributes:
-        name: Its map, told from the folder.
+        name: Its map, told from the folder; of a block the folder of its strips.
         source: What is opened; it may hold keys.
         told: What the list of scenes says of its contents.
         tries: How often it was handed to a worker, this time included.
+        block: Of a block: which, from 0, and of how many.
+        strips: Of a scene whose blocks are made: all of their strips, told from the folder, with
+            the SHA-256 of their contents.
+        fingerprint: Of the scene when it was divided into blocks.
     """
 
     name: str
     source: str
     told: str | None = None
     tries: int = 0
+    block: tuple[int, int] | None = None
+    strips: tuple[tuple[str, str], ...] = ()
+    fingerprint: Mapping[str, Any] | None = None
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Where its files go, told from the folder of the batch."""
+        place = PurePosixPath(self.name)
+        return place.parent if self.block is None else place
 
 
 @dataclass(frozen=True)
@@ -126,11 +144,15 @@ class Outcome:
     Attributes:
         kind: What it is now, of `Row.state`, or why it is to be tried again: "again" because of
             the scene or what it lies on, "unfit" because of the worker, "output" because of the
-            folder of the batch, "stopped" because that was asked for.
-        facts: For its row: files, pixels, seconds, fingerprint, features, error, notices.
+            folder of the batch, "stopped" because that was asked for. "split": it is to be made in
+            blocks; "other": those that are made are of another scene, or are lost.
+        facts: For its row: files, pixels, seconds, fingerprint, features, error, notices. Of a
+            scene that is to be split: `blocks`, how many. Where a strip is lost: `lost`, its name.
     """
 
-    kind: Literal["done", "failed", "empty", "again", "unfit", "output", "stopped"]
+    kind: Literal[
+        "done", "failed", "empty", "again", "unfit", "output", "stopped", "split", "other"
+    ]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -202,8 +224,11 @@ def make_scene(
     try:
         with _scratch(making, worker) as folder:
             facts |= _made(making, translator, item, folder, stop, facts["notices"].append)
-            facts["files"] = publish_files(making, item, folder, stop)
-            kind: Any = "done"
+            kind: Any = facts.pop("kind")
+            if kind != "split":
+                facts["files"] = publish_files(making, item, folder, stop)
+    except _LostStripError as error:
+        kind, facts["error"], facts["lost"] = "other", str(error), error.name
     except _UnpublishedError as error:
         kind, facts["error"] = "output", str(error.__cause__)
     except Exception as error:
@@ -213,6 +238,12 @@ def make_scene(
             facts["fingerprint"] = _of_source_alone(item)
     facts["notices"] = tuple(dict.fromkeys(facts["notices"]))
     return Outcome(kind, facts | {"seconds": round(time.monotonic() - began, 3)})
+
+
+class _LostStripError(DataError):
+    """A strip of a block is not what it was when the block was made."""
+
+    name = ""
 
 
 class _UnpublishedError(Exception):
@@ -245,7 +276,7 @@ def _made(
     stop: threading.Event,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Make the files of a scene in a folder, and return what is to be known of it."""
+    """Make the files of a scene in a folder, and return what is to be known of it, and its kind."""
     with open_source(item.source) as source:
         if source.kind == "image":
             raise DataError(
@@ -257,29 +288,126 @@ def _made(
         before = _times(source)
         place = Path(item.source) if local else Path(source.name)
         fingerprint = fingerprint_of(place, source.files if local else (), item.told)
-        map_file = folder / Path(item.name).name
-        if source.grid is not None:
-            check_disk(map_file, source.grid.height * source.grid.width * ROOM)
+        if item.fingerprint is not None and fingerprint != item.fingerprint:
+            raise _replaced(source)
         options = making.options
-        classes = options.class_files(map_file)
-        translate_scene(
-            source, map_file, translator, options.scene, None, stop, classes=classes, say=say
-        )
-        vectors = options.vector_file(map_file)
-        if vectors is not None:
-            how, reading = options.vectors, options.scene.reading
-            vectorise_photo(
-                source, vectors, translator, reading=reading, options=how, stop=stop, say=say
-            )
+        most = options.split_above
+        if item.fingerprint is None and most is not None:
+            count = count_blocks(source, translator, options.scene, most)
+            if count > 1:
+                return {"kind": "split", "fingerprint": fingerprint, "blocks": count}
+        if item.block is not None:
+            shows, pixels = _make_block(making, translator, item, source, folder, stop), 0
+        else:
+            shows = True
+            pixels = _make_files(making, translator, item, source, folder, stop, say)
         if local and _times(source) != before:
-            raise _ReplacedError(
-                "has changed while it was read",
-                where=source.where,
-                remedy="Leave it as it is until its map is made.",
-            )
+            raise _replaced(source)
+    return {"kind": "done" if shows else "empty", "fingerprint": fingerprint, "pixels": pixels}
+
+
+def _make_files(
+    making: Making,
+    translator: Translator,
+    item: Item,
+    source: Source,
+    folder: Path,
+    stop: threading.Event,
+    say: Callable[[str], object],
+) -> int:
+    """Make the files of a scene, of its blocks if these are made; return the map's pixels."""
+    options, map_file = making.options, folder / Path(item.name).name
+    if source.grid is not None:
+        check_disk(map_file, source.grid.height * source.grid.width * ROOM)
+    blocks = of_ground = None
+    if item.strips:
+        strips = _fetched(making, item, folder / "strips", stop)
+        blocks, of_ground = Blocks(strips, 0, None, _OF_MAP), Blocks(strips, 0, None, _OF_GROUND)
+    classes = options.class_files(map_file)
+    translate_scene(
+        source,
+        map_file,
+        translator,
+        options.scene,
+        None,
+        stop,
+        classes=classes,
+        blocks=blocks,
+        say=say,
+    )
+    vectors, how = options.vector_file(map_file), options.vectors
+    if vectors is not None and how is not None:
+        reading = options.scene.reading
+        make_photo_vectors(
+            source, vectors, translator, reading, how, None, stop, blocks=of_ground, say=say
+        )
     with rasterio.open(map_file) as made:
-        pixels = made.width * made.height
-    return {"fingerprint": fingerprint, "pixels": pixels}
+        return int(made.width * made.height)
+
+
+_OF_MAP, _OF_GROUND = "map.", "ground."
+"""What the names of strips of blocks begin with: of the map and its classes, and of the land cover
+that vectors are made of."""
+
+
+def _make_block(
+    making: Making,
+    translator: Translator,
+    item: Item,
+    source: Source,
+    folder: Path,
+    stop: threading.Event,
+) -> bool:
+    """Make the strips of a block of rows, and return whether anything shows in it."""
+    assert item.block is not None
+    options, map_file = making.options, folder / "block.tif"
+    number, count = item.block
+    shows = translate_scene(
+        source,
+        map_file,
+        translator,
+        options.scene,
+        None,
+        stop,
+        classes=options.class_files(map_file),
+        blocks=Blocks(folder, count, number, _OF_MAP),
+        say=logger.debug,  # what is to be said of the scene is said when its blocks are joined
+        say_unfinished=logger.debug,
+    )
+    if options.vectors is not None:
+        blocks, place = Blocks(folder, count, number, _OF_GROUND), folder / "block.gpkg"
+        reading = options.scene.reading
+        make_land_cover_block(source, place, translator, reading, blocks, stop)
+    return shows
+
+
+def _fetched(making: Making, item: Item, folder: Path, stop: threading.Event) -> Path:
+    """Copy the strips of all blocks to the worker's own disk, and return their folder there.
+
+    Raises:
+        _LostStripError: One is not there, or not as it was made.
+    """
+    folder.mkdir()
+    for name, known in item.strips:
+        try:
+            whole = _copied(making.out / name, folder / PurePosixPath(name).name, stop)
+        except FileNotFoundError:
+            whole = ""
+        if whole != known:
+            error = _LostStripError(
+                "is not what was made", where=making.out / name, remedy="It is made anew."
+            )
+            error.name = name
+            raise error
+    return folder
+
+
+def _replaced(source: Source) -> _ReplacedError:
+    return _ReplacedError(
+        "has changed while it was read",
+        where=source.where,
+        remedy="Leave it as it is until its map is made.",
+    )
 
 
 class _ReplacedError(DataError):
@@ -296,18 +424,19 @@ def publish_files(
 ) -> dict[str, str]:
     """Give what was made its final names, and return the SHA-256 of each file."""
     final = making.out / item.name
+    place = making.out / item.folder
     made = sorted(path for path in folder.iterdir() if path.is_file())
     made.sort(key=lambda path: path.name == final.name)  # the map comes last
-    asides = {path: aside_of(final.parent / path.name, making.number, item.tries) for path in made}
+    asides = {path: aside_of(place / path.name, making.number, item.tries) for path in made}
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(final, sum(path.stat().st_size for path in made))
+        place.mkdir(parents=True, exist_ok=True)
+        _check_room(place, sum(path.stat().st_size for path in made))
         hashes = {path: _copied(path, aside, stop) for path, aside in asides.items()}
         if not is_held(making.out, making.number):
             raise StoppedError("another driver has taken over", where=making.out)
         for path, aside in asides.items():
-            aside.replace(final.parent / path.name)
-        flush(final.parent)
+            aside.replace(place / path.name)
+        flush(place)
     except OSError as error:
         where = OutputError(
             f"cannot be written ({error.strerror or error})",
@@ -318,7 +447,7 @@ def publish_files(
     finally:
         for aside in asides.values():
             aside.unlink(missing_ok=True)
-    return {(Path(item.name).parent / path.name).as_posix(): hashes[path] for path in made}
+    return {(item.folder / path.name).as_posix(): hashes[path] for path in made}
 
 
 def aside_of(final: Path, number: str, tries: int) -> Path:
@@ -345,8 +474,8 @@ def remove_asides(out: Path, row: Row, number: str) -> None:
             aside_of(out / name, number, tries).unlink(missing_ok=True)
 
 
-def _check_room(final: Path, needed: int) -> None:
-    if shutil.disk_usage(final.parent).free < needed:
+def _check_room(place: Path, needed: int) -> None:
+    if shutil.disk_usage(place).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -372,7 +501,7 @@ def _kind_of(error: Exception, item: Item) -> Any:
     if isinstance(error, EmptySceneError) or outside:
         return "empty"
     if isinstance(error, _ReplacedError):
-        return "again"
+        return "again" if item.fingerprint is None else "other"
     codes = {one.errno for one in _causes(error) if isinstance(one, OSError)}
     if isinstance(error, (OutputError, MemoryError)) or codes & {errno.ENOSPC, errno.EDQUOT}:
         return "unfit"

@@ -22,14 +22,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sat2map.errors import DataError
-from sat2map.journal import Files, read_journal, read_rows
+from sat2map.geo.gdal import is_address
+from sat2map.journal import HIDDEN, Files, address_without_query, read_journal, read_rows
 
 WRITER = "sat2map batch"
+
+BLOCKS = f"{HIDDEN}/blocks"
+"""The folder, told from that of the batch, in which strips of blocks wait for each other."""
 
 State = Literal["waiting", "running", "done", "failed", "empty", "set aside"]
 
 ENDED: frozenset[State] = frozenset({"done", "failed", "empty", "set aside"})
 """States of scenes that a further run leaves alone, unless they have changed."""
+
+MADE: frozenset[State] = frozenset({"done", "empty"})
+"""States of which nothing more can be made; an empty block has strips that show nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Row:
     Attributes:
         name: Its map, told from the folder of the batch, with slashes.
         scene: What the list of scenes calls it, without the keys of an address.
+        source: Where it lies, told from the folder of the batch, or its address without keys.
         state: How far it is.
         tries: How often it was handed to a worker.
         deaths: The workers that died while they were busy with it.
@@ -50,6 +58,9 @@ class Row:
         fingerprint: Of its contents, as `fingerprint_of` returns it; None is not known.
         features: Of the processor that made it, as far as results depend on them.
         item: What a STAC catalogue says of it: its `href`, `id`, `datetime` and more.
+        block: Of a block of rows of a giant scene: which, from 0, and of how many. Its name is that
+            of the folder with its strips, see `block_name`.
+        of: The name of that scene's map.
     """
 
     name: str
@@ -65,6 +76,9 @@ class Row:
     fingerprint: Mapping[str, Any] | None = None
     features: tuple[str, ...] = ()
     item: Mapping[str, Any] | None = None
+    block: tuple[int, int] | None = None
+    of: str | None = None
+    source: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the name, without what is as it is by itself."""
@@ -86,7 +100,12 @@ class Row:
             raise ValueError(f"{name} is not a row of a batch")
         if facts.get("state", "waiting") not in get_args(State):
             raise ValueError(f"{name} has a state that is not known")
-        lists = {key: tuple(facts.get(key, ())) for key in ("deaths", "notices", "features")}
+        lists: dict[str, Any] = {
+            key: tuple(facts.get(key, ())) for key in ("deaths", "notices", "features")
+        }
+        if "block" in facts:
+            first, second = facts["block"]
+            lists["block"] = int(first), int(second)
         return cls(name, **({k: v for k, v in facts.items() if k in known} | lists))
 
     def outputs(self, out: Path) -> list[Path]:
@@ -98,7 +117,7 @@ class Row:
 
         What was written of it stays known as ours.
         """
-        kept = Row(self.name, self.scene, files=self.files, item=self.item)
+        kept = Row(self.name, self.scene, files=self.files, item=self.item, source=self.source)
         return replace(kept, **facts)
 
 
@@ -110,11 +129,13 @@ class Manifest:
         folder: The folder of the batch.
         settings: What all maps are made with: model, precision, runtime, versions, options.
         rows: What is known of each scene, in the order of the list, by the name of its map.
+        blocks: What is known of the blocks of scenes that are being made in blocks, by their names.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     rows: Mapping[str, Row]
+    blocks: Mapping[str, Row]
 
     def finished(self) -> list[Row]:
         """Return the scenes of which there are maps."""
@@ -142,17 +163,67 @@ def read_manifest(out: Path) -> Manifest:
             where=out,
             remedy="Name the folder that `sat2map batch` writes to.",
         )
-    return Manifest(out, told["made_of"], rows_of(read_rows(out).facts, out))
+    facts = read_rows(out).facts
+    return Manifest(out, told["made_of"], rows_of(facts, out), rows_of(facts, out, blocks=True))
 
 
-def rows_of(facts: Mapping[str, Any], out: Path) -> dict[str, Row]:
-    """Return the rows that the lines of a journal tell of.
+def source_of(source: str, out: Path) -> str:
+    """Return where a scene lies, as a row tells it.
 
-    Raises:
-        DataError: One is not the row of a scene.
+    Args:
+        source: The scene, an address or a file.
+        out: The folder of the batch.
+    """
+    if is_address(source):
+        return address_without_query(source)
+    try:
+        return Path(os.path.relpath(source, out)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return source
+
+
+def sources_of_maps(out: Path) -> dict[str, str]:
+    """Return what the files of a batch were made of, by their names told from its folder.
+
+    Args:
+        out: The folder of the batch; of one where no batch was begun nothing is known.
     """
     try:
-        return {name: Row.from_json(name, known) for name, known in facts.items()}
+        rows = read_manifest(out).rows.values()
+    except DataError:
+        return {}
+    return {
+        name: row.source if is_address(row.source) else os.path.normpath(out / row.source)
+        for row in rows
+        if row.source is not None
+        for name in row.files
+    }
+
+
+def block_name(scene: str, number: int, count: int) -> str:
+    """Return the name of a block of rows: the folder in which its strips wait for the others.
+
+    Args:
+        scene: The name of the scene's map.
+        number: Which block, from 0.
+        count: How many there are.
+    """
+    return f"{BLOCKS}/{scene}/{number + 1}-of-{count}"
+
+
+def rows_of(facts: Mapping[str, Any], out: Path, *, blocks: bool = False) -> dict[str, Row]:
+    """Return the rows of scenes, or of blocks of scenes, that the lines of a journal tell of.
+
+    Raises:
+        DataError: One is not such a row.
+    """
+    place = f"{BLOCKS}/"
+    try:
+        return {
+            name: Row.from_json(name, known)
+            for name, known in facts.items()
+            if name.startswith(place) == blocks
+        }
     except (ValueError, TypeError) as error:
         raise DataError(
             f"has a damaged manifest ({error})",

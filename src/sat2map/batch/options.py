@@ -14,6 +14,9 @@ from sat2map.runtimes.interface import Precision, RuntimeName
 from sat2map.translation.class_files import ClassFiles, ClassLegend
 from sat2map.vectors.vectorise import VectorOptions
 
+SPLIT_ABOVE = 2_000_000_000
+"""Pixels of a scene beyond which it is made in blocks, unless said otherwise."""
+
 
 @dataclass(frozen=True)
 class BatchOptions:
@@ -30,6 +33,8 @@ class BatchOptions:
         colours: What the map's classes are painted in; None is as the model has it.
         runtime: What runs the network; "auto" is decided once, for all scenes.
         precision: What it computes in; "auto" is decided once, for all scenes.
+        split_above: A scene of more pixels is made in blocks of rows, each as if it were a scene,
+            which are joined at the end; what comes out is the same. None splits none.
         threads: How many threads it has in each worker. The last bits may depend on it, so it does
             not follow from the number of workers.
     """
@@ -45,6 +50,7 @@ class BatchOptions:
     runtime: Literal["auto"] | RuntimeName = "auto"
     precision: Literal["auto"] | Precision = "auto"
     threads: int = 1
+    split_above: int | None = SPLIT_ABOVE
 
     def __post_init__(self) -> None:
         check_fields(self, *(one.name for one in fields(self) if one.name != "scene"))
@@ -60,6 +66,10 @@ class BatchOptions:
                     parameter=parameter,
                     remedy="Give `classes`, too.",
                 )
+        if self.split_above is not None and self.split_above < 1:
+            raise UsageError(
+                f"is {self.split_above}", parameter="split_above", remedy="Give 1 or more pixels."
+            )
         for parameter, given in (
             ("compare", self.scene.compare),
             ("resume", self.scene.resume),

@@ -17,7 +17,7 @@ import rasterio
 
 import sat2map
 from sat2map.arguments import checks_arguments
-from sat2map.batch.driver import PAUSES_S, Driver
+from sat2map.batch.driver import PAUSES_S, Driver, remove_blocks
 from sat2map.batch.engine import Engine
 from sat2map.batch.item import (
     Item,
@@ -30,13 +30,17 @@ from sat2map.batch.item import (
 from sat2map.batch.lease import Lease, read_holder, take_lease
 from sat2map.batch.local import LocalWorkers, available_memory
 from sat2map.batch.manifest import (
+    BLOCKS,
     ENDED,
+    MADE,
     WRITER,
+    Manifest,
     Row,
     State,
     has_changed,
     read_manifest,
     rows_of,
+    source_of,
 )
 from sat2map.batch.names import Names
 from sat2map.batch.options import BatchOptions
@@ -187,7 +191,7 @@ def drive_batch(
             journal.start()
             before = None if lease.before is None else lease.before.number
             making = replace(making, number=lease.number, before=before)
-            _sweep(journal, lease, making)
+            blocks = _sweep(journal, lease, making)
             tasks, already = _plan(journal, found, retry_failed=retry_failed)
             driver = Driver(
                 journal,
@@ -197,9 +201,10 @@ def drive_batch(
                 progress=progress,
                 already=already,
                 pauses=pauses_s,
+                blocks=blocks,
             )
             if tasks:
-                engine = start(making, len(tasks))
+                engine = start(making, _most_items(tasks, making.options.split_above))
                 try:
                     driver.run(engine, tasks, stop or threading.Event())
                 finally:
@@ -301,6 +306,7 @@ def _plan(
             continue
         else:
             row = before.begun_anew(deaths=() if retry_failed else before.deaths, item=each.item)
+        row = replace(row, source=source_of(each.source, journal.folder))
         if each.problem is not None:
             row = replace(row, state="failed", error=each.problem)
         else:
@@ -337,15 +343,57 @@ def _is_left_alone(row: Row, each: Listed, there: set[str], *, retry_failed: boo
     return known is None or not has_changed(known, Path(each.source), each.told)
 
 
-def _sweep(journal: Journal, lease: Lease, making: Making) -> None:
-    """Remove what a driver that died had begun, after its lease is taken: see `lease.py`."""
+def _most_items(tasks: list[tuple[Item, Row]], split_above: int | None) -> int:
+    """Return how many workers may have something to do at once.
+
+    They are more than there are scenes where one may be made in blocks.
+    """
+    if split_above is not None and any(
+        not Path(item.source).is_file()  # an address or a folder
+        or Path(item.source).suffix.lower() in _BY_NAME
+        or Path(item.source).stat().st_size * _MOST_PIXELS_A_BYTE > split_above
+        for item, _ in tasks
+    ):
+        return MANY
+    return len(tasks)
+
+
+_BY_NAME = (".vrt", ".gti", ".json", ".xml")
+"""Suffixes of scenes that are small files with the names of others."""
+
+_MOST_PIXELS_A_BYTE = 100
+"""More pixels a byte of a photo no compression leaves."""
+
+MANY = 1 << 20
+
+
+def _sweep(journal: Journal, lease: Lease, making: Making) -> dict[str, Row]:
+    """Remove what a driver that died had begun, after its lease is taken: see `lease.py`.
+
+    Returns:
+        What is known of blocks of scenes that are not made yet.
+    """
+    rows = rows_of(journal.finished(), journal.folder)
+    blocks = rows_of(journal.finished(), journal.folder, blocks=True)
+    unneeded = {name: row for name, row in blocks.items() if _is_made(rows.get(row.of or ""))}
+    remove_blocks(journal, unneeded.values())
     before = lease.before
-    if before is None:
-        return
-    shutil.rmtree(scratch_of(making.scratch, before.number), ignore_errors=True)
-    for row in rows_of(journal.finished(), journal.folder).values():
+    if before is not None:
+        _sweep_asides(journal, before.number, making, rows)
+    return {name: row for name, row in blocks.items() if name not in unneeded}
+
+
+def _is_made(scene: Row | None) -> bool:
+    return scene is None or scene.state in MADE
+
+
+def _sweep_asides(journal: Journal, number: str, making: Making, rows: dict[str, Row]) -> None:
+    shutil.rmtree(scratch_of(making.scratch, number), ignore_errors=True)
+    for aside in (journal.folder / BLOCKS).rglob(f".*.sat2map-{number}-*"):
+        aside.unlink(missing_ok=True)
+    for row in rows.values():
         if row.state not in ENDED:
-            remove_asides(journal.folder, row, before.number)
+            remove_asides(journal.folder, row, number)
 
 
 def _start_local(
@@ -409,6 +457,7 @@ def batch_status(out: str | Path) -> dict[str, Any]:
         "seconds": round(sum(row.seconds for row in rows), 3),
         "driver": None if holder is None else {"host": holder.host, "pid": holder.pid},
         "running": [row.scene for row in rows if row.state == "running"],
+        "blocks": _blocks_by_scene(manifest),
         "unusable": [
             {"scene": row.scene, "state": row.state, "tries": row.tries, "error": row.error}
             for row in unusable
@@ -418,6 +467,24 @@ def batch_status(out: str | Path) -> dict[str, Any]:
         ],
         "settings": dict(manifest.settings),
     }
+
+
+def _blocks_by_scene(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return how far the scenes are that are being made in blocks of rows."""
+    found: dict[str, list[Row]] = {}
+    for row in manifest.blocks.values():
+        found.setdefault(row.scene, []).append(row)
+    return [
+        {
+            "scene": scene,
+            "blocks": len(rows),
+            "made": sum(row.state in MADE for row in rows),
+            "running": sum(row.state == "running" for row in rows),
+            "tries": sum(row.tries for row in rows),
+            "seconds": round(sum(row.seconds for row in rows), 3),
+        }
+        for scene, rows in found.items()
+    ]
 
 
 def raise_unusable(counts: Mapping[State, int], out: Path) -> None:

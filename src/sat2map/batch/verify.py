@@ -24,9 +24,11 @@ from rasterio.windows import Window
 
 import sat2map
 from sat2map.arguments import checks_arguments
+from sat2map.batch.manifest import sources_of_maps
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo.gdal import is_address, reading_from, settings
 from sat2map.geo.grid import Grid
+from sat2map.journal import HIDDEN
 from sat2map.model.card import is_model
 from sat2map.provenance import Provenance
 from sat2map.raster.options import Reading, SceneOptions
@@ -121,7 +123,8 @@ def verify(
     Args:
         path: A map, class map or confidence (.tif), vectors (.gpkg), or a folder of them.
         source: What it was made of, a file or an address; or a folder in which it is found by its
-            name. None looks beside the output and in the working folder.
+            name. None takes what the manifest of a batch says, and otherwise looks beside the
+            output and in the working folder.
         model: The model or its folder; None takes the shipped one of the same name.
         sample: How many windows of each file are made again, at most.
         seed: Chooses the windows, which are spread over the file.
@@ -232,6 +235,7 @@ class _Work:
     def __init__(self, asked: _Asked, stop: threading.Event | None) -> None:
         self._asked, self._stop = asked, stop or threading.Event()
         self._loaded: dict[tuple[str, str | None, str | None], Translator] = {}
+        self._batches: dict[Path, dict[str, str]] = {}
 
     def verify(self, file: Path, made: Provenance, show: Callable[[float], None]) -> Verification:
         """Return what comes out for one file."""
@@ -239,7 +243,8 @@ class _Work:
             same = contents_of(file) == made.contents
             note = None if same else "its shapes are not those that were written"
             return Verification(file, "unchanged" if same else "differs", note=note)
-        source = find_source(file, made, self._asked.source)
+        source = self._asked.source or self._source_in_batch(file)
+        source = find_source(file, made, source)
         if made.layer == "vectors":
             return self._verify_vectors(file, made, source)
         if made.layer not in LAYERS:
@@ -271,6 +276,18 @@ class _Work:
             )
             sampled = self._compare(file, made, held, pipeline, translator, show)
         return _judged(file, changed, sampled)
+
+    def _source_in_batch(self, file: Path) -> str | None:
+        """Return what a file of a batch was made of, if that is still there; otherwise None."""
+        for folder in file.absolute().parents:
+            if not (folder / HIDDEN).is_dir():
+                continue
+            if folder not in self._batches:
+                self._batches[folder] = sources_of_maps(folder)
+            source = self._batches[folder].get(file.absolute().relative_to(folder).as_posix())
+            if source is not None and (is_address(source) or Path(source).exists()):
+                return source
+        return None
 
     def _translator(self, file: Path, made: Provenance) -> Translator:
         """Return the model that made a file, as it ran."""

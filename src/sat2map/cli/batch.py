@@ -102,6 +102,14 @@ def batch(
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads of the network in each worker.")
     ] = 1,
+    split_above: Annotated[
+        str,
+        typer.Option(
+            "--split-above",
+            metavar="PIXELS",
+            help="Scenes of more pixels are made in blocks of rows; none splits none.",
+        ),
+    ] = "2Gpx",
     workers: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Processes at once; as many as fit the machine."),
@@ -186,6 +194,7 @@ def batch(
         runtime=runtime,
         precision=precision,
         threads=threads,
+        split_above=parse.number_of_pixels(split_above),
     )
     with stop_on_signals() as stop, Progress("translating", quiet=quiet) as progress:
         counts = run_batch(
@@ -242,6 +251,11 @@ def _tell_status(out: Path, *, as_json: bool) -> None:
     driver = found["driver"]
     if driver is not None:
         print(f"process {driver['pid']} on {driver['host']} works on it, or was killed")
+    for scene in found["blocks"]:
+        print(
+            f"{scene['scene']}: {scene['made']:,} of {scene['blocks']:,} blocks made, "
+            f"{scene['running']:,} running"
+        )
     for scene in found["unusable"]:
         print(f"{scene['scene']}: {scene['state']}: {scene['error']}")
     for scene in found["noticed"]:

@@ -6,6 +6,7 @@ Whether values make sense together, or at all, is checked by the library that ta
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -78,6 +79,29 @@ def map_resolution(text: str) -> Resolution:
     if text in ("native", "model"):
         return "native" if text == "native" else "model"
     return _metres(text, "native, model, or metres per pixel, such as 0.5")
+
+
+def number_of_pixels(text: str) -> int | None:
+    """Return how many pixels a text such as 2Gpx, 500Mpx or 4096 says; None of none.
+
+    Raises:
+        UsageError: It says nothing of the kind.
+    """
+    if text.strip().lower() == "none":
+        return None
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmg]?)(px)?\s*", text, re.IGNORECASE)
+    try:
+        assert found is not None
+        pixels = round(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()])
+    except (AssertionError, ValueError):
+        pixels = 0
+    if pixels < 1:
+        raise UsageError(
+            f"{text!r} is not a number of pixels",
+            parameter="split_above",
+            remedy="Give one such as 2Gpx or 500Mpx, or none.",
+        )
+    return pixels
 
 
 def shown_resolution(text: str) -> float | Literal["native"]:

@@ -18,7 +18,8 @@ def verify(
     source: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|DIR", help="What it was made of, or where that lies; beside it otherwise."
+            metavar="FILE|DIR",
+            help="What it was made of, or where that lies; a batch knows it.",
         ),
     ] = None,
     model: Annotated[

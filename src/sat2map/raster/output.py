@@ -144,7 +144,7 @@ def write_raster(
         strips: The map; for a GeoTIFF with overviews.
         folder: Where it is made, on the same disk as `output`.
         output: What it becomes.
-        tags: What a GeoTIFF says of its making.
+        tags: What a GeoTIFF or a PNG says of its making.
         stop: Asks to stop once it is set.
 
     Raises:
@@ -160,11 +160,13 @@ def write_raster(
         return
     grid, links = strips.layout.grid, aside.with_suffix(".links")
     form: Form = "alpha" if output.kind == "png" else "colours"
-    options = {"driver": "PNG"} if output.kind == "png" else {"driver": "JPEG", "quality": 95}
+    options: dict[str, object] = {"driver": "JPEG", "quality": 95}
+    if output.kind == "png":
+        options = {"driver": "PNG", "write_metadata_as_text": True}
 
     def make() -> None:
         with writing(), once_through():
-            virtual = strips.whole(form, links)
+            virtual = strips.whole(form, links, tags if output.kind == "png" else None)
             rasterio.shutil.copy(virtual, aside, **options)
             compare_written(aside, virtual if output.kind == "png" else None)
 

@@ -65,6 +65,28 @@ class Partial:
         """Note that nothing here is worth keeping."""
         self.rows = 0
 
+    def hand_over(self, folder: Path, prefix: str) -> None:
+        """Move the strips that are made into a folder, where they wait for the others.
+
+        Args:
+            folder: The folder, on the same disk.
+            prefix: What their names begin with there.
+        """
+        for strip in self.strips.iterdir():
+            strip.replace(folder / f"{prefix}{strip.name}")
+
+    def take_over(self, folder: Path, prefix: str, rows: int) -> None:
+        """Move all strips of a map here out of a folder to which they were handed over.
+
+        Args:
+            folder: The folder, on the same disk.
+            prefix: What their names begin with there.
+            rows: How many rows the map has.
+        """
+        for strip in folder.glob(f"{prefix}*.tif"):
+            strip.replace(self.strips / strip.name.removeprefix(prefix))
+        self.rows, self.some = rows, True
+
     def recall(self, target: Path) -> None:
         """Take up what an earlier run left here.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring
 
+from sat2map.data.pillow import opened_image
 from sat2map.errors import parsed_json
 from sat2map.geo.vector_layer import require
 from sat2map.provenance import KEY, TAG, Provenance
@@ -32,6 +33,8 @@ def read_provenance(path: Path) -> Provenance | None:
     match suffix:
         case ".tif" | ".tiff":
             return Provenance.from_text(_tag_of(path), path)
+        case ".png":
+            return Provenance.from_text(_text_of(path), path)
         case ".gpkg":
             return Provenance.from_text(_metadata_of(path), path)
         case ".fgb":
@@ -70,6 +73,16 @@ def _tag_of(path: Path) -> str | None:
     except RasterioError:
         return None
     return text
+
+
+def _text_of(path: Path) -> str | None:
+    """Return what stands before the pixels of a PNG."""
+    try:
+        with opened_image(path, ["PNG"]) as image:
+            text = image.info.get(TAG)
+    except (OSError, ValueError):  # ValueError: texts of many megabytes
+        return None
+    return None if text is None else str(text)
 
 
 def _metadata_of(path: Path) -> str | None:

@@ -158,14 +158,34 @@ class Strips:
         """
         assert self._strip is not None
         self._strip.finish()
-        first, last = self._bounds
+        self._make_overviews(*self._bounds)
+        self._strip = None
+
+    def adopt(self) -> None:
+        """Take what lies in the folder for all strips of the map, and make its overviews.
+
+        Raises:
+            OSError: A strip is missing.
+        """
+        until = 0
+        for first, path in self.files(0):
+            with rasterio.open(path) as file:
+                height = file.height
+            if first != until:
+                break
+            until = first + height
+            self._make_overviews(first, until)
+        if until != self.sizes[0][0]:
+            raise OSError(errno.EIO, f"the strip of the map's row {until} is missing")
+
+    def _make_overviews(self, first: int, last: int) -> None:
+        """Make those rows of the overviews that the strip of some rows of the map completes."""
         for level in range(1, len(self.sizes)):
             side = TILE << level
             for row in range(first // side, -(-last // side)):
                 # What an earlier, interrupted run made of it is made anew.
                 if first < min((row + 1) * side, self.sizes[0][0]) <= last:
                     self._halve(level, row * TILE)
-        self._strip = None
 
     def abandon(self) -> None:
         """Close whatever is open, whatever its state."""

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sat2map.atomic import check_disk
@@ -20,10 +20,11 @@ from sat2map.geo.grid import ground_resolution
 from sat2map.legend import COVER, LEGEND_TAG, TEMPERATURE_TAG
 from sat2map.provenance import TAG
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.partial import partial_work
+from sat2map.raster.partial import Partial, partial_work
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
+from sat2map.translation.blocks import Blocks
 from sat2map.translation.class_files import NODATA
 from sat2map.translation.maps import Layer, check_layers
 from sat2map.translation.pipeline import Product, ScenePipeline
@@ -49,6 +50,7 @@ def land_cover_of(
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
+    blocks: Blocks | None = None,
     say: Callable[[str], object] = logger.warning,
 ) -> Iterator[tuple[Path, Path]]:
     """Make the land cover of a scene of any size on the network's own grid, and yield it.
@@ -66,6 +68,7 @@ def land_cover_of(
         resume: Whether the work goes on where an earlier run stopped.
         progress: Called with (done, all) pixels.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
+        blocks: Join all blocks in place of making the land cover.
         say: Called with notices of the scene, and of what is unfinished.
 
     Yields:
@@ -80,45 +83,96 @@ def land_cover_of(
         StoppedError: `stop` is set.
     """
     stop = stop or threading.Event()
-    check_layers(_LAYERS, translator.kind, translator.name)
-    reading = replace(reading or Reading(), warp=True)
-    options = SceneOptions(reading, resolution="model", resume=resume)
     with ExitStack() as stack:
-        stack.enter_context(settings())
-        view = stack.enter_context(SceneView(source, translator, options, straight=True, say=say))
-        if ground_resolution(view.scene.grid) is None:
-            raise DataError(
-                "does not say where on the ground it lies, so nothing can be measured",
-                where=source.where,
-                remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
-                "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
-            )
-        again = stack.enter_context(view.scene.opened_again())
-        shown = ResampledScene(again, *view.scale.written)
-        part = view.part.on(view.scene.grid, shown.grid)
-        grid = shown.grid.part(part.top, part.left, part.height, part.width)
-        check_disk(place, grid.height * grid.width * (_ROOM + room))
-        made = made_of(translator, source.fingerprint(), options)
-        partial = stack.enter_context(partial_work(place, made, resume=resume, say=say))
-        strips = (
-            Strips(partial.strips, "classes", Layout(grid, True, COVER, NODATA)),
-            Strips(
-                partial.strips, "probabilities", Layout(grid, True, nodata=0, values=len(COVER))
-            ),
-        )
-        products = [Product(*each) for each in zip(_LAYERS, strips, strict=True)]
-        pipeline = ScenePipeline(translator, view.seen, shown, options, _LAYERS, part)
-        pipeline.run(products, partial, place, stop, progress)
-        if not partial.some:
-            partial.discard()
+        work = _opened(stack, source, place, translator, reading, room, resume=resume, say=say)
+        if blocks is not None:
+            blocks.run(work.pipeline, work.products, work.partial, place, stop)
+        else:
+            work.pipeline.run(work.products, work.partial, place, stop, progress)
+        if not work.partial.some:
+            work.partial.discard()
             raise EmptySceneError(
                 "has no valid pixel, only nodata", where=source.where, remedy="Give another scene."
             )
+        classes, probabilities = (product.strips for product in work.products)
         sure = {TEMPERATURE_TAG: str(translator.kind.cover_temperature)}
         yield (
-            strips[0].whole("alpha", tags=_tags(source, reading, translator)),
-            strips[1].whole("colours", tags=sure),
+            classes.whole("alpha", tags=_tags(source, work.reading, translator)),
+            probabilities.whole("colours", tags=sure),
         )
+
+
+def make_land_cover_block(
+    source: Source,
+    place: Path,
+    translator: Translator,
+    reading: Reading,
+    blocks: Blocks,
+    stop: threading.Event,
+) -> None:
+    """Make the strips of a block of rows, of those that `land_cover_of` makes or joins.
+
+    Args:
+        source: As for `land_cover_of`, like what follows.
+        place: Beside this is a folder while it is made.
+        translator: The model.
+        reading: How the scene's values become pixels.
+        blocks: Which block, and where its strips go.
+        stop: Asks to stop once it is set.
+    """
+    with ExitStack() as stack:
+        work = _opened(stack, source, place, translator, reading, say=logger.debug)
+        blocks.run(work.pipeline, work.products, work.partial, place, stop)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A scene that is open for its land cover, and what is made of it."""
+
+    reading: Reading
+    pipeline: ScenePipeline
+    products: list[Product]
+    partial: Partial
+
+
+def _opened(
+    stack: ExitStack,
+    source: Source,
+    place: Path,
+    translator: Translator,
+    reading: Reading | None,
+    room: int = 0,
+    *,
+    resume: bool = False,
+    say: Callable[[str], object],
+) -> _Work:
+    """Open a scene until the end of a stack."""
+    check_layers(_LAYERS, translator.kind, translator.name)
+    reading = replace(reading or Reading(), warp=True)
+    options = SceneOptions(reading, resolution="model", resume=resume)
+    stack.enter_context(settings())
+    view = stack.enter_context(SceneView(source, translator, options, straight=True, say=say))
+    if ground_resolution(view.scene.grid) is None:
+        raise DataError(
+            "does not say where on the ground it lies, so nothing can be measured",
+            where=source.where,
+            remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
+            "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
+        )
+    again = stack.enter_context(view.scene.opened_again())
+    shown = ResampledScene(again, *view.scale.written)
+    part = view.part.on(view.scene.grid, shown.grid)
+    grid = shown.grid.part(part.top, part.left, part.height, part.width)
+    check_disk(place, grid.height * grid.width * (_ROOM + room))
+    made = made_of(translator, source.fingerprint(), options)
+    partial = stack.enter_context(partial_work(place, made, resume=resume, say=say))
+    layouts = Layout(grid, True, COVER, NODATA), Layout(grid, True, nodata=0, values=len(COVER))
+    products = [
+        Product(layer, Strips(partial.strips, name, layout))
+        for layer, name, layout in zip(_LAYERS, ("classes", "probabilities"), layouts, strict=True)
+    ]
+    pipeline = ScenePipeline(translator, view.seen, shown, options, _LAYERS, part)
+    return _Work(reading, pipeline, products, partial)
 
 
 def _tags(source: Source, reading: Reading, translator: Translator) -> dict[str, str]:

@@ -246,7 +246,8 @@ def mixed(shares: NDArray[np.float32], legend: Legend) -> NDArray[np.uint8]:
     colours[:, :3] = legend.colours
     sharp = np.square(np.square(shares))  # `SHARPNESS`, much faster than by `**`
     sums = sharp.reshape(-1, len(colours)) @ colours
-    pixels: NDArray[np.uint8] = np.rint(sums[:, :3] / sums[:, 3:]).astype(np.uint8)
+    weights = np.maximum(sums[:, 3:], np.finfo(np.float32).tiny)  # 0 where nobody looks
+    pixels: NDArray[np.uint8] = np.rint(sums[:, :3] / weights).astype(np.uint8)
     return pixels.reshape(*shares.shape[:2], 3)
 
 

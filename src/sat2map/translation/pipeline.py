@@ -197,6 +197,7 @@ class ScenePipeline:
         target: Path,
         stop: threading.Event,
         progress: Callable[[int, int], None] | None,
+        until: int | None = None,
     ) -> None:
         """Translate the windows of all strips that are not finished.
 
@@ -206,12 +207,14 @@ class ScenePipeline:
             target: The map, for messages.
             stop: Asks to stop once it is set.
             progress: Called with (done, all) pixels of the map.
+            until: One past the last row of the map that is wanted, where a piece of it ends; None
+                takes all.
 
         Raises:
             StoppedError: `stop` is set.
             OSError: The disk is full.
         """
-        height, width = self._part.height, self._part.width
+        height, width = self._part.height if until is None else until, self._part.width
         finished = partial.rows  # `partial.rows` itself grows in the thread that writes
         done, self._some = finished * width, partial.some
         if finished == height:
@@ -219,6 +222,7 @@ class ScenePipeline:
         if progress is not None and done:
             progress(done, height * width)
         rows = self._rows[self._first_needed(finished) :]
+        rows = [row for row in rows if row.out_start < height]
 
         def answered(window: Window) -> tuple[AxisWindow, AxisWindow, NDArray[Any] | None]:
             row, column, pixels = window
@@ -240,6 +244,22 @@ class ScenePipeline:
                         f"stopped as asked; {partial.rows:,} of {height:,} rows are finished",
                         where=target,
                     )
+
+    def block(self, number: int, count: int) -> tuple[int, int]:
+        """Return the first row of the map in a block of rows of windows, and one past the last.
+
+        Args:
+            number: Which block, from 0.
+            count: How many blocks of about the same size there are; some may be empty.
+        """
+        stops = [0, *(row.out_stop for row in self._rows)]
+        first, last = (len(self._rows) * edge // count for edge in (number, number + 1))
+        return stops[first], stops[last]
+
+    @property
+    def height(self) -> int:
+        """How many rows the map has."""
+        return self._part.height
 
     @property
     def windows(self) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
+from sat2map.translation.blocks import Blocks
 from sat2map.translation.class_files import ROOM, ClassFiles
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.maps import Layer
@@ -131,9 +132,10 @@ def translate_scene(
     classes: ClassFiles | None = None,
     placed: bool = False,
     part: Part | None = None,
+    blocks: Blocks | None = None,
     say: Callable[[str], object] = logger.warning,
     say_unfinished: Callable[[str], object] = logger.warning,
-) -> None:
+) -> bool:
     """Translate a scene as `translate_raster` does, with its notices going somewhere else.
 
     Args:
@@ -147,8 +149,12 @@ def translate_scene(
         placed: Whether a scene that does not say where on the ground it lies is refused.
         part: Which of the scene's pixels are wanted, in place of a `bbox`; for models with
             canonical windows, which are those of the whole scene.
+        blocks: Make the strips of a block of rows and no file of them, or join all blocks.
         say: Called with notices of the scene and the mask.
         say_unfinished: Called with notices of what an interrupted run leaves.
+
+    Returns:
+        Whether the scene has a valid pixel, of which only blocks of it may have none.
     """
     stop = stop or threading.Event()
     translator.check_mode(options.mode)
@@ -213,15 +219,26 @@ def translate_scene(
                 say=say_unfinished,
             )
         )
+        halved = blocks is None or blocks.number is None
         strips = [
-            Strips(partial.strips, each.name, each.layout, overviews=each.target.kind == "tiff")
+            Strips(
+                partial.strips,
+                each.name,
+                each.layout,
+                overviews=halved and each.target.kind == "tiff",
+            )
             for each in outputs
         ]
         products = [
             Product(each.layer, made, each.name == "compare", each.least)
             for each, made in zip(outputs, strips, strict=True)
         ]
-        pipeline.run(products, partial, first, stop, progress)
+        if blocks is not None:
+            blocks.run(pipeline, products, partial, first, stop)
+            if blocks.number is not None:
+                return partial.some
+        else:
+            pipeline.run(products, partial, first, stop, progress)
         if not partial.some:
             partial.discard()
             raise EmptySceneError(
@@ -259,6 +276,7 @@ def translate_scene(
                 write_tiles(strip, folder, each.target, about, stop)
             else:
                 write_raster(strip, folder, each.target, told, stop)
+    return True
 
 
 @dataclass(frozen=True)

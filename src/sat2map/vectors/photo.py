@@ -19,6 +19,7 @@ from sat2map.errors import StoppedError
 from sat2map.legend import LEGEND_TAG
 from sat2map.raster.options import Reading
 from sat2map.raster.sources import Source, open_source
+from sat2map.translation.blocks import Blocks
 from sat2map.translation.land_cover import land_cover_of
 from sat2map.translation.translator import Translator, load
 from sat2map.vectors.formats import check_target
@@ -98,11 +99,40 @@ def vectorise_photo(
         MissingExtraError: pyogrio or pyarrow is not installed.
     """
     target, options = Path(out), options or VectorOptions()
-    stop = stop or threading.Event()
     check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
     check_not_input(target, source)
     translator = model if isinstance(model, Translator) else load(model or "streets")
+    make_photo_vectors(source, target, translator, reading, options, progress, stop, say=say)
+    return target
+
+
+def make_photo_vectors(
+    source: Source,
+    target: Path,
+    translator: Translator,
+    reading: Reading | None,
+    options: VectorOptions,
+    progress: Callable[[int, int], None] | None,
+    stop: threading.Event | None,
+    *,
+    blocks: Blocks | None = None,
+    say: Callable[[str], object] = logger.warning,
+) -> None:
+    """Make vectors of a photo as `vectorise_photo` does, of blocks of its land cover, too.
+
+    Args:
+        source: The photo.
+        target: The file of vectors.
+        translator: The model.
+        reading: As for `vectorise_photo`, like what follows.
+        options: How.
+        progress: Called with (done, all) steps.
+        stop: Asks to stop once it is set.
+        blocks: Where the land cover lies in blocks, to be joined; None makes it.
+        say: Called with notices.
+    """
+    stop = stop or threading.Event()
 
     def show(first: int) -> Callable[[int, int], None] | None:
         if progress is None:
@@ -120,6 +150,7 @@ def vectorise_photo(
             resume=options.resume,
             progress=show(0),
             stop=stop,
+            blocks=blocks,
             say=lambda text: None if done else say(text),
         ) as (classes, probabilities):
             done = True
@@ -137,4 +168,3 @@ def vectorise_photo(
             )
     except StoppedError as error:
         raise StoppedError(error.what, where=target, remedy=error.remedy) from error
-    return target
