@@ -26,6 +26,7 @@ import rasterio
 from rasterio.windows import Window
 
 from sat2map.raster.options import SceneOptions
+from sat2map.translation.pipeline import blended
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import load
 from scene import peak_memory, translator, write_scene
@@ -37,6 +38,7 @@ CONTENDERS = ("sat2map", "geoai")
 def run(contender: str, source: Path, target: Path, model: Path | None) -> None:
     """Translate a scene, and print seconds and peak memory in MiB."""
     options = SceneOptions(resolution="native")
+    window, overlap = blended(options)
     open_model = translator("published") if model is None else load(model, "cpu", runtime="torch")
     if contender == "geoai":
         from geoai.inference import predict_geotiff
@@ -46,8 +48,8 @@ def run(contender: str, source: Path, target: Path, model: Path | None) -> None:
             open_model._model.network,  # type: ignore[union-attr]
             str(source),
             str(target),
-            tile_size=options.window,
-            overlap=options.overlap,
+            tile_size=window,
+            overlap=overlap,
             batch_size=1,
             input_bands=[1, 2, 3],
             num_classes=3,
