@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +298,13 @@ def test_jupyterlab_shows_it_without_a_port(
     page = context.new_page()
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
-    page.locator(".jp-Cell .cm-content").first.click(timeout=120_000)
-    page.keyboard.press("Shift+Enter")
+    prompt = page.locator(".jp-Cell .jp-InputPrompt").first
+    for _ in range(60):  # what is run before the kernel is there is lost
+        page.locator(".jp-Cell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        with suppress(AssertionError):
+            expect(prompt).not_to_have_text("[ ]:", timeout=2_000)
+            break
     frame = page.frame_locator("iframe[title='Photo and map']")
     expect(frame.locator("html")).to_have_attribute("data-ready", "1", timeout=120_000)
     expect(frame.locator("html")).to_have_attribute("data-drawn", "1", timeout=120_000)
