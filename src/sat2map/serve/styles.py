@@ -6,7 +6,7 @@ A window keeps how much of each class's colour is in its image (`colour_shares`)
 not the image. The first class has what the others leave, so it is not kept.
 
 What `translate` paints is rounded once, of shares that are not; a painted value may differ from it
-by two levels. Of five scenes no more than 8 of a million values differ by more than one.
+by two levels. Of four scenes no more than 8 of a million values differ by more than one.
 """
 
 from __future__ import annotations

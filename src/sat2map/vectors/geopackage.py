@@ -239,7 +239,11 @@ def write_provenance(path: Path, made: Provenance) -> None:
 
 
 def set_times(path: Path) -> None:
-    """Give a GeoPackage the times of every other, so that the same work gives the same bytes."""
+    """Give a GeoPackage the times of every other, so that the same work gives the same bytes.
+
+    SQLite also counts in a file's header how often it wrote, and GDAL writes once more where two of
+    its times differ.
+    """
     database = sqlite3.connect(path)
     try:
         with database:
@@ -249,7 +253,14 @@ def set_times(path: Path) -> None:
                     database.execute(f"update {table} set {column} = ?", (_TIME,))
     finally:
         database.close()
+    with path.open("r+b") as file:
+        for place in _WRITES:
+            file.seek(place)
+            file.write((1).to_bytes(4, "big"))
 
+
+_WRITES = (24, 92)
+"""Where the header counts, and for which count it is valid (sqlite.org/fileformat.html)."""
 
 _TIMES = {
     "gpkg_contents": "last_change",
