@@ -38,7 +38,7 @@ class Measured:
         bytes_out: Of its map and class map.
     """
 
-    pixels_a_second: float = 5.5e6
+    pixels_a_second: float = 4.7e6
     start_s: float = 5.0
     scene_s: float = 0.03
     driver_s: float = 0.0105

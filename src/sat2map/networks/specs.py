@@ -268,7 +268,7 @@ class LiteSpec(NetworkSpec):
     """The encoder of EfficientNet-Lite0 with a small decoder."""
 
     pretrainable = True
-    # A ninth of the multiplications, but two thirds of the pixels whose class int8 changes away
+    # A twentieth of the multiplications, but two thirds of the pixels whose class int8 changes away
     # from where a model was trained: light and colours of other places leave the ranges here.
     full_precision = ("encoder._conv_stem", "encoder._blocks.0", "encoder._blocks.1")
 
