@@ -160,10 +160,6 @@ def _batched(items: Any) -> Iterator[list[Any]]:
         yield batch
 
 
-_NO_TIME = "1970-01-01T00:00:00.000Z"
-"""Stands where a GeoPackage says when it was changed."""
-
-
 def write_styles(path: Path, legend: Legend) -> None:
     """Fill the table from which QGIS takes how layers are drawn, in the legend's colours."""
     styles = {
@@ -195,9 +191,6 @@ def write_styles(path: Path, legend: Legend) -> None:
                 "owner) values ('', '', ?, 'geom', ?, ?, '', 1, '', '')",
                 [(name, name, qml) for name, qml in styles.items()],
             )
-            # The same vectors are the same bytes, whenever they are made.
-            database.execute("update gpkg_contents set last_change = ?", (_NO_TIME,))
-            database.execute("update layer_styles set update_time = ?", (_NO_TIME,))
     finally:
         database.close()
 
