@@ -593,7 +593,8 @@ class Shell:
             case ["compare", one, other, *_]:
                 for model in (one, other):
                     self._provide(model, "model")
-                self._provide(option(arguments, "--data"), "set")
+                data = option(arguments, "--data")
+                self._provide(data, "masks" if data in MASKS else "set")
                 if "--save" in arguments:
                     produced = [f"{option(arguments, '--save')}/index.html"]
             case ["translate", source, target, *_]:

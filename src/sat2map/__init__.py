@@ -12,7 +12,7 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `train(recipe, data, run)` trains a model;
 - `show(photo)` and `show(photo, map)` show photo and map in a notebook;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks, and
-  `compare(models, data)` several on the same pairs;
+  `compare(models, data)` and `compare_masks` several on the same images;
 - `run_batch(scenes, out, model)` translates thousands of scenes with workers that may die;
 - `verify(path)` makes windows of a map again, to prove where it came from.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sat2map.batch.verify import Verification as Verification
     from sat2map.batch.verify import verify as verify
     from sat2map.evaluation.comparison import compare as compare
+    from sat2map.evaluation.comparison import compare_masks as compare_masks
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
     from sat2map.raster.options import SceneOptions as SceneOptions
@@ -61,6 +62,7 @@ _HOMES = {
     "VectorOptions": "sat2map.vectors.vectorise",
     "Verification": "sat2map.batch.verify",
     "compare": "sat2map.evaluation.comparison",
+    "compare_masks": "sat2map.evaluation.comparison",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
     "load": "sat2map.translation.translator",
@@ -88,6 +90,7 @@ __all__ = [
     "Verification",
     "__version__",
     "compare",
+    "compare_masks",
     "evaluate",
     "evaluate_masks",
     "load",

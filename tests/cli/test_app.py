@@ -544,7 +544,6 @@ def test_class_masks_and_pairs_have_options_of_their_own(
     for data, option, value, words in (
         (masks, "--size", 256, "class masks"),
         (masks, "--report", tmp_path / "page", "class masks"),
-        (masks, "--save", tmp_path / "page", "class masks"),
         (masks, "--tolerance", 0, "0 m is not a tolerance"),
         (masks, "--resolution", "fine", "'fine' is not a ground resolution"),
         (masks, "--resolution", -1, "'-1' is not a ground resolution"),
@@ -554,6 +553,22 @@ def test_class_masks_and_pairs_have_options_of_their_own(
         done = sat2map("evaluate", "streets", "--data", data, option, value)
         assert done.code == 2, option
         done.one_line_about(option, words)
+    both = ("compare", "streets", "streets-2026-11", "--data")
+    done = sat2map(*both, masks, "--size", 256)
+    done.one_line_about("--size", "class masks")
+    done = sat2map(*both, pairs, "--tolerance", 3)
+    done.one_line_about("--tolerance", "pairs")
+
+
+def test_models_are_compared_on_class_masks(sat2map: Sat2map, masks: Path, tmp_path: Path) -> None:
+    both = ("compare", "streets", "streets-2026-11", "--data", masks, "--resolution", 0.5, "-q")
+    done = sat2map(*both, "--save", tmp_path / "page")
+    assert done.code == 0, done.err
+    assert "iou_road" in done.out and "psnr" not in done.out
+    assert (tmp_path / "page" / "result" / "streets" / "a.png").is_file()
+    saved = sat2map("evaluate", "streets", "--data", masks, "-q", "--save", tmp_path / "one")
+    assert saved.code == 0, saved.err
+    assert f"all images: {tmp_path / 'one' / 'index.html'}" in saved.err
 
 
 def test_a_set_with_maps_and_class_masks_is_scored_on_either(sat2map: Sat2map, masks: Path) -> None:

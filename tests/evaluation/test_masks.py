@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fixtures.scenes import with_classes
 from sat2map.data.mask_mapping import MaskMapping
 from sat2map.data.masks import MaskFile, find_masks
 from sat2map.errors import BatchError, DataError, UsageError
+from sat2map.evaluation.comparison import compare_masks
 from sat2map.evaluation.evaluate import evaluate, evaluate_masks
 from sat2map.evaluation.masks import (
     MaskProtocol,
@@ -262,6 +264,16 @@ def test_files_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> Non
     assert "3.png: is 80 x 79 pixels" in str(caught.value)
 
 
+class Card(dict[str, Any]):
+    """Stands in for a card: what a page tells of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        return dict(self)
+
+
 class Reader(Translator):
     """Stands in for a translator: it reads the classes off the photo's first band."""
 
@@ -274,7 +286,7 @@ class Reader(Translator):
             "direction": "forward",
             "resolution_m": (0.7, 2.6),
         }
-        self.card = type("Card", (), {**facts, **card})
+        self.card = Card({**facts, **card})  # type: ignore[assignment]
         self.asked: list[dict[str, Any]] = []
 
     def translate(self, source: Array, **options: Any) -> Array:  # type: ignore[override]
@@ -345,3 +357,65 @@ def test_pairs_are_not_read_from_class_masks(tmp_path: Path) -> None:
     translator = with_classes((0.5, 2))
     with pytest.raises(DataError, match="val: has class masks, not target maps"):
         evaluate(translator, tmp_path)
+
+
+class Blind(Reader):
+    """One that takes all ground for land."""
+
+    def __init__(self, legend: Legend | None = STREETS) -> None:
+        super().__init__()
+        self.legend = legend  # type: ignore[misc]
+
+    def translate(self, source: Array, **options: Any) -> Array:  # type: ignore[override]
+        return np.zeros(source.shape[:2], np.uint8)
+
+
+def test_every_mask_is_saved_and_shown_in_the_colours_of_its_classes(tmp_path: Path) -> None:
+    masks_set(tmp_path / "set", {str(i): partly(streets(i), i) for i in range(3)})
+    result = scored(Reader(), tmp_path / "set", save=tmp_path / "all")
+    assert result.saved == tmp_path / "all" / "index.html"
+    text = result.saved.read_text(encoding="utf-8")
+    for part in ("source", "result", "target"):
+        for i in range(3):
+            assert f'src="{part}/{i}.png"' in text
+    values = partly(streets(1), 1)
+    target = np.asarray(Image.open(tmp_path / "all" / "target" / "1.png"))
+    expected = np.zeros_like(target)
+    for number in range(5):
+        expected[values == number + 1] = COVER.colours[number]
+    some = values < 6  # a class, or 0, which is unknown
+    np.testing.assert_array_equal(target[some], expected[some])
+    assert not np.isin(target[values == 254], COVER.colours[BUILDING]).all(axis=-1).any()
+    found = np.asarray(Image.open(tmp_path / "all" / "result" / "1.png"))
+    np.testing.assert_array_equal(found, COVER.colours[np.clip(values, 1, 5) - 1])
+    # The page sorts by what each image has.
+    orders = re.findall(r'data-order="([^"]+)"', text)
+    assert len(orders) == 3 and all("null" not in order for order in orders)
+    assert "Mean class IoU" in text
+
+
+def test_models_are_compared_on_the_same_masks(tmp_path: Path) -> None:
+    masks_set(tmp_path / "set", {str(i): streets(i) + 1 for i in range(3)})
+    right, blind = Reader(), Blind()
+    models: Any = {"right": right, "blind": blind}
+    result = compare_masks(models, tmp_path / "set", save=tmp_path / "page")
+    for reader, summary in zip((right, blind), result.summaries, strict=True):
+        assert summary.metrics == scored(reader, tmp_path / "set").summary.metrics
+    (difference,) = result.differences
+    assert difference["iou_road"].high < 0
+    assert result.saved is not None
+    text = result.saved.read_text(encoding="utf-8")
+    for part in ("source", "result/right", "result/blind", "target"):
+        assert f'src="{part}/2.png"' in text
+    with pytest.raises(UsageError, match="the model has no classes to compare with masks"):
+        compare_masks(models | {"nameless": Blind(None)}, tmp_path / "set")
+    with pytest.raises(UsageError, match="there is nothing to compare with"):
+        compare_masks({"right": models["right"]}, tmp_path / "set")
+
+
+def test_models_of_unlike_legends_are_compared_by_what_is_on_the_ground(tmp_path: Path) -> None:
+    classes = {str(number + 1): name for number, name in enumerate(STREETS.names[:5])}
+    masks_set(tmp_path, {"1": streets(1) + 1}, legend="map", classes=classes)
+    models: Any = {"map": Reader(), "ground": Blind(COVER)}
+    result = compare_masks(models, tmp_path)
+    assert {one.protocol["output"] for one in result.summaries} == {"cover"}

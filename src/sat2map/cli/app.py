@@ -35,6 +35,7 @@ from sat2map.cli.options import (
     Bands,
     Bbox,
     Crs,
+    ImageSide,
     LegendColours,
     Licence,
     MapResolution,
@@ -52,11 +53,14 @@ from sat2map.cli.options import (
     Save,
     Seed,
     Settings,
+    ShownResolution,
     Stretch,
     Style,
     Threads,
+    ToleranceM,
     ValueRange,
     Warp,
+    asks_for_masks,
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
@@ -190,23 +194,9 @@ def evaluate(
         typer.Option("--data", metavar="DIR", help="Data set: pairs, or photos and class masks."),
     ],
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="PIXELS|native", help="Pairs: resize both images to this side; 256."),
-    ] = None,
-    resolution: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METRES|native",
-            help="Class masks: show photos at this; their own, no finer than 0.75.",
-        ),
-    ] = None,
-    tolerance_m: Annotated[
-        float | None,
-        typer.Option(
-            "--tolerance", metavar="METRES", help="Class masks: how far a road may be off; 3."
-        ),
-    ] = None,
+    size: ImageSide = None,
+    resolution: ShownResolution = None,
+    tolerance_m: ToleranceM = None,
     published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
@@ -226,31 +216,22 @@ def evaluate(
     """Score a model on pairs or class masks, with intervals over the images."""
     side = None if size is None else parse.image_side(size)
     shown = None if resolution is None else parse.shown_resolution(resolution)
-    from sat2map.data.masks import is_mask_set
     from sat2map.evaluation.evaluate import evaluate as score
     from sat2map.evaluation.evaluate import evaluate_masks
     from sat2map.evaluation.masks import TOLERANCE_M
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
-    for_masks = resolution is not None or tolerance_m is not None
-    both = is_mask_set(data, split) and (data / split / "target").is_dir()
-    masks = for_masks if both else is_mask_set(data, split)
-    for parameter, given in (
-        ("size", masks and size is not None),
-        ("perceptual", masks and perceptual),
-        ("report", masks and report is not None),
-        ("save", masks and save is not None),
-        ("resolution", not masks and resolution is not None),
-        ("tolerance_m", not masks and tolerance_m is not None),
-    ):
-        if given:
-            kind = "class masks" if masks else "pairs"
-            raise UsageError(
-                f"{data / split} has {kind}, for which there is no such option",
-                parameter=parameter,
-                remedy="Leave it out.",
-            )
+    masks = asks_for_masks(
+        data,
+        split,
+        for_masks={"resolution": resolution is not None, "tolerance_m": tolerance_m is not None},
+        for_pairs={
+            "size": size is not None,
+            "perceptual": perceptual,
+            "report": report is not None,
+        },
+    )
     translator = load(model, runtime=runtime, threads=threads, precision=precision)
     with Progress("evaluating", quiet=quiet) as progress:
         if masks:
@@ -262,6 +243,7 @@ def evaluate(
                 tolerance_m=TOLERANCE_M if tolerance_m is None else tolerance_m,
                 mode="published" if published else "deterministic",
                 seed=seed,
+                save=save,
                 progress=progress.show,
             )
         else:

@@ -13,12 +13,16 @@ from sat2map.cli import parse
 from sat2map.cli.options import (
     AsJson,
     AsPublished,
+    ImageSide,
     PrecisionChoice,
     Quiet,
     RuntimeChoice,
     Save,
     Seed,
+    ShownResolution,
     Threads,
+    ToleranceM,
+    asks_for_masks,
 )
 from sat2map.errors import UsageError
 
@@ -31,12 +35,14 @@ def compare(
         list[str],
         typer.Argument(metavar="MODEL...", help="Shipped models or model folders, two or more."),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data set of pairs.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Data set: pairs, or photos and class masks."),
+    ],
     split: Annotated[str, typer.Option(help="Which split of the data set.")] = "val",
-    size: Annotated[
-        str,
-        typer.Option(metavar="PIXELS|native", help="Resize both images to this side."),
-    ] = "256",
+    size: ImageSide = None,
+    resolution: ShownResolution = None,
+    tolerance_m: ToleranceM = None,
     published: AsPublished = False,
     seed: Seed = 0,
     runtime: RuntimeChoice = "auto",
@@ -46,32 +52,54 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score models on the same pairs; differences from the first have paired intervals."""
-    side = parse.image_side(size)
+    """Score models on the same images; differences from the first have paired intervals."""
+    side = None if size is None else parse.image_side(size)
+    shown = None if resolution is None else parse.shown_resolution(resolution)
     twice = [model for model in models if models.count(model) > 1]
     if twice:
         raise UsageError(
             "is named twice", where=twice[0], remedy="Compare models with others than themselves."
         )
     from sat2map.evaluation.comparison import compare as score
+    from sat2map.evaluation.comparison import compare_masks
+    from sat2map.evaluation.masks import TOLERANCE_M
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
+    masks = asks_for_masks(
+        data,
+        split,
+        for_masks={"resolution": resolution is not None, "tolerance_m": tolerance_m is not None},
+        for_pairs={"size": size is not None},
+    )
     loaded = {
         model: load(model, runtime=runtime, threads=threads, precision=precision)
         for model in models
     }
     with Progress("comparing", quiet=quiet) as progress:
-        result = score(
-            loaded,
-            data,
-            split=split,
-            size=side,
-            mode="published" if published else "deterministic",
-            seed=seed,
-            save=save,
-            progress=progress.show,
-        )
+        if masks:
+            result = compare_masks(
+                loaded,
+                data,
+                split=split,
+                resolution=shown,
+                tolerance_m=TOLERANCE_M if tolerance_m is None else tolerance_m,
+                mode="published" if published else "deterministic",
+                seed=seed,
+                save=save,
+                progress=progress.show,
+            )
+        else:
+            result = score(
+                loaded,
+                data,
+                split=split,
+                size=256 if size is None else side,
+                mode="published" if published else "deterministic",
+                seed=seed,
+                save=save,
+                progress=progress.show,
+            )
     if as_json:
         print(json.dumps(result.to_json(), indent=2))
     else:

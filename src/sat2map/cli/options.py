@@ -6,10 +6,13 @@ called here: messages name parameters, and `messages.py` finds their options by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from sat2map.errors import UsageError
 
 Settings = Annotated[
     list[str] | None,
@@ -33,7 +36,27 @@ Save = Annotated[
     typer.Option(
         "--save",
         metavar="DIR",
-        help="Pairs: write every source, result and target, and a page of all of them.",
+        help="Write every source, result and target, and a page of all of them.",
+    ),
+]
+ImageSide = Annotated[
+    str | None,
+    typer.Option(
+        "--size", metavar="PIXELS|native", help="Pairs: resize both images to this side; 256."
+    ),
+]
+ShownResolution = Annotated[
+    str | None,
+    typer.Option(
+        "--resolution",
+        metavar="METRES|native",
+        help="Class masks: show photos at this; their own, no finer than 0.75.",
+    ),
+]
+ToleranceM = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance", metavar="METRES", help="Class masks: how far a road may be off; 3."
     ),
 ]
 RuntimeChoice = Annotated[
@@ -148,3 +171,35 @@ MinimumArea = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def asks_for_masks(
+    data: Path, split: str, *, for_masks: Mapping[str, bool], for_pairs: Mapping[str, bool]
+) -> bool:
+    """Return whether a data set is scored by its class masks, and not by its maps.
+
+    Where a split has both it is by the maps, unless an option for masks is given.
+
+    Args:
+        data: The data set.
+        split: Which split.
+        for_masks: Whether each parameter that masks alone have is given.
+        for_pairs: The same of those that pairs alone have.
+
+    Raises:
+        UsageError: A parameter is given that the data have not.
+    """
+    from sat2map.data.masks import is_mask_set
+
+    has_masks = is_mask_set(data, split)
+    both = has_masks and (data / split / "target").is_dir()
+    masks = any(for_masks.values()) if both else has_masks
+    for parameter, given in (for_pairs if masks else for_masks).items():
+        if given:
+            kind = "class masks" if masks else "pairs"
+            raise UsageError(
+                f"{data / split} has {kind}, for which there is no such option",
+                parameter=parameter,
+                remedy="Leave it out.",
+            )
+    return masks

@@ -104,6 +104,21 @@ class MaskMapping:
         return mapping
 
 
+def mask_colours(may_be: NDArray[np.bool_], legend: Legend) -> NDArray[np.uint8]:
+    """Return a colour for each value of masks, uint8 [256,3].
+
+    That of its class, the mean of several where it may be several, and black where it is unknown.
+
+    Args:
+        may_be: Which classes pixels of each value may be, bool [256,K].
+        legend: The classes.
+    """
+    mixed = may_be.astype(np.float64) @ legend.colours
+    mixed /= np.maximum(may_be.sum(axis=1, keepdims=True), 1)
+    colours: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return colours
+
+
 def read_mapping(path: Path, legend: Legend) -> MaskMapping:
     """Read a mapping from a JSON file.
 

@@ -24,7 +24,7 @@ from PIL import Image
 from sat2map.arguments import checks_arguments
 from sat2map.atomic import atomic_folder
 from sat2map.data.images import list_images
-from sat2map.data.mask_mapping import MaskMapping
+from sat2map.data.mask_mapping import MaskMapping, mask_colours
 from sat2map.data.masks import MaskFile, read_mask, read_numbers
 from sat2map.data.pairs import DataSetCard, match_by_stem, write_card
 from sat2map.errors import BatchError, DataError, Sat2mapError, UsageError
@@ -232,7 +232,7 @@ def write_mask_set(
         )
     known = mapping.may_be(legend).any(axis=1)
     val = choose_validation([file.name for file in files], validation)
-    palette = _palette(legend, mapping)
+    palette = mask_colours(mapping.may_be(legend), legend).ravel().tolist()
     with atomic_folder(out) as aside:
         for split in ("train", "val"):
             (aside / split / "source").mkdir(parents=True)
@@ -311,11 +311,3 @@ def _check_bands(files: Sequence[MaskFile], bands: Sequence[int]) -> None:
                 where=file.source,
                 remedy="Give all photos the same bands, or make two data sets.",
             )
-
-
-def _palette(legend: Legend, mapping: MaskMapping) -> list[int]:
-    """Return colours for all values: of their classes, mixed where there are several."""
-    may_be = mapping.may_be(legend).astype(np.float64)
-    colours = may_be @ legend.colours / np.maximum(may_be.sum(axis=1, keepdims=True), 1)
-    flat: list[int] = np.rint(colours).astype(int).ravel().tolist()
-    return flat

@@ -6,19 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.arguments import checks_arguments
 from sat2map.errors import BatchError, Sat2mapError, UsageError
-from sat2map.evaluation.evaluate import check_size, open_pair_split, prediction_in_words
+from sat2map.evaluation.evaluate import (
+    PairSplit,
+    check_claimable,
+    check_size,
+    check_tells_classes,
+    labelling,
+    open_pair_split,
+    prediction_in_words,
+)
 from sat2map.evaluation.gallery import goodness, opened_gallery
+from sat2map.evaluation.masks import TOLERANCE_M, MaskSplit, open_mask_split
 from sat2map.evaluation.report import (
     METRICS,
     Metric,
-    claimed_for_report,
     in_rows,
     number,
     render,
@@ -29,6 +37,7 @@ from sat2map.evaluation.score import (
     ImageScore,
     Interval,
     Summary,
+    Translate,
     interval,
     resampled,
     showing,
@@ -120,18 +129,96 @@ def compare(
         UsageError: There are fewer than two models, or they translate in different directions.
         OutputError: The folder is somebody else's, or it cannot be written.
     """
-    data, save = _checked(models, data, size, save)
+    check_size(size)
+    data, save = _checked(models, data, save)
     cards = [translator.card for translator in models.values()]
     card = next((card for card in cards if card.legend is not None), cards[0])
     opened = open_pair_split(data, split, card, size=size)
-    count = len(opened.pairs)
+    answers = {name: showing(translator, mode, seed) for name, translator in models.items()}
+    about = {"split": split, "data": data.resolve().name}
+    about["prediction"] = prediction_in_words(mode, seed)
+    return _compared(models, data, opened, answers, about, save=save, progress=progress)
+
+
+@checks_arguments
+def compare_masks(
+    models: Mapping[str, Translator],
+    data: str | Path,
+    *,
+    split: str = "val",
+    resolution: float | Literal["native"] | None = None,
+    tolerance_m: float = TOLERANCE_M,
+    mode: Mode = "deterministic",
+    seed: int = 0,
+    save: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Score several models on the class masks of a split, and tell how they differ.
+
+    Compared is what is on the ground, or the classes of the map where the masks label just those
+    and all models draw them.
+
+    Args:
+        models: As for `compare`.
+        data: The data set.
+        split: Which split.
+        resolution: As for `evaluate_masks`, like the tolerance.
+        tolerance_m: How far a road may lie beside the true one, in metres.
+        mode: As for `compare`, like all that follow.
+        seed: Seed of the dropout.
+        save: A folder for all images and their page.
+        progress: Called with (done, all) images, of all models together.
+
+    Raises:
+        DataError: As for `evaluate_masks`.
+        UsageError: There are fewer than two models, one has no classes, or a number does not fit.
+        OutputError: The folder is somebody else's, or it cannot be written.
+    """
+    data, save = _checked(models, data, save)
+    for translator in models.values():
+        check_tells_classes(translator)
+    first, *others = (translator.legend for translator in models.values())
+    assert first is not None
+    alike = all(other is not None and other.names == first.names for other in others)
+    opened = open_mask_split(
+        data, split, first if alike else None, resolution=resolution, tolerance_m=tolerance_m
+    )
+    output = opened.protocol.output
+    answers = {name: labelling(one, output, mode, seed) for name, one in models.items()}
+    about = {"split": split, "data": data.resolve().name, "output": output}
+    about["prediction"] = prediction_in_words(mode, seed)
+    return _compared(models, data, opened, answers, about, save=save, progress=progress)
+
+
+def _compared(
+    models: Mapping[str, Translator],
+    data: Path,
+    opened: PairSplit | MaskSplit,
+    answers: Mapping[str, Translate],
+    about: dict[str, str],
+    *,
+    save: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> Comparison:
+    """Score the answers of all models on the same images, and put the scores together.
+
+    Args:
+        models: The models by name.
+        data: The data set.
+        opened: Its split.
+        answers: What shows an image to each model.
+        about: What the protocol says besides.
+        save: As for `compare`.
+        progress: As for `compare`.
+    """
+    count, legend = len(opened.files), opened.legend
     scored: dict[str, list[ImageScore]] = {}
     failures: list[Sat2mapError] = []
     with ExitStack() as stack:
         gallery = None if save is None else stack.enter_context(opened_gallery(save, list(models)))
-        for at, (name, translator) in enumerate(models.items()):
+        for at, (name, answer) in enumerate(answers.items()):
             scores = opened.score(
-                showing(translator, mode, seed),
+                answer,
                 progress=_part(progress, at * count, len(models) * count),
                 on_image=None if gallery is None else gallery.add_from(name),
             )
@@ -141,12 +228,8 @@ def compare(
             known = {str(failure) for failure in failures}
             failures += [failure for failure in scores.failures if str(failure) not in known]
         scored = _in_common(scored)
-        about = {"split": split, "data": data.resolve().name}
-        about["prediction"] = prediction_in_words(mode, seed)
-        summaries = [
-            summarise(one, opened.legend, scores.protocol | about) for one in scored.values()
-        ]
-        before, *others = (resampled(one, opened.legend) for one in scored.values())
+        summaries = [summarise(one, legend, scores.protocol | about) for one in scored.values()]
+        before, *others = (resampled(one, legend) for one in scored.values())
         differences = [_difference(before, other) for other in others]
         result = Comparison(tuple(models), tuple(summaries), tuple(differences), failures)
         if gallery is None:
@@ -156,13 +239,9 @@ def compare(
 
 
 def _checked(
-    models: Mapping[str, Translator],
-    data: str | Path,
-    size: int | None,
-    save: str | Path | None,
+    models: Mapping[str, Translator], data: str | Path, save: str | Path | None
 ) -> tuple[Path, Path | None]:
-    """Check the arguments of `compare` before all the work; return both folders."""
-    check_size(size)
+    """Check what can be compared before all the work; return both folders."""
     if len(models) < 2:
         raise UsageError(
             "there is nothing to compare with", parameter="models", remedy="Name two models."
@@ -179,8 +258,7 @@ def _checked(
                 remedy="Compare models of one direction.",
             )
     if save is not None:
-        with claimed_for_report(Path(save)):
-            pass  # it is refused now, and not after all the work
+        check_claimable(Path(save))
     return Path(data), None if save is None else Path(save)
 
 

@@ -148,8 +148,7 @@ def evaluate(
     check_size(size)
     for folder in (report, save):
         if folder is not None:
-            with claimed_for_report(folder):
-                pass  # it is refused now, and not after all the work
+            check_claimable(folder)
     if perceptual:
         from sat2map.evaluation.perceptual import measure, require_extra  # they need torch
 
@@ -185,7 +184,7 @@ def evaluate(
     seen = None
     if perceptual:
         good = {score.name for score in scores.scores}
-        again = [pair for pair in opened.pairs if pair.stem in good]
+        again = [pair for pair in opened.files if pair.stem in good]
         seen = measure(_both(translate, again, size, opened.direction), device=translator.device)
     notices = () if opened.told is None else (_asked(data, opened.told),)
     return Evaluation(summary, scores.failures, written, seen, notices, saved)
@@ -196,14 +195,14 @@ class PairSplit:
     """The pairs of a split, and how models are scored on them.
 
     Attributes:
-        pairs: The files.
+        files: The pairs.
         size: The side both images are resized to first, or None for the files as they are.
         direction: "reverse" swaps source and target.
         legend: The classes of the targets, or None.
         told: The classes that the targets tell of, or None for all.
     """
 
-    pairs: list[PairFile]
+    files: list[PairFile]
     size: int | None
     direction: Direction
     legend: Legend | None
@@ -219,7 +218,7 @@ class PairSplit:
         """Score a model as `score_images` does, whose arguments these are."""
         return score_images(
             translate,
-            self.pairs,
+            self.files,
             size=self.size,
             direction=self.direction,
             legend=self.legend,
@@ -231,7 +230,7 @@ class PairSplit:
     def examples(self, translate: Translate, scores: Sequence[ImageScore]) -> list[Example]:
         """Return the images worth showing, translated once more."""
         return collect_examples(
-            translate, self.pairs, scores, size=self.size, direction=self.direction
+            translate, self.files, scores, size=self.size, direction=self.direction
         )
 
 
@@ -285,6 +284,7 @@ def evaluate_masks(
     tolerance_m: float = TOLERANCE_M,
     mode: Mode = "deterministic",
     seed: int = 0,
+    save: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     published: bool | None = None,
 ) -> Evaluation:
@@ -302,6 +302,9 @@ def evaluate_masks(
         tolerance_m: How far a road may lie beside the true one, in metres.
         mode: How the model predicts; "published" is with dropout and the image's own statistics.
         seed: Seed of that dropout.
+        save: A folder that gets every photo as shown, the classes found and those of the mask, and
+            an `index.html` that shows and sorts them all. Where the mask says nothing it is black;
+            where it leaves several classes, their colours are mixed.
         progress: Called with (done, all) images.
         published: In the version before, what `mode="published"` is.
 
@@ -314,33 +317,82 @@ def evaluate_masks(
             how large a pixel is, or no image can be used.
         UsageError: The model has no legend or translates maps into photos, or a number does
             not fit.
+        OutputError: The folder to write into is somebody else's, or it cannot be written.
     """
     mode = mode_of(mode, published)
     checked(translator)
-    data = Path(data)
+    data, save = Path(data), None if save is None else Path(save)
     masks = open_mask_split(
         data, split, translator.legend, resolution=resolution, tolerance_m=tolerance_m
     )
+    check_tells_classes(translator)
+    if save is not None:
+        check_claimable(save)
+    protocol = masks.protocol
+    with ExitStack() as stack:
+        gallery = None
+        if save is not None:
+            gallery = stack.enter_context(opened_gallery(save, [translator.name]))
+        scores = masks.score(
+            labelling(translator, protocol.output, mode, seed),
+            progress=progress,
+            on_image=None if gallery is None else gallery.add_from(translator.name),
+        )
+        if not scores.scores:
+            scores.raise_failures()
+        about: dict[str, Any] = {"split": split, "data": data.resolve().name}
+        about |= {"output": protocol.output, "prediction": prediction_in_words(mode, seed)}
+        summary = summarise(scores.scores, protocol.legend, scores.protocol | about)
+        saved = None
+        if gallery is not None:
+            page = report_page(
+                title=f"{translator.name} on {data.resolve().name}/{split}",
+                model_card=translator.card.model_dump(mode="json", exclude={"metrics"}),
+                summary=summary,
+                scores=scores.scores,
+                failures=scores.failures,
+                gallery=gallery.content({translator.name: scores.scores}),
+            )
+            saved = gallery.finish(page)
+    notices = mask_notices(scores.protocol, translator.card.resolution_m)
+    return Evaluation(summary, scores.failures, notices=notices, saved=saved)
+
+
+def check_tells_classes(translator: Translator) -> None:
+    """Refuse a model whose answers cannot be compared with masks.
+
+    Raises:
+        UsageError: It has no legend or translates maps into photos.
+    """
     if translator.card.direction == "reverse" or translator.legend is None:
         raise UsageError(
             "the model has no classes to compare with masks",
             where=translator.name,
             remedy="Use a model with a legend that translates photos into maps.",
         )
-    output = masks.protocol.output
+
+
+def labelling(
+    translator: Translator, output: Literal["cover", "classes"], mode: Mode, seed: int
+) -> Translate:
+    """Return what shows photos to a model, with its bands, and gives class numbers, uint8 [H,W]."""
 
     def predict(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
         source = in_bands(source, len(translator.card.bands))
         return translator.translate(source, mode=mode, seed=seed, output=output)
 
-    scores = masks.score(predict, progress=progress)
-    if not scores.scores:
-        scores.raise_failures()
-    about: dict[str, Any] = {"split": split, "data": data.resolve().name, "output": output}
-    about["prediction"] = prediction_in_words(mode, seed)
-    summary = summarise(scores.scores, masks.protocol.legend, scores.protocol | about)
-    notices = mask_notices(scores.protocol, translator.card.resolution_m)
-    return Evaluation(summary, scores.failures, notices=notices)
+    return predict
+
+
+def check_claimable(folder: Path) -> None:
+    """Refuse a folder to write into now, and not after all the work.
+
+    Raises:
+        OutputError: It is somebody else's or not writable.
+        UsageError: Another process works in it.
+    """
+    with claimed_for_report(folder):
+        pass
 
 
 def prediction_in_words(mode: Mode, seed: int) -> str:

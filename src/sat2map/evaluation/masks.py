@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sat2map.data.mask_mapping import MaskMapping
+from sat2map.data.mask_mapping import MaskMapping, mask_colours
 from sat2map.data.masks import MaskFile, find_masks, read_mask, read_mask_card
 from sat2map.errors import DataError, Sat2mapError, UsageError
-from sat2map.evaluation.classes import Agreement
+from sat2map.evaluation.classes import Agreement, iou
 from sat2map.evaluation.edges import harmonic_mean
 from sat2map.evaluation.roads import skeleton
-from sat2map.evaluation.score import RESAMPLES, ImageScore, Pixels, Scores, named
+from sat2map.evaluation.score import RESAMPLES, ImageScore, OnImage, Pixels, Scores, named
 from sat2map.legend import COVER, Legend, map_to_cover_may_be
 
 FINEST_M = 0.75
@@ -100,17 +100,24 @@ class MaskSplit:
     mapping: MaskMapping
     protocol: MaskProtocol
 
+    @property
+    def legend(self) -> Legend:
+        """The classes that are scored."""
+        return self.protocol.legend
+
     def score(
         self,
         predict: Callable[[Pixels], NDArray[np.uint8]],
         *,
         progress: Callable[[int, int], None] | None = None,
+        on_image: OnImage | None = None,
     ) -> Scores:
         """Let a model label the photos and compare the answers with the masks.
 
         Args:
             predict: uint8 [H,W,C] to numbers of the protocol's legend, uint8 [H,W].
             progress: Called with (done, all) images.
+            on_image: As for `score_masks`.
         """
         return score_masks(
             predict,
@@ -118,6 +125,7 @@ class MaskSplit:
             self.protocol,
             check=lambda values, file: self.mapping.check(values, file.classes),
             progress=progress,
+            on_image=on_image,
         )
 
 
@@ -240,6 +248,7 @@ def score_masks(
     *,
     check: Callable[[NDArray[np.uint8], MaskFile], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_image: OnImage | None = None,
 ) -> Scores:
     """Let a model label photos and compare the answers with their masks.
 
@@ -251,9 +260,12 @@ def score_masks(
         protocol: How they are scored.
         check: Called with the values of each mask; raises where they make no sense.
         progress: Called with (done, all) images.
+        on_image: Called with the name, the photo as shown, the classes found and those of the mask
+            in the colours of `mask_colours`, and their score over all classes.
     """
     scores: list[ImageScore] = []
     failures: list[Sat2mapError] = []
+    colours = mask_colours(protocol.may_be, protocol.legend)
     told = np.zeros(len(protocol.legend), np.bool_)
     for done, file in enumerate(files, 1):
         try:
@@ -261,7 +273,11 @@ def score_masks(
             if check is not None:
                 check(values, file)
             source, values = show(source, values, protocol)
-            scores.append(score_mask(file.name, predict(source), values, protocol))
+            labels = predict(source)
+            scores.append(score_mask(file.name, labels, values, protocol))
+            if on_image is not None:
+                found = protocol.legend.paint(labels)
+                on_image(file.name, source, found, colours[values], scores[-1])
             told |= _sure(protocol.may_be)[np.unique(values)].any(axis=0)
         except Sat2mapError as error:
             failures.append(named(error, file.source))
@@ -271,7 +287,7 @@ def score_masks(
         name for name, asked in zip(protocol.legend.names, told.tolist(), strict=True) if not asked
     ]
     # A class that no mask shows has only false alarms: a score of 0 would say nothing.
-    scores = [replace(score, agreement=_only(score.agreement, told)) for score in scores]
+    scores = [_told(score, told) for score in scores]
     return Scores(scores, failures, protocol.describe(not_asked))
 
 
@@ -375,7 +391,12 @@ def _any_of(
     return within & ~beyond, within ^ beyond
 
 
-def _only(agreement: Agreement | None, asked: NDArray[np.bool_]) -> Agreement | None:
-    if agreement is None:
-        return None
-    return Agreement(agreement.intersections * asked, agreement.unions * asked)
+def _told(score: ImageScore, told: NDArray[np.bool_]) -> ImageScore:
+    """Return a score of the classes that masks tell of, bool [K], with its mean IoU."""
+    if score.agreement is None:
+        return score
+    agreement = score.agreement.of(told)
+    values = iou(agreement)
+    occurring = values[~np.isnan(values)]
+    mean = {"mean_iou": float(occurring.mean())} if occurring.size else {}
+    return replace(score, values=score.values | mean, agreement=agreement)
