@@ -138,7 +138,7 @@ def test_scenes(make_scene: MakeScene, make_model: MakeModel, tmp_path: Path) ->
 
 def test_data_sets(data_set: Path, model_folder: Path, tmp_path: Path) -> None:
     translator: Translator = load(model_folder, "cpu", runtime="torch")
-    for wrong in (None, "streets", model_folder):
+    for wrong in (None, 3):
         refused("translator", lambda w=wrong: evaluate(w, data_set))  # type: ignore[misc]
     refused("data", lambda: evaluate(translator, None))  # type: ignore[arg-type]
     refused("size", lambda: evaluate(translator, data_set, size="256"))  # type: ignore[arg-type]
@@ -146,12 +146,12 @@ def test_data_sets(data_set: Path, model_folder: Path, tmp_path: Path) -> None:
     page = evaluate(translator, str(data_set), size=16, report=str(tmp_path / "report")).report
     assert page is not None
     assert page.is_file()
-    refused("recipe", lambda: sat2map.train("pix2pix", data_set, tmp_path / "run"))  # type: ignore[arg-type]
+    refused("recipe", lambda: sat2map.train(3, data_set, tmp_path / "run"))  # type: ignore[arg-type]
     recipe = sat2map.load_recipe("pix2pix")
     refused("data", lambda: sat2map.train(recipe, None, tmp_path / "run"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("translator", [None, "streets", 3])
+@pytest.mark.parametrize("translator", [None, 3])
 def test_masks_are_evaluated_by_a_translator(translator: Any, tmp_path: Path) -> None:
     refused("translator", lambda: evaluate_masks(translator, tmp_path))
 
@@ -221,3 +221,32 @@ def test_texts_are_paths_and_numbers_of_numpy_numbers() -> None:
     refused("size", lambda: call("a", [], "3"))
     refused("many", lambda: call("a", "b"))
     refused("path", lambda: call(None, []))
+
+
+def test_a_wrong_keyword_names_the_function() -> None:
+    with pytest.raises(TypeError, match=r"translate_raster\(\) got an unexpected .*'zoom'"):
+        translate_raster("ortho.tif", "map.tif", zoom=3)  # type: ignore[call-arg]
+
+
+def test_public_errors_are_those_of_the_library() -> None:
+    for name in ("DataError", "UsageError", "ModelError", "OutputError", "StoppedError"):
+        assert issubclass(getattr(sat2map, name), Sat2mapError)
+    with pytest.raises(sat2map.ModelError, match=r"nowhere: .* shipped model: .*streets"):
+        sat2map.load("nowhere")
+
+
+def test_models_and_recipes_may_be_named(tmp_path: Path) -> None:
+    with pytest.raises(sat2map.DataError, match=r"no-data"):
+        evaluate("streets", tmp_path / "no-data")
+    with pytest.raises(sat2map.DataError, match=r"no-data"):
+        compare({"one": "streets", "two": "streets"}, tmp_path / "no-data")
+    with pytest.raises(UsageError, match="pix3pix"):
+        sat2map.train("pix3pix", tmp_path / "no-data", tmp_path / "run")
+    assert repr(load("streets")).startswith("<Translator streets, ")
+
+
+def test_a_class_map_may_be_named(make_scene: MakeScene, tmp_path: Path) -> None:
+    translate_raster(
+        make_scene(noise(64, 64)), tmp_path / "m.tif", "streets", classes=tmp_path / "c.tif"
+    )
+    assert (tmp_path / "c.tif").is_file()

@@ -115,7 +115,7 @@ def test_the_bar_goes_away_with_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pixels_are_megapixels(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress("translating", pixels=True)
+    progress = Progress("translating", unit="pixels")
     progress.show(1_000_000, 40_000_000)
     clock.now += 20
     progress.show(9_000_000, 40_000_000)
@@ -124,6 +124,33 @@ def test_pixels_are_megapixels(
         "translating: 9.0/40.0 Mpx, 0.4 Mpx/s, 1 min 18 s left",
     ]
     terminal = on_terminal(monkeypatch)
-    with Progress("translating", pixels=True) as bar:
+    with Progress("translating", unit="pixels") as bar:
         bar.show(9_000_000, 40_000_000)
     assert "9.0/40.0 Mpx" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("unit", "line"),
+    [
+        ("", "making: 100/20000, 5/s, 1 h 6 min left"),
+        ("pairs", "making: 100/20000 pairs, 5 pairs/s, 1 h 6 min left"),
+        ("bytes", "making: 0.0/0.0 MB, 5e-06 MB/s, 1 h 6 min left"),
+        ("%", "making: 0%, 1 h 6 min left"),
+    ],
+)
+def test_what_is_counted_is_named(
+    unit: str, line: str, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress("making", unit=unit)
+    progress.show(0, 20_000)
+    clock.now += 20
+    progress.show(100, 20_000)
+    assert capsys.readouterr().err.splitlines()[1] == line
+
+
+def test_a_share_is_shown_on_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_terminal(monkeypatch)
+    with Progress("making", unit="%") as bar:
+        bar.show(500, 2000)
+    assert "25%" in terminal.getvalue()
+    assert "2000" not in terminal.getvalue()

@@ -14,7 +14,8 @@ The public face, imported only when first used, so that `import sat2map` costs n
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks, and
   `compare(models, data)` and `compare_masks` several on the same images;
 - `run_batch(scenes, out, model)` translates thousands of scenes with workers that may die;
-- `verify(path)` makes windows of a map again, to prove where it came from.
+- `verify(path)` makes windows of a map again, to prove where it came from;
+- what a caller or the data can cause is raised as a `Sat2mapError`, such as `DataError`.
 """
 
 from __future__ import annotations
@@ -29,10 +30,19 @@ if TYPE_CHECKING:
     from sat2map.batch.run import run_batch as run_batch
     from sat2map.batch.verify import Verification as Verification
     from sat2map.batch.verify import verify as verify
+    from sat2map.errors import DataError as DataError
+    from sat2map.errors import MissingExtraError as MissingExtraError
+    from sat2map.errors import ModelError as ModelError
+    from sat2map.errors import OutputError as OutputError
+    from sat2map.errors import Sat2mapError as Sat2mapError
+    from sat2map.errors import StoppedError as StoppedError
+    from sat2map.errors import TrainingError as TrainingError
+    from sat2map.errors import UsageError as UsageError
     from sat2map.evaluation.comparison import compare as compare
     from sat2map.evaluation.comparison import compare_masks as compare_masks
     from sat2map.evaluation.evaluate import evaluate as evaluate
     from sat2map.evaluation.evaluate import evaluate_masks as evaluate_masks
+    from sat2map.raster.options import Reading as Reading
     from sat2map.raster.options import SceneOptions as SceneOptions
     from sat2map.raster.sources import Source as Source
     from sat2map.raster.sources import open_source as open_source
@@ -56,9 +66,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "BatchOptions": "sat2map.batch.options",
     "ClassFiles": "sat2map.translation.class_files",
+    "DataError": "sat2map.errors",
+    "MissingExtraError": "sat2map.errors",
+    "ModelError": "sat2map.errors",
+    "OutputError": "sat2map.errors",
+    "Reading": "sat2map.raster.options",
+    "Sat2mapError": "sat2map.errors",
     "SceneOptions": "sat2map.raster.options",
     "Source": "sat2map.raster.sources",
+    "StoppedError": "sat2map.errors",
+    "TrainingError": "sat2map.errors",
     "Translator": "sat2map.translation.translator",
+    "UsageError": "sat2map.errors",
     "VectorOptions": "sat2map.vectors.vectorise",
     "Verification": "sat2map.batch.verify",
     "compare": "sat2map.evaluation.comparison",
@@ -83,9 +102,18 @@ _HOMES = {
 __all__ = [
     "BatchOptions",
     "ClassFiles",
+    "DataError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "Reading",
+    "Sat2mapError",
     "SceneOptions",
     "Source",
+    "StoppedError",
+    "TrainingError",
     "Translator",
+    "UsageError",
     "VectorOptions",
     "Verification",
     "__version__",

@@ -42,7 +42,10 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:  # which does not say of what function
+            raise TypeError(f"{function.__qualname__}() {error}") from None
         for name, hint in hints().items():
             if name in bound.arguments:
                 bound.arguments[name] = fitting(bound.arguments[name], hint, name)

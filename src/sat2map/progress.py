@@ -16,17 +16,34 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 15.0
 
+MILLIONS = {"pixels": "Mpx", "bytes": "MB"}
+"""Units that are shown in millions."""
 
-def count_text(done: int, total: int | None, pixels: bool) -> str:
+
+def count_text(done: int, total: int | None, unit: str) -> str:
     """Return how much is done, of how much."""
-    if not pixels:
-        return f"{done}" if total is None else f"{done}/{total}"
-    return f"{done / 1e6:.1f}" + ("" if total is None else f"/{total / 1e6:.1f}") + " Mpx"
+    if unit == "%":
+        return "" if not total else f"{done / total:.0%}"
+    if unit in MILLIONS:
+        of = "" if total is None else f"/{total / 1e6:.1f}"
+        return f"{done / 1e6:.1f}{of} {MILLIONS[unit]}"
+    return f"{done}{'' if total is None else f'/{total}'} {unit}".rstrip()
 
 
-def rate_text(rate: float, pixels: bool) -> str:
-    """Return how much is done in a second."""
-    return f"{rate / 1e6:.3g} Mpx/s" if pixels else f"{rate:.3g}/s"
+def rate_text(rate: float, unit: str) -> str:
+    """Return how much is done in a second; of a share that says no more than the time left."""
+    if unit == "%":
+        return ""
+    if unit in MILLIONS:
+        return f"{rate / 1e6:.3g} {MILLIONS[unit]}/s"
+    return f"{rate:.3g} {unit}/s" if unit else f"{rate:.3g}/s"
+
+
+def _time(seconds: float) -> str:
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes:.0f} min {seconds % 60:.0f} s"
+    return f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
 
 
 class Progress:
@@ -35,12 +52,13 @@ class Progress:
     Args:
         title: What is being done.
         quiet: Show nothing.
-        pixels: What is counted are pixels, shown as megapixels.
+        unit: What is counted, such as "pairs"; pixels and bytes are shown in millions, and "%"
+            shows the share of the total alone.
     """
 
-    def __init__(self, title: str, *, quiet: bool = False, pixels: bool = False) -> None:
+    def __init__(self, title: str, *, quiet: bool = False, unit: str = "") -> None:
         self._title = title
-        self._pixels = pixels
+        self._unit = unit
         self._quiet = quiet
         self._note = ""
         self._began: tuple[float, int] | None = None
@@ -49,8 +67,7 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from sat2map.progress_bar import progress_bar  # a tenth of a second
 
-            count = partial(count_text, pixels=True) if pixels else None
-            self._bar = progress_bar(count, partial(rate_text, pixels=pixels))
+            self._bar = progress_bar(partial(count_text, unit=unit), partial(rate_text, unit=unit))
             self._task = self._bar.add_task(title, total=None, note="")
 
     def __enter__(self) -> Progress:
@@ -96,10 +113,11 @@ class Progress:
         self._spoke = now
         began, first = self._began
         rate = (done - first) / (now - began) if now > began else 0.0
-        line = f"{self._title}: {count_text(done, total, self._pixels)}"
+        told = [count_text(done, total, self._unit)]
         if rate > 0:
-            line += f", {rate_text(rate, self._pixels)}"
+            told.append(rate_text(rate, self._unit))
             if total is not None and done < total:
                 left = (total - done) / rate
-                line += f", {left // 60:.0f} min {left % 60:.0f} s left"
+                told.append(f"{_time(left)} left")
+        line = f"{self._title}: {', '.join(filter(None, told))}"
         print(f"{line} {self._note}".rstrip(), file=sys.stderr, flush=True)

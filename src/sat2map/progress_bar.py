@@ -7,7 +7,6 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -36,19 +35,17 @@ class _Count(ProgressColumn):
         return Text(self._told(int(task.completed), total), style="green")
 
 
-def progress_bar(
-    count: Callable[[int, int | None], str] | None, rate: Callable[[float], str]
-) -> Progress:
+def progress_bar(count: Callable[[int, int | None], str], rate: Callable[[float], str]) -> Progress:
     """Return a bar on stderr, whose tasks have a field `note`.
 
     Args:
-        count: Says how much is done, of how much; None shows both as they are.
+        count: Says how much is done, of how much.
         rate: Says how much a second.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn() if count is None else _Count(count),
+        _Count(count),
         _Rate(rate),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim", markup=False),

@@ -106,10 +106,13 @@ def test_from_towns_to_metrics(sat2map: Sat2map, tmp_path: Path) -> None:
     compared = sat2map(*both, "--save", tmp_path / "both", "-q")
     assert compared.code == 0, compared.err
     line = next(line for line in compared.out.splitlines() if line.startswith("psnr"))
-    assert line.count("[") == 3 and line.endswith("+0.0000 [+0.0000, +0.0000]")
+    assert line.count("[") == 3 and line.endswith("+0.0000  [+0.0000, +0.0000]   dB")
     assert (tmp_path / "both" / "index.html").is_file()
     as_json = json.loads(sat2map(*both, "--json", "-q").out)
     assert as_json["differences"][str(tmp_path / "copy")]["psnr"]["high"] == 0
+    whole = sat2map("compare", run, tmp_path / "copy", "--data", data)
+    assert whole.code == 1
+    whole.one_line_about(f"is the folder of a run, not of a model. Give {run / 'model'}.")
     twice = sat2map("compare", run / "model", run / "model", "--data", data)
     assert twice.code == 2
     twice.one_line_about("is named twice")
@@ -688,3 +691,10 @@ def test_the_demo(
     (tmp_path / "demo" / ".sat2map-demo").touch()  # as earlier versions left it
     assert sat2map("demo", tmp_path / "demo", "--quiet").code == 0
     check()
+
+
+def test_help_lists_verbs_whole_and_maps_first(sat2map: Sat2map) -> None:
+    lines = sat2map("--help").out.partition("Commands:")[2].splitlines()[1:]
+    verbs = [line.split()[0] for line in lines if line.strip()]
+    assert verbs[:3] == ["demo", "translate", "vectors"]
+    assert not [line for line in lines if "..." in line]

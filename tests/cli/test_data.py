@@ -156,7 +156,7 @@ def test_masks_of_few_images_and_unknown_scale_are_noticed(
     ended = sat2map(*arguments, "--mapping", tmp_path / "mapping.json", "-q")
     assert ended.code == 0, ended.err
     assert "18 training images, 2 validation images" in ended.err
-    assert "a model must know its scale" in ended.err
+    assert "A model must know how large a pixel is. Write `resolution_m`" in ended.err
     assert "fewer than 5 validation images" in ended.err
 
 

@@ -268,7 +268,7 @@ def _warn_of_little(directory: Path, chips: Chips, told: tuple[str, ...]) -> Non
     validation = chips.counts().get("val", 0)
     if 0 < validation < LEAST_VALIDATION:
         log.warning(
-            f"{directory}: only {validation} chips are for validation, too few for metrics that "
+            f"{directory}: {validation} of the chips validate, too few for metrics that "
             "can be trusted. Give more imagery, or smaller chips."
         )
 

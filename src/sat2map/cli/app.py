@@ -34,6 +34,7 @@ from sat2map.cli.options import (
     Attribution,
     Bands,
     Bbox,
+    ClassLegend,
     Crs,
     ImageSide,
     LegendColours,
@@ -43,11 +44,11 @@ from sat2map.cli.options import (
     MinClassConfidence,
     ModelChoice,
     Nodata,
-    OfClasses,
     PixelSize,
     PrecisionChoice,
     Qml,
     Quiet,
+    Resume,
     RuntimeChoice,
     Samples,
     Save,
@@ -73,10 +74,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Satellite and aerial images into maps with Pix2Pix.",
+    help="Turn satellite and aerial images into maps, and maps into vectors.\n\n"
+    "Begin with: sat2map demo, or sat2map translate ortho.tif map.tif",
 )
-app.add_typer(data_app, name="data")
-app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
@@ -140,7 +140,6 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
 def train(
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe's name, such as pix2pix, or a TOML file.")
@@ -150,17 +149,18 @@ def train(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="Data set: DIR/{train,val}/ with pairs. Repeatable; the first is validated on.",
+            help="Data set, with DIR/train and DIR/val; repeatable, the first one validates.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run, new or empty.")],
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
     init: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Start from this model folder.")
+        Path | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of this model folder."),
     ] = None,
     freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="With --init: train the decoder only.")
+        bool, typer.Option("--freeze-encoder", help="With --init: train the decoder alone.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -186,9 +186,10 @@ def train(
         print(run(resolved, data, out, resume=resume, quiet=quiet, stop=stop))
 
 
-@app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a shipped model, or a model folder.")
+    ],
     data: Annotated[
         Path,
         typer.Option("--data", metavar="DIR", help="Data set: pairs, or photos and class masks."),
@@ -204,21 +205,28 @@ def evaluate(
     threads: Threads = None,
     perceptual: Annotated[
         bool,
-        typer.Option("--perceptual", help="Pairs: also FID, KID, LPIPS (extra `perceptual`)."),
+        typer.Option(
+            "--perceptual", help="Of pairs: also FID, KID and LPIPS (extra `perceptual`)."
+        ),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pairs: write DIR/index.html with examples.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Of pairs: write DIR/index.html, a page with examples."),
     ] = None,
     save: Save = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a model on pairs or class masks, with intervals over the images."""
+    """Score a model on pairs or class masks.
+
+    Each metric has its 95 % interval over the images.
+    """
     side = None if size is None else parse.image_side(size)
     shown = None if resolution is None else parse.shown_resolution(resolution)
     from sat2map.evaluation.evaluate import evaluate as score
     from sat2map.evaluation.evaluate import evaluate_masks
     from sat2map.evaluation.masks import TOLERANCE_M
+    from sat2map.evaluation.score import UNITS
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
@@ -233,7 +241,7 @@ def evaluate(
         },
     )
     translator = load(model, runtime=runtime, threads=threads, precision=precision)
-    with Progress("evaluating", quiet=quiet) as progress:
+    with Progress("evaluating", quiet=quiet, unit="images") as progress:
         if masks:
             result = evaluate_masks(
                 translator,
@@ -263,7 +271,8 @@ def evaluate(
         print(json.dumps(result.to_json(), indent=2))
     else:
         for name, metric in result.summary.metrics.items():
-            print(f"{name:32}{metric.mean:10.4f}   [{metric.low:.4f}, {metric.high:.4f}]")
+            interval = f"[{metric.low:.4f}, {metric.high:.4f}]"
+            print(f"{name:32}{metric.mean:10.4f}   {interval} {UNITS.get(name, '')}".rstrip())
         for name, value in result.to_json().get("perceptual", {}).items():
             print(f"{name:32}{value:10.4f}")
         print(f"{'images':32}{result.summary.images:10}")
@@ -275,7 +284,6 @@ def evaluate(
     result.raise_failures()
 
 
-@app.command()
 def translate(
     source: Annotated[
         str,
@@ -304,19 +312,26 @@ def translate(
     mask: Mask = None,
     classes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Scene: also write its classes, as a .tif of numbers."),
+        typer.Option(
+            metavar="FILE", help="Of a scene: also write its class map, a .tif of class numbers."
+        ),
     ] = None,
     confidence: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --classes: how sure each of them is, 0 to 255."),
+        typer.Option(
+            metavar="FILE",
+            help="With --classes: also write how sure each pixel is, a .tif of 0 to 255.",
+        ),
     ] = None,
     min_confidence: MinClassConfidence = 0.0,
-    class_legend: OfClasses = "cover",
+    class_legend: ClassLegend = "cover",
     samples: Samples = None,
     qml: Qml = False,
     legend_image: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --classes: a picture of their legend, .png."),
+        typer.Option(
+            metavar="FILE", help="With --classes: also write their legend as an image, .png."
+        ),
     ] = None,
     legend_colours: LegendColours = False,
     published: AsPublished = False,
@@ -325,20 +340,20 @@ def translate(
     precision: PrecisionChoice = "auto",
     threads: Threads = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also write source and result side by side.")
+        bool,
+        typer.Option(
+            "--compare", help="Also write source and result side by side, NAME.compare.png."
+        ),
     ] = False,
     attribution: Attribution = None,
     licence: Licence = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Scene, folder: go on with what an interrupted run left."),
-    ] = False,
+    resume: Resume = False,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse larger images; scenes may be of any size.")
+        int, typer.Option(min=1, help="Refuse images of more pixels; scenes may be of any size.")
     ] = 500_000_000,
     quiet: Quiet = False,
 ) -> None:
-    """Translate a scene, an image, or every one of a folder.
+    """Turn a scene, an image or a folder into maps.
 
     A scene (TIFF, VRT, JPEG 2000) of any size becomes a map with its georeference. Of a
     folder, scenes become OUTPUT/STEM.tif and images OUTPUT/STEM.png.
@@ -366,7 +381,7 @@ def translate(
     )
     opened = open_source(source)
     task = task_of(opened, target)
-    pixels = task in ("scene", "tiles")
+    unit = {"image": "windows", "folder": "files"}.get(task, "pixels")
     if classes is None:
         for parameter, given in (
             ("confidence", confidence is not None),
@@ -397,11 +412,11 @@ def translate(
         files = ClassFiles(classes, confidence, class_legend, qml, legend_image, min_confidence)
     with (
         stop_on_signals() as stop,
-        Progress("translating", quiet=quiet, pixels=pixels) as progress,
+        Progress("translating", quiet=quiet, unit=unit) as progress,
     ):
 
         def show(done: int, total: int) -> None:
-            if pixels and done == total:  # which takes minutes where the map is large
+            if unit == "pixels" and done == total:  # which takes minutes where the map is large
                 progress.note("making the final file")
             progress.show(done, total)
 
@@ -418,22 +433,11 @@ def translate(
             print(path)
 
 
-app.command()(batch)
-app.command()(compare)
-app.command("evaluate-vectors")(evaluate_vectors)
-app.command()(cli_vectors.vectors)
-app.command()(cli_vectors.report)
-app.command("import")(cli_model.import_)
-app.command()(cli_model.export)
-app.command()(cli_model.info)
-app.command()(verify)
-# Settings may stand in the environment as well, such as SAT2MAP_SERVE_TOKEN.
-app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
-
-
-@app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Look at the installation, translate a drawn town, and say what to paste into an issue."""
+    """Check the installation, and say what is wrong.
+
+    It translates a drawn town; paste what it prints into an issue.
+    """
     from sat2map.cli.doctor import diagnose
 
     found = diagnose()
@@ -442,13 +446,38 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
 def demo(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path("demo"),
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to write.")] = Path(
+        "demo"
+    ),
     model: ModelChoice = "streets",
     quiet: Quiet = False,
 ) -> None:
-    """Draw a town, translate it with a model, compare it with its true map: all in DIR."""
+    """Draw a town, map it, and make a page to look at.
+
+    All of it is in DIR; the page compares the map with the true one.
+    """
     from sat2map.cli.demo import run_demo
 
     run_demo(directory, model=model, quiet=quiet)
+
+
+# In this order `--help` lists them: maps first, then models, then the machine.
+app.command()(demo)
+app.command()(translate)
+app.command()(cli_vectors.vectors)
+app.command()(cli_vectors.report)
+app.command()(cli_model.info)
+# Settings may stand in the environment as well, such as SAT2MAP_SERVE_TOKEN.
+app.command(context_settings={"auto_envvar_prefix": "SAT2MAP_SERVE"})(serve)
+app.command()(batch)
+app.command()(verify)
+app.command()(train)
+app.command()(evaluate)
+app.command()(compare)
+app.command("evaluate-vectors")(evaluate_vectors)
+app.command()(cli_model.export)
+app.command("import")(cli_model.import_)
+app.command()(doctor)
+app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")

@@ -16,6 +16,7 @@ from sat2map.cli.options import (
     Attribution,
     Bands,
     Bbox,
+    ClassLegend,
     Crs,
     LegendColours,
     Licence,
@@ -25,7 +26,6 @@ from sat2map.cli.options import (
     MinimumArea,
     ModelChoice,
     Nodata,
-    OfClasses,
     PixelSize,
     PrecisionChoice,
     Qml,
@@ -58,12 +58,13 @@ def batch(
     ] = None,
     model: ModelChoice = "streets",
     classes: Annotated[
-        bool, typer.Option("--classes", help="Also write classes, STEM.classes.tif.")
+        bool, typer.Option("--classes", help="Also write class maps, STEM.classes.tif.")
     ] = False,
     confidence: Annotated[
         bool,
         typer.Option(
-            "--confidence", help="With --classes: how sure they are, STEM.confidence.tif."
+            "--confidence",
+            help="With --classes: also write how sure each pixel is, STEM.confidence.tif.",
         ),
     ] = False,
     vectors: Annotated[
@@ -71,11 +72,16 @@ def batch(
     ] = False,
     column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Table, index: the column that the scenes stand in."),
+        typer.Option(
+            metavar="NAME", help="Of a table or an index: the column that names the scenes."
+        ),
     ] = None,
     asset: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="STAC: the asset that is meant; by its role otherwise."),
+        typer.Option(
+            metavar="KEY",
+            help="Of a STAC catalogue: which asset of an item.  [default: by its role]",
+        ),
     ] = None,
     style: Style = None,
     bands: Bands = None,
@@ -89,7 +95,7 @@ def batch(
     bbox: Bbox = None,
     mask: Mask = None,
     min_confidence: MinClassConfidence = 0.0,
-    class_legend: OfClasses = "cover",
+    class_legend: ClassLegend = "cover",
     qml: Qml = False,
     legend_colours: LegendColours = False,
     minimum_m2: MinimumArea = None,
@@ -100,24 +106,30 @@ def batch(
     runtime: RuntimeChoice = "auto",
     precision: PrecisionChoice = "auto",
     threads: Annotated[
-        int, typer.Option("--threads", min=1, help="Threads of the network in each worker.")
+        int,
+        typer.Option("--threads", min=1, help="Threads that the network runs on, in each worker."),
     ] = 1,
     split_above: Annotated[
         str,
         typer.Option(
             "--split-above",
             metavar="PIXELS",
-            help="Scenes of more pixels are made in blocks of rows; none splits none.",
+            help="Make larger scenes in blocks of rows; none: never.",
         ),
     ] = "2Gpx",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Processes at once; as many as fit the machine."),
+        typer.Option(
+            min=1, metavar="N", help="Processes at once.  [default: as many as fit the machine]"
+        ),
     ] = None,
     worker_memory: Annotated[
         float | None,
         typer.Option(
-            "--worker-memory", min=0.1, metavar="GB", help="What a worker may take before it ends."
+            "--worker-memory",
+            min=0.1,
+            metavar="GB",
+            help="End a worker that takes more memory than this.",
         ),
     ] = None,
     ray: Annotated[
@@ -130,19 +142,24 @@ def batch(
     scratch: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where workers make files; the system's temporary folder."
+            metavar="DIR",
+            help="Where workers make files.  [default: the system's temporary folder]",
         ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try scenes again that failed before.")
     ] = False,
     status: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Only tell how far the batch in OUT is.")
+        Path | None,
+        typer.Option(metavar="OUT", help="Tell how far the batch in OUT is, and do nothing."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Translate thousands of scenes, each into OUT/path/STEM.tif; run it again to go on."""
+    """Map thousands of scenes; any process may die.
+
+    Each becomes OUT/path/STEM.tif. Run the same command again to go on.
+    """
     if status is not None:
         if scenes is not None or out is not None:
             raise UsageError(
@@ -196,7 +213,7 @@ def batch(
         threads=threads,
         split_above=parse.number_of_pixels(split_above),
     )
-    with stop_on_signals() as stop, Progress("translating", quiet=quiet) as progress:
+    with stop_on_signals() as stop, Progress("translating", quiet=quiet, unit="scenes") as progress:
         counts = run_batch(
             scenes,
             out,

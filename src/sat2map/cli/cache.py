@@ -8,7 +8,7 @@ import typer
 
 from sat2map.cli.options import AsJson
 
-cache_app = typer.Typer(help="Say where the cache is and how large, or clear it.")
+cache_app = typer.Typer(help="Say where the cache is, and how large.")
 
 
 @cache_app.callback(invoke_without_command=True)

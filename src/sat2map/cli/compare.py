@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Shipped models or model folders, two or more."),
+        typer.Argument(
+            metavar="MODEL...", help="Two or more: names of shipped models, or model folders."
+        ),
     ],
     data: Annotated[
         Path,
@@ -52,7 +54,10 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score models on the same images; differences from the first have paired intervals."""
+    """Score several models on the same images.
+
+    Differences from the first one have paired 95 % intervals.
+    """
     side = None if size is None else parse.image_side(size)
     shown = None if resolution is None else parse.shown_resolution(resolution)
     twice = [model for model in models if models.count(model) > 1]
@@ -76,7 +81,7 @@ def compare(
         model: load(model, runtime=runtime, threads=threads, precision=precision)
         for model in models
     }
-    with Progress("comparing", quiet=quiet) as progress:
+    with Progress("comparing", quiet=quiet, unit="images") as progress:
         if masks:
             result = compare_masks(
                 loaded,
@@ -111,19 +116,25 @@ def compare(
 
 def _print_table(result: Comparison) -> None:
     """Print a line for each metric: each model's, and how far the others are from the first."""
-    others = result.models[1:]
-    heads = [model[-28:] for model in result.models]
-    heads += [f"less the first: {model[-12:]}" for model in others]
-    print((f"{'':27}" + "".join(f"  {head:28}" for head in heads)).rstrip())
+    from sat2map.evaluation.score import UNITS
+
+    rows = [["", *result.models, *(f"{model} less the first" for model in result.models[1:])]]
     for name in result.metrics:
-        line = f"{name:27}"
+        row = [name]
         for summary in result.summaries:
             one = summary.metrics[name]
-            line += f"  {f'{one.mean:.4f}':>8} {f'[{one.low:.4f}, {one.high:.4f}]':19}"
+            row.append(f"{one.mean:.4f}  [{one.low:.4f}, {one.high:.4f}]")
         for difference in result.differences:
             one = difference[name]
             sure = "*" if one.low * one.high > 0 else " "
-            line += f"  {f'{one.mean:+.4f}':>8}{sure}{f'[{one.low:+.4f}, {one.high:+.4f}]':19}"
-        print(line.rstrip())
-    print(f"{'images':27}{result.summaries[0].images:10}")
+            row.append(f"{one.mean:+.4f}{sure} [{one.low:+.4f}, {one.high:+.4f}]")
+        rows.append([*row, UNITS.get(name, "")])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "   ".join(
+                f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=False)
+            ).rstrip()
+        )
+    print(f"images: {result.summaries[0].images}")
     print("* the paired interval is without 0", file=sys.stderr)

@@ -15,44 +15,54 @@ import typer
 
 from sat2map.cli import parse
 from sat2map.cli.messages import say, with_options
-from sat2map.cli.options import Bands, Crs, Nodata, Quiet, Seed, Stretch, ValueRange
+from sat2map.cli.options import Bands, Bbox, Crs, Nodata, Quiet, Seed, Stretch, ValueRange
 from sat2map.cli.signals import stop_on_signals
 from sat2map.errors import DataError, UsageError
 
 data_app = typer.Typer(no_args_is_help=True, help="Get or make training pairs.")
 
 Box = Annotated[
-    str, typer.Option(metavar="W,S,E,N", help="West, south, east, north in degrees (WGS 84).")
+    str,
+    typer.Option(metavar="W,S,E,N", help="West,south,east,north in degrees (WGS 84)."),
 ]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Ask anew for what is in the cache.")]
+Refresh = Annotated[
+    bool, typer.Option("--refresh", help="Fetch anew what an earlier command fetched.")
+]
 
 
 @data_app.command("synthetic")
 def data_synthetic(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
     pairs: Annotated[
-        int | None, typer.Option(min=1, help="Write this many training pairs.")
+        int | None,
+        typer.Option(min=1, help="Write so many training pairs, and a fifth as many to validate."),
     ] = None,
     size: Annotated[int, typer.Option(min=16, help="Side of the pairs in pixels.")] = 256,
     kind: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Of town: temperate, desert, tropics, informal, snow, red_soil; several, with "
-            "commas or repeated, or mixed for all of them; and colourise for grey photos and the "
-            "same in colour, in place of photos and maps.",
+            help="Kind of town: temperate, desert, tropics, informal, snow, red_soil; several, "
+            "with commas or repeated; mixed for all. With colourise the pairs are grey photos "
+            "and the same in colour.  [default: temperate]",
         ),
     ] = None,
     resolution: Annotated[
         float, typer.Option(metavar="M", help="Metres per pixel: 0.25, 0.5, 1 or 2.")
     ] = 1.0,
     side: Annotated[
-        int | None, typer.Option("--scene", metavar="SIDE", help="Write one georeferenced scene.")
+        int | None,
+        typer.Option(
+            "--scene", metavar="SIDE", help="Write one georeferenced scene of this side in pixels."
+        ),
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Draw procedural towns: photos, their maps and what the photos show of land cover."""
+    """Draw procedural towns: photos and their maps.
+
+    Beside them lies the land cover that the photos show. The same seed gives the same towns.
+    """
     if pairs is None and side is None:
         raise UsageError(
             "nothing to draw", where="data synthetic", remedy="Give --pairs N or --scene SIDE."
@@ -74,13 +84,13 @@ def data_synthetic(
             remedy="Name one of them.",
         )
     if pairs is not None:
-        with Progress("drawing pairs", quiet=quiet) as progress:
+        with Progress("drawing pairs", quiet=quiet, unit="pairs") as progress:
             write_pairs(
                 directory, pairs, size=size, seed=seed, kinds=kinds, resolution=resolution,
                 task=task, progress=progress.show,
             )  # fmt: skip
     if side is not None:
-        with Progress("drawing the scene", quiet=quiet) as progress:
+        with Progress("drawing the scene", quiet=quiet, unit="tiles") as progress:
             write_scene(
                 directory, side, seed=seed, kind="".join(kinds), resolution=resolution,
                 progress=progress.show,
@@ -90,37 +100,49 @@ def data_synthetic(
 
 @data_app.command("download")
 def data_download(
-    name: Annotated[str, typer.Argument(help="A published data set, such as maps.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="maps, facades, cityscapes, night2day, edges2shoes or edges2handbags.",
+        ),
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
     base_url: Annotated[
         str | None, typer.Option(help="A mirror's folder in place of the official address.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch a published data set; an interrupted download goes on where it was."""
+    """Fetch a published data set.
+
+    An interrupted download goes on where it was.
+    """
     from sat2map.fetch.published import download
     from sat2map.progress import Progress
 
-    with Progress(f"downloading {name}", quiet=quiet) as progress:
+    with Progress(f"downloading {name}", quiet=quiet, unit="bytes") as progress:
         download(name, directory, base_url=base_url, progress=progress.show)
     print(directory)
 
 
 @data_app.command("osm")
 def data_osm(
-    target: Annotated[Path, typer.Argument(metavar="OUT.gpkg")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.gpkg", help="File to write.")],
     bbox: Box,
     url: Annotated[
-        str, typer.Option(metavar="URL", help="Another Overpass API server's interpreter.")
+        str, typer.Option(metavar="URL", help="The `interpreter` of another Overpass API server.")
     ] = "https://overpass-api.de/api/interpreter",
     refresh: Refresh = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch the vectors of OpenStreetMap in a box; an interrupted command goes on."""
+    """Fetch the vectors of OpenStreetMap in a box.
+
+    An interrupted command goes on when it is given again.
+    """
     from sat2map.fetch.openstreetmap import CREDITS, fetch_osm
     from sat2map.progress import Progress
 
-    with Progress("asking OpenStreetMap", quiet=quiet) as progress:
+    with Progress("asking OpenStreetMap", quiet=quiet, unit="parts") as progress:
         counts = fetch_osm(
             parse.bounding_box(bbox), target, url=url, refresh=refresh, progress=progress.show
         )
@@ -131,7 +153,7 @@ def data_osm(
 
 @data_app.command("imagery")
 def data_imagery(
-    target: Annotated[Path, typer.Argument(metavar="OUT.tif")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.tif", help="File to write.")],
     url: Annotated[
         str,
         typer.Option(
@@ -139,15 +161,20 @@ def data_imagery(
         ),
     ],
     bbox: Box,
-    zoom: Annotated[int, typer.Option(min=0, max=24, help="Zoom level; 18 is about 0.6 m.")],
+    zoom: Annotated[
+        int, typer.Option(min=0, max=24, help="Zoom level; a pixel of 18 is 0.6 m at the equator.")
+    ],
     attribution: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Whose it is; kept in the file.")
+        str | None, typer.Option(metavar="TEXT", help="Whose the imagery is; kept in the file.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, help="Tiles per second at most.")] = 4.0,
     refresh: Refresh = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch imagery of a tile service that you may use; an interrupted command goes on."""
+    """Fetch imagery of a tile service that you may use.
+
+    An interrupted command goes on when it is given again.
+    """
     from sat2map.fetch.http import Client
     from sat2map.fetch.imagery import TERMS, fetch_imagery
     from sat2map.progress import Progress
@@ -157,7 +184,7 @@ def data_imagery(
         print(
             "Say whose the imagery is with --attribution: the file does not know.", file=sys.stderr
         )
-    with Progress("fetching tiles", quiet=quiet) as progress:
+    with Progress("fetching tiles", quiet=quiet, unit="tiles") as progress:
         fetch_imagery(
             url,
             parse.bounding_box(bbox),
@@ -180,57 +207,69 @@ def data_chips(
     ],
     vectors: Annotated[
         list[str],
-        typer.Option(metavar="FILE[=CLASS]", help="What the map shows; repeatable."),
+        typer.Option(
+            metavar="FILE[=CLASS]",
+            help="What the map shows, all of one class with =CLASS; repeatable.",
+        ),
     ],
     style: Annotated[str, typer.Option(help="A shipped style's name, or a file.")] = "streets",
     resolution_m: Annotated[
-        float, typer.Option("--resolution", metavar="METRES", help="On the ground, per pixel.")
+        float,
+        typer.Option("--resolution", metavar="METRES", help="Metres on the ground per pixel."),
     ] = 1.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a chip.")] = 256,
     validation: Annotated[
-        float, typer.Option("--val", metavar="SHARE", help="Of the chips to validate.")
+        float, typer.Option("--val", metavar="SHARE", help="Share of the chips that validates.")
     ] = 0.1,
     buffer_m: Annotated[
         float | None,
         typer.Option(
-            "--buffer", metavar="METRES", help="Between training and validation; 1/8 chip."
+            "--buffer",
+            metavar="METRES",
+            help="Ground between training and validation.  [default: an eighth of a chip]",
         ),
     ] = None,
     random: Annotated[
-        int | None, typer.Option(metavar="N", help="Training chips at N random places.")
+        int | None,
+        typer.Option(metavar="N", help="Cut N training chips at random places, not side by side."),
     ] = None,
     min_mapped: Annotated[
-        float, typer.Option(metavar="SHARE", help="Leave out chips with less on the map.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Leave out chips of which the map shows a smaller share."
+        ),
     ] = 0.01,
     clouds: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Raster, above 0 where clouds are; repeatable."),
+        typer.Option(metavar="FILE", help="Raster that is above 0 where clouds are; repeatable."),
     ] = None,
     shift_m: Annotated[
         str,
         typer.Option("--shift", metavar="DX,DY", help="Move the vectors east and north, metres."),
     ] = "0,0",
-    bbox: Annotated[
-        str | None, typer.Option(metavar="W,S,E,N", help="Only this part, degrees (WGS 84).")
-    ] = None,
+    bbox: Bbox = None,
     bands: Bands = None,
     stretch: Stretch = None,
     value_range: ValueRange = None,
     nodata: Nodata = None,
     crs: Crs = None,
     licence: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
+        str | None, typer.Option(metavar="TEXT", help="Licence of the data; kept in dataset.json.")
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Write OUT/preview/index.html and a contact sheet.")
+        bool,
+        typer.Option("--preview", help="Also write OUT/preview/index.html and a contact sheet."),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes; one for each core.")
+        int | None,
+        typer.Option(metavar="N", help="Processes at once.  [default: one for each core]"),
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Cut training pairs of imagery and of the map that vectors make in a style.
+    """Cut pairs out of imagery and vectors.
+
+    Each chip is a photo and the map that the vectors make in a style.
 
     Validation is split off by blocks of ground. An interrupted command goes on.
     """
@@ -254,7 +293,10 @@ def data_chips(
         workers=workers or os.cpu_count() or 1,
     )
     files = [parse.vector_file(text) for text in vectors]
-    with stop_on_signals() as stop, Progress("cutting chips", quiet=quiet) as progress:
+    with (
+        stop_on_signals() as stop,
+        Progress("cutting chips", quiet=quiet, unit="chips") as progress,
+    ):
         chips = make_chips(imagery, files, directory, options, progress=progress.show, stop=stop)
     say(chips.describe())
     told = [with_options(offset.describe()) for offset in estimate_offsets(chips)]
@@ -272,19 +314,21 @@ def data_masks(
     classes: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder of masks; without it NAME.png lies beside NAME.jpg."
+            metavar="DIR", help="Folder of masks.  [default: NAME.png lies beside NAME.jpg]"
         ),
     ] = None,
     mapping: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="JSON of value: class; without it the values are listed."
+            metavar="FILE", help="JSON file of value and class; without it the values are listed."
         ),
     ] = None,
     resolution_m: Annotated[
         float | None,
         typer.Option(
-            "--resolution", metavar="METRES", help="On the ground, per pixel; else GeoTIFFs'."
+            "--resolution",
+            metavar="METRES",
+            help="Metres on the ground per pixel.  [default: as GeoTIFFs say]",
         ),
     ] = None,
     validation: Annotated[
@@ -292,18 +336,22 @@ def data_masks(
         typer.Option(
             "--val",
             metavar="SHARE|NAME,NAME",
-            help="What validates: a share, or names with * and ?.",
+            help="What validates: a share, or names in which * and ? stand for others.",
         ),
     ] = "0.1",
     legend: Annotated[
-        Literal["cover", "map"], typer.Option(help="In which legend the mapping names classes.")
+        Literal["cover", "map"],
+        typer.Option(help="Legend whose classes the mapping names: land cover, or those of a map."),
     ] = "cover",
     licence: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The terms of the data, for its card.")
+        str | None, typer.Option(metavar="TEXT", help="Licence of the data; kept in dataset.json.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a data set of photos and class masks, checked, with validation set aside."""
+    """Make a data set of photos and class masks.
+
+    They are checked, and some are set aside for validation.
+    """
     from sat2map.data.mask_mapping import read_mapping
     from sat2map.data.mask_set import count_values, find_labelled, write_mask_set
     from sat2map.legend import LEGENDS
@@ -314,7 +362,7 @@ def data_masks(
     files = find_labelled(images, classes)
     if meant is not None and resolution_m is None:
         resolution_m = _own_resolution([file.source for file in files])
-    with Progress("checking masks", quiet=quiet) as progress:
+    with Progress("checking masks", quiet=quiet, unit="masks") as progress:
         if meant is None:
             found = count_values(files, progress.show)
         else:
@@ -342,7 +390,8 @@ def data_masks(
         say(line)
     if resolution_m is None:
         print(
-            "Say how large a pixel is with --resolution: a model must know its scale.",
+            "A model must know how large a pixel is. Write `resolution_m`, in metres, into "
+            f"{out / 'dataset.json'}, or make the set again with --resolution.",
             file=sys.stderr,
         )
     else:

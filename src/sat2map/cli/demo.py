@@ -74,11 +74,11 @@ def run_demo(
         sweep(directory)
         journal.start()
         journal.begin("map.tif", "index.html", *(f"{name}.png" for name in IMAGES))
-        with Progress("1/2 drawing a town", quiet=quiet) as progress:
+        with Progress("1/2 drawing a town", quiet=quiet, unit="tiles") as progress:
             scene = write_scene(
                 directory / "scene", SCENE_SIDE, seed=SCENE_SEED, progress=progress.show
             )
-        with Progress("2/2 translating it", quiet=quiet, pixels=True) as progress:
+        with Progress("2/2 translating it", quiet=quiet, unit="pixels") as progress:
             generated = directory / "map.tif"
             translate_raster(scene.photo, generated, translator, SceneOptions(), progress.show)
         page = _write_page(directory, translator, scene, generated)

@@ -13,35 +13,46 @@ from sat2map.cli.options import AsJson, Quiet
 
 
 def evaluate_vectors(
-    found: Annotated[Path, typer.Argument(metavar="FOUND", help="What was found.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="What is true.")],
+    found: Annotated[Path, typer.Argument(metavar="FOUND", help="The vectors to score.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true vectors.")],
     layer: Annotated[Literal["buildings", "roads"], typer.Option(help="What to compare.")],
     buffer_m: Annotated[
         float,
         typer.Option(
-            "--buffer", metavar="METRES", help="How far a road may lie beside the true one."
+            "--buffer", metavar="METRES", help="Of roads: how far one may lie beside the true one."
         ),
     ] = 3.0,
     tile_m: Annotated[
-        float, typer.Option("--tile", metavar="METRES", help="Intervals are over tiles of this.")
+        float,
+        typer.Option(
+            "--tile", metavar="METRES", help="Side of the tiles that the intervals are taken over."
+        ),
     ] = 1000.0,
     bbox: Annotated[
         str | None,
-        typer.Option(metavar="W,S,E,N", help="Score this part alone, degrees (WGS 84)."),
+        typer.Option(
+            metavar="W,S,E,N", help="Only this part: west,south,east,north in degrees (WGS 84)."
+        ),
     ] = None,
     bridges_meet: Annotated[
         bool,
-        typer.Option("--bridges-meet", help="Roads that cross meet, as on no bridge."),
+        typer.Option(
+            "--bridges-meet",
+            help="Of roads: take crossings for junctions, also where one is a bridge.",
+        ),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score vectors beside true ones: buildings by overlap, roads by the ways along them."""
+    """Score buildings or roads beside true ones.
+
+    Buildings by how they overlap, roads by where they lie and by the ways along them.
+    """
     part = None if bbox is None else parse.bounding_box(bbox)
     from sat2map.evaluation.vectors import evaluate_vectors as score
     from sat2map.progress import Progress
 
-    with Progress("comparing", quiet=quiet) as progress:
+    with Progress("comparing", quiet=quiet, unit="tiles") as progress:
         scores = score(
             found,
             truth,

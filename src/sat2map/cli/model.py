@@ -17,6 +17,7 @@ from sat2map.cli.messages import say, with_options
 from sat2map.cli.options import (
     AsJson,
     Bands,
+    Bbox,
     Crs,
     Nodata,
     PixelSize,
@@ -31,8 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Generator of pytorch-CycleGAN-and-pix2pix.")],
-    out: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Generator of pytorch-CycleGAN-and-pix2pix, a .pth file."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Model folder to write.")],
     resolution_m: Annotated[
         str | None,
         typer.Option(
@@ -43,19 +49,24 @@ def import_(
     ] = None,
     direction: Annotated[
         Literal["forward", "reverse"],
-        typer.Option(help="reverse: source and target of its training the other way round."),
+        typer.Option(help="reverse: it was trained from the right half (B) to the left one (A)."),
     ] = "forward",
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images to fix the normalisation statistics with."),
+        typer.Option(
+            metavar="DIR", help="Images over which the normalisation statistics are fixed."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a model folder of somebody else's checkpoint."""
+    """Make a model folder of a PyTorch checkpoint.
+
+    It takes generators that junyanz/pytorch-CycleGAN-and-pix2pix has trained.
+    """
     from sat2map.model.pix2pix_checkpoint import import_checkpoint
     from sat2map.progress import Progress
 
-    with Progress("calibrating", quiet=quiet) as progress:
+    with Progress("calibrating", quiet=quiet, unit="images") as progress:
         import_checkpoint(
             checkpoint,
             out,
@@ -68,29 +79,39 @@ def import_(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Shipped model or model folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of a shipped model, or a model folder.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     for_runtime: Annotated[
         Literal["onnx", "openvino", "deepness"],
-        typer.Option("--format", help="For which runtime, or for QGIS's plug-in Deepness."),
+        typer.Option("--format", help="For which runtime, or for Deepness, a plug-in of QGIS."),
     ],
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise to int8, calibrated with --calibrate.")
     ] = False,
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Data set, or folder of images, for --int8."),
+        typer.Option(
+            metavar="DATA", help="With --int8: data set, or folder of images, to measure values on."
+        ),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="PIXELS|native", help="Compare pairs at this side.")
+        str, typer.Option(metavar="PIXELS|native", help="With --int8: compare pairs at this side.")
     ] = "256",
     tile: Annotated[
-        int | None, typer.Option(min=1, help="Deepness: side of its tiles; 512 or near it.")
+        int | None,
+        typer.Option(
+            min=1, help="With deepness: side of its tiles in pixels.  [default: about 512]"
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a model for another runtime, checked against torch."""
+    """Write a model for another runtime.
+
+    It is compared with torch, and the largest difference is printed.
+    """
     if int8 != (calibrate is not None):
         raise UsageError(
             "--int8 and --calibrate go together",
@@ -116,7 +137,7 @@ def export(
         calibration = (
             None if calibrate is None else Calibration(calibrate, size=parse.image_side(size))
         )
-        with Progress("comparing", quiet=quiet) as progress:
+        with Progress("comparing", quiet=quiet, unit="images") as progress:
             done = export_model(folder, out, for_runtime, calibration, progress.show)
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
@@ -132,12 +153,12 @@ def info(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="PATH", help="A model; a scene: all that translate takes; an output."
+            metavar="PATH", help="A model, whatever translate takes, or what sat2map has written."
         ),
     ],
     model: Annotated[
         str,
-        typer.Option(help="Of a scene: does this model know its scale, how long will it take?"),
+        typer.Option(help="Of a scene: the model that it is asked for, shipped or a folder."),
     ] = "streets",
     nodata: Nodata = None,
     crs: Crs = None,
@@ -146,12 +167,14 @@ def info(
     bands: Bands = None,
     stretch: Stretch = None,
     value_range: ValueRange = None,
-    bbox: Annotated[
-        str | None, typer.Option(metavar="W,S,E,N", help="Scene: this part, degrees (WGS 84).")
-    ] = None,
+    bbox: Bbox = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a model is, what a scene is, or what an output was made of and how."""
+    """Describe a model, a scene, or what was written.
+
+    Of a scene it tells whether the model knows its scale and how long it will take; of an output
+    what it was made of and how.
+    """
     from sat2map.model.card import (
         check_card,
         check_files,

@@ -16,19 +16,26 @@ from sat2map.errors import UsageError
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe; repeatable."
+    ),
 ]
-ModelChoice = Annotated[str, typer.Option("--model", help="Shipped model or model folder.")]
+ModelChoice = Annotated[
+    str, typer.Option("--model", help="Name of a shipped model, or a model folder.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 AsPublished = Annotated[
     bool,
-    typer.Option("--as-published", help="Predict with dropout and the image's own statistics."),
+    typer.Option(
+        "--as-published", help="Predict as the paper does: dropout on, the image's own statistics."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
 Samples = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Classes: let N passes with dropout vote for them, with this --seed."
+        metavar="N",
+        help="Classes by the vote of N passes with dropout, begun from --seed.",
     ),
 ]
 Save = Annotated[
@@ -36,13 +43,15 @@ Save = Annotated[
     typer.Option(
         "--save",
         metavar="DIR",
-        help="Write every source, result and target, and a page of all of them.",
+        help="Write every source, result and target, and a page that shows all.",
     ),
 ]
 ImageSide = Annotated[
     str | None,
     typer.Option(
-        "--size", metavar="PIXELS|native", help="Pairs: resize both images to this side; 256."
+        "--size",
+        metavar="PIXELS|native",
+        help="Of pairs: resize both images to this side.  [default: 256]",
     ),
 ]
 ShownResolution = Annotated[
@@ -50,46 +59,56 @@ ShownResolution = Annotated[
     typer.Option(
         "--resolution",
         metavar="METRES|native",
-        help="Class masks: show photos at this; their own, no finer than 0.75.",
+        help="Of class masks: metres per pixel that photos are shown at.  [default: their own, "
+        "but no finer than 0.75]",
     ),
 ]
 ToleranceM = Annotated[
     float | None,
     typer.Option(
-        "--tolerance", metavar="METRES", help="Class masks: how far a road may be off; 3."
+        "--tolerance",
+        metavar="METRES",
+        help="Of class masks: how far a road may lie beside the true one.  [default: 3]",
     ),
 ]
 RuntimeChoice = Annotated[
     Literal["auto", "torch", "openvino", "onnx"],
-    typer.Option("--runtime", help="What runs the network; auto picks the fastest that is there."),
+    typer.Option("--runtime", help="What runs the network; auto is the fastest that is installed."),
 ]
 PrecisionChoice = Annotated[
     Literal["auto", "f32", "bf16", "int8"],
     typer.Option(
-        "--precision", help="What the network computes in; auto is int8 where there are files."
+        "--precision",
+        help="Numbers it computes in; auto is int8 where the model has such files, else f32.",
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="How many threads the network runs on.")
+    int | None, typer.Option("--threads", min=1, help="Threads that the network runs on.")
 ]
 Bands = Annotated[
     str | None,
-    typer.Option("--bands", metavar="N,N,N", help="Scene: its red, green and blue band, from 1."),
+    typer.Option(
+        "--bands", metavar="N,N,N", help="Which bands are red, green and blue, counted from 1."
+    ),
 ]
 Stretch = Annotated[
     str | None,
-    typer.Option("--stretch", metavar="LOW,HIGH", help="Scene: percentiles that become 0 and 255."),
+    typer.Option(
+        "--stretch",
+        metavar="LOW,HIGH",
+        help="Percentiles of the scene's values that become 0 and 255.",
+    ),
 ]
 ValueRange = Annotated[
     str | None,
-    typer.Option("--range", metavar="LOW,HIGH", help="Scene: values that become 0 and 255."),
+    typer.Option("--range", metavar="LOW,HIGH", help="Values of the scene that become 0 and 255."),
 ]
 Nodata = Annotated[
     str | None,
     typer.Option(
         "--nodata",
         metavar="V[,V,V]",
-        help="Scene: what stands where nothing is, for all bands or for each; nan for no value.",
+        help="Value of empty pixels, for all bands or for each; nan: no value is empty.",
     ),
 ]
 Crs = Annotated[
@@ -97,7 +116,7 @@ Crs = Annotated[
     typer.Option(
         "--crs",
         metavar="EPSG:CODE",
-        help="Scene: its own coordinate reference system, where it says none or a wrong one.",
+        help="The input's own coordinate reference system, where the file has none or a wrong one.",
     ),
 ]
 PixelSize = Annotated[
@@ -105,13 +124,14 @@ PixelSize = Annotated[
     typer.Option(
         "--pixel-size",
         metavar="METRES",
-        help="Side of its pixels on the ground, where it says none or a wrong one.",
+        help="Side of the input's pixels on the ground, where the file has none or a wrong one.",
     ),
 ]
 Warp = Annotated[
     bool,
     typer.Option(
-        "--warp", help="Scene: lay it on a straight grid, where its ground control points do not."
+        "--warp",
+        help="Warp a scene to a straight grid, where its ground control points lie on none.",
     ),
 ]
 Style = Annotated[
@@ -119,47 +139,66 @@ Style = Annotated[
     typer.Option(
         "--style",
         metavar="NAME|FILE",
-        help="Paint the map like a shipped style or JSON of class: colour.",
+        help="Colours of the map: a shipped style, or a JSON file of class and colour.",
     ),
 ]
 MapResolution = Annotated[
     str,
     typer.Option(
-        "--resolution", metavar="native|model|METRES", help="Scene: resolution of the map."
+        "--resolution",
+        metavar="native|model|METRES",
+        help="Pixels of the map: the scene's, those that the model sees, or this size.",
     ),
 ]
 Bbox = Annotated[
     str | None,
-    typer.Option("--bbox", metavar="W,S,E,N", help="Scene: translate this part, degrees (WGS 84)."),
+    typer.Option(
+        "--bbox",
+        metavar="W,S,E,N",
+        help="Only this part of the scene: west,south,east,north in degrees (WGS 84).",
+    ),
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option("--mask", metavar="FILE", help="Scene: translate what lies in these polygons."),
+    typer.Option("--mask", metavar="FILE", help="Only what lies in the polygons of this file."),
 ]
 MinClassConfidence = Annotated[
     float,
     typer.Option(
-        "--min-confidence", min=0, max=1, help="With --classes: less sure ground has no class."
+        "--min-confidence",
+        min=0,
+        max=1,
+        help="With --classes: what is less sure, 0 to 1, gets no class.",
     ),
 ]
-OfClasses = Annotated[
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
+ClassLegend = Annotated[
     Literal["cover", "map"],
-    typer.Option("--class-legend", help="Of --classes: land cover, or what the map draws."),
+    typer.Option("--class-legend", help="Which classes: land cover, or what the map draws."),
 ]
 Qml = Annotated[
-    bool, typer.Option("--qml", help="With --classes: QGIS's style beside it, NAME.qml.")
+    bool, typer.Option("--qml", help="With --classes: also a style for QGIS beside them, NAME.qml.")
 ]
 LegendColours = Annotated[
-    bool, typer.Option("--legend-colours", help="Use the legend's colours and no others.")
+    bool,
+    typer.Option(
+        "--legend-colours", help="Give each pixel the colour of one class, not a mixture."
+    ),
 ]
 Attribution = Annotated[
     str | None,
-    typer.Option("--attribution", metavar="TEXT", help="Scene: whom showing the map must name."),
+    typer.Option(
+        "--attribution",
+        metavar="TEXT",
+        help="Who is to be named where the result is shown; kept in the file.",
+    ),
 ]
 Licence = Annotated[
     str | None,
     typer.Option(
-        "--licence", metavar="TEXT", help="Scene: under which its map may be used, CC-BY-4.0."
+        "--licence",
+        metavar="TEXT",
+        help="Licence of the result, such as CC-BY-4.0; kept in the file.",
     ),
 ]
 MinimumArea = Annotated[
@@ -167,7 +206,7 @@ MinimumArea = Annotated[
     typer.Option(
         "--minimum-area",
         metavar="ROLE=M2",
-        help="Square metres below which areas of a role are dissolved; repeatable.",
+        help="Smaller areas of this role go to their neighbour, such as water=500; repeatable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -14,7 +14,9 @@ import typer
 from sat2map.cli import parse
 from sat2map.cli.messages import say
 from sat2map.cli.options import (
+    Attribution,
     Bands,
+    ClassLegend,
     Crs,
     ModelChoice,
     Nodata,
@@ -39,7 +41,10 @@ if TYPE_CHECKING:
 def serve(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SCENE...", help="Photos, maps and class maps, or folders of them."),
+        typer.Argument(
+            metavar="SCENE...",
+            help="Photos, maps, class maps and archives of tiles, or folders of them.",
+        ),
     ],
     model: ModelChoice = "streets",
     style: Annotated[
@@ -47,7 +52,8 @@ def serve(
         typer.Option(
             "--style",
             metavar="NAME|FILE",
-            help="Colours to choose from, shipped or JSON of class: colour; repeatable.",
+            help="Colours of the map: a shipped style, or a JSON file of class and colour;"
+            " repeatable.",
         ),
     ] = None,
     bands: Bands = None,
@@ -56,56 +62,62 @@ def serve(
     nodata: Nodata = None,
     crs: Crs = None,
     pixel_size: PixelSize = None,
-    class_legend: Annotated[
-        Literal["cover", "map"],
-        typer.Option("--class-legend", help="Classes: land cover, or what the map draws."),
-    ] = "cover",
+    class_legend: ClassLegend = "cover",
     runtime: RuntimeChoice = "auto",
     precision: PrecisionChoice = "auto",
     threads: Threads = None,
-    attribution: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Whom those who show it must name.")
-    ] = None,
+    attribution: Attribution = None,
     basemap: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Tiles from elsewhere below it, with {z}/{x}/{y}."),
+        typer.Option(
+            metavar="URL", help="Tiles of another server to lie below everything, with {z}/{x}/{y}."
+        ),
     ] = None,
     basemap_attribution: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Whom the tiles of --basemap ask to name.")
+        str | None, typer.Option(metavar="TEXT", help="Who is to be named for --basemap.")
     ] = None,
     cache_size: Annotated[
         str | None,
-        typer.Option(metavar="BYTES", help="What results may take on the disk, such as 20G."),
+        typer.Option(metavar="BYTES", help="How much results may take on the disk, such as 20G."),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any free.")] = 8000,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
     warm: Annotated[
         bool, typer.Option("--warm", help="Translate all of it ahead, beside serving.")
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another name that it is called by; repeatable."),
+        typer.Option(metavar="NAME", help="Another name that the server is called by; repeatable."),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A site whose pages may read it in browsers; repeatable."),
+        typer.Option(
+            metavar="URL", help="A site whose pages may read tiles in a browser (CORS); repeatable."
+        ),
     ] = None,
     public_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Its address behind a proxy.")
+        str | None,
+        typer.Option(metavar="URL", help="The server's address for others, behind a proxy."),
     ] = None,
     token: Annotated[
-        str | None, typer.Option(metavar="T", help="Answer only who brings this.")
+        str | None, typer.Option(metavar="T", help="Answer only who brings this token.")
     ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Let other machines ask without a token.")
     ] = False,
     trust_vrt: Annotated[
-        bool, typer.Option("--trust-vrt", help="Let virtual rasters name files anywhere.")
+        bool,
+        typer.Option("--trust-vrt", help="Let virtual rasters (VRT) name files of any folder."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show photos and their maps in the browser, in QGIS, anywhere that reads web tiles."""
+    """Show photos and maps in the browser and in QGIS.
+
+    Tiles are made where somebody looks, and kept: XYZ, WMTS and TileJSON.
+    """
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
@@ -219,7 +231,7 @@ def _warm(service: Service, stop: threading.Event, quiet: bool) -> None:
             continue
         if results is None or stop.is_set():
             continue
-        with Progress(f"translating {served.name} ahead", quiet=quiet) as progress:
+        with Progress(f"translating {served.name} ahead", quiet=quiet, unit="windows") as progress:
             failures = warm_up(results, stop, progress.show)
         for failure in failures:
             say(f"{failure.headline}; the rest is shown.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from sat2map.cli.options import (
     Nodata,
     PixelSize,
     Quiet,
+    Resume,
     Samples,
     Seed,
     Stretch,
@@ -30,7 +32,7 @@ Legend = Annotated[
     typer.Option(
         "--legend",
         metavar="cover|map|FILE",
-        help="What the numbers mean, where the map does not say it: JSON of the classes.",
+        help="What the numbers of a class map mean, where it does not say it itself.",
     ),
 ]
 
@@ -39,30 +41,28 @@ def vectors(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="A class map (a raster of class numbers), or a photo."
+            metavar="INPUT", help="A photo, or a class map (a raster of class numbers)."
         ),
     ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="OUTPUT",
-            help="NAME.gpkg, .pmtiles of vector tiles; .geojson, .fgb or .parquet of one layer.",
+            help="NAME.gpkg; .pmtiles of vector tiles; or one layer: .geojson, .fgb, .parquet.",
         ),
     ],
     legend: Legend = None,
     confidence: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A raster of how sure each pixel is, 0 to 1 or 0 to 255"),
+        typer.Option(metavar="FILE", help="Of a class map: a raster of how sure each pixel is."),
     ] = None,
     min_confidence: Annotated[
         float,
-        typer.Option(
-            "--min-confidence", min=0, max=1, help="Ground that is less sure is left out."
-        ),
+        typer.Option("--min-confidence", min=0, max=1, help="Leave out what is less sure, 0 to 1."),
     ] = 0.0,
     model: Annotated[
         str | None,
-        typer.Option(help="Photo: shipped model or model folder; streets."),
+        typer.Option(help="Of a photo: a shipped model, or a model folder.  [default: streets]"),
     ] = None,
     samples: Samples = None,
     seed: Seed = 0,
@@ -78,26 +78,33 @@ def vectors(
         typer.Option(
             "--simplify",
             metavar="PIXELS",
-            help="How far borders are simplified; 1.5, and 0 keeps the pixels' outline.",
+            help="How far borders are straightened; 0 keeps the pixels.  [default: 1.5]",
         ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The layer of a .geojson, .fgb or .parquet."),
+        typer.Option(
+            metavar="NAME", help="Which layer a .geojson, .fgb or .parquet has, such as buildings."
+        ),
     ] = None,
     out_crs: Annotated[
         str | None,
-        typer.Option(metavar="EPSG:CODE", help="The file's coordinates; otherwise the scene's."),
+        typer.Option(
+            metavar="EPSG:CODE",
+            help="Coordinate reference system of the file.  [default: the input's]",
+        ),
     ] = None,
     attribution: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Tiles: whom showing them must name.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Of .pmtiles: who is to be named where they are shown."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what an interrupted run left.")
-    ] = False,
+    resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make vectors of a class map or a photo: land cover without gaps, buildings, roads."""
+    """Make vectors of a photo or of a class map.
+
+    Land cover without gaps, buildings, and a network of roads, each with its area or length.
+    """
     from sat2map.progress import Progress
     from sat2map.raster.sources import open_source
     from sat2map.vectors.coverage import TOLERANCE
@@ -147,7 +154,7 @@ def vectors(
         translator = load("streets" if model is None else model)
         if samples is not None:
             translator = translator.sampled(samples, seed)
-        with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
+        with stop_on_signals() as stop, Progress("vectorising", quiet=quiet, unit="%") as progress:
             print(
                 vectorise_photo(
                     opened,
@@ -160,7 +167,7 @@ def vectors(
                 )
             )
         return
-    with stop_on_signals() as stop, Progress("vectorising", quiet=quiet) as progress:
+    with stop_on_signals() as stop, Progress("vectorising", quiet=quiet, unit="%") as progress:
         done = vectorise(
             opened,
             target,
@@ -180,29 +187,33 @@ def report(
     legend: Legend = None,
     zones: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Tell it of each of these polygons, too."),
+        typer.Option(metavar="FILE", help="Also measure each polygon of this file."),
     ] = None,
     as_json: AsJson = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure and count what a class map holds: per class, per zone, roads and buildings."""
+    """Measure what a class map shows, whole and by zone.
+
+    Hectares, shares and parts of each class, metres of roads, buildings per hectare.
+    """
     from sat2map.atomic import check_file_name, write_text
     from sat2map.progress import Progress
     from sat2map.vectors.report import lines_of, report_classes
 
     if html is not None:
         check_file_name(html)
-    with stop_on_signals() as stop, Progress("measuring", quiet=quiet) as progress:
+    with stop_on_signals() as stop, Progress("measuring", quiet=quiet, unit="%") as progress:
         found = report_classes(
             classes, legend=legend, zones=zones, progress=progress.show, stop=stop
         )
-    if html is not None:
-        write_text(html, found.to_html())
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
         for line in lines_of(found):
             print(line)
+    if html is not None:
+        write_text(html, found.to_html())
+        print(f"report: {html}", file=sys.stderr)

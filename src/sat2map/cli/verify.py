@@ -13,40 +13,46 @@ from sat2map.cli.signals import stop_on_signals
 
 def verify(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE|OUT", help="A .tif or .gpkg, or a folder of them.")
+        Path,
+        typer.Argument(
+            metavar="FILE|OUT", help="A .tif or .gpkg that sat2map wrote, or a folder of them."
+        ),
     ],
     source: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|DIR",
-            help="What it was made of, or where that lies; a batch knows it.",
+            help="What it was made of, or the folder that holds it.  [default: looked for]",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Its model's folder, where the model does not come with the package."),
+        typer.Option(help="The folder of its model, where that is not a shipped one."),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=1, help="How many windows of each file are made again, at most.")
+        int, typer.Option(min=1, help="Windows of each file to make again, at most.")
     ] = 20,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the windows.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that chooses the windows.")] = 0,
     runtime: Annotated[
         Literal["torch", "openvino", "onnx"] | None,
-        typer.Option("--runtime", help="What runs the network, where not what ran it."),
+        typer.Option("--runtime", help="What runs the network.  [default: what ran it]"),
     ] = None,
     precision: Annotated[
         Literal["f32", "bf16", "int8"] | None,
-        typer.Option("--precision", help="What it computes in, where not what it computed in."),
+        typer.Option("--precision", help="Numbers it computes in.  [default: as it was made]"),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make some windows of a map again: are they what it holds, and if not, what has changed?"""
+    """Prove a map: make some windows again and compare.
+
+    Where they differ it says what has changed: the source, the model, the settings, the runtime.
+    """
     from sat2map.batch.verify import lines_of, to_json
     from sat2map.batch.verify import verify as run
     from sat2map.progress import Progress
 
-    with stop_on_signals() as stop, Progress("verifying", quiet=quiet) as progress:
+    with stop_on_signals() as stop, Progress("verifying", quiet=quiet, unit="%") as progress:
         found = run(
             path,
             source,

@@ -44,7 +44,7 @@ from sat2map.evaluation.score import (
     summarise,
 )
 from sat2map.raster.options import Mode
-from sat2map.translation.translator import Translator, checked
+from sat2map.translation.translator import Translator, translator_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Comparison:
 
 @checks_arguments
 def compare(
-    models: Mapping[str, Translator],
+    models: Mapping[str, str | Path | Translator],
     data: str | Path,
     *,
     split: str = "val",
@@ -113,8 +113,8 @@ def compare(
     All are judged by one legend: that of the first model that has one, or else the data's.
 
     Args:
-        models: The models, at least two, by what people call them; the others are compared with
-            the first.
+        models: The models, at least two, by what people call them, each a translator or what
+            `load` takes; the others are compared with the first.
         data: The data set.
         split: Which split.
         size: Resize both images to this side first, or None for the files as they are.
@@ -130,19 +130,19 @@ def compare(
         OutputError: The folder is somebody else's, or it cannot be written.
     """
     check_size(size)
-    data, save = _checked(models, data, save)
-    cards = [translator.card for translator in models.values()]
+    loaded, data, save = _checked(models, data, save)
+    cards = [translator.card for translator in loaded.values()]
     card = next((card for card in cards if card.legend is not None), cards[0])
     opened = open_pair_split(data, split, card, size=size)
-    answers = {name: showing(translator, mode, seed) for name, translator in models.items()}
+    answers = {name: showing(translator, mode, seed) for name, translator in loaded.items()}
     about = {"split": split, "data": data.resolve().name}
     about["prediction"] = prediction_in_words(mode, seed)
-    return _compared(models, data, opened, answers, about, save=save, progress=progress)
+    return _compared(loaded, data, opened, answers, about, save=save, progress=progress)
 
 
 @checks_arguments
 def compare_masks(
-    models: Mapping[str, Translator],
+    models: Mapping[str, str | Path | Translator],
     data: str | Path,
     *,
     split: str = "val",
@@ -174,20 +174,20 @@ def compare_masks(
         UsageError: There are fewer than two models, one has no classes, or a number does not fit.
         OutputError: The folder is somebody else's, or it cannot be written.
     """
-    data, save = _checked(models, data, save)
-    for translator in models.values():
+    loaded, data, save = _checked(models, data, save)
+    for translator in loaded.values():
         check_tells_classes(translator)
-    first, *others = (translator.legend for translator in models.values())
+    first, *others = (translator.legend for translator in loaded.values())
     assert first is not None
     alike = all(other is not None and other.names == first.names for other in others)
     opened = open_mask_split(
         data, split, first if alike else None, resolution=resolution, tolerance_m=tolerance_m
     )
     output = opened.protocol.output
-    answers = {name: labelling(one, output, mode, seed) for name, one in models.items()}
+    answers = {name: labelling(one, output, mode, seed) for name, one in loaded.items()}
     about = {"split": split, "data": data.resolve().name, "output": output}
     about["prediction"] = prediction_in_words(mode, seed)
-    return _compared(models, data, opened, answers, about, save=save, progress=progress)
+    return _compared(loaded, data, opened, answers, about, save=save, progress=progress)
 
 
 def _compared(
@@ -239,15 +239,14 @@ def _compared(
 
 
 def _checked(
-    models: Mapping[str, Translator], data: str | Path, save: str | Path | None
-) -> tuple[Path, Path | None]:
-    """Check what can be compared before all the work; return both folders."""
+    given: Mapping[str, str | Path | Translator], data: str | Path, save: str | Path | None
+) -> tuple[dict[str, Translator], Path, Path | None]:
+    """Check what can be compared before all the work; return the models and both folders."""
+    models = {name: translator_of(model, "models") for name, model in given.items()}
     if len(models) < 2:
         raise UsageError(
             "there is nothing to compare with", parameter="models", remedy="Name two models."
         )
-    for translator in models.values():
-        checked(translator)
     directions = {name: translator.card.direction for name, translator in models.items()}
     (first, direction), *others = directions.items()
     for name, other in others:
@@ -259,7 +258,7 @@ def _checked(
             )
     if save is not None:
         check_claimable(Path(save))
-    return Path(data), None if save is None else Path(save)
+    return models, Path(data), None if save is None else Path(save)
 
 
 def _part(

@@ -43,7 +43,7 @@ from sat2map.evaluation.score import (
 from sat2map.legend import Legend
 from sat2map.model.card import ModelCard
 from sat2map.raster.options import Mode, mode_of
-from sat2map.translation.translator import Translator, checked
+from sat2map.translation.translator import Translator, translator_of
 
 if TYPE_CHECKING:
     from sat2map.evaluation.perceptual import Perceptual
@@ -93,7 +93,7 @@ class Evaluation:
 
 @checks_arguments
 def evaluate(
-    translator: Translator,
+    translator: str | Path | Translator,
     data: str | Path,
     *,
     split: str = "val",
@@ -109,7 +109,7 @@ def evaluate(
     """Score a model on all pairs of a split.
 
     Args:
-        translator: The model.
+        translator: The model: a translator, or what `load` takes.
         data: The data set.
         split: Which split.
         size: Resize both images to this side first, or None for the files as they are.
@@ -131,7 +131,7 @@ def evaluate(
         OutputError: A folder to write into is somebody else's, or it cannot be written.
     """
     mode = mode_of(mode, published)
-    checked(translator)
+    translator = translator_of(translator, "translator")
     expect(data, (str, Path), "data", "Name the folder of a data set.")
     expect(size, Integral, "size", "Give pixels, or None for the files as they are.", none=True)
     expect(report, (str, Path), "report", "Name a folder.", none=True)
@@ -276,7 +276,7 @@ def _asked(data: Path, told: Sequence[str]) -> str:
 
 @checks_arguments
 def evaluate_masks(
-    translator: Translator,
+    translator: str | Path | Translator,
     data: str | Path,
     *,
     split: str = "val",
@@ -294,7 +294,7 @@ def evaluate_masks(
     where the masks label just those.
 
     Args:
-        translator: The model.
+        translator: The model: a translator, or what `load` takes.
         data: The data set.
         split: Which split.
         resolution: Ground resolution at which the photos are shown to the model, metres per
@@ -320,7 +320,7 @@ def evaluate_masks(
         OutputError: The folder to write into is somebody else's, or it cannot be written.
     """
     mode = mode_of(mode, published)
-    checked(translator)
+    translator = translator_of(translator, "translator")
     data, save = Path(data), None if save is None else Path(save)
     masks = open_mask_split(
         data, split, translator.legend, resolution=resolution, tolerance_m=tolerance_m

@@ -33,6 +33,9 @@ from sat2map.translation.translator import Translator
 RESAMPLES = 1000
 HIGHWAY_LEAST = 0.001
 IOU = ("iou", "iou_2px")
+
+UNITS = {"l1": "of 255", "rmse": "of 255", "psnr": "dB"}
+"""Of the metrics that are neither shares nor ratios nor counts."""
 """The metrics of a class, without and with a tolerance of 2 pixels on boundaries."""
 
 Pixels = NDArray[np.uint8]

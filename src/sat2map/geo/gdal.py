@@ -236,7 +236,7 @@ def reading_from(where: str | Path, *, beside: bool = False) -> Iterator[None]:
             detail = detail.__cause__
         text = (str(detail).strip().splitlines() or [repr(detail)])[0]
         name = Path(where).name
-        remedy = "The file is broken or no raster: restore it, or remove it."
+        remedy = "It is broken, or not an image: restore it, or name another."
         if is_address(where):
             text = without_secrets(text)
             remedy = "Check the address and the connection, and try again."

@@ -305,6 +305,27 @@ def model_folder(name_or_folder: str | Path) -> Path:
     return Path(name_or_folder)
 
 
+def check_model_folder(folder: Path) -> None:
+    """Refuse what is not a model folder, before its files are read.
+
+    Raises:
+        ModelError: There is no such folder, or it is that of a run, which holds one.
+    """
+    if (folder / "model" / "model.json").is_file() and not (folder / "model.json").exists():
+        raise ModelError(
+            "is the folder of a run, not of a model",
+            where=folder,
+            remedy=f"Give {folder / 'model'}.",
+        )
+    if not folder.is_dir():
+        raise ModelError(
+            "there is no such model folder",
+            where=folder,
+            remedy="Give the folder that training or import wrote, such as RUN/model, or the name "
+            f"of a shipped model: {', '.join(shipped_models())}.",
+        )
+
+
 def model_name(folder: Path) -> str:
     """Return what people call a model: its folder's name, or its run's for RUN/model, RUN/best."""
     folder = folder.resolve()
@@ -356,7 +377,11 @@ def _metrics(name: str, of: Any) -> str:
             for name, found in of["metrics"].items()
             if not name.startswith("iou_")  # class by class in model.json
         ]
-        protocol = "".join(f"; {k}: {v}" for k, v in of["protocol"].items() if k != "legend")
+        protocol = "".join(
+            f"; {key}: {', '.join(value) if isinstance(value, list) else value}"
+            for key, value in of["protocol"].items()
+            if key != "legend" and value is not None
+        )
         head = f"\n{name}: {of['pictures']} images{protocol}\n"
     except (TypeError, KeyError, ValueError, AttributeError):
         return f"\n{name}\n\n```json\n{json.dumps(of, indent=2)}\n```"

@@ -27,6 +27,7 @@ from sat2map.model.card import (
     ModelCard,
     check_card,
     check_files,
+    check_model_folder,
     describe,
     model_folder,
     model_name,
@@ -120,12 +121,7 @@ def load_model(folder: str | Path) -> Model:
         ModelError: A file is missing or damaged, or the weights do not fit the network.
     """
     folder = model_folder(folder)
-    if not folder.is_dir():
-        raise ModelError(
-            "there is no such model folder",
-            where=folder,
-            remedy="Give the folder that training or import wrote, such as RUN/model.",
-        )
+    check_model_folder(folder)
     card = read_model_card(folder)
     check_card(card, folder / "model.json")
     check_files(folder)

@@ -97,7 +97,7 @@ def named(output: Path) -> Named:
         "is not a name for the map of a scene",
         where=output,
         remedy="End it in .tif, in .pmtiles, .mbtiles or /{z}/{x}/{y}.png for tiles, or in .png "
-        "or .jpg for an image with a world file.",
+        "or .jpg for an image with a world file. Vectors are made by `sat2map vectors`.",
     )
 
 

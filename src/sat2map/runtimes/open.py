@@ -28,7 +28,14 @@ from sat2map.errors import (
     missing_extra,
 )
 from sat2map.journal import Files, MadeOf, as_json, differing
-from sat2map.model.card import ModelCard, check_card, check_files, model_name, read_model_card
+from sat2map.model.card import (
+    ModelCard,
+    check_card,
+    check_files,
+    check_model_folder,
+    model_name,
+    read_model_card,
+)
 from sat2map.provenance import fingerprint_files
 from sat2map.runtimes.interface import Precision, Runtime, RuntimeName
 from sat2map.user_cache import cache_folder, making, mark_used, writable_folder
@@ -103,12 +110,7 @@ def open_model(
             compute in this precision.
         MissingExtraError: The runtime is not installed.
     """
-    if not folder.is_dir():
-        raise ModelError(
-            "there is no such model folder",
-            where=folder,
-            remedy="Give the folder that training or import wrote, such as RUN/model.",
-        )
+    check_model_folder(folder)
     expect(threads, Integral, "threads", "Give a whole number.", none=True)
     if threads is not None and threads < 1:
         raise UsageError(

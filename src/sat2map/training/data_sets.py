@@ -78,7 +78,7 @@ def load_data_sets(
     bands = _bands(recipe, data)
     if recipe.data.resolutions_m is not None:
         return _load_mixture(recipe, data, bands, quiet, heed)
-    with Progress("decoding", quiet=quiet) as progress:
+    with Progress("decoding", quiet=quiet, unit="images") as progress:
         sets = _decode(recipe, data, bands, _with(heed, progress))
     legend = _legend(recipe, read_dataset_card(data[0]).legend, sets[0])
     told = [read_dataset_card(one).resolution_m for one in data]
@@ -88,7 +88,7 @@ def load_data_sets(
     labels, facts = None, None
     if recipe.generator.head == "legend" and legend is not None:
         casing = _casing(recipe, legend, data[0])
-        with Progress("labelling", quiet=quiet) as progress:
+        with Progress("labelling", quiet=quiet, unit="images") as progress:
             labels = [label_targets(pairs, legend, _with(heed, progress)) for pairs in sets]
         weights = class_weights(labels, legend, recipe.objective.class_balance)
         facts = ClassFacts(
@@ -186,7 +186,7 @@ def _load_mixture(
         )
     decoded: list[tuple[DecodedPairs | None, DecodedMasks | None]] = []
     for folder in data:
-        with Progress(f"decoding {folder.name}", quiet=quiet) as progress:
+        with Progress(f"decoding {folder.name}", quiet=quiet, unit="images") as progress:
             show = _with(heed, progress)
             pairs, masks = None, None
             if is_mask_set(folder, "train"):

@@ -14,7 +14,7 @@ from torch import Tensor
 from sat2map.arguments import checks_arguments
 from sat2map.errors import StoppedError, TrainingError, expect
 from sat2map.progress import Progress
-from sat2map.recipe import Recipe
+from sat2map.recipe import Recipe, load_recipe
 from sat2map.training import setup
 from sat2map.training.distributed import agreed, launch, main_first, one_voice
 from sat2map.training.monitor import Monitor
@@ -30,7 +30,7 @@ class InterruptedRunError(StoppedError, TrainingError):
 
 @checks_arguments
 def train(
-    recipe: Recipe,
+    recipe: str | Path | Recipe,
     data: str | Path | Sequence[str | Path],
     run: str | Path,
     *,
@@ -46,7 +46,7 @@ def train(
     process, and draw nothing beside it.
 
     Args:
-        recipe: What to do.
+        recipe: What `load_recipe` returns or takes: a shipped name, or a TOML file.
         data: The data set, with the split `train` and, for validation, `val`; or several, of
             which the first tells the legend, and what is best by its `val`.
         run: Gets `recipe.toml`, `losses.csv`, `validation.csv`, `tensorboard/`, `grids/`,
@@ -68,6 +68,8 @@ def train(
         InterruptedRunError: `stop` is set.
         OutputError: `run` is somebody else's folder, or something cannot be written.
     """
+    if isinstance(recipe, (str, Path)):
+        recipe = load_recipe(recipe)
     expect(recipe, Recipe, "recipe", "Give what `sat2map.load_recipe` returns.")
     expect(data, (str, Path, Sequence), "data", "Name the folder of a data set, or several.")
     expect(run, (str, Path), "run", "Name a folder.")
@@ -104,7 +106,7 @@ def train(
             stack.callback(prepared.ahead.close)
         begun, steps = prepared.state.step, prepared.plan.steps
         with (
-            Progress("training", quiet=quiet) as progress,
+            Progress("training", quiet=quiet, unit="steps") as progress,
             Monitor(run, begun, steps, progress) if leads else nullcontext() as monitor,
         ):
             _take_steps(prepared, monitor, asked)

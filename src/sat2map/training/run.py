@@ -187,7 +187,9 @@ class Run:
         """Write the finished model, with statistics and metrics of its own; return its folder."""
         folder, card = self.folder / "model", self.card
         if self.fabric.is_global_zero:
-            with Progress("estimating normalisation statistics", quiet=quiet) as progress:
+            with Progress(
+                "estimating normalisation statistics", quiet=quiet, unit="images"
+            ) as progress:
                 samples = self.batches.spread(self.recipe.statistics.pictures, progress.show)
                 network = with_fresh_statistics(self.model, samples)
                 if self.validator:
@@ -205,7 +207,7 @@ class Run:
         """Describe the photos that the model has learned from, where they are photos."""
         if self.card.direction == "reverse" or self.plan.pairs < FEWEST:
             return None
-        with Progress("describing photos", quiet=quiet) as progress:
+        with Progress("describing photos", quiet=quiet, unit="images") as progress:
             photos = self.batches.without_photometric().spread(DESCRIBED, progress.show)
             windows = [window for batch in photos for window in to_pixels(batch.cpu()).numpy()]
             return Familiar.learn(windows)

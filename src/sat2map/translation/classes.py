@@ -12,7 +12,7 @@ from sat2map.raster.options import SceneOptions
 from sat2map.raster.sources import Source
 from sat2map.translation.class_files import ClassFiles, ClassLegend
 from sat2map.translation.scene import translate_scene
-from sat2map.translation.translator import Translator, load
+from sat2map.translation.translator import Translator, translator_of
 
 
 @checks_arguments
@@ -57,8 +57,7 @@ def translate_classes(
         OutputError: The place is not writable or the disk is full.
         StoppedError: `stop` is set.
     """
-    if not isinstance(model, Translator):
-        model = load("streets" if model is None else model)
+    model = translator_of(model)
     expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
     if not isinstance(classes, ClassFiles):
         expect(classes, (str, Path), "classes", "Give the name of the class map.")

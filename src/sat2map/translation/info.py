@@ -358,7 +358,7 @@ def describe_scene(facts: dict[str, Any]) -> str:
         ("type", ", ".join(kinds)),
         ("format", facts["driver"] + (f" of {facts['files']} files" if "files" in facts else "")),
         ("CRS", (facts["crs"] or "none").splitlines()[0]),
-        ("bounds", "unknown" if bounds is None else "{:.6f},{:.6f},{:.6f},{:.6f}".format(*bounds)),
+        ("bounds", "unknown" if bounds is None else _bounds(bounds)),
         ("ground resolution", "unknown" if ground is None else "{:.3g} x {:.3g} m".format(*ground)),
         ("nodata", f"{facts['nodata_share']:.1%} of the pixels"),
     ]
@@ -369,6 +369,11 @@ def describe_scene(facts: dict[str, Any]) -> str:
         counts = ", ".join(f"{count:,} of zoom {zoom}" for zoom, count in facts["tiles"].items())
         lines.insert(1, ("tiles", counts))
     return "\n".join([f"# {facts['name']}", "", *(f"{name:20}{text}" for name, text in lines)])
+
+
+def _bounds(bounds: tuple[float, float, float, float]) -> str:
+    """Return bounds as `bbox` takes them, and say what the numbers are."""
+    return ",".join(f"{bound:.6f}" for bound in bounds) + " (west,south,east,north in degrees)"
 
 
 def _duration(seconds: float) -> str:

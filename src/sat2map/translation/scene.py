@@ -42,7 +42,7 @@ from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.maps import Layer
 from sat2map.translation.pipeline import Product, ScenePipeline, blended
 from sat2map.translation.scene_view import SceneView
-from sat2map.translation.translator import Translator, load
+from sat2map.translation.translator import Translator, translator_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def translate_raster(
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
     *,
-    classes: ClassFiles | None = None,
+    classes: str | Path | ClassFiles | None = None,
     translator: Translator | None = None,
 ) -> Path:
     """Translate a scene of any size into a map with the same georeference, in flat memory.
@@ -91,8 +91,8 @@ def translate_raster(
         options: Settings of the translation.
         progress: Called with (done, all) pixels of the map.
         stop: Another thread or a signal's handler sets it to have the work stop soon.
-        classes: Where a class map is written, too. Its grid is straight: a scene whose ground
-            control points lie on none is warped to one.
+        classes: Where a class map is written, too: NAME.tif, or `ClassFiles`. Its grid is straight:
+            a scene whose ground control points lie on none is warped to one.
         translator: In the version before, what `model` is.
 
     Returns:
@@ -110,11 +110,11 @@ def translate_raster(
         text = "translator is now called model"
         warnings.warn(text, DeprecationWarning, stacklevel=3)
         model = translator
-    if not isinstance(model, Translator):
-        model = load("streets" if model is None else model)
+    model = translator_of(model)
     expect(output, (str, Path), "output", "Give the name of the map.")
     expect(options, SceneOptions, "options", "Give SceneOptions.", none=True)
-    expect(classes, ClassFiles, "classes", "Give ClassFiles.", none=True)
+    if isinstance(classes, (str, Path)):
+        classes = ClassFiles(Path(classes))
     translate_scene(
         input, Path(output), model, options or SceneOptions(), progress, stop, classes=classes
     )

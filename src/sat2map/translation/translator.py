@@ -63,6 +63,11 @@ class Translator:
         identity: Changes with the network, the legend and the weights, whatever runs them.
     """
 
+    def __repr__(self) -> str:
+        """Return its name, and what runs it: <Translator streets, int8 by openvino on cpu>."""
+        where = f"{self.precision} by {self.runtime} on {self.device}"
+        return f"<Translator {self.name}, {where}>"
+
     def __init__(self, model: Model | OpenModel, device: torch.device | str | None = None) -> None:
         self.card: ModelCard = model.card
         self.name = model.name
@@ -559,13 +564,19 @@ def load(
     return Translator(open_model(model_folder(name_or_folder), device, chosen, threads, exact))
 
 
-def checked(translator: object) -> Translator:
-    """Return a translator, or refuse what is none.
+def translator_of(model: str | Path | Translator | None, parameter: str = "model") -> Translator:
+    """Return a translator that is given itself, or as what `load` takes; None is "streets".
+
+    Args:
+        model: The one or the other.
+        parameter: What it is called where it is given, for messages.
 
     Raises:
-        UsageError: It is something else, such as the name of a model.
+        ModelError: The model's folder is missing or damaged.
+        UsageError: It is something else.
     """
-    if not isinstance(translator, Translator):
-        remedy = "Give what `sat2map.load` returns, such as sat2map.load('streets')."
-        expect(translator, Translator, "translator", remedy)
-    return translator  # type: ignore[return-value]
+    if isinstance(model, Translator):
+        return model
+    remedy = "Give a shipped model's name, a model folder, or what `sat2map.load` returns."
+    expect(model, (str, Path), parameter, remedy, none=True)
+    return load("streets" if model is None else model)

@@ -75,9 +75,9 @@ def _strange(
     if 2 * strange <= len(looked_at):
         return None
     return (
-        f"looks unlike the photos that the model {translator.name} has learned from "
-        f"({strange} of {len(looked_at)} windows looked at do); the map may mean nothing. Look at "
-        "it before you trust it; check `bands` and `pixel_size`, or choose another `model`."
+        f"looks unlike the photos that the model {translator.name} has learned from, in "
+        "most of the places that were looked at; the map may mean nothing. Look at it before you "
+        "trust it; check `bands` and `pixel_size`, or choose another `model`."
     )
 
 

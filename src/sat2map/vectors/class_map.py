@@ -263,7 +263,8 @@ def check_is_class_map(dataset: Any, where: str | Path) -> None:
             f"is not a class map: it has {dataset.count} band{'s' * (dataset.count != 1)} of "
             f"{dataset.dtypes[0]}",
             where=where,
-            remedy="Give a raster of one band of class numbers, as `sat2map translate` writes it.",
+            remedy="Give a raster of one band of class numbers, as `sat2map translate` writes it "
+            "for `classes`.",
         )
 
 

@@ -21,7 +21,7 @@ from sat2map.raster.options import Reading
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.blocks import Blocks
 from sat2map.translation.land_cover import land_cover_of
-from sat2map.translation.translator import Translator, load
+from sat2map.translation.translator import Translator, translator_of
 from sat2map.vectors.formats import check_target
 from sat2map.vectors.vectorise import (
     ROOM,
@@ -102,7 +102,7 @@ def vectorise_photo(
     check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
     check_not_input(target, source)
-    translator = model if isinstance(model, Translator) else load(model or "streets")
+    translator = translator_of(model)
     make_photo_vectors(source, target, translator, reading, options, progress, stop, say=say)
     return target
 

@@ -355,7 +355,7 @@ def lines_of(report: ClassReport) -> Iterator[str]:
     """Yield a report as lines of text."""
     for zone in (report.whole, *report.zones):
         yield zone.name or report.source
-        yield f"  {'class':20}{'hectares':>14}{'share':>9}{'count':>9}"
+        yield f"  {'class':20}{'hectares':>14}{'share':>9}{'parts':>9}"
         for entry in zone.classes:
             yield (
                 f"  {entry.name:20}{entry.area_m2 / 10_000:14.4f}{entry.share:9.1%}{entry.count:9}"
