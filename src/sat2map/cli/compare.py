@@ -118,7 +118,8 @@ def _print_table(result: Comparison) -> None:
     """Print a line for each metric: each model's, and how far the others are from the first."""
     from sat2map.evaluation.score import UNITS
 
-    rows = [["", *result.models, *(f"{model} less the first" for model in result.models[1:])]]
+    rows = [["", *(_ending(model, 26) for model in result.models)]]
+    rows[0] += [f"{_ending(model, 14)} less first" for model in result.models[1:]]
     for name in result.metrics:
         row = [name]
         for summary in result.summaries:
@@ -131,10 +132,12 @@ def _print_table(result: Comparison) -> None:
         rows.append([*row, UNITS.get(name, "")])
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
-        print(
-            "   ".join(
-                f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=False)
-            ).rstrip()
-        )
+        cells = zip(row, [*widths, 0], strict=False)  # the first row has no unit
+        print("   ".join(f"{cell:{width}}" for cell, width in cells).rstrip())
     print(f"images: {result.summaries[0].images}")
     print("* the paired interval is without 0", file=sys.stderr)
+
+
+def _ending(name: str, length: int) -> str:
+    """Return a name, or so much of its end, in which models of many runs differ."""
+    return name if len(name) <= length else f"...{name[3 - length :]}"
