@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from sat2map.legend import COVER
@@ -85,3 +86,26 @@ def test_what_reaches_the_edge_and_where_nothing_is_stay() -> None:
     numbers[0, :3] = WATER
     numbers[10:15, 10:15] = NOTHING
     np.testing.assert_array_equal(sieve(numbers, COVER, METRE), numbers)
+
+
+@pytest.mark.parametrize("metres", [METRE, (1.0, 1 + 1e-9), (1 + 1e-9, 1.0)])
+def test_no_rounding_decides_between_borders_of_the_same_length(
+    metres: tuple[float, float],
+) -> None:
+    numbers = np.full((20, 20), LAND, np.uint8)
+    numbers[:10] = VEGETATION
+    numbers[10:12, 8:12] = WATER  # four sides along rows in the vegetation, four across in the land
+    numbers[12:18, 8:10] = BUILDING
+    numbers[12:18, 10:12] = ROAD
+    found = sieve(inside(numbers), COVER, metres)[1:-1, 1:-1]
+    assert (found[10:12, 8:12] == VEGETATION).all()  # the first in the raster's order
+
+
+def test_confidence_is_taken_over_all_of_a_large_part() -> None:
+    numbers = np.full((1200, 400), LAND, np.uint8)
+    numbers[:, 200:] = VEGETATION
+    numbers[598:602, 198:202] = WATER
+    sure = np.where(numbers == LAND, 0.6, 0.6001).astype(np.float32)
+    sure[:500, :200] = 0.9  # the land's mean is above that of the vegetation
+    found = sieve(inside(numbers), COVER, METRE, confidence=np.pad(sure, 1))[1:-1, 1:-1]
+    assert (found[598:602, 198:202] == LAND).all()

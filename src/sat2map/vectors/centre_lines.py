@@ -363,11 +363,11 @@ def _trace(
     inner[_BESIDE:-_BESIDE, _BESIDE:-_BESIDE] = True
     inside = inner.ravel()
     first, second = _steps_between(line)
-    degree = np.bincount(first, minlength=line.size) + np.bincount(second, minlength=line.size)
+    degree = _counted(line.size, first, second)
     meeting = line.ravel() & ((degree > 2) | thick.ravel())
     owned = inside[first]
     first, second = first[owned], second[owned]
-    number = np.full(line.size, -1, np.int64)
+    number = np.zeros(line.size, np.int32)
     number[np.flatnonzero(line)] = np.arange(len(pixels))
 
     def key(place: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -387,10 +387,18 @@ def _trace(
     crossings = [
         _crossing(pixels[number[group]], key(group), door.ravel()[group]) for group in groups
     ]
-    own = np.bincount(first, minlength=line.size) + np.bincount(second, minlength=line.size)
+    own = _counted(line.size, first, second)
     plain = inside & (degree == 2) & (own == 2) & ~meeting
     chains = [pixels[number[walk]] for walk in _walks(first, second, plain)]
     return SheetLines(chains, crossings, joins)
+
+
+def _counted(size: int, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Return how many steps each of so many pixels has, uint8; eight at most."""
+    counts = np.zeros(size, np.uint8)
+    np.add.at(counts, first, 1)
+    np.add.at(counts, second, 1)
+    return counts
 
 
 def _steps_between(line: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -22,6 +22,9 @@ MINIMUM_M2: Mapping[Role, float] = {
 }
 """Square metres that an area of a role has at least, unless told otherwise."""
 
+_AT_ONCE = 1 << 18
+"""Pixels of which arrays are made that are larger than the raster's own."""
+
 Areas = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 
@@ -39,7 +42,7 @@ def sieve(
     metres; of equal ones to the surer, then to the first in the raster's order. What an island
     makes large enough stays. What reaches the edge of the raster counts as large, as nobody knows
     how far it goes on. Roads hang together over corners, too, so that a narrow one which
-    connects is never dissolved.
+    connects is never dissolved. Pixels are counted and sums are exact, so that no rounding decides.
 
     Args:
         numbers: uint8 [H,W]; `NOTHING` where there is no map, which never changes.
@@ -48,80 +51,139 @@ def sieve(
         minimum_m2: Square metres by role; a role that is missing has none.
         confidence: Float [H,W], nan where unknown.
     """
-    from skimage.measure import label
-
-    shifted = np.where(numbers == NOTHING, 0, numbers + 1).astype(np.int32)
-    labels, count = label(  # type: ignore[no-untyped-call]
-        shifted, background=0, connectivity=1, return_num=True
-    )
-    labels = labels.astype(np.int32)
-    if count < 2:
+    runs = _Runs(numbers)
+    if len(runs.first) < 2:
         return numbers
-    pixel = float(metres[0] * metres[1])
-    places = np.arange(labels.size, dtype=np.int32)
-    first = np.zeros(count + 1, np.int64)
-    first[labels.ravel()[::-1]] = places[::-1]  # of several values the last is kept
-    kinds = numbers.ravel()[first]
+    kinds = np.append(np.uint8(NOTHING), numbers.ravel()[runs.first])
     needed = np.zeros(256)
     needed[: len(legend)] = [minimum_m2.get(entry.role, 0.0) for entry in legend.classes]
-    area = np.bincount(labels.ravel(), minlength=count + 1) * pixel
-    area = np.maximum(area, _roads_over_corners(labels, kinds, legend, area))
-    area[np.unique(np.r_[labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = np.inf
+    needed /= metres[0] * metres[1]
+    area = runs.sizes()
+    area = np.maximum(area, _roads_over_corners(runs, numbers, legend, area))
+    area[runs.at_edge()] = np.inf
     area[0] = 0.0
     if not (area[1:] < needed[kinds[1:]]).any():
         return numbers
-    sure = _means(labels, confidence, count)
-    graph = _borders(labels, metres)
+    sure = _means(runs, confidence)
     # Equal areas go in an order that looks like chance, or a chessboard would go pixel by pixel.
+    first = np.append(0, runs.first)
     turn = (first * 2654435761 + 40503) % 4294967291
-    found = _merged(graph, area, kinds, needed, sure, turn)
-    return np.where(numbers == NOTHING, NOTHING, found[labels]).astype(np.uint8)
+    found = _merged(runs.borders(metres), area, kinds, needed, sure, turn)
+    return np.repeat(found[runs.part], runs.lengths).reshape(numbers.shape)
+
+
+class _Runs:
+    """Class numbers as runs of equal pixels within rows, of which there are far fewer.
+
+    Args:
+        numbers: uint8 [H,W].
+
+    Attributes:
+        starts: The first pixel of each run, counted row by row, int64 [runs].
+        lengths: Its pixels.
+        part: The part that it is of: from 1 in the order of their first pixels, runs of one class
+            that hang together side by side; 0 where there is no map.
+        first: The first pixel of each part, int64 [parts].
+    """
+
+    def __init__(self, numbers: NDArray[np.uint8]) -> None:
+        self._shape = numbers.shape
+        height, width = numbers.shape
+        begins = np.ones(numbers.shape, np.bool_)
+        np.not_equal(numbers[:, 1:], numbers[:, :-1], out=begins[:, 1:])
+        self.starts = np.flatnonzero(begins)
+        self.lengths = np.diff(self.starts, append=numbers.size)
+        # A contact: pixels side by side along which a run lies above one and the same other.
+        above = np.flatnonzero(begins[:-1] | begins[1:])
+        contacts = np.diff(above, append=(height - 1) * width)
+        kinds = numbers.ravel()[self.starts]
+        upper, lower = self._run_of(above), self._run_of(above + width)
+        self.part, self.first = self._parts(kinds, upper, lower)
+        one, other = self.part[upper], self.part[lower]
+        apart = (one != other) & (one > 0) & (other > 0)
+        self._below = one[apart], other[apart], contacts[apart]
+
+    def _run_of(self, places: Integers) -> Integers:
+        return np.searchsorted(self.starts, places, side="right") - 1
+
+    def _parts(
+        self, kinds: NDArray[np.uint8], upper: Integers, lower: Integers
+    ) -> tuple[Integers, Integers]:
+        """Return the part of each run and the first pixel of each part, as they are told above."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        same = kinds[upper] == kinds[lower]
+        ends = upper[same], lower[same]
+        links = coo_array((np.ones(len(ends[0]), np.bool_), ends), (len(kinds),) * 2)
+        _, group = connected_components(links, directed=False)
+        group = np.where(kinds == NOTHING, -1, group)
+        found, at, number = np.unique(group, return_index=True, return_inverse=True)
+        known = found >= 0
+        order = np.argsort(np.where(known, at, -1), kind="stable")
+        rank = np.empty(len(found), np.int64)
+        rank[order] = np.arange(len(found)) + (1 if known.all() else 0)
+        return rank[number], self.starts[np.sort(at[known])]
+
+    def sizes(self) -> Areas:
+        """Return how many pixels each part has; first what is no part."""
+        sizes = np.bincount(self.part, self.lengths, minlength=len(self.first) + 1)
+        return sizes.astype(np.float64)
+
+    def at_edge(self) -> Integers:
+        """Return the parts that reach the edge of the raster."""
+        height, width = self._shape
+        row, column = np.divmod(self.starts, width)
+        edge = (row == 0) | (row == height - 1) | (column == 0) | (column + self.lengths == width)
+        return np.unique(self.part[edge])
+
+    def borders(self, metres: tuple[float, float]) -> tuple[Integers, Integers, Areas]:
+        """Return (part, other part, length in metres) of all shared borders, both ways."""
+        # Of 24 bits, so that sums are exact: equal borders are equal in whatever order.
+        along, across = (float(np.float32(metre)) for metre in metres)
+        follows = np.flatnonzero(self.starts[1:] % self._shape[1]) + 1
+        one, other = self.part[follows - 1], self.part[follows]
+        apart = (one > 0) & (other > 0)
+        above, below, contacts = self._below
+        return _summed(
+            np.concatenate([one[apart], above]),
+            np.concatenate([other[apart], below]),
+            np.concatenate([np.full(apart.sum(), across), contacts * along]),
+            True,
+        )
 
 
 def _roads_over_corners(
-    labels: NDArray[np.integer[Any]], kinds: NDArray[np.uint8], legend: Legend, area: Areas
+    runs: _Runs, numbers: NDArray[np.uint8], legend: Legend, area: Areas
 ) -> Areas:
     """Return for each part that is a road the area of all that hang together over corners."""
     from scipy import ndimage
 
     is_road = np.zeros(256, np.bool_)
     is_road[: len(legend)] = legend.roads
-    roads = is_road[kinds]
-    roads[0] = False
-    if not roads.any():
+    if not is_road[numbers.ravel()[runs.first]].any():
         return area
-    whole, count = ndimage.label(roads[labels], np.ones((3, 3)))
-    part = np.zeros(len(kinds), np.int64)
-    part[labels.ravel()] = whole.ravel()
-    sums = np.bincount(part[roads], area[roads], minlength=count + 1)
-    return np.where(roads, sums[part], area)
+    whole, count = ndimage.label(is_road[numbers], np.ones((3, 3)))
+    part = np.zeros(len(area), np.int64)
+    part[1:] = whole.ravel()[runs.first]
+    sums = np.bincount(part, area, minlength=count + 1)
+    return np.where(part > 0, sums[part], area)
 
 
-def _means(
-    labels: NDArray[np.integer[Any]], confidence: NDArray[np.float32] | None, count: int
-) -> Areas:
+def _means(runs: _Runs, confidence: NDArray[np.float32] | None) -> Areas:
+    """Return the mean of what is known of each part's confidence."""
+    count = len(runs.first) + 1
     if confidence is None:
-        return np.zeros(count + 1)
-    known = np.isfinite(confidence)
-    sums = np.bincount(labels[known], confidence[known].astype(np.float64), minlength=count + 1)
-    seen: Areas = np.bincount(labels[known], minlength=count + 1).astype(np.float64)
+        return np.zeros(count)
+    sums, seen = np.zeros(count), np.zeros(count)
+    part = np.repeat(runs.part.astype(np.int32), runs.lengths)
+    values = confidence.ravel()
+    for start in range(0, len(values), _AT_ONCE):
+        known = np.isfinite(values[start : start + _AT_ONCE])
+        of = part[start : start + _AT_ONCE][known]
+        np.add.at(sums, of, values[start : start + _AT_ONCE][known].astype(np.float64))
+        seen += np.bincount(of, minlength=count)
     return sums / np.maximum(seen, 1)
-
-
-def _borders(
-    labels: NDArray[np.integer[Any]], metres: tuple[float, float]
-) -> tuple[Integers, Integers, Areas]:
-    """Return (part, other part, length in metres) of all shared borders, both ways."""
-    firsts, seconds, lengths = [], [], []
-    for one, other, length in (
-        (labels[:, :-1], labels[:, 1:], metres[1]),
-        (labels[:-1], labels[1:], metres[0]),
-    ):
-        beside = (one != other) & (one > 0) & (other > 0)
-        firsts.append(one[beside].astype(np.int64))
-        seconds.append(other[beside].astype(np.int64))
-        lengths.append(np.full(len(firsts[-1]), length, np.float64))
-    return _summed(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(lengths), True)
 
 
 def _summed(

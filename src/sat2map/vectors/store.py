@@ -5,6 +5,8 @@
     side     where a polygon lies against a cut, segment by segment: what lies against the same
              segment from the other side, and is of the same class, is part of the same area
     sheet    the sheets that are finished
+    road     the lines of the road network, in the order in which they are written
+    node     where they meet or end
 
 Each sheet is one transaction: what was killed half-way is not there at all.
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,13 @@ from sat2map.errors import OutputError
 from sat2map.legend import Legend
 from sat2map.vectors.buildings import House
 from sat2map.vectors.coverage import Face, Sheet
+from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
 
 BATCH = 2000
-"""Polygons that are in memory at once while they are written."""
+"""Polygons that are in memory at once while they are written, at most."""
+
+BATCH_BYTES = 1 << 19
+"""Bytes of their shapes that are: measuring and projecting them takes many times as much."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,9 @@ create index if not exists houses on house (row, column, place);
 create table if not exists side (axis integer, line integer, low real, high real,
     number integer, fid integer, beyond integer);
 create table if not exists sheet (number integer primary key);
+create table if not exists road (points blob, number integer, u integer, v integer, sure real,
+    width real);
+create table if not exists node (node integer primary key, x real, y real, degree integer);
 """
 _COLUMNS = "fid, number, shape, sure, pixels, method, bearing, part"
 
@@ -207,8 +218,34 @@ class Store:
         """Yield all polygons of the coverage in order, or the buildings alone."""
         wanted = " where method is not null" if buildings else ""
         rows = self._database.execute(f"select {_COLUMNS} from piece{wanted} order by fid")
-        while batch := rows.fetchmany(BATCH):
-            yield _pieces(batch)
+        yield from _in_batches(rows)
+
+    def keep_roads(self, network: RoadNetwork) -> None:
+        """Store a network in place of the one that is there, so that it need not be in memory."""
+        with self._database as database:
+            database.execute("delete from road")
+            database.execute("delete from node")
+            database.executemany(
+                "insert into road values (?,?,?,?,?,?)",
+                (
+                    (one.points.tobytes(), one.number, one.u, one.v, one.confidence, one.width_m)
+                    for one in network.lines
+                ),
+            )
+            database.executemany(
+                "insert into node values (?,?,?,?)",
+                ((node.node, node.column, node.row, node.degree) for node in network.nodes),
+            )
+
+    def roads(self, *, width_is_true: bool = False) -> RoadNetwork:
+        """Return the network that was stored, which is read while it is asked for."""
+        lines = self._database.execute("select * from road order by rowid")
+        nodes = self._database.execute("select * from node order by node")
+        return RoadNetwork(
+            (RoadLine(np.frombuffer(points).reshape(-1, 2), *rest) for points, *rest in lines),
+            (RoadNode(*row) for row in nodes),
+            width_is_true,
+        )
 
     def areas(self, legend: Legend, role: str) -> Iterator[Pieces]:
         """Yield the areas of a role, each in one piece, in the order of their first pieces."""
@@ -218,18 +255,21 @@ class Store:
             f"select {_COLUMNS} from piece where number in ({listed}) and method is null "
             "order by part, fid"
         )
-        ready: list[tuple[Any, ...]] = []
-        group: list[tuple[Any, ...]] = []
-        for row in rows:
-            if group and row[7] != group[0][7]:
-                ready.append(_joined(group))
-                group = []
-                if len(ready) == BATCH:
-                    yield _pieces(ready)
-                    ready = []
-            group.append(row)
-        if group:
-            yield _pieces([*ready, _joined(group)])
+        yield from _in_batches(_joined(list(group)) for _, group in groupby(rows, itemgetter(7)))
+
+
+def _in_batches(rows: Iterable[tuple[Any, ...]]) -> Iterator[Pieces]:
+    """Yield rows of pieces, so many of them together as memory is meant to hold."""
+    batch: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row[2])
+        if len(batch) == BATCH or size >= BATCH_BYTES:
+            yield _pieces(batch)
+            batch, size = [], 0
+    if batch:
+        yield _pieces(batch)
 
 
 def _last_sheet(house: House, extent: tuple[int, int], side: int) -> int:

@@ -367,24 +367,28 @@ def _make(
         store.join()
 
         def tracing(done: int, total: int) -> None:
+            give_back_memory()
             show(2 * len(sheets) + done * len(sheets) // total)
 
+        with trace_roads(scene, folder=folder, progress=tracing) as network:
+            store.keep_roads(network)
+            is_true = network.width_is_true
+        del network
+        give_back_memory()
         made = folder / "made"
         remove_own(made, re.compile(r"[^/]+"))
         made.mkdir(exist_ok=True)
         assert scene.grid.crs is not None  # or nothing could have been measured
         place = Placing(measures, scene.grid.crs, options.out_crs)
-        with trace_roads(scene, folder=folder, progress=tracing) as network:
-            give_back_memory()
-            layers = layers_of(store, scene.legend, network, measures)
-            aside = made / f"whole{target.suffix.lower()}"
-            if driver_of(target) == "PMTiles":
-                tiles = _tile_set(scene, target, made_of)
-                write_vector_tiles(aside, layers, place, tiles, lambda: show(steps))
-                wide = "width_m" if network.width_is_true else "drawn_width_m"
-                write_map_style(target, scene.legend, tiles, width=wide)
-            else:
-                _write(aside, layers, place, scene.legend, options.layer, made_of)
+        layers = layers_of(store, scene.legend, store.roads(width_is_true=is_true), measures)
+        aside = made / f"whole{target.suffix.lower()}"
+        if driver_of(target) == "PMTiles":
+            tiles = _tile_set(scene, target, made_of)
+            write_vector_tiles(aside, layers, place, tiles, lambda: show(steps))
+            wide = "width_m" if is_true else "drawn_width_m"
+            write_map_style(target, scene.legend, tiles, width=wide)
+        else:
+            _write(aside, layers, place, scene.legend, options.layer, made_of)
     give_name(aside, target)
 
 
