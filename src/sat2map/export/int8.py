@@ -30,6 +30,7 @@ from sat2map.evaluation import images as image
 from sat2map.evaluation.evaluate import legend_of
 from sat2map.evaluation.score import Summary, read_compared, score_images, showing, summarise
 from sat2map.export.child_process import call_apart
+from sat2map.export.rounding import round_for_inputs
 from sat2map.geo.windows import mirrored
 from sat2map.model.calibration_set import find_calibration_set, spread
 from sat2map.model.card import ModelCard
@@ -48,6 +49,9 @@ DROP_DB = 0.15
 
 DECIDING = 32
 """Of how many training pairs the loss decides whether layers are put back."""
+
+LOOKED_AT = 64
+"""On how many windows it is seen what layers are given, to round their weights for that."""
 
 SIDE = 256
 """Side of the calibration windows of networks that name no size."""
@@ -173,20 +177,31 @@ def _quantised(
     # Not by `nncf.set_log_level`, which also changes handlers.
     logging.getLogger("nncf").setLevel(logging.ERROR)
     windows = _windows(card, calibration)
+    as_onnx = _is_onnx(graph)
+    kept = card.generator.full_precision if as_onnx else ()
     settings = {
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(windows),
         # What makes colours of probabilities is cheap, and must add up to one.
         "ignored_scope": nncf.IgnoredScope(
             types=["Softmax", "Einsum", "MatMul"],
-            patterns=[_nodes_within(module) for module in card.generator.full_precision],
+            patterns=[_nodes_within(module) for module in kept],
             validate=False,
         ),
     }
-    # Without it sums overflow on a CPU without VNNI, and the answer depends on the machine.
-    advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    advanced = nncf.AdvancedQuantizationParameters(
+        # Without it sums overflow on a CPU without VNNI, and the answer depends on the machine.
+        overflow_fix=nncf.OverflowFix.ENABLE,
+        disable_bias_correction=not as_onnx,  # `round_for_inputs` does it
+    )
     calibrating = nncf.Dataset(windows, partial(_feed, graph))
-    quantised = nncf.quantize(graph, calibrating, advanced_parameters=advanced, **settings)
+
+    def rounded(model: Any) -> Any:
+        if not as_onnx:
+            round_for_inputs(model, graph, [windows[i] for i in spread(len(windows), LOOKED_AT)])
+        return model
+
+    quantised = rounded(nncf.quantize(graph, calibrating, advanced_parameters=advanced, **settings))
     bands, gives = len(card.bands), card.generator.out_channels
     compared = (
         read_compared(pair, card.direction, calibration.size)[:2]
@@ -196,7 +211,7 @@ def _quantised(
     if deciding:
         before, after = (_psnr(card, model, deciding)[0] for model in (graph, quantised))
         if before - after > calibration.drop:
-            quantised = nncf.quantize_with_accuracy_control(
+            controlled = nncf.quantize_with_accuracy_control(
                 graph,
                 calibrating,
                 nncf.Dataset(deciding),
@@ -205,6 +220,7 @@ def _quantised(
                 advanced_quantization_parameters=advanced,
                 **settings,
             )
+            quantised = rounded(controlled)
     pairs = _pairs(calibration, "val", calibration.pairs)
     metrics: dict[str, tuple[float, float]] = {}
     if pairs:

@@ -10,6 +10,7 @@ there are none.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from sat2map.networks.heads import LegendHead
+from sat2map.networks.lite import FrozenNorm
+from sat2map.networks.normalisation import KeptNorm
 
 
 class Portable(nn.Module):
@@ -146,19 +149,20 @@ def _replace_transposed(network: nn.Module) -> None:
 
 @torch.no_grad()
 def _fold_norms(network: nn.Module) -> None:
-    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for i in range(1, len(sequence)):
-            convolution, norm = sequence[i - 1], _as_batch_norm(sequence[i])
+    """Fold a norm into the convolution that its module was given just before it."""
+    for module in list(network.modules()):
+        for (name, convolution), (next_name, follower) in pairwise(module.named_children()):
+            norm = _as_batch_norm(follower)
             if norm is None or not isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
                 continue
             transposed = isinstance(convolution, nn.ConvTranspose2d)
-            sequence[i - 1] = fuse_conv_bn_eval(convolution, norm, transposed)
-            sequence[i] = nn.Identity()
+            setattr(module, name, fuse_conv_bn_eval(convolution, norm, transposed))  # type: ignore[arg-type]
+            setattr(module, next_name, nn.Identity())
 
 
-def _as_batch_norm(norm: nn.Module) -> nn.BatchNorm2d | None:
+def _as_batch_norm(norm: nn.Module) -> nn.BatchNorm2d | FrozenNorm | KeptNorm | None:
     """Return a norm with fixed statistics as batch norm, or None if it is none."""
-    if isinstance(norm, nn.BatchNorm2d):
+    if isinstance(norm, nn.BatchNorm2d | FrozenNorm | KeptNorm):
         return norm if norm.running_mean is not None else None
     if isinstance(norm, nn.InstanceNorm2d) and norm.running_mean is not None:
         same = nn.BatchNorm2d(norm.num_features, norm.eps, affine=False).eval()

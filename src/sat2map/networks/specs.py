@@ -47,7 +47,8 @@ class NetworkSpec(BaseModel):
         sides: What the side of training crops must be, in words; `fits` checks it.
         pretrainable: Whether its submodule `encoder` can begin with the weights of ImageNet and
             learn at a rate of its own. The network then has a method `load_pretrained`.
-        full_precision: Which of the network's modules stay float32 when it is quantised to int8.
+        full_precision: Which of the network's modules stay float32 when it is quantised to int8
+            for ONNX Runtime, whose graphs are rounded as NNCF does it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
