@@ -30,7 +30,7 @@ NAMES = (
     "compiled/5555555555.blob",
     f"osm/{'6' * 32}.json",
     f"tiles/{'7' * 32}/18/1/2.tile",
-    f"windows/{'8' * 32}/3-14.npz",
+    f"windows/{'8' * 32}/3-14.zip",
 )
 
 

@@ -2,7 +2,7 @@
 
     pairs/HASH/, masks/HASH/, labels/HASH.npy    decoded data sets
     converted/HASH-RUNTIME/, compiled/           models as runtimes read them
-    windows/HASH/ROW-COLUMN.npz                  results of live maps
+    windows/HASH/ROW-COLUMN.zip                  results of live maps
     osm/HASH.json, tiles/HASH/Z/X/Y.tile         answers of web services
     locks/                                       of entries that are being made
 
@@ -40,7 +40,7 @@ _NAMES = {
     "compiled": r"[0-9A-Fa-f]+\.blob",
     "osm": r"[0-9a-f]{32}\.json",
     "tiles": r"[0-9a-f]{32}(/\d+(/\d+(/\d+\.tile)?)?)?",
-    "windows": r"[0-9a-f]{32}(/(\d+-\d+\.npz|\.\d+-\d+\.sat2map-[0-9a-f]{16}\.npz))?",
+    "windows": r"[0-9a-f]{32}(/(\d+-\d+|\.\d+-\d+\.sat2map-[0-9a-f]{16})\.(zip|npz))?",
 }
 KINDS = tuple(_NAMES)
 """Folders in the cache."""

@@ -312,7 +312,7 @@ def test_a_scene_that_changes_while_it_is_read_leaves_nothing_behind(
     answer = served.client.get(any_tile(served))
     assert answer.status_code == 500
     assert "has changed while it was read" in answer.json()["detail"]
-    assert not list(served.service.workshop.store.folder.rglob("*.npz"))
+    assert not list(served.service.workshop.store.folder.rglob("*.zip"))
 
 
 def test_a_damaged_block_spoils_its_own_tiles_alone(make_scene: MakeScene, start: Start) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -111,10 +112,10 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np.lib.format, "write_array", fail)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
     with pytest.raises(OutputError, match="No space left"):
         store.write(KEY, 0, 0, levels())
-    assert list(store.folder.rglob("*.npz")) == []
+    assert list(store.folder.rglob("*.zip")) == []
 
 
 _WRITER = """

@@ -32,6 +32,9 @@ STREAMS = 2
 """How many windows of a scene are answered at once. Each takes memory for what is in the network
 meanwhile; with more of them little is gained."""
 
+_PLANES: frozenset[Asked] = frozenset({"colour_shares", "cover_shares"})
+"""Answers that leave the graph as [N,classes,h,w]: who asks for shares takes class by class."""
+
 _Graph = tuple[tuple[Asked, ...], Legend | None, int]
 """What a compiled graph answers, in whose colours, and which halo it leaves out."""
 
@@ -106,10 +109,11 @@ class OpenVINORuntime:
         try:
             request.set_input_tensor(tensor)
             request.infer()
-            return {
-                name: np.array(request.get_output_tensor(number).data)
-                for number, name in enumerate(asked)
-            }
+            answers: Answers = {}
+            for number, name in enumerate(asked):
+                answer = np.array(request.get_output_tensor(number).data)
+                answers[name] = answer.transpose(0, 2, 3, 1) if name in _PLANES else answer
+            return answers
         finally:
             idle.put(request)
 
@@ -178,7 +182,7 @@ def with_pixels(
     if halo:
         left = cut_halo(copied.get_parameters()[0], [told[n] for n in used], halo, multiple)
     answers = [
-        _without(_answer(name, told, legend), around)
+        _without(_answer(name, told, legend), around, (2, 3) if name in _PLANES else (1, 2))
         for name, around in zip(asked, left, strict=True)
     ]
     pre_post = PrePostProcessor(openvino.Model(answers, copied.get_parameters()))
@@ -196,15 +200,18 @@ def _made_of(name: Asked, told: Mapping[str, openvino.Output]) -> str:
     return "picture" if name == "colours" or "probabilities" not in told else "probabilities"
 
 
-def _without(answer: openvino.Output, around: int) -> openvino.Output:
-    """Return an answer, [N,h,w] or [N,h,w,channels], without the pixels around its core."""
-    return sliced(answer, around, (1, 2)) if around else answer
+def _without(answer: openvino.Output, around: int, axes: tuple[int, int]) -> openvino.Output:
+    """Return an answer without the pixels around its core; axes are its height and width."""
+    return sliced(answer, around, axes) if around else answer
 
 
 def _answer(
     name: Asked, told: Mapping[str, openvino.Output], legend: Legend | None
 ) -> openvino.Output:
-    """Return one answer, made of the outputs that a network has by itself."""
+    """Return one answer, made of the outputs that a network has by itself.
+
+    Of `_PLANES` it is [N,classes,h,w], otherwise as `Asked` says.
+    """
     from openvino import opset13 as op
 
     def number(value: float) -> openvino.Node:
@@ -214,7 +221,12 @@ def _answer(
         return op.constant(np.array(values, np.int64))
 
     def to_bytes(values: openvino.Node) -> openvino.Node:
+        # No FakeQuantize, which is faster: of a reduced maximum OpenVINO 2026.4 makes it int8.
         return op.convert(op.clamp(op.round(values, "half_to_even"), 0, 255), "u8")
+
+    def shares_to_bytes(shares: openvino.Node) -> openvino.Node:
+        scaled = op.multiply(shares, number(255))  # of a softmax, so there is nothing to clamp
+        return op.convert(op.round(scaled, "half_to_even"), "u8")
 
     def sharpened() -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
         logits, laid = _flat_logits(classes)
@@ -246,13 +258,13 @@ def _answer(
         case "colour_shares":
             shares, laid = sharpened()
             count = shares.get_output_partial_shape(0)[1].get_length()
-            made = op.transpose(laid(to_bytes(op.multiply(shares, number(255))), count), last)
+            made = laid(shares_to_bytes(shares), count)
         case "classes" | "cover":
             logits, laid = _flat_logits(classes)
             best = op.topk(logits, op.constant(np.int64(1)), 1, "max", "none")
             made = op.squeeze(laid(op.convert(best.output(1), "u8"), 1), integers(1))
         case "cover_shares":
-            made = op.transpose(to_bytes(op.multiply(classes, number(255))), last)
+            made = to_bytes(op.multiply(classes, number(255)))
         case _:
             logits, laid = _flat_logits(classes)
             largest = op.reduce_max(op.softmax(logits, 1), integers(1), True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.raster.halving import halved_bands, halved_classes
+
 Layers = dict[str, NDArray[np.uint8]]
 """The layers of one window or of a mosaic of them, uint8: `numbers` [h,w], the others [h,w] or
 [h,w,C], and `shown` [h,w], 1 where there are values and 0 elsewhere."""
@@ -39,44 +41,22 @@ def halved_size(length: int, level: int) -> int:
 
 def halve(layers: Layers) -> Layers:
     """Return the next overview; an odd row or column at the end counts alone."""
-    shown = _quarters(layers["shown"])
-    counts: NDArray[np.uint8] = shown.sum(0, dtype=np.uint8)
-    found: Layers = {"shown": (counts > 0).astype(np.uint8)}
+    shown = layers["shown"]
+    valid = None if shown.all() else shown.view(np.bool_)
+    found = {"shown": halved_bands(shown[None])[0][0] if valid is None else _any(valid)}
     for name, values in layers.items():
         if name == "numbers":
-            found[name] = _modes(_quarters(values, NOTHING))
+            found[name] = halved_classes(values, NOTHING)
+        elif values.ndim == 3:
+            halved = halved_bands(values.transpose(2, 0, 1), valid)[0]
+            found[name] = np.ascontiguousarray(halved.transpose(1, 2, 0))
         elif name != "shown":
-            found[name] = _means(_quarters(values), shown, counts)
+            found[name] = halved_bands(values[None], valid)[0][0]
     return found
 
 
-def _quarters(values: NDArray[np.uint8], outside: int = 0) -> NDArray[np.uint8]:
-    """Return the four pixels that become one, [4,h,w] or [4,h,w,C], in reading order."""
-    odd = [(0, side % 2) for side in values.shape[:2]]
-    if odd != [(0, 0), (0, 0)]:
-        pad = odd + [(0, 0)] * (values.ndim - 2)
-        values = np.pad(values, pad, constant_values=outside)
-    return np.stack([values[i::2, j::2] for i in (0, 1) for j in (0, 1)])
-
-
-def _modes(four: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the most frequent class; of those that are equally frequent the first."""
-    best, most = four[0], np.zeros(four.shape[1:], np.uint8)
-    for one in four:
-        count = (four == one).sum(0, dtype=np.uint8)
-        count[one == NOTHING] = 0
-        more = count > most
-        best, most = np.where(more, one, best), np.where(more, count, most)
-    return np.where(most > 0, best, np.uint8(NOTHING))
-
-
-def _means(
-    four: NDArray[np.uint8], shown: NDArray[np.uint8], counts: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Return the mean of those that have values."""
-    if four.ndim == 4:
-        shown, counts = shown[..., None], counts[..., None]
-    sums = np.sum(four * shown, 0, dtype=np.uint16)
-    divisor = np.maximum(counts, 1).astype(np.uint16)
-    mean: NDArray[np.uint8] = ((sums + divisor // 2) // divisor).astype(np.uint8)
-    return mean
+def _any(valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return where one of four has a value, 1 or 0."""
+    there = halved_bands(valid[None].view(np.uint8), valid)[1]
+    assert there is not None
+    return there.view(np.uint8)

@@ -296,11 +296,12 @@ class Results:
             maps, shown = answer
             for name, layer in self._layers.items():
                 values = getattr(maps, layer)
+                # Copies, so that what is forgotten of a window is not held by what is not.
                 if name != "shares":
-                    layers[name] = np.ascontiguousarray(values)
+                    layers[name] = np.array(values, order="C")
                     continue
                 for number, share in enumerate(self.shares, 1):
-                    layers[share] = np.ascontiguousarray(values[..., number])
+                    layers[share] = np.array(values[..., number], order="C")
             layers["shown"] = shown.astype(np.uint8)
             if "numbers" in layers:
                 layers["numbers"][~shown] = NOTHING

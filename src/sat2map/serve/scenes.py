@@ -77,7 +77,7 @@ ARCHIVES = (ARCHIVE, ".mbtiles")
 LOOK_S = 1.0
 """Seconds after which files are looked at again, whether they are as they were."""
 
-GEOMETRY = 2
+GEOMETRY = 3
 """Another number makes all kept windows unknown: what is in them has changed."""
 
 

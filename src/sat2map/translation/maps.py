@@ -232,9 +232,16 @@ class Kind:
 
 
 def pack(answers: Answers) -> NDArray[Any]:
-    """Return the answers for one window side by side, [h,w,channels], in their order."""
-    parts = [answer[0] if answer.ndim == 4 else answer[0][..., None] for answer in answers.values()]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    """Return the answers for one window side by side, [h,w,channels], in their order.
+
+    Several lie in memory channel by channel, which is how most of them come and are taken apart.
+    """
+    parts: list[NDArray[Any]] = [
+        answer[0] if answer.ndim == 4 else answer[0][..., None] for answer in answers.values()
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([part.transpose(2, 0, 1) for part in parts]).transpose(1, 2, 0)
 
 
 def mixed(shares: NDArray[np.float32], legend: Legend) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from sat2map.arguments import checks_arguments
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Part
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.resampled import HALF, ResampledScene
+from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.sources import Source
 from sat2map.translation.image import fill_nearest
 from sat2map.translation.maps import Layer, Maps, check_layers
@@ -133,7 +133,7 @@ class SceneWindows:
             return None
         pixels = fill_nearest(pixels, valid)
         answer = answer_window(self._translator, frame, pixels, kind.bytes(tuple(layers)))
-        shown = self._seen.read(place.top, place.left, place.height, place.width, min_cover=HALF)[1]
+        shown = self._seen.valid(place.top, place.left, place.height, place.width)
         return kind.unpack(answer[: place.height, : place.width], tuple(layers)), shown
 
     def close(self) -> None:
