@@ -55,6 +55,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from all import TILE, machine, plain_loop, spread
+from instructions import LIMITS
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
 from sat2map.model.folder import ModelCard, build_generator, save_model
@@ -445,13 +446,9 @@ def figures(found: dict[str, float] | None) -> str:
     return told[0] if found["min"] == found["max"] else " / ".join(told)
 
 
-def limit_instructions() -> None:
-    """Begin anew in an environment where nothing uses more than AVX2, unless this one is it.
-
-    OpenVINO's and torch's convolutions are oneDNN's, which heeds the first of these as it is
-    loaded; torch's own kernels heed the second.
-    """
-    limits = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+def limit_instructions(isa: str) -> None:
+    """Begin anew in an environment where nothing wider is used, unless this one is it."""
+    limits = LIMITS[isa]
     if not limits.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | limits)
 
@@ -463,12 +460,12 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--whole", action="store_true", help="fill all of the large scene")
     parser.add_argument(
-        "--isa", choices=["avx2"], help="as on a processor that has no more than it"
+        "--isa", choices=sorted(LIMITS), help="as on a processor that has no more than it"
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     if arguments.isa is not None:
-        limit_instructions()
+        limit_instructions(arguments.isa)
     torch.set_num_threads(arguments.threads)
     rows: list[Row] = []
     with TemporaryDirectory() as folder:

@@ -17,7 +17,10 @@ or memory grew by more than a twentieth.
 The scene is a procedural town. The server runs the shipped model on as many threads as it likes.
 
     python benchmarks/live_maps.py [cold] [cached] [clients] [soak] [--side 4096] [--seconds 10]
-        [--requests 100000] [--at-most-s 75] [--scene FILE]
+        [--requests 100000] [--at-most-s 75] [--scene FILE] [--isa avx2]
+
+With `--isa avx2` the server computes as on a processor without AVX-512. After what was measured its
+`/healthz` is asked which instructions the convolutions did use, and it is an error if others.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import rasterio
 
+from instructions import LIMITS
 from sat2map.geo.web_mercator import position
 from sat2map.towns.write import write_scene
 
@@ -77,10 +81,19 @@ def make_scene(folder: Path, side: int) -> Path:
 
 
 @contextmanager
-def serving(scene: Path, cache: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run a server with a cache of its own, and yield its process and its port."""
+def serving(
+    scene: Path, cache: Path, isa: str | None = None
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a server with a cache of its own, and yield its process and its port.
+
+    Args:
+        scene: What it serves.
+        cache: Where it keeps windows.
+        isa: The widest instructions it may use; None for all that there are.
+    """
     command = [sys.executable, "-m", "sat2map", "serve", str(scene), "--port", "0"]
-    environment = os.environ | {"SAT2MAP_CACHE": str(cache)}
+    limits = {} if isa is None else LIMITS[isa]
+    environment = os.environ | limits | {"SAT2MAP_CACHE": str(cache)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -286,6 +299,13 @@ def soak(
     return wrong == 0 and after <= 1.05 * first
 
 
+def instructions(port: int) -> str:
+    """Return which instructions the convolutions of a server have used."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/healthz")
+    return str(json.loads(connection.getresponse().read())["instructions"])
+
+
 PARTS = ("cold", "cached", "clients", "soak")
 
 
@@ -298,6 +318,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--at-most-s", type=float, default=600)
     parser.add_argument("--scene", type=Path)
+    parser.add_argument("--isa", choices=sorted(LIMITS), help="the widest instructions it may use")
     options = parser.parse_args()
     parts = options.parts or PARTS
     if not set(parts) <= set(PARTS):
@@ -307,7 +328,7 @@ def main() -> None:
         folder = Path(name)
         scene = options.scene or make_scene(folder, options.side)
         print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
-        with serving(scene, folder / "cache") as (process, port):
+        with serving(scene, folder / "cache", options.isa) as (process, port):
             tiles = all_tiles(port, "map")
             if "cold" in parts:
                 browse(process, port, tiles)
@@ -318,6 +339,10 @@ def main() -> None:
             if "soak" in parts:
                 given = (tiles, folder, options.requests, options.at_most_s)
                 well = soak(process, port, *given) and well
+            used = instructions(port)
+            print(f"convolutions used {used}")
+            if options.isa is not None and used != options.isa:
+                sys.exit(f"no more than {options.isa} was allowed: the figures are not of that")
     sys.exit(0 if well else 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,28 @@ def test_every_runtime_answers_as_torch_does(runtime: RuntimeName, model_folder:
         values = torch.from_numpy(window).permute(2, 0, 1)[None].float() / 127.5 - 1
         truth = network(values)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(translator.predict(window), truth, atol=1e-5)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of other processors")
+def test_which_instructions_are_used_is_told(model_folder: Path) -> None:
+    """A benchmark that limits them can tell whether that held."""
+    code = (
+        "import sys, numpy, sat2map\n"
+        "model = sat2map.load(sys.argv[1], 'cpu', runtime='openvino')\n"
+        "before = model.instructions\n"
+        "model.translate(numpy.zeros((16, 16, 3), numpy.uint8))\n"
+        "print(before, model.instructions)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, model_folder],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split()[0] == "None"
+    assert ended.stdout.split()[1] in ("avx2", "avx", "sse41")  # what the processor has of these
+    assert load(model_folder, "cpu", runtime="torch").instructions is None
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
+from sat2map.geo.grid import Grid, project
+from sat2map.geo.web_mercator import position
 from sat2map.legend import COVER, STREETS
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.pyramid import HIGHEST
+from sat2map.raster.pyramid import HIGHEST, pyramid_of
+from sat2map.serve import tiles as web_tiles
 from sat2map.serve.overviews import NOTHING
 from sat2map.serve.tiles import Tile
 from sat2map.translation.classes import translate_classes
@@ -143,6 +147,37 @@ def test_maps_and_photos_are_those_of_the_file(
             inside = (found[..., 3] > 0) & (expected[..., 3] > 0)
             assert (found[..., 3] == expected[..., 3]).mean() > EQUAL
             assert np.abs(found[inside].astype(int) - expected[inside])[:, :3].mean() < 1
+
+
+@pytest.mark.parametrize("place", ["UTM", "turned", "degrees", "south"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_tile_within_a_scene_is_what_gdal_makes_of_it(place: str, scale: int) -> None:
+    """Pillow lays what GDAL would: to a level of 255, and the same classes."""
+    facts = PLACES[place]
+    grid = Grid(400, 400, facts["transform"], CRS.from_user_input(facts["crs"]))
+    values, shown = smooth(400, 400), np.ones((400, 400), np.uint8)
+    lon, lat = project(grid.crs, CRS.from_epsg(4326), np.array([grid.transform @ (200, 200)]))[0]
+    zoom = pyramid_of(grid, Path("scene.tif")).highest + 2
+    tile = Tile(zoom, *(int(v) for v in position(lon, lat, zoom)), scale)
+    assert web_tiles._corners(tile, grid, nearest=False) is not None
+    for layer, nearest in ((values, False), (values[..., 0], False), (values[..., 0], True)):
+        ours, inside = web_tiles.warp(layer, shown, grid, tile, nearest=nearest)
+        theirs, whole = web_tiles._warped(layer, shown, grid, tile, nearest=nearest)
+        assert ours.shape == theirs.shape
+        assert inside.all()
+        assert whole.all()
+        apart = np.abs(ours.astype(int) - theirs)
+        assert (apart == 0).mean() >= EQUAL if nearest else apart.max() <= 1
+
+
+def test_what_a_tile_is_coarser_than_or_reaches_beyond_is_left_to_gdal() -> None:
+    grid = Grid(400, 400, NORTH_UP, CRS.from_epsg(32633))
+    lon, lat = project(grid.crs, CRS.from_epsg(4326), np.array([NORTH_UP @ (200, 200)]))[0]
+    coarse = Tile(16, *map(int, position(lon, lat, 16)))
+    assert web_tiles._corners(coarse, grid, nearest=False) is None
+    lon, lat = project(grid.crs, CRS.from_epsg(4326), np.array([NORTH_UP @ (1, 1)]))[0]
+    edge = Tile(19, *map(int, position(lon, lat, 19)))
+    assert web_tiles._corners(edge, grid, nearest=True) is None
 
 
 def test_a_photo_is_shown_as_the_model_sees_it(make_scene: MakeScene, start: Start) -> None:

@@ -115,6 +115,12 @@ class Runtime(Protocol):
     def fingerprint(self) -> str:
         """Return a short text that other weights or another device change."""
 
+    def instructions(self) -> str | None:
+        """Return which of the processor's instructions convolutions use, such as `avx512`.
+
+        None where it is not known, as before anything was run.
+        """
+
 
 def without_halo(answers: Answers, halo: int) -> Answers:
     """Return answers without so many pixels along each edge."""

@@ -105,6 +105,10 @@ class OnnxRuntime:
         held = self._model.read_bytes() if isinstance(self._model, Path) else self._model
         return hashlib.blake2b(held, digest_size=16).hexdigest()
 
+    def instructions(self) -> str | None:
+        """Return None: it is not told."""
+        return None
+
 
 def with_pixels(
     model: onnx.ModelProto, asked: Sequence[Asked], legend: Legend | None

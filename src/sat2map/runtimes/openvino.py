@@ -35,6 +35,9 @@ meanwhile; with more of them little is gained."""
 _PLANES: frozenset[Asked] = frozenset({"colour_shares", "cover_shares"})
 """Answers that leave the graph as [N,classes,h,w]: who asks for shares takes class by class."""
 
+_WIDEST_FIRST = ("amx", "avx512", "avx2", "avx", "sse41", "sve", "asimd", "neon", "ref")
+"""How kernels of OpenVINO call the instructions that they use."""
+
 _Graph = tuple[tuple[Asked, ...], Legend | None, int]
 """What a compiled graph answers, in whose colours, and which halo it leaves out."""
 
@@ -82,6 +85,7 @@ class OpenVINORuntime:
         self._lock = threading.Lock()
         # A request is for one at a time: whoever needs one takes it out, and puts it back.
         self._requests: dict[_Graph, SimpleQueue[openvino.InferRequest]] = {}
+        self._compiled: list[openvino.CompiledModel] = []
         hint = "bf16" if self.precision == "bf16" else "f32"
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         wanted = threads_or_default(threads)
@@ -126,6 +130,18 @@ class OpenVINORuntime:
                 found.update(np.ascontiguousarray(node.get_data()).data)
         return found.hexdigest()
 
+    def instructions(self) -> str | None:
+        """Return the widest instructions that a convolution uses; None before anything was run."""
+        with self._lock:
+            compiled = list(self._compiled)
+        used = set()
+        for graph in compiled:
+            for node in graph.get_runtime_model().get_ops():
+                told = node.get_rt_info()
+                if "Convolution" in told["layerType"].astype(str):
+                    used |= set(told["primitiveType"].astype(str).split("_"))
+        return next((name for name in _WIDEST_FIRST if name in used), None)
+
     def _idle_requests(self, graph: _Graph) -> SimpleQueue[openvino.InferRequest]:
         with self._lock:
             if graph not in self._requests:
@@ -151,6 +167,7 @@ class OpenVINORuntime:
         how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
         settings = self._settings | how
         compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._compiled.append(compiled)
         return [compiled.create_infer_request() for _ in range(count)]
 
 

@@ -161,6 +161,10 @@ class TorchRuntime:
             found.update(flat.numpy().data)
         return found.hexdigest()
 
+    def instructions(self) -> str | None:
+        """Return None: it is not told."""
+        return None
+
 
 def answer(
     network: nn.Module, source: Tensor, asked: Sequence[Asked], legend: Legend | None

@@ -143,6 +143,7 @@ def _add_pages(app: FastAPI, service: Service, options: AppOptions) -> None:
             "status": "ok",
             "version": sat2map.__version__,
             "windows_waiting": service.workshop.pool.waiting,
+            "instructions": service.workshop.instructions,
         }
 
     @app.get("/docs", include_in_schema=False)

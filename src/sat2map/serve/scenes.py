@@ -158,6 +158,11 @@ class Workshop:
         """What the model is called, where one was needed."""
         return None if self._translator is None else self._translator.name
 
+    @property
+    def instructions(self) -> str | None:
+        """Which of the processor's instructions the model's convolutions use, where it is known."""
+        return None if self._translator is None else self._translator.instructions
+
 
 @dataclass(frozen=True)
 class OpenScene:

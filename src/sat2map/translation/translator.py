@@ -139,6 +139,14 @@ class Translator:
             text += f" {self.samples}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    @property
+    def instructions(self) -> str | None:
+        """Which of the processor's instructions convolutions use, such as `avx512`.
+
+        None where the runtime does not tell, or has run nothing yet.
+        """
+        return self._runtime.instructions()
+
     @cached_property
     def identity(self) -> str:
         """A short text that another network, legend or other weights change, whatever runs them."""
