@@ -2,7 +2,8 @@
 #   make demo    a town, its map and a page to look at
 #   make test    all that must be green: lint, types, and every test but the slow ones, with coverage
 #   make fast    lint, types, and the tests of the rooms that need no training: under two minutes
-#   make docs    the site of docs/, in docs/_build/html: open index.html there
+#   make docs    the site of docs/, in docs/_build/html: open index.html there; its notebooks train
+#                small models, which takes some minutes
 #   make bench   what is aimed at in speed and memory, and what is reached
 
 PYTHON ?= python3

@@ -23,7 +23,7 @@ exclude_patterns = ["README.md", "_build"]
 # Notebooks are run while the site is built, in folders of their own; a cell that fails is an error.
 nb_execution_mode = "force"
 nb_execution_in_temp = nb_execution_raise_on_error = True
-nb_execution_timeout = 600
+nb_execution_timeout = 3600  # a cell may train, and a machine be slow
 nb_output_stderr = "remove"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

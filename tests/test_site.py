@@ -20,6 +20,22 @@ pytest.importorskip("sphinx", reason="needs the extra docs")
 
 DOCS = Path(__file__).parents[1] / "docs"
 
+REDUCED = {
+    "train": {"--pairs 60": "--pairs 6", "epochs=20": "max_steps=6", "log_steps=20": "log_steps=2"},
+    "ablations": {
+        "--pairs 60": "--pairs 10",
+        "max_steps=400": "max_steps=2",
+        "statistics.pictures=60": "statistics.pictures=2",
+    },
+    "own-region": {
+        "--scene 1024": "--scene 512",
+        "--size 256 --val": "--size 128 --val",
+        "max_steps=100": "max_steps=2",
+        "batch=4": "batch=1 --set data.size=128",
+    },
+}
+"""What the notebooks that train do less of here: they are run whole, but they learn nothing."""
+
 
 class Page(HTMLParser):
     """The addresses and the anchors of a page."""
@@ -48,6 +64,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     sources = folder / "docs"
     shutil.copytree(DOCS, sources, ignore=shutil.ignore_patterns("_build"))
+    for name, changes in REDUCED.items():
+        notebook = sources / "notebooks" / f"{name}.md"
+        text = notebook.read_text(encoding="utf-8")
+        for long, short in changes.items():
+            assert long in text, (name, long)
+            text = text.replace(long, short)
+        notebook.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html"]
     done = subprocess.run(
         [*command, str(sources), str(folder / "html")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,14 +31,40 @@ def version(name, real=importlib.metadata.version):
 
 sys.meta_path.insert(0, Nowhere())
 importlib.metadata.version = version
-from sat2map.cli.app import main
-main()
 """
+
+COMMAND = WITHOUT_TORCH + "from sat2map.cli.app import main; main()"
+
+VERBS = (
+    WITHOUT_TORCH
+    + """
+import ast, importlib, json, pkgutil
+from pathlib import Path
+import sat2map.cli
+
+tried, needing = 0, []
+for module in pkgutil.iter_modules(sat2map.cli.__path__, "sat2map.cli."):
+    text = Path(importlib.import_module(module.name).__file__).read_text("utf-8")
+    for function in ast.parse(text).body:
+        imports = [node for node in ast.walk(function) if isinstance(node, ast.ImportFrom)]
+        if not isinstance(function, ast.FunctionDef) or not imports:
+            continue
+        tried += 1
+        try:
+            for node in imports:
+                for alias in node.names:
+                    getattr(importlib.import_module(node.module), alias.name)
+        except ModuleNotFoundError as error:
+            needing.append([function.name, error.name])
+print(json.dumps([tried, sorted(needing)]))
+"""
+)
+"""Tries what each function of the command line imports when it is called."""
 
 
 def sat2map(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)],
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -91,8 +118,18 @@ def test_training_names_the_extra(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.endswith("Install it with: pip install 'sat2map[train]'.\n")
     assert not (tmp_path / "run").exists()
-    code = WITHOUT_TORCH.replace("from sat2map.cli.app import main\nmain()", "import sat2map\n")
+    code = WITHOUT_TORCH + "import sat2map; sat2map.train"
     asked = subprocess.run(
-        [sys.executable, "-c", f"{code}sat2map.train"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
     )
     assert "MissingExtraError: this needs the package 'torch'" in asked.stderr
+
+
+def test_the_verbs_that_need_torch_are_these_and_no_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", VERBS], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    tried, needing = json.loads(done.stdout)
+    assert tried > 20
+    assert needing == [["export", "torch"], ["import_", "torch"], ["train", "torch"]]

@@ -108,7 +108,7 @@ def _packages() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for line in importlib.metadata.requires("sat2map") or ():
         name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        if re.search(r"extra == .dev.", line) or name == "sat2map":
+        if re.search(r"extra == .(dev|docs).", line) or name == "sat2map":
             continue
         try:
             found[name] = importlib.metadata.version(name)
