@@ -43,6 +43,7 @@ test-slow: $(INSTALLED)
 
 docs: $(INSTALLED)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python benchmarks/bars.py --json bench.json

@@ -2,8 +2,8 @@
 
     python docs/training_diagrams.py
 
-The photo, the true map and the drawn map in them are of a procedural town, the drawn one is the
-shipped model's.
+The photo, the true map and the generated map in them are of a procedural town; the generated one is
+the shipped model's.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ text {{ font: 15px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fil
 def main() -> None:
     """Write both diagrams."""
     photo, true = draw_pair(SIDE, SEED)
-    drawn = sat2map.load("streets").translate(photo)
+    generated = sat2map.load("streets").translate(photo)
     for name, text in (
-        ("discriminator-update", discriminator(photo, true, drawn)),
-        ("generator-update", generator(photo, true, drawn)),
+        ("discriminator-update", discriminator(photo, true, generated)),
+        ("generator-update", generator(photo, true, generated)),
     ):
         (OUT / f"{name}.svg").write_text(text, encoding="utf-8")
 
 
-def discriminator(photo: Image, true: Image, drawn: Image) -> str:
+def discriminator(photo: Image, true: Image, generated: Image) -> str:
     """Return the drawing of the discriminator's update."""
     parts = [
         picture(photo, 164, 24, "photo x"),
         picture(true, 262, 24, "true map y"),
         picture(photo, 30, 190, "photo x"),
-        picture(drawn, 262, 190, "drawn map G(x)"),
+        picture(generated, 262, 190, "generated map G(x)"),
         way("M126 238 H156"),
         box(162, 204, 64, 68, "G", "stays", still=True),
         way("M226 238 H256"),
@@ -81,14 +81,14 @@ def discriminator(photo: Image, true: Image, drawn: Image) -> str:
     return drawing("How the weights of the discriminator are updated", 366, parts)
 
 
-def generator(photo: Image, true: Image, drawn: Image) -> str:
+def generator(photo: Image, true: Image, generated: Image) -> str:
     """Return the drawing of the generator's update."""
     parts = [
         picture(photo, 30, 56, "photo x"),
         way("M126 104 H156"),
         box(162, 70, 64, 68, "G", "learns"),
         way("M226 104 H256"),
-        picture(drawn, 262, 56, "drawn map G(x)"),
+        picture(generated, 262, 56, "generated map G(x)"),
         way("M358 104 H434"),
         way("M78 56 V28 H495 V50"),
         box(440, 56, 110, 96, "D", "stays", still=True),

@@ -159,6 +159,8 @@ def serve(
 
     def ready() -> None:
         print(address, flush=True)
+        if not quiet:
+            say("Open it in the browser, where a button copies the address for QGIS. Ctrl-C ends it.")
         if open_browser:
             import webbrowser
 
