@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 from sat2map.batch.engine import Event, Lost, Returned
@@ -28,6 +27,7 @@ from sat2map.batch.item import Item
 from sat2map.batch.local import Opener
 from sat2map.batch.pipes import bury, hear, start_process, tell
 from sat2map.batch.ray_process import Plan, serve
+from sat2map.closing import Closing
 from sat2map.errors import MissingExtraError, OutputError, Sat2mapError, UsageError
 
 JOIN_S = 180.0
@@ -98,7 +98,7 @@ def share_out(
     return count if asked is None else asked, share
 
 
-class RayWorkers:
+class RayWorkers(Closing):
     """Workers on a Ray cluster, each kept by an actor.
 
     It is an engine once `start` was called, and a context manager, which leaves the cluster.
@@ -194,17 +194,6 @@ class RayWorkers:
         self._process.kill()
         bury(self._process)
         self._process, self._count = None, 0
-
-    def __enter__(self) -> RayWorkers:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _tell(self, kind: str, content: object) -> None:
         if self._process is not None:

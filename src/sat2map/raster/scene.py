@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from sat2map.closing import Closing
 from sat2map.data.colour_profile import ColourProfile
 from sat2map.data.images import (
     READ_SUFFIXES,
@@ -39,7 +39,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class Scene:
+class Scene(Closing):
     """An open raster, or the part of it that is meant, at its own resolution.
 
     Use it in a `with` statement, and in one thread at a time.
@@ -106,15 +106,8 @@ class Scene:
         with reading_from(self._where):
             return placed(dataset, self._crs, self._where, say, warp=self._warp)
 
-    def __enter__(self) -> Scene:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the raster."""
         self.dataset.close()
 
     def _prepare(self, wanted: int, reading: Reading) -> None:

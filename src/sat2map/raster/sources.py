@@ -16,13 +16,13 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from rasterio.crs import CRS
 
 from sat2map.arguments import checks_arguments
+from sat2map.closing import Closing
 from sat2map.data.images import READ_SUFFIXES, TIFF_SUFFIXES, list_images, refuse_special
 from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
@@ -43,7 +43,7 @@ Kind = Literal["scene", "image", "folder", "mosaic", "tile tree", "address"]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Closing):
     """An input that was found by its name; `open_source` makes it.
 
     To find that out, GDAL opens a raster once. The first call of `open` takes what was opened;
@@ -153,17 +153,6 @@ class Source:
         """Close what was opened to look at it, if nobody has taken it."""
         while self._opened:
             self._opened.pop().close()
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": []}

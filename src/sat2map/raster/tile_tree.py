@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window
 
+from sat2map.closing import Closing
 from sat2map.data.images import read_image
 from sat2map.errors import DataError
 from sat2map.geo.grid import Grid
@@ -359,7 +359,7 @@ def _check_profile(file: Path, profile: object) -> None:
         )
 
 
-class TileDataset:
+class TileDataset(Closing):
     """Tiles that can be read as what rasterio opens: red, green, blue, alpha.
 
     Only what a scene asks for is here. Tiles that are missing are transparent.
@@ -381,17 +381,6 @@ class TileDataset:
         self.crs, self.transform = grid.crs, grid.transform
         self._there = {(int(x), int(y)) for x, y in level.tiles}
         self._tile = functools.lru_cache(KEPT_TILES)(self._decode)
-
-    def __enter__(self) -> TileDataset:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Forget the decoded tiles."""

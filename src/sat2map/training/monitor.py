@@ -7,18 +7,18 @@ import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.atomic import write_text
+from sat2map.closing import Closing
 from sat2map.data.images import write_image
 from sat2map.errors import writing_to
 from sat2map.progress import Progress
 
 
-class Monitor:
+class Monitor(Closing):
     """Writes `losses.csv`, `validation.csv`, TensorBoard events and grids into a run folder.
 
     Args:
@@ -40,15 +40,8 @@ class Monitor:
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
         progress.show(step, steps)
 
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the TensorBoard events."""
         self._writer.close()
 
     def step(self, step: int) -> None:

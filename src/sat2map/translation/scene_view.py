@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from sat2map.closing import Closing
 from sat2map.geo.grid import Grid, Part, window_of
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.resampled import ResampledScene
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SceneView:
+class SceneView(Closing):
     """An open scene, and how a model is to see it. Use it in a `with` statement.
 
     Args:
@@ -115,14 +115,3 @@ class SceneView:
     def close(self) -> None:
         """Close the scene."""
         self.scene.dataset.close()
-
-    def __enter__(self) -> SceneView:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

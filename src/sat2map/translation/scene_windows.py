@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sat2map.arguments import checks_arguments
+from sat2map.closing import Closing
 from sat2map.errors import UsageError
 from sat2map.geo.grid import Part
 from sat2map.raster.options import Reading, SceneOptions
@@ -26,7 +26,7 @@ from sat2map.translation.translator import Translator
 logger = logging.getLogger(__name__)
 
 
-class SceneWindows:
+class SceneWindows(Closing):
     """The canonical windows of a scene, as `translate_raster` runs them.
 
     They lie on the whole scene, at the resolution at which the network sees it, row by row from
@@ -139,14 +139,3 @@ class SceneWindows:
     def close(self) -> None:
         """Close the scene."""
         self._scene.dataset.close()
-
-    def __enter__(self) -> SceneWindows:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

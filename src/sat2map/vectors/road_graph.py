@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sat2map.closing import Closing
 from sat2map.vectors.centre_lines import CHAIN, FINE, SheetLines
 
 STRAIGHT, DIAGONAL = 0.948, 1.340
@@ -136,7 +136,7 @@ class ChainFile:
         self._file.close()
 
 
-class RoadGraph:
+class RoadGraph(Closing):
     """Crossings, ends and the ways between them, in pixels.
 
     Args:
@@ -155,15 +155,8 @@ class RoadGraph:
         self._same: dict[int, int] = {}
         self._reaches: dict[int, int] = {}
 
-    def __enter__(self) -> RoadGraph:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the file of its pixels."""
         self._chains.close()
 
     def key(self, place: Place) -> int:
