@@ -69,6 +69,35 @@ def test_buildings_are_matched_by_their_overlap(tmp_path: Path) -> None:
     assert got["right_corners"] == 1.0
 
 
+def test_rows_count_as_one_where_that_is_asked_for(tmp_path: Path) -> None:
+    row = [shapely.box(50 + 6 * n, 50, 56 + 6 * n, 60) for n in range(4)]
+    ell = shapely.box(110, 50, 120, 60), shapely.box(112, 60.04, 120, 70)  # 4 cm apart
+    apart = house(200, 50), house(210.5, 50)
+    true = write(tmp_path / "true.json", [*CORNERS, *row, *ell, *apart])
+    found = write(tmp_path / "found.json", [*CORNERS, shapely.union_all(row), *ell, *apart])
+    strict = evaluate_vectors(found, true, "buildings")
+    assert (strict.found, strict.true) == (7, 10)
+    assert values(strict)["f1"] == pytest.approx(2 * 6 / 17)
+    rows = evaluate_vectors(found, true, "buildings", rows_as_one=True)
+    assert (rows.found, rows.true) == (6, 6)
+    assert rows.protocol["rows_as_one"] is True
+    got = values(rows)
+    assert got["f1"] == got["right_corners"] == got["true_right_corners"] == 1.0
+    told = CliRunner().invoke(
+        app,
+        [
+            "evaluate-vectors",
+            str(found),
+            str(true),
+            "--layer",
+            "buildings",
+            "--json",
+            "--rows-as-one",
+        ],
+    )
+    assert json.loads(told.stdout)["metrics"]["f1"]["mean"] == 1.0
+
+
 def test_corners_are_right_within_two_degrees(tmp_path: Path) -> None:
     askew = shapely.Polygon([(50, 50), (70, 50), (70, 70), (52, 70)])  # 5.7 degrees at two corners
     # A point in the middle of a side is no corner.

@@ -41,6 +41,10 @@ def evaluate_vectors(
             help="Of roads: take crossings for junctions, also where one is a bridge.",
         ),
     ] = False,
+    rows_as_one: Annotated[
+        bool,
+        typer.Option("--rows-as-one", help="Buildings that touch count as one."),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,6 +65,7 @@ def evaluate_vectors(
             tile_m=tile_m,
             bbox=part,
             bridges_meet=bridges_meet,
+            rows_as_one=rows_as_one,
             progress=progress.show,
         )
     if as_json:

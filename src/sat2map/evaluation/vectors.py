@@ -39,6 +39,9 @@ BUFFER_M = 3.0
 MATCH = 0.5
 """The least intersection over union at which two buildings are one."""
 
+_TOUCHING_M = 0.1
+"""Buildings that are no further apart than this touch: the walls of a plan seldom fit exactly."""
+
 CORNER_DEG, STRAIGHT_DEG = 2.0, 15.0
 """A corner is right within the first; where an outline turns by less than the second is none."""
 
@@ -96,6 +99,7 @@ def evaluate_vectors(
     tile_m: float = TILE_M,
     bbox: Bounds | None = None,
     bridges_meet: bool = False,
+    rows_as_one: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> VectorScores:
     """Compare a layer of vectors with the true one.
@@ -113,6 +117,8 @@ def evaluate_vectors(
         bbox: Score this part alone: west, south, east, north in degrees.
         bridges_meet: Of roads: whether those that cross meet there, in both files, even where they
             share no point. An image does not tell a bridge from a crossing.
+        rows_as_one: Of buildings: whether those that touch count as one, in both files. One class
+            of pixels does not tell the houses of a row apart.
         progress: Called with the number of tiles done and of all.
 
     Raises:
@@ -142,6 +148,8 @@ def evaluate_vectors(
         placed = [_noded(side) for side in placed]
         if bridges_meet:
             placed = [_cut_at_crossings(side) for side in placed]
+    elif rows_as_one:
+        placed = [_rows(side) for side in placed]
     tiles = _tiles(shapely.transform(shapely.box(*region), to_plane).bounds, tile_m)
     score = score_buildings if layer == "buildings" else score_roads
     sums: list[Mapping[str, tuple[float, float]]] = []
@@ -162,6 +170,7 @@ def evaluate_vectors(
             "match": f"IoU of at least {MATCH:g}" if layer == "buildings" else None,
             "buffer_m": buffer_m if layer == "roads" else None,
             "bridges_meet": bridges_meet if layer == "roads" else None,
+            "rows_as_one": rows_as_one if layer == "buildings" else None,
         },
     )
 
@@ -339,6 +348,16 @@ def score_buildings(
         "right_corners": (_right(corners), len(corners)),
         "true_right_corners": (_right(true_corners), len(true_corners)),
     }
+
+
+def _rows(buildings: _Shapes) -> _Shapes:
+    """Return buildings of which those that touch are one."""
+    near = _TOUCHING_M / 2
+    wide = shapely.buffer(buildings.geometries, near, join_style="mitre")
+    whole = shapely.buffer(shapely.union_all(wide), -near, join_style="mitre")
+    # Walls that differ by millimetres leave steps, which are no corners.
+    rows = shapely.get_parts(shapely.simplify(whole, near))
+    return _Shapes(rows, np.full(len(rows), np.nan))
 
 
 def _within(polygons: NDArray[np.object_], tile: Any) -> NDArray[np.object_]:

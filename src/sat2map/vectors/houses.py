@@ -9,9 +9,10 @@ r"""Houses that a class map shows as one: where a block of them has a neck, it i
       . 1 1 1 1 . . 1 1 1 1 .
       . . . . . . . . . . . .                 2 ____________________      none: one house
 
-Houses that stand close are often one in the class map of a photo, but it is least sure of what
-lies between them. So hills are those of what is sure, and what is not goes to the nearest of them.
-Where nothing tells how sure it is, a house around a courtyard stays one: a wing may be narrow.
+Houses that stand close, or in a row, are often one in a class map. Where it is known how sure the
+class of a pixel is, it is least sure of what lies between them: the distance is the mean of those
+to the edges of what is surer and surer. Where nothing tells, necks are all that shows, and a house
+around a courtyard stays one: a wing may be narrow.
 """
 
 from __future__ import annotations
@@ -25,17 +26,25 @@ from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import side_by_side
 
-NECK = 0.75
+NECK = 0.94
 """A pass that is lower than so much of the lower hill parts two houses."""
 
-SURE = 0.8
-"""Where it is known how sure the class of a pixel is, the hills are those of surer ones."""
+DROP, SURE_DROP = 0.5, 0.3
+"""Pixels by which a pass is lower, at least: less is the stairs of one house's walls. Where it is
+known how sure pixels are, the stairs of many edges even out."""
 
-LEAST_M2 = 20.0
-"""No part is smaller than this."""
+SURE = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Where it is known how sure pixels are: distances to the edges of those surer than each of these,
+and of the whole block, make the hills."""
 
-_SMOOTH = 0.5
+LEAST_M2 = 50.0
+"""No block is split into houses that are smaller than this."""
+
+_SMOOTH = 1.0
 """Standard deviation in pixels by which distances are smoothed, or each stair were a hill."""
+
+_REACH = 4
+"""Pixels as far as which they are smoothed; parts that are measured at once lie further apart."""
 
 _BATCH = 1 << 20
 """Pixels whose distances are measured at once."""
@@ -50,17 +59,22 @@ class _Part:
 
     Attributes:
         block: The block's place.
-        box: Where it lies in it, with one pixel around.
+        box: Where it lies in it, with two pixels around.
         own: Its pixels, bool [h,w].
-        core: Those of which it is sure.
+        sure: How sure their class is, nan where unknown, or None.
         least: Pixels that a house has at least.
     """
 
     block: int
     box: tuple[slice, slice]
     own: NDArray[np.bool_]
-    core: NDArray[np.bool_]
+    sure: NDArray[np.float32] | None
     least: float
+
+    @property
+    def drop(self) -> float:
+        """Pixels by which a pass between two houses is lower than them, at least."""
+        return DROP if self.sure is None else SURE_DROP
 
 
 def split_houses(
@@ -72,7 +86,7 @@ def split_houses(
 
     Args:
         blocks: Of each block its parts, from 1; 0 outside and -1 where another block is; [H,W] with
-            nothing of the block at the border.
+            two pixels around the block.
         sure: How sure the class of each pixel is, 0 to 1, nan where unknown.
         least: Pixels that a house has at least.
 
@@ -84,11 +98,10 @@ def split_houses(
     parts: list[_Part] = []
     for n, labels in enumerate(blocks):
         for number, (rows, columns) in enumerate(ndimage.find_objects(np.maximum(labels, 0)), 1):
-            box = (slice(rows.start - 1, rows.stop + 1), slice(columns.start - 1, columns.stop + 1))
+            box = (slice(rows.start - 2, rows.stop + 2), slice(columns.start - 2, columns.stop + 2))
             own = labels[box] == number
             known = sure[n]
-            core = own if known is None else own & ~(known[box] <= SURE)
-            parts.append(_Part(n, box, own, core, least[n]))
+            parts.append(_Part(n, box, own, None if known is None else known[box], least[n]))
     found = [np.minimum(labels, 0) for labels in blocks]
     count = [0] * len(blocks)
     for part, pieces in zip(parts, _pieces_of(parts), strict=True):
@@ -106,24 +119,22 @@ def _pieces_of(parts: list[_Part]) -> Iterator[Labels]:
             size += parts[stop].own.size
             stop += 1
         batch = parts[start:stop]
-        for part, height in zip(batch, _hilly([part.core for part in batch]), strict=True):
+        for part, height in zip(batch, _hilly(batch), strict=True):
             big = height is not None and np.count_nonzero(part.own) >= 2 * part.least
             yield _pieces(part, height) if big and height is not None else part.own.astype(np.int32)
         start = stop
 
 
-def _hilly(cores: list[NDArray[np.bool_]]) -> list[Floats | None]:
-    """Return the distances to the edge, smoothed, of those of some masks that may have a neck.
+def _hilly(parts: list[_Part]) -> list[Floats | None]:
+    """Return the distances to the edge, smoothed, of those parts that may have a neck.
 
-    All are measured at once, side by side. A mask has no neck where all its hills hang together
+    All are measured at once, side by side. A part has no neck where all its hills hang together
     that are as high as a pass to the second highest of them has to be.
     """
     from scipy import ndimage
 
-    if not any(core.any() for core in cores):
-        return [None] * len(cores)
-    canvas, corners = side_by_side([core.astype(np.int32) for core in cores])
-    heights: Floats = ndimage.gaussian_filter(ndimage.distance_transform_edt(canvas > 0), _SMOOTH)
+    canvas, corners = side_by_side([part.own.astype(np.int32) for part in parts])
+    heights = _distances(canvas > 0, parts, corners)
     tops = (canvas > 0) & (heights == ndimage.maximum_filter(heights, 3))
     peaks, _ = ndimage.label(tops)
     first = np.unique(peaks[tops], return_index=True)[1]
@@ -135,40 +146,58 @@ def _hilly(cores: list[NDArray[np.bool_]]) -> list[Floats | None]:
     one, place = np.unique(owner[order][again], return_index=True)
     second[one] = height[order][again][place]
     np.minimum.at(lowest, owner, height)
-    high = (canvas > 0) & (heights >= NECK * second[canvas])
+    passable = _passable(second, np.array([0.0, *(part.drop for part in parts)]))
+    high = (canvas > 0) & (heights >= passable[canvas])
     islands, _ = ndimage.label(high)
     each = np.unique(islands[high], return_index=True)[1]
     number = np.bincount(canvas[high][each], minlength=count)
-    may = (second > 0) & ((number > 1) | (lowest < NECK * second))
-    found: list[Floats | None] = []
-    label = 0
-    for core, (row, column) in zip(cores, corners, strict=True):
-        label += bool(core.any())
-        box = np.s_[row : row + core.shape[0], column : column + core.shape[1]]
-        found.append(heights[box] if core.any() and may[label] else None)
-    return found
+    may = (second > 0) & ((number > 1) | (lowest < passable))
+    return [
+        heights[row : row + part.own.shape[0], column : column + part.own.shape[1]]
+        if hilly
+        else None
+        for part, (row, column), hilly in zip(parts, corners, may[1:].tolist(), strict=True)
+    ]
+
+
+def _distances(
+    inside: NDArray[np.bool_], parts: list[_Part], corners: list[tuple[int, int]]
+) -> Floats:
+    """Return the distance to the edge of what is inside; where that is known, of what is sure."""
+    from scipy import ndimage
+
+    heights: Floats = ndimage.distance_transform_edt(inside)
+    if any(part.sure is not None for part in parts):
+        sure = np.ones(inside.shape, np.float32)
+        for part, (row, column) in zip(parts, corners, strict=True):
+            if part.sure is not None:
+                height, width = part.own.shape
+                near = np.where(np.isnan(part.sure), 1, part.sure)
+                sure[row : row + height, column : column + width] = near
+        for least in SURE:
+            heights += ndimage.distance_transform_edt(inside & (sure > least))
+        heights /= 1 + len(SURE)
+    smooth: Floats = ndimage.gaussian_filter(heights, _SMOOTH, radius=_REACH)
+    return smooth
 
 
 def _pieces(part: _Part, height: Floats) -> Labels:
     """Return the houses of one part, [h,w] from 1."""
     from scipy import ndimage
 
-    own, core = part.own, part.core
-    whole = own.astype(np.int32)
-    if core is own and _has_courtyard(own):
+    own, whole = part.own, part.own.astype(np.int32)
+    if part.sure is None and _has_courtyard(own):
         return whole
-    peaks, _ = ndimage.label(core & (height == ndimage.maximum_filter(height, 3)))
-    hills = _joined(_flooded(-height, peaks, core), height)
-    sizes = np.bincount(hills.ravel())
-    hills[(sizes < part.least / 2)[hills]] = 0  # what is not sure will be added
-    while len(np.unique(hills)) > 2:
-        grown = _flooded(_away(hills), hills, own)
-        sizes = np.bincount(grown.ravel())
+    peaks, _ = ndimage.label(own & (height == ndimage.maximum_filter(height, 3)))
+    hills = _joined(_flooded(-height, peaks, own), height, part.drop)
+    while hills.any():
+        sizes = np.bincount(hills.ravel())
         sizes[0] = own.size
         small = np.flatnonzero((sizes > 0) & (sizes < part.least))
         if not len(small):
-            return _numbered(grown)
+            return _numbered(hills)
         hills[hills == small[np.argmin(sizes[small])]] = 0
+        hills = _flooded(-height, hills, own)
     return whole
 
 
@@ -187,15 +216,7 @@ def _flooded(depth: Floats, marks: NDArray[Any], where: NDArray[np.bool_]) -> ND
     return basins
 
 
-def _away(hills: NDArray[Any]) -> Floats:
-    """Return the distance to the nearest hill, [H,W]."""
-    from scipy import ndimage
-
-    away: Floats = ndimage.distance_transform_edt(hills == 0)
-    return away
-
-
-def _joined(basins: NDArray[Any], height: Floats) -> NDArray[Any]:
+def _joined(basins: NDArray[Any], height: Floats, drop: float) -> NDArray[Any]:
     """Return basins, [H,W] from 1, of which those without a low pass between them are one."""
     count = int(basins.max()) + 1
     peak = np.zeros(count)
@@ -211,7 +232,7 @@ def _joined(basins: NDArray[Any], height: Floats) -> NDArray[Any]:
         lower = np.minimum(height[one], height[other])[beside]
         for a, b, value in zip(low.tolist(), high.tolist(), lower.tolist(), strict=True):
             passes[a, b] = max(passes.get((a, b), 0.0), value)
-    above = list(range(count))
+    above, passable = list(range(count)), _passable(peak, drop)
 
     def root(basin: int) -> int:
         while above[basin] != basin:
@@ -220,11 +241,16 @@ def _joined(basins: NDArray[Any], height: Floats) -> NDArray[Any]:
 
     for (a, b), value in sorted(passes.items(), key=lambda item: (-item[1], item[0])):
         one_root, other_root = sorted((root(a), root(b)))
-        if one_root != other_root and value >= NECK * min(peak[one_root], peak[other_root]):
+        if one_root != other_root and value >= passable[[one_root, other_root]].min():
             above[other_root] = one_root
-            peak[one_root] = max(peak[one_root], peak[other_root])
+            passable[one_root] = passable[[one_root, other_root]].max()
     joined: NDArray[Any] = np.array([root(basin) for basin in range(count)])[basins]
     return joined
+
+
+def _passable(peaks: Floats, drop: Floats | float) -> Floats:
+    """Return how high a pass has to be, at least, for hills of some height to be of one house."""
+    return np.minimum(NECK * peaks, peaks - drop)
 
 
 def _numbered(labels: NDArray[Any]) -> Labels:
