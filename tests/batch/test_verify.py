@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import rasterio
 import torch
 from typer.testing import CliRunner
 
-import sat2map
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
 from sat2map.batch import verify as module
 from sat2map.batch.manifest import WRITER, Row, source_of
@@ -160,11 +159,14 @@ def test_another_runtime_is_named(made: Path, model: Path) -> None:
 
 
 def test_a_sample_is_spread_and_the_same_for_a_seed() -> None:
-    windows = [(row, column) for row in range(10) for column in range(10)]
-    chosen = module._spread(windows, 20, 0)
-    assert chosen == module._spread(windows, 20, 0) != module._spread(windows, 20, 1)
-    assert [row // 2 for row, _ in chosen] == [n // 4 for n in range(20)]
-    assert module._spread(windows[:3], 20, 0) == windows[:3]
+    def chosen(count: int, sample: int, seed: int) -> list[int]:
+        asked = module._Asked(None, None, sample, seed, None, None)
+        return module._Work(asked, None)._choose(count)
+
+    found = chosen(100, 20, 0)
+    assert found == chosen(100, 20, 0) != chosen(100, 20, 1)
+    assert [number // 5 for number in found] == list(range(20))
+    assert chosen(3, 20, 0) == [0, 1, 2]
 
 
 def refused(call: Callable[[], object], kind: type[Sat2mapError], text: str) -> None:
@@ -246,31 +248,6 @@ def test_tags_name_no_place_and_no_time(made: Path) -> None:
     assert (made / "map.tif").read_bytes() == before
 
 
-def test_vectors_are_what_was_written(made: Path, model: Path) -> None:
-    pytest.importorskip("pyogrio")
-    path = sat2map.vectorise(made / "c.tif", made / "v.gpkg")
-    (found,) = verify(path)
-    assert (found.answer, found.note) == ("unchanged", "shapes are not made again")
-    told = read_provenance(path)
-    assert told is not None and told.made_from is not None
-    assert told.made_from.source.name == "scene.tif"
-    before = path.read_bytes()
-    sat2map.vectorise(made / "c.tif", made / "v.gpkg")
-    assert path.read_bytes() == before, "the same work gives the same bytes"
-    assert not list(made.glob("v.gpkg?*")), "reading leaves nothing beside it"
-    with sqlite3.connect(path) as database:
-        triggers = database.execute("select name from sqlite_master where type = 'trigger'")
-        for (name,) in triggers.fetchall():  # which call functions of GDAL
-            database.execute(f'drop trigger "{name}"')
-        database.execute("update road_nodes set degree = degree + 1")
-    database.close()
-    (found,) = verify(path)
-    assert (found.answer, found.changed) == ("differs", ())
-    change(made / "c.tif", 3, 3)
-    (found,) = verify(path)
-    assert (found.answer, found.changed) == ("differs", ("source",))
-
-
 def test_the_manifest_of_a_batch_knows_what_its_maps_were_made_of(
     make_scene: MakeScene, model: Path, tmp_path: Path
 ) -> None:
@@ -289,3 +266,20 @@ def test_the_manifest_of_a_batch_knows_what_its_maps_were_made_of(
     source.rename(tmp_path / "photos" / "moved.tif")
     with pytest.raises(DataError, match=r"was made of a.tif, which is not beside it"):
         verify(out, model=model)
+
+
+def test_one_that_cannot_be_compared_does_not_keep_the_others_from_it(
+    made: Path, model: Path
+) -> None:
+    shutil.copy(made / "scene.tif", made / "other.tif")
+    translate_raster(made / "other.tif", made / "lone.tif", run(model), SceneOptions(window=64))
+    (made / "other.tif").unlink()
+    found = {one.file.name: one for one in verify(made, model=model)}
+    assert {name: one.answer for name, one in found.items()} == {
+        "c.tif": "equal",
+        "lone.tif": "unverified",
+        "map.tif": "equal",
+    }
+    assert "was made of other.tif, which is not beside it" in found["lone.tif"].to_line()
+    called = ["verify", "-q", "--model", str(model), str(made)]
+    assert CliRunner().invoke(app, called).exit_code == 1

@@ -8,35 +8,33 @@ time, and their pixels compared.
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
-from rasterio.windows import Window
 
 import sat2map
 from sat2map.arguments import checks_arguments
 from sat2map.batch.manifest import sources_of_maps
+from sat2map.batch.verify_rasters import LEAD, SHARE, Sampled, compare, layers_of, lies_on
+from sat2map.batch.verify_vectors import OwnLegendError, Remaking
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo.gdal import is_address, reading_from, settings
-from sat2map.geo.grid import Grid
 from sat2map.journal import HIDDEN
 from sat2map.model.card import is_model
 from sat2map.provenance import Provenance
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.raster.resampled import ResampledScene
-from sat2map.raster.sources import open_source
+from sat2map.raster.sources import Source, open_source
 from sat2map.runtimes.interface import Precision, RuntimeName
-from sat2map.translation.maps import LAYERS, Layer
+from sat2map.translation.maps import LAYERS
 from sat2map.translation.pipeline import ScenePipeline
 from sat2map.translation.scene import provenance_of, runtime_of
 from sat2map.translation.scene_view import SceneView
@@ -44,19 +42,10 @@ from sat2map.translation.translator import Translator, load
 from sat2map.vectors.geopackage import contents_of
 from sat2map.vectors.join import JOINED
 
-Answer = Literal["equal", "equal within the runtime", "unchanged", "differs"]
+Answer = Literal["equal", "equal within the runtime", "unchanged", "differs", "unverified"]
 
-SHARE = 0.001
-"""Share of the pixels that may have another class where a runtime rounds in another way."""
-
-LEAD = 0.1
-"""None of these where the most probable class led by more than this; of values that are not classes
-none that is further off, of 0 to 1."""
-
-OFF = 8
-"""By how much of 255 a value that is not a class may be off before its pixel counts."""
-
-_VERIFIED = (".tif", ".tiff", ".gpkg")
+_VERIFIED = (".tif", ".tiff", ".gpkg", ".pmtiles", ".geojson", ".fgb", ".parquet")
+_OF_VECTORS_ALONE = _VERIFIED[3:]
 
 
 @dataclass(frozen=True)
@@ -67,16 +56,21 @@ class Verification:
         file: The file.
         answer: "equal": the windows that were made again have the same pixels. "equal within the
             runtime": at most `SHARE` of the pixels have another class, and none where the most
-            probable one led by more than `LEAD`. "unchanged": vectors, which are not made again,
-            hold what was written, and what they were made of is the same. "differs": all else.
+            probable one led by more than `LEAD`; of vectors the same of the ground, but for the few
+            pixels beside a border. "unchanged": vectors that cannot be made again, such as joined
+            ones, hold what was written. "unverified": one of a folder could not be compared, as
+            `note` says. "differs": all else.
         changed: What is not as it was: of "source", "model", "settings", "runtime".
-        windows: How many windows were made again.
+        windows: How many windows were made again, of vectors how many sheets.
         of: How many there are.
-        pixels: How many pixels were compared.
-        differing: How many of them have another class, or values that are off.
+        pixels: How many pixels were compared; none of vectors.
+        differing: How many of them have another class, or values that are off; of vectors how many
+            shapes or tiles are others.
         largest: The largest lead of a class at a pixel that has another one, or how far values are
             off, 0 to 1.
         note: What else is to be said, or None.
+        shapes: Of vectors how many shapes were compared, of vector tiles how many tiles.
+        compared: What was compared, for people.
     """
 
     file: Path
@@ -88,6 +82,8 @@ class Verification:
     differing: int = 0
     largest: float = 0.0
     note: str | None = None
+    shapes: int = 0
+    compared: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
@@ -99,8 +95,11 @@ class Verification:
         if self.changed:
             parts.append(f"changed: {', '.join(self.changed)}")
         if self.windows:
-            parts.append(f"{self.windows} of {self.of} windows, {self.pixels:,} pixels")
-        if self.differing:
+            kind = "sheets" if self.shapes else "windows"
+            parts.append(f"{self.windows} of {self.of} {kind}, {self.compared}")
+        if self.differing and self.shapes:
+            parts.append(f"{self.differing:,} differ")
+        elif self.differing:
             parts.append(f"{self.differing:,} differ, at most by {self.largest:.2f}")
         return f"{self.file}: {'; '.join([*parts, *filter(None, [self.note])])}"
 
@@ -121,12 +120,12 @@ def verify(
     """Make some windows of outputs again, and say whether they are what their files hold.
 
     Args:
-        path: A map, class map or confidence (.tif), vectors (.gpkg), or a folder of them.
+        path: A map, class map or confidence (.tif), vectors of any kind, or a folder of them.
         source: What it was made of, a file or an address; or a folder in which it is found by its
             name. None takes what the manifest of a batch says, and otherwise looks beside the
             output and in the working folder.
         model: The model or its folder; None takes the shipped one of the same name.
-        sample: How many windows of each file are made again, at most.
+        sample: How many windows of each raster, and sheets of vectors, are made again, at most.
         seed: Chooses the windows, which are spread over the file.
         runtime: What runs the model; None takes what ran it.
         precision: What it computes in; None takes what it computed in.
@@ -138,7 +137,8 @@ def verify(
 
     Raises:
         DataError: A file does not say what it was made of, or cannot be read; the source is not
-            there.
+            there. Of a folder this and what follows is raised where it is so of each of its files;
+            otherwise those are "unverified" of which it is so.
         ModelError: The model's folder is missing or damaged.
         UsageError: The model is not known by its name, or does not run here as it ran.
         StoppedError: `stop` is set.
@@ -147,14 +147,23 @@ def verify(
         raise UsageError(f"is {sample}", parameter="sample", remedy="Give 1 or more.")
     files = outputs_of(Path(path))
     work = _Work(_Asked(source, model, sample, seed, runtime, precision), stop)
-    found = []
+    found: list[Verification] = []
+    errors: list[Sat2mapError] = []
     for done, (file, made) in enumerate(files):
 
         def show(part: float, done: int = done) -> None:
             if progress is not None:
                 progress(round(1000 * (done + part)), 1000 * len(files))
 
-        found.append(work.verify(file, made, show))
+        try:
+            found.append(work.verify(file, made, show))
+        except StoppedError:
+            raise
+        except Sat2mapError as error:
+            errors.append(error)
+            found.append(Verification(file, "unverified", note=str(error)))
+    if len(errors) == len(files):
+        raise errors[0]
     return found
 
 
@@ -174,7 +183,7 @@ def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
             if not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
         told = [(file, read_provenance(file)) for file in shown]
-        found = [(file, made) for file, made in told if made is not None]
+        found = [(file, made) for file, made in told if made is not None and _can_be(file, made)]
         if not found:
             raise DataError(
                 "holds no map or vectors that say what they were made of",
@@ -188,7 +197,7 @@ def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
         raise UsageError(
             "is not of a kind that can be verified",
             where=path,
-            remedy="Give a .tif, a .gpkg or a folder of them; `sat2map info` tells of others.",
+            remedy="Give a .tif, vectors or a folder of them; `sat2map info` tells of others.",
         )
     made = read_provenance(path)
     if made is None:
@@ -197,19 +206,18 @@ def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
             where=path,
             remedy="Give an output of this version of sat2map.",
         )
+    if not _can_be(path, made):
+        raise UsageError(
+            "is an archive of images, which is not made again",
+            where=path,
+            remedy="Verify the map as a .tif; `sat2map info` tells what it was made of.",
+        )
     return [(path, made)]
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    """What came out for the windows of one file."""
-
-    windows: int
-    of: int
-    pixels: int
-    differing: int
-    largest: float
-    is_equal: bool
+def _can_be(file: Path, made: Provenance) -> bool:
+    """Return whether an output of its kind can be verified."""
+    return made.layer == "vectors" or file.suffix.lower() not in _OF_VECTORS_ALONE
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,12 @@ class _Work:
 
     def verify(self, file: Path, made: Provenance, show: Callable[[float], None]) -> Verification:
         """Return what comes out for one file."""
+
+        def heed(part: float) -> None:
+            show(part)
+            if self._stop.is_set():
+                raise StoppedError("stopped as asked", where=file, remedy="Begin anew.")
+
         if made.layer == JOINED:
             same = contents_of(file) == made.contents
             note = None if same else "its shapes are not those that were written"
@@ -246,7 +260,7 @@ class _Work:
         source = self._asked.source or self._source_in_batch(file)
         source = find_source(file, made, source)
         if made.layer == "vectors":
-            return self._verify_vectors(file, made, source)
+            return self._verify_vectors(file, made, source, show)
         if made.layer not in LAYERS:
             raise UsageError(
                 "shows its source beside the map, which is not verified",
@@ -267,15 +281,21 @@ class _Work:
                 held = stack.enter_context(rasterio.open(file))
             part = view.part.on(view.scene.grid, shown.grid)
             grid = shown.grid.part(part.top, part.left, part.height, part.width)
-            if not _lies_on(held, grid):
+            if not lies_on(held, grid):
                 note = "it has other pixels than the map of that source"
                 return Verification(file, "differs", tuple(changed), note=note)
-            layers = _layers_of(made)
+            layers = layers_of(made)
             pipeline = ScenePipeline(
                 translator, view.seen, shown, _options(made, file), layers, part, align=1
             )
-            sampled = self._compare(file, made, held, pipeline, translator, show)
+            sampled = compare(file, made, held, pipeline, translator, self._choose, heed)
         return _judged(file, changed, sampled)
+
+    def _choose(self, count: int) -> list[int]:
+        """Return some of so many numbers, one by chance of each of as many parts of equal size."""
+        random = np.random.default_rng(self._asked.seed)
+        edges = np.linspace(0, count, min(self._asked.sample, count) + 1).astype(int)
+        return [int(random.integers(start, stop)) for start, stop in pairwise(edges)]
 
     def _source_in_batch(self, file: Path) -> str | None:
         """Return what a file of a batch was made of, if that is still there; otherwise None."""
@@ -336,65 +356,61 @@ class _Work:
         }
         return [name for name, is_so in changed.items() if is_so]
 
-    def _compare(
-        self,
-        file: Path,
-        made: Provenance,
-        held: Any,
-        pipeline: ScenePipeline,
-        translator: Translator,
-        show: Callable[[float], None],
-    ) -> _Sampled:
-        """Make some windows again and compare them with what the file holds."""
-        rows, columns = pipeline.windows
-        chosen = _spread(_shown_windows(held, rows, columns), self._asked.sample, self._asked.seed)
-        pixels = differing = 0
-        largest, is_equal = 0.0, True
-        for done, (row, column) in enumerate(chosen):
-            show(done / len(chosen))
-            if self._stop.is_set():
-                raise StoppedError("stopped as asked", where=file, remedy="Begin anew.")
-            place, layers, valid = pipeline.piece(row, column)
-            window = Window(place.left, place.top, place.width, place.height)
-            with reading_from(file):
-                known = held.dataset_mask(window=window) != 0
-                values = held.read(window=window).transpose(1, 2, 0)
-            now = layers[_layers_of(made)[0]]
-            valid &= _sure(made, layers)
-            if made.settings["mask"] is not None:  # which part of it was wanted nobody knows here
-                valid &= known
-            now = now if now.ndim == 3 else now[..., None]
-            both = known & valid
-            pixels += int((known | valid).sum())
-            off = _off(made, translator, values, np.broadcast_to(now, values.shape))
-            is_equal &= bool((known == valid).all() and (values == now)[both].all())
-            wrong = both & (off > (OFF / 255 if _is_of_values(made, translator) else 0))
-            differing += int(wrong.sum() + (known != valid).sum())
-            if (known != valid).any() and "min_confidence" not in made.settings:
-                largest = 1.0
-            if wrong.any():
-                far = off if _is_of_values(made, translator) else pipeline.leads(row, column)
-                largest = max(largest, float(far[wrong].max()))
-        return _Sampled(len(chosen), rows * columns, pixels, differing, largest, is_equal)
+    def _verify_vectors(
+        self, file: Path, made: Provenance, source: str | Path, show: Callable[[float], None]
+    ) -> Verification:
+        """Make some sheets of vectors again, or all, and compare them with a file's."""
+        is_intact = file.suffix.lower() != ".gpkg" or contents_of(file) == made.contents
+        note = None if is_intact else "its shapes are not those that were written"
+        with open_source(source).as_scene() as opened:
+            translator = None
+            if made.model is None:
+                is_same = opened.content_fingerprint() == made.source.fingerprint
+                changed = [] if is_same else ["source"]
+                changed += [] if made.version == sat2map.__version__ else ["runtime"]
+            else:
+                of_classes = replace(made, settings=made.settings["classes"])
+                translator = self._translator(file, of_classes)
+                changed = self._changed_land_cover(of_classes, opened, translator)
+            if changed and changed != ["runtime"]:
+                return Verification(file, "differs", tuple(changed), note=note)
 
-    def _verify_vectors(self, file: Path, made: Provenance, source: str | Path) -> Verification:
-        """Compare the contents of vectors, and what they were made of, with what is told."""
-        opened = open_source(source).as_scene()
-        opened.close()
-        changed = []
-        if opened.content_fingerprint() != made.source.fingerprint:
-            changed.append("source")
-        if made.model is not None:
-            translator = self._translator(file, made)
-            if translator.identity != made.model.fingerprint:
-                changed.append("model")
-        same = contents_of(file) == made.contents
-        note = "shapes are not made again" if same else "its shapes are not those that were written"
-        answer: Answer = "unchanged" if same and not changed else "differs"
-        return Verification(file, answer, tuple(changed), note=note)
+            remaking = Remaking(file, made, opened, translator, self._choose, show, self._stop)
+            try:
+                found = remaking.run()
+            except OwnLegendError as error:
+                same = f"{error.what}, so that nothing is made again"
+                return Verification(
+                    file, "unchanged" if is_intact else "differs", note=note or same
+                )
+        answer: Answer = "differs"
+        if is_intact and not found.differing:
+            answer = "equal"
+        elif is_intact and found.is_near:
+            answer = "equal within the runtime"
+        return Verification(
+            file,
+            answer,
+            tuple(changed),
+            found.sheets,
+            found.of,
+            differing=found.differing,
+            note=note,
+            shapes=found.shapes,
+            compared=found.told,
+        )
+
+    def _changed_land_cover(
+        self, made: Provenance, source: Source, translator: Translator
+    ) -> list[str]:
+        """Return what is not as it was when the land cover of a photo was made."""
+        options = _options(made, source.where)
+        options = replace(options, reading=replace(options.reading, warp=True))
+        with SceneView(source, translator, options, straight=True, say=lambda _: None) as view:
+            return self._changed(made, view, translator)
 
 
-def _judged(file: Path, changed: list[str], sampled: _Sampled) -> Verification:
+def _judged(file: Path, changed: list[str], sampled: Sampled) -> Verification:
     answer: Answer = "differs"
     if sampled.is_equal:
         answer = "equal"
@@ -409,6 +425,7 @@ def _judged(file: Path, changed: list[str], sampled: _Sampled) -> Verification:
         sampled.pixels,
         sampled.differing,
         sampled.largest,
+        compared=f"{sampled.pixels:,} pixels",
     )
 
 
@@ -463,77 +480,6 @@ def _options(made: Provenance, where: str | Path) -> SceneOptions:
             where=where,
             remedy=f"Verify it with sat2map {made.version}.",
         ) from error
-
-
-def _layers_of(made: Provenance) -> tuple[Layer, ...]:
-    """Return what is asked of the model: what the file holds, and what hides some of it."""
-    layer = cast(Layer, made.layer)
-    if "min_confidence" not in made.settings:
-        return (layer,)
-    return layer, "cover_confidence" if layer == "cover" else "confidence"
-
-
-def _sure(made: Provenance, layers: dict[Layer, NDArray[np.uint8]]) -> NDArray[np.bool_]:
-    """Return where the model is as sure as was asked for, bool [h,w]."""
-    first, *rest = layers.values()
-    if not rest:
-        return np.ones(first.shape[:2], np.bool_)
-    sure: NDArray[np.bool_] = rest[0] >= math.ceil(made.settings["min_confidence"] * 255 - 1e-9)
-    return sure
-
-
-def _is_of_values(made: Provenance, translator: Translator) -> bool:
-    """Return whether a file holds confidence, or colours that stand for no classes."""
-    return made.layer.endswith("confidence") or (
-        made.layer == "image" and not translator.answers_in_classes
-    )
-
-
-def _off(
-    made: Provenance, translator: Translator, held: NDArray[np.uint8], now: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """Return how far pixels are off, 0 to 1: of classes 1 where it is another one."""
-    if _is_of_values(made, translator):
-        far: NDArray[np.float64] = np.abs(held.astype(float) - now).max(axis=2) / 255
-        return far
-    if made.layer == "image":
-        assert translator.legend is not None
-        held, now = (translator.legend.label(image)[..., None] for image in (held, now))
-    other: NDArray[np.float64] = (held != now).any(axis=2).astype(float)
-    return other
-
-
-def _lies_on(held: Any, grid: Grid) -> bool:
-    """Return whether a raster has the pixels of a grid."""
-    if (held.height, held.width) != (grid.height, grid.width):
-        return False
-    if grid.points or not grid.georeferenced:
-        return True
-    own, ours = np.array(held.transform)[:6], np.array(grid.transform)[:6]
-    step = math.hypot(*np.array(grid.transform)[[0, 3]])
-    return bool(np.allclose(own, ours, rtol=1e-9, atol=1e-6 * step))
-
-
-def _shown_windows(held: Any, rows: int, columns: int) -> list[tuple[int, int]]:
-    """Return the windows in which a thinned look at a file shows something, or all."""
-    size = (min(held.height, 4 * rows), min(held.width, 4 * columns))
-    mask = held.dataset_mask(out_shape=size) != 0
-    every = [(row, column) for row in range(rows) for column in range(columns)]
-    found = []
-    for row, column in every:
-        top, left = row * size[0] // rows, column * size[1] // columns
-        bottom, right = -(-(row + 1) * size[0] // rows), -(-(column + 1) * size[1] // columns)
-        if mask[top:bottom, left:right].any():
-            found.append((row, column))
-    return found or every
-
-
-def _spread(windows: list[tuple[int, int]], count: int, seed: int) -> list[tuple[int, int]]:
-    """Return some windows, one by chance of each of as many parts of equal size."""
-    count = min(count, len(windows))
-    random = np.random.default_rng(seed)
-    edges = np.linspace(0, len(windows), count + 1).astype(int)
-    return [windows[int(random.integers(start, stop))] for start, stop in pairwise(edges)]
 
 
 def to_json(found: list[Verification]) -> str:

@@ -15,7 +15,7 @@ def verify(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE|OUT", help="A .tif or .gpkg that sat2map wrote, or a folder of them."
+            metavar="FILE|OUT", help="A map or vectors that sat2map wrote, or a folder of them."
         ),
     ],
     source: Annotated[
@@ -30,7 +30,10 @@ def verify(
         typer.Option(help="The folder of its model, where that is not a shipped one."),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=1, help="Windows of each file to make again, at most.")
+        int,
+        typer.Option(
+            min=1, help="Windows of each file, or sheets of vectors, to make again, at most."
+        ),
     ] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that chooses the windows.")] = 0,
     runtime: Annotated[
@@ -44,7 +47,7 @@ def verify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prove a map: make some windows again and compare.
+    """Prove a map or vectors: make some of them again and compare.
 
     Where they differ it says what has changed: the source, the model, the settings, the runtime.
     """
@@ -69,5 +72,5 @@ def verify(
     else:
         for line in lines_of(found):
             print(line)
-    if any(one.answer == "differs" for one in found):
+    if any(one.answer in ("differs", "unverified") for one in found):
         raise typer.Exit(1)

@@ -88,6 +88,12 @@ class Part:
         """One past the last column."""
         return self.left + self.width
 
+    def overlaps(self, other: Part) -> bool:
+        """Return whether there are pixels that are in both."""
+        return max(self.top, other.top) < min(self.bottom, other.bottom) and max(
+            self.left, other.left
+        ) < min(self.right, other.right)
+
     def on(self, grid: Grid, other: Grid) -> Part:
         """Return the pixels of another grid over the same ground that these touch."""
         top, bottom = _touched(self.top, self.bottom, grid.height, other.height)

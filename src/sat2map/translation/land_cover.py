@@ -8,22 +8,27 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
 
 from sat2map.atomic import check_disk
-from sat2map.errors import DataError, EmptySceneError
+from sat2map.errors import DataError, EmptySceneError, StoppedError, writing_to
 from sat2map.geo.gdal import settings
-from sat2map.geo.grid import ground_resolution
+from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.legend import COVER, LEGEND_TAG, TEMPERATURE_TAG
 from sat2map.provenance import TAG
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.partial import Partial, partial_work
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.sources import Source
-from sat2map.raster.strips import Layout, Strips
+from sat2map.raster.strips import TILE, Layout, Strips
 from sat2map.translation.blocks import Blocks
 from sat2map.translation.class_files import NODATA
 from sat2map.translation.maps import Layer, check_layers
@@ -147,9 +152,30 @@ def _opened(
     say: Callable[[str], object],
 ) -> _Work:
     """Open a scene until the end of a stack."""
-    check_layers(_LAYERS, translator.kind, translator.name)
     reading = replace(reading or Reading(), warp=True)
     options = SceneOptions(reading, resolution="model", resume=resume)
+    pipeline, grid = _pipeline(stack, source, translator, options, say)
+    check_disk(place, grid.height * grid.width * (_ROOM + room))
+    made = made_of(translator, source.fingerprint(), options)
+    partial = stack.enter_context(partial_work(place, made, resume=resume, say=say))
+    layouts = Layout(grid, True, COVER, NODATA), Layout(grid, True, nodata=0, values=len(COVER))
+    products = [
+        Product(layer, Strips(partial.strips, name, layout))
+        for layer, name, layout in zip(_LAYERS, ("classes", "probabilities"), layouts, strict=True)
+    ]
+    return _Work(reading, pipeline, products, partial)
+
+
+def _pipeline(
+    stack: ExitStack,
+    source: Source,
+    translator: Translator,
+    options: SceneOptions,
+    say: Callable[[str], object],
+    align: int = TILE,
+) -> tuple[ScenePipeline, Grid]:
+    """Return a scene on its way to its land cover, and the grid of that, until a stack ends."""
+    check_layers(_LAYERS, translator.kind, translator.name)
     stack.enter_context(settings())
     view = stack.enter_context(SceneView(source, translator, options, straight=True, say=say))
     if ground_resolution(view.scene.grid) is None:
@@ -163,16 +189,73 @@ def _opened(
     shown = ResampledScene(again, *view.scale.written)
     part = view.part.on(view.scene.grid, shown.grid)
     grid = shown.grid.part(part.top, part.left, part.height, part.width)
-    check_disk(place, grid.height * grid.width * (_ROOM + room))
-    made = made_of(translator, source.fingerprint(), options)
-    partial = stack.enter_context(partial_work(place, made, resume=resume, say=say))
-    layouts = Layout(grid, True, COVER, NODATA), Layout(grid, True, nodata=0, values=len(COVER))
-    products = [
-        Product(layer, Strips(partial.strips, name, layout))
-        for layer, name, layout in zip(_LAYERS, ("classes", "probabilities"), layouts, strict=True)
-    ]
-    pipeline = ScenePipeline(translator, view.seen, shown, options, _LAYERS, part)
-    return _Work(reading, pipeline, products, partial)
+    pipeline = ScenePipeline(translator, view.seen, shown, options, _LAYERS, part, align=align)
+    return pipeline, grid
+
+
+@contextmanager
+def land_cover_within(
+    source: Source,
+    folder: Path,
+    translator: Translator,
+    reading: Reading,
+    wanted: Callable[[Grid], Sequence[Part]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event,
+) -> Iterator[tuple[Path, Path]]:
+    """Make the land cover of some parts of a scene, as `land_cover_of` makes that of all of it.
+
+    Args:
+        source: As for `land_cover_of`.
+        folder: Where the two rasters are made; they stay there.
+        translator: The model, with classes.
+        reading: How the scene's values become pixels.
+        wanted: Returns which pixels of the network's own grid are wanted; elsewhere the rasters
+            may have nothing.
+        progress: Called with (done, all) windows.
+        stop: Asks to stop once it is set.
+
+    Yields:
+        The two rasters that `land_cover_of` yields.
+
+    Raises:
+        DataError: The scene cannot be read, or does not say where it lies.
+        UsageError: The model has no classes.
+        OutputError: The disk is full.
+        StoppedError: `stop` is set.
+    """
+    reading = replace(reading, warp=True)
+    options = SceneOptions(reading, resolution="model")
+    with ExitStack() as stack:
+        pipeline, grid = _pipeline(stack, source, translator, options, logger.debug, align=1)
+        chosen = pipeline.touching(wanted(grid))
+        room = sum(place.height * place.width for place in chosen.values()) * _ROOM
+        check_disk(folder / "classes.tif", room)
+        facts: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "tiled": True}
+        facts |= {"height": grid.height, "width": grid.width, "sparse_ok": True}
+        facts |= {"crs": grid.crs, "transform": grid.transform, "bigtiff": "if_safer"}
+        told = _tags(source, reading, translator)
+        sure = {TEMPERATURE_TAG: str(translator.kind.cover_temperature)}
+        files = folder / "classes.tif", folder / "probabilities.tif"
+        with (
+            writing_to(folder),
+            rasterio.open(files[0], "w", count=1, nodata=NODATA, **facts) as classes,
+            rasterio.open(files[1], "w", count=len(COVER), nodata=0, **facts) as shares,
+        ):
+            classes.update_tags(**told)
+            shares.update_tags(**sure)
+            for done, window in enumerate(chosen, 1):
+                if stop.is_set():
+                    raise StoppedError("stopped as asked", where=files[0])
+                place, layers, valid = pipeline.piece(*window)
+                box = Window(place.left, place.top, place.width, place.height)
+                classes.write(np.where(valid, layers["cover"], NODATA), 1, window=box)
+                likely = layers["cover_shares"] * valid[..., None]
+                shares.write(likely.transpose(2, 0, 1), window=box)
+                if progress is not None:
+                    progress(done, len(chosen))
+        yield files
 
 
 def _tags(source: Source, reading: Reading, translator: Translator) -> dict[str, str]:

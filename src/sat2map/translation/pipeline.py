@@ -266,6 +266,22 @@ class ScenePipeline:
         """How many rows and columns of windows there are."""
         return len(self._rows), len(self._columns)
 
+    def touching(self, parts: Sequence[Part]) -> dict[tuple[int, int], Part]:
+        """Return the windows (row, column) whose pieces have some of these pixels, and which.
+
+        Args:
+            parts: Some of the wanted pixels.
+        """
+        found = {}
+        for r, row in enumerate(self._rows):
+            for c, column in enumerate(self._columns):
+                height = row.out_stop - row.out_start
+                width = column.out_stop - column.out_start
+                place = Part(row.out_start, column.out_start, height, width)
+                if any(place.overlaps(part) for part in parts):
+                    found[r, c] = place
+        return found
+
     def piece(
         self, row: int, column: int
     ) -> tuple[Part, dict[Layer, NDArray[np.uint8]], NDArray[np.bool_]]:

@@ -361,7 +361,7 @@ def _make(
         finished = store.finished()
         for done, sheet in enumerate(sheets, 1):
             if sheet.number not in finished:
-                _cover(scene, store, sieved, sheet, options)
+                store_sheet(scene, store, sieved, sheet, options)
                 give_back_memory()
             show(len(sheets) + done)
         store.join()
@@ -388,7 +388,7 @@ def _make(
             wide = "width_m" if is_true else "drawn_width_m"
             write_map_style(target, scene.legend, tiles, width=wide)
         else:
-            _write(aside, layers, place, scene.legend, options.layer, made_of)
+            write_layers(aside, layers, place, scene.legend, options.layer, made_of)
     give_name(aside, target)
 
 
@@ -404,7 +404,7 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def _write(
+def write_layers(
     aside: Path,
     layers: Iterator[Layer],
     place: Placing,
@@ -463,10 +463,18 @@ def sieved_sheet(scene: ClassMap, sheet: Sheet, minimum: Mapping[Role, float]) -
     return np.ascontiguousarray(inside)
 
 
-def _cover(
+def store_sheet(
     scene: ClassMap, store: Store, sieved: Path, sheet: Sheet, options: VectorOptions
 ) -> None:
-    """Find the polygons of a sheet and store them."""
+    """Find the polygons of a sheet and store them.
+
+    Args:
+        scene: The class map.
+        store: Where they go.
+        sieved: The folder of the files of `sieved_sheet`, of this sheet and those within `MARGINS`.
+        sheet: The sheet.
+        options: How.
+    """
     extent = (scene.grid.height, scene.grid.width)
     side = options.sheet
 
