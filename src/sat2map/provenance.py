@@ -1,7 +1,8 @@
 """What an output was made of and how: one definition, which every writer writes into its file.
 
     GeoTIFF                     the tag `SAT2MAP_PROVENANCE`
-    PNG of a scene              a text of that name
+    PNG                         a text of that name
+    JPEG, WebP                  EXIF's ImageDescription: that name, = and JSON
     GeoPackage, FlatGeobuf      metadata of that name
     PMTiles, MBTiles, a folder  the key `sat2map` of their TileJSON or metadata
     GeoJSON, GeoParquet         the key `sat2map` of the collection, of the file's metadata
@@ -122,6 +123,14 @@ class Provenance:
     def to_text(self) -> str:
         """Return it as one line of JSON, the same for the same provenance."""
         return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+
+    def to_ascii(self) -> str:
+        """Return the same for places that hold no other characters."""
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    def to_comment(self) -> str:
+        """Return it for a place that does not tell what stands there: `TAG`, = and JSON, ASCII."""
+        return f"{TAG}={self.to_ascii()}"
 
     def describe(self) -> str:
         """Return it for people, a fact in a line."""

@@ -11,11 +11,16 @@ import rasterio
 import shapely
 
 from fixtures.scenes import MakeScene, with_classes
+from sat2map.batch.verify import verify
 from sat2map.legend import COVER, LEGEND_TAG, Legend
+from sat2map.model.folder import save_model
 from sat2map.raster.options import SceneOptions
+from sat2map.raster.provenance_reader import read_provenance
 from sat2map.serve import service
+from sat2map.serve.app import AppOptions
 from sat2map.serve.budget import Budget
 from sat2map.translation.classes import translate_classes
+from sat2map.translation.translator import load
 from sat2map.vectors.class_map import open_class_map
 
 from .conftest import CORE, Served, Start
@@ -84,6 +89,76 @@ def test_vectors_come_as_a_geopackage_and_as_json(
     shapes = [shapely.from_geojson(json.dumps(f["geometry"])) for f in found]
     bounds = shapely.total_bounds(shapes)
     assert np.abs(bounds - [west, south, east, north]).max() < 1e-4
+
+
+def exported(served: Served, path: Path, query: str = "") -> Path:
+    """Ask for the upper left part of a scene, and keep it."""
+    answer = served.client.get(f"/scenes/scene/export?bbox={box_of(served, 0.6)}{query}")
+    assert answer.status_code == 200, answer.text
+    path.write_bytes(answer.content)
+    return path
+
+
+@pytest.mark.parametrize("layer", ["classes", "numbers", "confidence", "map", "photo"])
+def test_what_is_exported_says_what_it_was_made_of(
+    make_scene: MakeScene, start: Start, tmp_path: Path, layer: str
+) -> None:
+    folder, torch_model = tmp_path / "small", with_classes((0.5, 2.0))._model
+    save_model(folder, torch_model.network, torch_model.card)  # type: ignore[union-attr]
+    model = load(folder, runtime="torch")
+    source = make_scene(blocks(150, 190))
+    served = start(source, model=model, app=AppOptions(attribution="© somebody"))
+    part = exported(served, tmp_path / "part.tif", f"&layer={layer}")
+    made = read_provenance(part)
+    assert made is not None
+    assert (made.source.name, made.attribution) == ("scene.tif", "© somebody")
+    with rasterio.open(part) as file:
+        assert file.tags()["TIFFTAG_COPYRIGHT"] == "© somebody"
+    if layer == "photo":
+        assert (made.layer, made.model) == ("photo", None)
+        return
+    assert made.model is not None
+    assert (made.model.fingerprint, made.precision) == (model.identity, "f32")
+    (found,) = verify(part, model=folder)
+    assert found.changed == ()
+    # Colours of the map are mixed of kept shares, which are rounded.
+    assert found.answer in ("equal", *(["equal within the runtime"] if layer == "map" else []))
+    with rasterio.open(part, "r+") as file:
+        file.write(255 - file.read())
+    assert verify(part, model=folder)[0].answer == "differs"
+
+
+def test_exported_vectors_say_what_they_were_made_of(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyogrio")
+    served = start(make_scene(blocks(150, 190)), app=AppOptions(attribution="© somebody"))
+    made = read_provenance(exported(served, tmp_path / "part.gpkg", "&format=gpkg"))
+    answer = served.client.get(f"/scenes/scene/vectors.geojson?bbox={box_of(served, 0.6)}")
+    path = tmp_path / "part.geojson"
+    path.write_bytes(answer.content)
+    assert made == read_provenance(path)
+    assert made is not None
+    assert made.made_from is not None
+    assert made.made_from.model is not None
+    assert (made.layer, made.made_from.layer) == ("vectors", "cover")
+    assert (made.made_from.source.name, made.attribution) == ("scene.tif", "© somebody")
+
+
+def test_a_part_of_an_earlier_map_says_what_that_said(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    source, model = make_scene(blocks(150, 190)), with_classes((0.5, 2.0))
+    options = SceneOptions(licence="CC-BY-4.0")
+    classes = translate_classes(source, tmp_path / "classes.tif", model, options)
+    served = start(classes, model=None)
+    west, south, east, north = served.scene("classes").bounds
+    answer = served.client.get(f"/scenes/classes/export?bbox={west},{south},{east},{north}")
+    (tmp_path / "part.tif").write_bytes(answer.content)
+    made = read_provenance(tmp_path / "part.tif")
+    assert made is not None
+    assert made.made_from == read_provenance(classes)
+    assert (made.source.name, made.model, made.licence) == ("classes.tif", None, "CC-BY-4.0")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from sat2map.networks.specs import GeneratorSpec, ResNetSpec, UNetSpec
 from sat2map.networks.value_range import round_image, to_network
 from sat2map.raster.options import SceneOptions
 from sat2map.translation.class_files import ClassFiles
-from sat2map.translation.scene import made_of, translate_raster
+from sat2map.translation.provenance import made_of
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.translator import Translator, load
 
 UNET = UNetSpec(size=16, base_channels=8, dropout_blocks=[1, 2])

@@ -335,7 +335,7 @@ def _make_files(
         blocks=blocks,
         say=say,
     )
-    vectors, how = options.vector_file(map_file), options.vectors
+    vectors, how = options.vector_file(map_file), options.vectors_told
     if vectors is not None and how is not None:
         reading = options.scene.reading
         make_photo_vectors(

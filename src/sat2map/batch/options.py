@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -94,6 +94,17 @@ class BatchOptions:
             self.qgis_style,
             min_confidence=self.min_confidence,
         )
+
+    @property
+    def vectors_told(self) -> VectorOptions | None:
+        """How vectors are made, with the attribution and the licence of the maps."""
+        if self.vectors is None:
+            return None
+        told = {
+            name: getattr(self.vectors, name) or getattr(self.scene, name)
+            for name in ("attribution", "licence")
+        }
+        return replace(self.vectors, **told)
 
     def vector_file(self, map_file: Path) -> Path | None:
         """Return where the vectors of a scene go, beside its map; None of none."""

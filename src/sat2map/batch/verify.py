@@ -26,6 +26,7 @@ from sat2map.batch.verify_rasters import LEAD, SHARE, Sampled, compare, layers_o
 from sat2map.batch.verify_vectors import OwnLegendError, Remaking
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo.gdal import is_address, reading_from, settings
+from sat2map.geo.grid import Part
 from sat2map.journal import HIDDEN
 from sat2map.model.card import is_model
 from sat2map.provenance import Provenance
@@ -36,7 +37,7 @@ from sat2map.raster.sources import Source, open_source
 from sat2map.runtimes.interface import Precision, RuntimeName
 from sat2map.translation.maps import LAYERS
 from sat2map.translation.pipeline import ScenePipeline
-from sat2map.translation.scene import provenance_of, runtime_of
+from sat2map.translation.provenance import provenance_of, runtime_of
 from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator, load
 from sat2map.vectors.geopackage import contents_of
@@ -280,6 +281,8 @@ class _Work:
             with reading_from(file):
                 held = stack.enter_context(rasterio.open(file))
             part = view.part.on(view.scene.grid, shown.grid)
+            if "part" in made.settings:  # what a server gave out
+                part = Part(*made.settings["part"])
             grid = shown.grid.part(part.top, part.left, part.height, part.width)
             if not lies_on(held, grid):
                 note = "it has other pixels than the map of that source"
@@ -345,12 +348,13 @@ class _Work:
             _options(made, source.where),
             is_warped=bool(made.settings["reading"]["warp"]),
         )
-        ours = {**made.settings, "mask": None, "min_confidence": None}
+        aside = dict.fromkeys(("mask", "min_confidence", "part", "painted"))
+        ours = {**made.settings, **aside}
         runtime = (made.runtime, made.precision, made.version)
         changed = {
             "source": made.source.fingerprint != now.source.fingerprint,
             "model": made.model.fingerprint != translator.identity,
-            "settings": ours != {**now.settings, "mask": None, "min_confidence": None},
+            "settings": ours != {**now.settings, **aside},
             "runtime": runtime
             != (runtime_of(translator), translator.precision, sat2map.__version__),
         }

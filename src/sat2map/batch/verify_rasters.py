@@ -111,9 +111,12 @@ def _sure(made: Provenance, layers: dict[Layer, NDArray[np.uint8]]) -> NDArray[n
 
 
 def _is_of_values(made: Provenance, translator: Translator) -> bool:
-    """Return whether a file holds confidence, or colours that stand for no classes."""
+    """Return whether a file holds confidence, or colours that stand for no classes.
+
+    Colours that a server mixed of rounded shares are compared as such, too.
+    """
     return made.layer.endswith("confidence") or (
-        made.layer == "image" and not translator.answers_in_classes
+        made.layer == "image" and ("painted" in made.settings or not translator.answers_in_classes)
     )
 
 

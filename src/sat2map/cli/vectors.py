@@ -96,7 +96,11 @@ def vectors(
     ] = None,
     attribution: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Of .pmtiles: who is to be named where they are shown."),
+        typer.Option(metavar="TEXT", help="Who is to be named where they are shown."),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Licence under which they may be used, CC-BY-4.0."),
     ] = None,
     resume: Resume = False,
     quiet: Quiet = False,
@@ -120,6 +124,7 @@ def vectors(
         layer=layer,  # type: ignore[arg-type]  # it was checked
         out_crs=out_crs,
         attribution=attribution,
+        licence=licence,
         resume=resume,
     )
     reading = parse.scene_reading(bands, stretch, value_range, None, nodata, crs, pixel_size)

@@ -14,15 +14,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from sat2map.atomic import atomic_file
 from sat2map.data.colour_profile import ColourProfile, read_profile
 from sat2map.data.pillow import open_heic, opened_image, special_kind
 from sat2map.errors import DataError, UsageError
+from sat2map.provenance import TAG, Provenance
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -90,7 +93,10 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
 
 
 def write_image(
-    path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None
+    path: Path,
+    pixels: NDArray[np.uint8],
+    alpha: NDArray[np.uint8] | None = None,
+    made: Provenance | None = None,
 ) -> None:
     """Write an image by its suffix, whole or not at all.
 
@@ -98,6 +104,7 @@ def write_image(
         path: .png, .jpg, .jpeg, .webp, .tif or .tiff; JPEG leaves out alpha.
         pixels: uint8 [H,W,3], or grey, [H,W,1], which is written as three equal bands.
         alpha: uint8 [H,W] or None.
+        made: What it was made of and how, which it then says.
 
     Raises:
         UsageError: The suffix is none of these, the image is too large for the format, or
@@ -126,15 +133,37 @@ def write_image(
     if alpha is not None and suffix not in {".jpg", ".jpeg"}:
         pixels = np.dstack([pixels, alpha])
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    how: dict[str, Any] = {".webp": {"lossless": True}, ".png": {}}.get(
+        suffix, {"compression": "tiff_deflate"}
+    )
+    if suffix in {".jpg", ".jpeg"}:
+        how = {"quality": 95, "subsampling": 0}  # thin coloured lines stay coloured
+    if made is not None:
+        how |= _saying(suffix, made)
     with atomic_file(path) as aside:
-        if suffix in {".jpg", ".jpeg"}:
-            image.save(aside, quality=95, subsampling=0)  # thin coloured lines stay coloured
-        elif suffix == ".webp":
-            image.save(aside, lossless=True)
-        elif suffix == ".png":
-            image.save(aside)
-        else:
-            image.save(aside, compression="tiff_deflate")
+        image.save(aside, **how)
+
+
+def _saying(suffix: str, made: Provenance) -> dict[str, Any]:
+    """Return options of Pillow by which an image says what it was made of."""
+    if suffix == ".png":
+        text = PngInfo()
+        text.add_itxt(TAG, made.to_text())
+        return {"pnginfo": text}
+    if suffix in {".jpg", ".jpeg", ".webp"}:
+        exif = Image.Exif()
+        exif[DESCRIPTION] = made.to_comment()
+        return {"exif": exif}
+    root = Element("GDALMetadata")
+    SubElement(root, "Item", {"name": TAG}).text = made.to_ascii()
+    return {"tiffinfo": {GDAL_METADATA: tostring(root, encoding="unicode")}}
+
+
+DESCRIPTION = 0x010E
+"""The number of EXIF's ImageDescription."""
+
+GDAL_METADATA = 42112
+"""The number of the TIFF tag in which GDAL has what rasterio calls tags."""
 
 
 def three_bands(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

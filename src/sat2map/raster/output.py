@@ -24,6 +24,7 @@ from sat2map.atomic import check_file_name, check_folder_name, flush, write_text
 from sat2map.errors import StoppedError, UsageError
 from sat2map.geo.gdal import once_through
 from sat2map.geo.grid import Grid
+from sat2map.provenance import TAG, Provenance
 from sat2map.raster.cog import write_cog
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
@@ -144,7 +145,7 @@ def write_raster(
         strips: The map; for a GeoTIFF with overviews.
         folder: Where it is made, on the same disk as `output`.
         output: What it becomes.
-        tags: What a GeoTIFF or a PNG says of its making.
+        tags: What it says of its making, a JPEG what it was made of alone.
         stop: Asks to stop once it is set.
 
     Raises:
@@ -162,11 +163,14 @@ def write_raster(
     form: Form = "alpha" if output.kind == "png" else "colours"
     options: dict[str, object] = {"driver": "JPEG", "quality": 95}
     if output.kind == "png":
-        options = {"driver": "PNG", "write_metadata_as_text": True}
+        options, told = {"driver": "PNG", "write_metadata_as_text": True}, tags
+    else:
+        made = Provenance.from_text(tags.get(TAG), output.path)
+        told = {} if made is None else {"EXIF_ImageDescription": made.to_comment()}
 
     def make() -> None:
         with writing(), once_through():
-            virtual = strips.whole(form, links, tags if output.kind == "png" else None)
+            virtual = strips.whole(form, links, told)
             rasterio.shutil.copy(virtual, aside, **options)
             compare_written(aside, virtual if output.kind == "png" else None)
 

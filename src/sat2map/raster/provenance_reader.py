@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring
 
+from sat2map.data.images import DESCRIPTION
 from sat2map.data.pillow import opened_image
 from sat2map.errors import parsed_json
 from sat2map.geo.vector_layer import require
@@ -35,6 +36,8 @@ def read_provenance(path: Path) -> Provenance | None:
             return Provenance.from_text(_tag_of(path), path)
         case ".png":
             return Provenance.from_text(_text_of(path), path)
+        case ".jpg" | ".jpeg" | ".webp":
+            return Provenance.from_text(_description_of(path), path)
         case ".gpkg":
             return Provenance.from_text(_metadata_of(path), path)
         case ".fgb":
@@ -83,6 +86,16 @@ def _text_of(path: Path) -> str | None:
     except (OSError, ValueError):  # ValueError: texts of many megabytes
         return None
     return None if text is None else str(text)
+
+
+def _description_of(path: Path) -> str | None:
+    """Return what EXIF's description of a JPEG or a WebP says."""
+    try:
+        with opened_image(path, ["JPEG", "WEBP"]) as image:
+            text = str(image.getexif().get(DESCRIPTION))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return text.removeprefix(f"{TAG}=") if text.startswith(f"{TAG}=") else None
 
 
 def _metadata_of(path: Path) -> str | None:

@@ -30,7 +30,7 @@ from sat2map.serve.documents import (
 )
 from sat2map.serve.guard import Access, Guard
 from sat2map.serve.page import PageFile
-from sat2map.serve.parts import tags_of, to_geojson, write_part, write_vectors
+from sat2map.serve.parts import to_geojson, write_part, write_vectors
 from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
 from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
 from sat2map.serve.styles import MapStyle
@@ -98,7 +98,7 @@ def make_app(service: Service, options: AppOptions | None = None) -> Guard:
 
     _add_pages(app, service, options)
     _add_scene(app, service, options)
-    _add_parts(app, service)
+    _add_parts(app, service, options.attribution)
     _add_tiles(app, service)
     return Guard(app, options.access, options.basemap)
 
@@ -227,7 +227,7 @@ def _warmth(service: Service, served: ServedScene, current: OpenScene) -> dict[s
     return {"done": done, "all": count, "running": service.is_warming(served)}
 
 
-def _add_parts(app: FastAPI, service: Service) -> None:
+def _add_parts(app: FastAPI, service: Service, attribution: str | None) -> None:
     """Add what costs much: files of a part, and windows made ahead."""
 
     @app.post("/scenes/{id}/warm", status_code=202)
@@ -247,12 +247,11 @@ def _add_parts(app: FastAPI, service: Service) -> None:
         layer = _layer(current, "classes")
         part = service.part_in(served, current, layer, _bounds(bbox), MOST_VECTORISED)
         service.spend(request, part.height * part.width)
-        tags = tags_of(service.workshop.model_name, served.name)
 
         def write(stop: threading.Event) -> bytes:
             with tempfile.TemporaryDirectory(prefix="sat2map-") as folder:
                 target = Path(folder) / "part.gpkg"
-                write_vectors(current, part, target, tags, stop)
+                write_vectors(current, part, target, attribution, stop)
                 return to_geojson(target)
 
         body = await service.write(request, served, current, layer, part, write)
@@ -276,15 +275,14 @@ def _add_parts(app: FastAPI, service: Service) -> None:
         most = MOST_VECTORISED if format == "gpkg" else MOST_EXPORTED
         part = service.part_in(served, current, name, _bounds(bbox), most)
         service.spend(request, part.height * part.width)
-        tags = tags_of(service.workshop.model_name, served.name)
         folder = Path(tempfile.mkdtemp(prefix="sat2map-"))
         target = folder / f"part.{format}"
 
         def write(stop: threading.Event) -> None:
             if format == "gpkg":
-                write_vectors(current, part, target, tags, stop)
+                write_vectors(current, part, target, attribution, stop)
             else:
-                write_part(current, name, part, target, tags, stop, painted)
+                write_part(current, name, part, target, attribution, stop, painted)
 
         try:
             await service.write(request, served, current, name, part, write)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
-import sat2map
 from sat2map.errors import DataError, StoppedError, writing_to
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Part
 from sat2map.geo.vector_layer import require
 from sat2map.legend import LEGEND_TAG
+from sat2map.provenance import KEY, TAG, Provenance
+from sat2map.raster.provenance_reader import read_provenance
 from sat2map.serve.overviews import NOTHING
 from sat2map.serve.scenes import LayerName, OpenScene
 from sat2map.serve.styles import MapStyle
@@ -42,7 +42,7 @@ def write_part(
     layer: LayerName,
     part: Part,
     target: Path,
-    tags: Mapping[str, str],
+    attribution: str | None,
     stop: threading.Event,
     style: MapStyle | None = None,
 ) -> None:
@@ -55,7 +55,7 @@ def write_part(
         layer: "map", "classes", "confidence" or "photo".
         part: Which pixels of the layer's grid.
         target: The file.
-        tags: What it says of its making.
+        attribution: Whom those who show it are to name; None takes what the scene says.
         stop: Asks to stop once it is set.
         style: Its colours; None takes the usual ones.
 
@@ -64,6 +64,7 @@ def write_part(
         OutputError: The disk is full.
         StoppedError: `stop` is set.
     """
+    assert scene.origin is not None  # only archives have none, and no pixels
     legend = scene.legend_of(layer, style)
     grid = scene.level_grid(layer, 0).part(part.top, part.left, part.height, part.width)
     is_image = layer in ("map", "photo")
@@ -89,7 +90,7 @@ def write_part(
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(target, "w", **facts) as file,
     ):
-        file.update_tags(**tags)
+        file.update_tags(**tags_of(scene.origin.provenance(layer, part, style, attribution)))
         if layer == "classes" and legend is not None:
             entries = enumerate(legend.classes)
             file.colorinterp = [ColorInterp.palette]
@@ -115,7 +116,7 @@ def write_part(
 
 
 def write_vectors(
-    scene: OpenScene, part: Part, target: Path, tags: Mapping[str, str], stop: threading.Event
+    scene: OpenScene, part: Part, target: Path, attribution: str | None, stop: threading.Event
 ) -> None:
     """Write the vectors of a part as a GeoPackage, as `vectorise` makes them of a class map.
 
@@ -123,7 +124,7 @@ def write_vectors(
         scene: The scene; all windows of the part are there.
         part: Which pixels of the classes.
         target: The file; what is made on the way lies beside it.
-        tags: What the class map says of its making.
+        attribution: As for `write_part`.
         stop: Asks to stop once it is set.
 
     Raises:
@@ -134,17 +135,17 @@ def write_vectors(
     """
     require("pyogrio", "vectors")
     classes, confidence = (target.with_name(f"{name}.tif") for name in ("classes", "confidence"))
-    write_part(scene, "classes", part, classes, tags, stop)
+    write_part(scene, "classes", part, classes, attribution, stop)
     beside = "confidence" in scene.layers
     if beside:
-        write_part(scene, "confidence", part, confidence, tags, stop)
+        write_part(scene, "confidence", part, confidence, attribution, stop)
     vectorise(classes, target, confidence=confidence if beside else None, stop=stop)
 
 
 def to_geojson(vectors: Path) -> bytes:
     """Return the vectors of a GeoPackage as GeoJSON (RFC 7946), in degrees.
 
-    Each feature tells its `layer`.
+    Each feature tells its `layer`, and the collection what it was made of.
     """
     import pyogrio
 
@@ -169,7 +170,9 @@ def to_geojson(vectors: Path) -> bytes:
             features.append(
                 f'{{"type":"Feature","properties":{json.dumps(facts)},"geometry":{text}}}'
             )
-    return f'{{"type":"FeatureCollection","features":[{",".join(features)}]}}'.encode()
+    made = read_provenance(vectors)
+    told = "" if made is None else f'"{KEY}": {made.to_text()},'
+    return f'{{"type":"FeatureCollection",{told}"features":[{",".join(features)}]}}'.encode()
 
 
 def _plain(value: Any) -> Any:
@@ -181,7 +184,11 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
 
 
-def tags_of(model: str | None, name: str) -> dict[str, str]:
+def tags_of(made: Provenance) -> dict[str, str]:
     """Return what a file says of its making."""
-    told = {"TIFFTAG_SOFTWARE": f"sat2map {sat2map.__version__}", "SAT2MAP_SOURCE": name}
-    return told if model is None else told | {"SAT2MAP_MODEL": model}
+    told = {"TIFFTAG_SOFTWARE": f"sat2map {made.version}", "SAT2MAP_SOURCE": made.source.name}
+    if made.attribution is not None:
+        told["TIFFTAG_COPYRIGHT"] = made.attribution
+    if made.model is not None:
+        told["SAT2MAP_MODEL"] = made.model.name
+    return told | {TAG: made.to_text()}

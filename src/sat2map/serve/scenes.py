@@ -40,7 +40,8 @@ from sat2map.geo.grid import Bounds, Grid, Part
 from sat2map.journal import as_json
 from sat2map.legend import COVER, LEGEND_TAG, Legend
 from sat2map.provenance import KEY
-from sat2map.raster.options import Reading
+from sat2map.raster.georeference import stored
+from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.pyramid import HIGHEST, Pyramid, pyramid_of
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_source
@@ -48,6 +49,7 @@ from sat2map.serve.archives import SUFFIX as ARCHIVE
 from sat2map.serve.archives import TileArchive
 from sat2map.serve.files import ClassFile, SceneImages
 from sat2map.serve.memory import RecentMemory
+from sat2map.serve.origin import Origin
 from sat2map.serve.pool import WindowPool
 from sat2map.serve.results import IN_MEMORY, Results, Window
 from sat2map.serve.styles import MapStyle, styles_of
@@ -172,6 +174,7 @@ class OpenScene:
         key: What tells it from what they held before or later, 32 hexadecimal digits.
         layers: The layers it has.
         pyramid: Which web tiles it touches, up to the zoom of its own resolution.
+        origin: Where its pixels come from, for what is exported of it.
         legend: The classes of `classes` and `numbers`, where it has these.
         styles: What the layer `map` is shown in by name, the usual one first, where it can be had
             in several colours.
@@ -186,6 +189,7 @@ class OpenScene:
     key: str
     layers: tuple[LayerName, ...]
     pyramid: Pyramid
+    origin: Origin | None = None
     legend: Legend | None = None
     styles: Mapping[str, MapStyle] = field(default_factory=dict)
     class_styles: Mapping[str, MapStyle] = field(default_factory=dict)
@@ -385,6 +389,7 @@ def _open_class_map(source: Source) -> OpenScene:
         _key(source, {}),
         ("classes", "numbers"),
         _placed(grid, source),
+        Origin(source),
         legend=legend,
         class_file=ClassFile(source, grid, len(legend)),
     )
@@ -416,8 +421,8 @@ def _open_as_it_is(
         images.close()
         raise
     if layer == "photo":
-        return OpenScene(key, ("photo",), pyramid, photo=images)
-    return OpenScene(key, ("map",), pyramid, drawn=images)
+        return OpenScene(key, ("photo",), pyramid, Origin(source), photo=images)
+    return OpenScene(key, ("map",), pyramid, Origin(source), drawn=images)
 
 
 def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool]) -> OpenScene:
@@ -445,6 +450,14 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
         shown += ["classes", "numbers"]
     if "confidence" in layers:
         shown.append("confidence")
+    origin = Origin(
+        source,
+        {"map": "image"}
+        | {name: layers[kept] for name, kept in _KEPT.items() if kept in layers and name != "map"},
+        translator,
+        SceneOptions(reading, resolution="model", window=options.window),
+        is_warped=stored(photo.dataset) is not photo.dataset,
+    )
     styles, of_map = workshop.styles, options.class_legend == "map"
     usual = next(iter(styles.values())).legend if styles else translator.legend
     known = usual if of_map else COVER
@@ -463,6 +476,7 @@ def _open_photo(source: Source, workshop: Workshop, is_same: Callable[[], bool])
         key,
         tuple(name for name in LAYERS if name in shown),
         pyramid,
+        origin,
         legend=known if "numbers" in layers else None,
         styles=styles,
         class_styles=styles if of_map else {},

@@ -38,7 +38,8 @@ from sat2map.translation.image import (
     legend_of,
     translate_image,
 )
-from sat2map.translation.scene import made_of, translate_raster
+from sat2map.translation.provenance import made_of
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.tile_tree import translate_tiles
 from sat2map.translation.translator import Translator
 
@@ -284,4 +285,6 @@ def _for_images(options: SceneOptions, max_pixels: int) -> ImageOptions:
         max_pixels=max_pixels,
         legend_colours=options.legend_colours,
         pixel_size=options.reading.pixel_size,
+        attribution=options.attribution,
+        licence=options.licence,
     )

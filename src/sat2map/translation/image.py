@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+import sat2map
 from sat2map.atomic import check_file_name
 from sat2map.data.images import (
     IMAGE_SUFFIXES,
@@ -25,6 +26,7 @@ from sat2map.data.images import (
 from sat2map.errors import DataError, MissingExtraError, StoppedError, UsageError
 from sat2map.geo.grid import Grid
 from sat2map.legend import Legend
+from sat2map.provenance import Ingredient, Provenance, fingerprint_files
 from sat2map.raster.georeference import world_files
 from sat2map.raster.options import Mode
 from sat2map.raster.resampling import resample, resampling
@@ -47,6 +49,8 @@ class ImageOptions:
         legend_colours: Give every pixel the nearest colour of the model's legend.
         pixel_size: Side of a pixel on the ground in metres, where it is known: then the network
             sees the image at a resolution that it knows.
+        attribution: Whom those who show the result are to name, if anybody.
+        licence: Under which it may be used, if that is known.
     """
 
     mode: Mode = "deterministic"
@@ -55,6 +59,8 @@ class ImageOptions:
     max_pixels: int = MAX_PIXELS
     legend_colours: bool = False
     pixel_size: float | None = None
+    attribution: str | None = None
+    licence: str | None = None
 
 
 def translate_image(
@@ -128,11 +134,33 @@ def translate_image(
         result = legend.paint(_nearest(result, pixels.shape[0], pixels.shape[1]))
     else:
         result = resized(result, pixels.shape[0], pixels.shape[1])
-    write_image(target, result, image.alpha)
+    made = image_provenance(translator, source, options)
+    write_image(target, result, image.alpha, made)
     if options.compare:
         beside = np.hstack([three_bands(pixels), three_bands(result)])
-        write_image(compare_name(target), beside)
+        write_image(compare_name(target), beside, made=replace(made, layer="compare"))
     return target
+
+
+def image_provenance(translator: Translator, source: Path, options: ImageOptions) -> Provenance:
+    """Return what the result of an image is made of and how."""
+    settings = asdict(options)
+    for name in ("compare", "max_pixels", "attribution", "licence"):
+        del settings[name]
+    drawn, device = translator.legend, translator.device.partition(":")[0]
+    if drawn is not None and drawn != translator.card.legend:
+        settings["colours"] = {entry.name: list(entry.colour) for entry in drawn.classes}
+    return Provenance(
+        "classes" if options.legend_colours else "image",
+        Ingredient(source.name, fingerprint_files([source])),
+        Ingredient(translator.name, translator.identity, translator.card.data.licence),
+        settings,
+        f"{translator.runtime} {translator.runtime_version} on {device}",
+        translator.precision,
+        sat2map.__version__,
+        options.licence,
+        options.attribution,
+    )
 
 
 def look_at_image(

@@ -33,7 +33,7 @@ from sat2map.translation.blocks import Blocks
 from sat2map.translation.class_files import NODATA
 from sat2map.translation.maps import Layer, check_layers
 from sat2map.translation.pipeline import Product, ScenePipeline
-from sat2map.translation.scene import made_of, provenance_of
+from sat2map.translation.provenance import made_of, provenance_of
 from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator
 

@@ -6,13 +6,12 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from rasterio.transform import Affine
 
 import sat2map
@@ -21,10 +20,8 @@ from sat2map.atomic import check_disk
 from sat2map.errors import DataError, EmptySceneError, UsageError, expect
 from sat2map.geo.gdal import settings
 from sat2map.geo.grid import Grid, Part, ground_resolution
-from sat2map.journal import Files
 from sat2map.legend import SURENESS_TAG, Legend
-from sat2map.provenance import TAG, Ingredient, Provenance
-from sat2map.raster.acquired import acquired
+from sat2map.provenance import TAG, Provenance
 from sat2map.raster.georeference import stored
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
@@ -40,7 +37,8 @@ from sat2map.translation.blocks import Blocks
 from sat2map.translation.class_files import ROOM, ClassFiles
 from sat2map.translation.image import compare_name, legend_of
 from sat2map.translation.maps import Layer
-from sat2map.translation.pipeline import Product, ScenePipeline, blended
+from sat2map.translation.pipeline import Product, ScenePipeline
+from sat2map.translation.provenance import made_of, provenance_of, windows_of
 from sat2map.translation.scene_view import SceneView
 from sat2map.translation.translator import Translator, translator_of
 
@@ -391,98 +389,6 @@ def _compared(target: Named) -> Named:
     return Named(compare_name(target.path), target.kind)
 
 
-def made_of(
-    translator: Translator,
-    input: Mapping[str, Any],
-    options: SceneOptions,
-    classes: ClassFiles | None = None,
-) -> dict[str, Any]:
-    """Return all that a result is made of, so that it can be told from another.
-
-    Args:
-        translator: The model.
-        input: The fingerprint of what is translated.
-        options: Settings of the translation.
-        classes: What else is made in the same pass.
-    """
-    parameters = asdict(options) | {"mask": None if options.mask is None else options.mask.name}
-    del parameters["resume"]  # attribution and licence stay: they stand in the files
-    masks: tuple[Path, ...] = ()
-    if options.mask is not None:
-        from sat2map.raster.mask import vector_files
-
-        masks = vector_files(options.mask)
-    if classes is not None:
-        parameters["classes"] = [*classes.rasters.values(), classes.min_confidence]
-    return {
-        **input,
-        "mask": Files(masks),
-        "model": translator.fingerprint(),
-        "set of parameters": parameters,
-        "version of sat2map or rasterio": f"{sat2map.__version__} {rasterio.__version__}",
-        "runtime": f"{translator.runtime} {translator.runtime_version}",
-    }
-
-
-def provenance_of(
-    translator: Translator,
-    source: Source,
-    options: SceneOptions,
-    *,
-    is_warped: bool = False,
-    tagged: Any = None,
-) -> Provenance:
-    """Return what an image of a scene is made of and how.
-
-    Args:
-        translator: The model.
-        source: The scene.
-        options: Settings of the translation.
-        is_warped: Whether it was warped to a straight grid.
-        tagged: What rasterio opened, whose tags may say when the scene was taken, and whom those
-            who show it are to name.
-    """
-    card, drawn = translator.card, translator.legend
-    settings = asdict(options)
-    for name in ("resume", "attribution", "licence"):
-        del settings[name]
-    settings["mask"] = None if options.mask is None else options.mask.name
-    settings["reading"]["warp"] = is_warped
-    settings |= _windows(translator, options)
-    if translator.samples is not None:
-        settings["samples"] = asdict(translator.samples)
-    if drawn is not None and drawn != card.legend:
-        settings["colours"] = {entry.name: list(entry.colour) for entry in drawn.classes}
-    named = None if tagged is None else tagged.tags().get("TIFFTAG_COPYRIGHT")
-    return Provenance(
-        "image",
-        Ingredient(source.name, source.content_fingerprint()),
-        Ingredient(translator.name, translator.identity, card.data.licence),
-        json.loads(json.dumps(settings)),
-        runtime_of(translator),
-        translator.precision,
-        sat2map.__version__,
-        options.licence,
-        named if options.attribution is None else options.attribution,
-        None if tagged is None else acquired(tagged),
-    )
-
-
-def runtime_of(translator: Translator) -> str:
-    """Return what runs a model and where, and what reads its scenes, with their versions."""
-    device = translator.device.partition(":")[0]
-    runs = f"{translator.runtime} {translator.runtime_version} on {device}"
-    return f"{runs}, GDAL {rasterio.__gdal_version__}"
-
-
-def _windows(translator: Translator, options: SceneOptions) -> dict[str, int]:
-    """Return how the scene was cut."""
-    frame = None if options.mode == "published" else translator.frame(options.window)
-    if frame is None:
-        return dict(zip(("window", "overlap"), blended(options), strict=True))
-    return {"window": frame.core, "halo": frame.halo}
-
-
 def _tags(
     made: Provenance, scene: Scene, scale: Scale, options: SceneOptions, translator: Translator
 ) -> dict[str, str]:
@@ -500,7 +406,7 @@ def _tags(
         "mask": None if options.mask is None else options.mask.name,
         "mode": options.mode if deterministic else f"as published, seed {options.seed}",
         "samples": None if translator.samples is None else asdict(translator.samples),
-        **_windows(translator, options),
+        **windows_of(translator, options),
         "legend_colours": options.legend_colours,
     }
     named = {} if made.attribution is None else {"TIFFTAG_COPYRIGHT": made.attribution}

@@ -26,7 +26,8 @@ from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode
 from sat2map.raster.tile_tree import TileLevel
 from sat2map.translation.image import legend_of
-from sat2map.translation.scene import made_of, provenance_of, translate_scene
+from sat2map.translation.provenance import made_of, provenance_of
+from sat2map.translation.scene import translate_scene
 from sat2map.translation.translator import Translator
 
 logger = logging.getLogger(__name__)

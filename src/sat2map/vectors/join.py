@@ -174,23 +174,31 @@ def _is_made_of(target: Path, made: Provenance) -> bool:
 
 
 def _provenance(files: Sequence[Path]) -> Provenance:
-    """Return what joined vectors are made of."""
+    """Return what joined vectors are made of: of model and runtime what all files say."""
+    found = [read_provenance(file) for file in files]
     whole = hashlib.blake2b(digest_size=16)
-    named: dict[str, None] = {}
-    for file in files:
-        made = read_provenance(file)
-        whole.update(str(None if made is None else made.contents).encode())
-        if made is not None and made.attribution is not None:
-            named[made.attribution] = None
+    for each in found:
+        whole.update(str(None if each is None else each.contents).encode())
+    told = [each for each in found if each is not None]
+
+    def common(name: str) -> Any:
+        values = {getattr(each, name) for each in told}
+        return values.pop() if len(values) == 1 and len(told) == len(found) else None
+
+    def listed(name: str) -> str | None:
+        values = [getattr(each, name) for each in told]
+        return "; ".join(dict.fromkeys(value for value in values if value is not None)) or None
+
     return Provenance(
         JOINED,
         Ingredient(f"{len(files)} files of vectors", whole.hexdigest()),
-        None,
+        common("model"),
         {"near_m": NEAR_M, "close_m": CLOSE_M, "same": SAME, "reach_m": REACH_M},
-        None,
-        None,
+        common("runtime"),
+        common("precision"),
         sat2map.__version__,
-        attribution="; ".join(named) or None,
+        listed("licence"),
+        listed("attribution"),
     )
 
 

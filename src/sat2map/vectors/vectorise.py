@@ -96,7 +96,8 @@ class VectorOptions:
         layer: The one layer of a .geojson, .fgb or .parquet; other files have all.
         out_crs: The file's coordinate reference system, such as EPSG:25833, in place of the
             scene's own.
-        attribution: Whom those who show tiles are to name; None takes what the class map says.
+        attribution: Whom those who show them are to name; None takes what the class map says.
+        licence: Under which they may be used; None takes what the class map says.
         resume: Whether the work goes on where an interrupted run stopped.
     """
 
@@ -107,6 +108,7 @@ class VectorOptions:
     layer: LayerName | None = None
     out_crs: str | None = None
     attribution: str | None = None
+    licence: str | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -258,15 +260,19 @@ def _provenance(
             it was made of.
     """
     settings = asdict(options)
-    for name in ("resume", "attribution"):
+    for name in ("resume", "attribution", "licence"):
         del settings[name]
     settings["minimum_m2"] = dict(options.minimum_m2)
     attribution = options.attribution or scene.attribution
+    licence = options.licence
+    if licence is None and scene.provenance is not None:
+        licence = scene.provenance.licence
     if not is_kept and scene.provenance is not None:
         return replace(
             scene.provenance,
             layer="vectors",
             settings={**settings, "classes": dict(scene.provenance.settings)},
+            licence=licence,
             attribution=attribution,
         )
     settings["legend"] = fingerprint_json(scene.legend.to_json())
@@ -279,7 +285,7 @@ def _provenance(
         None,
         None,
         sat2map.__version__,
-        None if scene.provenance is None else scene.provenance.licence,
+        licence,
         attribution,
         None if scene.provenance is None else scene.provenance.acquired,
         made_from=scene.provenance,
