@@ -135,7 +135,7 @@ def run_items(count: int, side: int) -> None:
                 folder / "out", lease.number, str(model), "", BatchOptions(), folder / "scratch"
             )
             began = time.process_time()
-            translator = open_model(making)
+            translator = open_model(making.model, making.options)
             opened = time.process_time()
             for number, scene in enumerate(sorted((folder / "scenes").rglob("*.tif"))):
                 item = Item(f"{number}.tif", str(scene))

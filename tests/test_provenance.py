@@ -33,6 +33,15 @@ def test_it_comes_back_whole() -> None:
     assert Provenance.from_text(None, "file") is None
 
 
+def test_a_name_that_is_not_utf_8_is_written_as_far_as_it_is() -> None:
+    made = replace(MADE, source=Ingredient("caf\udce9.tif", "ab" * 16))
+    for text in (made.to_text(), made.to_ascii()):
+        text.encode()
+        found = Provenance.from_text(text, "file")
+        assert found is not None
+        assert found.source.name == "caf\ufffd.tif"
+
+
 def _without(key: str) -> str:
     return json.dumps({name: value for name, value in MADE.to_json().items() if name != key})
 

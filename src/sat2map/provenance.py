@@ -109,7 +109,8 @@ class Provenance:
         told: dict[str, Any] = {"format": FORMAT, "layer": self.layer}
         for name, one in (("source", self.source), ("model", self.model)):
             if one is not None:
-                told[name] = {key: value for key, value in asdict(one).items() if value is not None}
+                facts = {**asdict(one), "name": _writable(one.name)}
+                told[name] = {key: value for key, value in facts.items() if value is not None}
         told["settings"] = dict(self.settings)
         told["settings_fingerprint"] = self.settings_fingerprint
         for name in _TEXTS:
@@ -221,6 +222,11 @@ def _leaves(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value)
         else:
             yield name, value
+
+
+def _writable(name: str) -> str:
+    """Return a file's name without bytes that are not UTF-8, which no format could hold."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def fingerprint_json(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 
 import pytest
 import rasterio
+import torch
 
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
-from sat2map.model.folder import Model, save_model
+from sat2map.cli.app import translate
+from sat2map.cli.batch import batch
+from sat2map.legend import STREETS
+from sat2map.model.folder import Model, ModelCard, build_generator, save_model
+from sat2map.networks.specs import UNetSpec
 
 Sat2map = Callable[..., Any]
 
@@ -109,6 +115,43 @@ def test_notices_of_scenes_are_told(
     assert noticed["scene"] == "b.tif"
 
 
+def test_it_has_all_options_of_translate() -> None:
+    """But for what makes no sense: it always goes on, and images without a place are no scenes."""
+    ours, theirs = (set(inspect.signature(verb).parameters) for verb in (batch, translate))
+    assert theirs - ours - {"source", "target"} == {"resume", "max_pixels"}
+
+
+def test_all_that_goes_with_a_map(sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_generator(spec := UNetSpec(size=16, base_channels=4))
+    card = ModelCard(generator=spec, normalisation="batch", legend=STREETS, resolution_m=(1, 1))
+    save_model(tmp_path / "unet", network, card)
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    scenes.mkdir()
+    make_scene(smooth(40, 50), "scenes/a.tif")
+    how = ["--model", tmp_path / "unet", "--runtime", "torch", "--samples", 3, "--seed", 4]
+    beside = ["--legend-image", "--compare", "-q"]
+    ended = sat2map("batch", scenes, out, *how, *beside, "--classes", "--confidence")
+    assert ended.code == 0, ended.err
+    classes = [tmp_path / f"{name}.tif" for name in ("c", "s")]
+    names = ["--classes", classes[0], "--confidence", classes[1], "--compare", "-q"]
+    names += ["--legend-image", tmp_path / "l.png"]
+    alone = sat2map("translate", scenes / "a.tif", tmp_path / "m.tif", *how, *names, "--threads", 1)
+    assert alone.code == 0, alone.err
+    for name, other in (
+        ("a.tif", "m.tif"),
+        ("a.compare.tif", "m.compare.tif"),
+        ("a.classes.tif", "c.tif"),
+        ("a.confidence.tif", "s.tif"),
+        ("a.legend.png", "l.png"),
+    ):
+        assert (out / name).read_bytes() == (tmp_path / other).read_bytes(), name
+    found = json.loads(sat2map("verify", out, "--model", tmp_path / "unet", "--json", "-q").out)
+    answers = {Path(one["file"]).name: one["answer"] for one in found}
+    assert answers == dict.fromkeys(("a.tif", "a.classes.tif", "a.confidence.tif"), "equal")
+
+
 def test_wrong_calls(sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, model: Path) -> None:
     scenes, out = tmp_path / "scenes", tmp_path / "out"
     scenes.mkdir()
@@ -121,6 +164,8 @@ def test_wrong_calls(sat2map: Sat2map, make_scene: MakeScene, tmp_path: Path, mo
         ((tmp_path / "none", out), ("there is no such file or folder",)),
         ((scenes, scenes / "maps"), ("lies in the folder of scenes",)),
         ((scenes, out, "--confidence"), ("--confidence", "Give --classes")),
+        ((scenes, out, "--legend-image"), ("--legend-image", "Give --classes")),
+        ((scenes, out, "--samples", 3), ("--samples", "Give --classes")),
         ((scenes, out, "--minimum-area", "water=3"), ("--minimum-area", "Give --vectors")),
         ((scenes, out, "--vectors", "--mask", "a.gpkg"), ("--mask", "is not for vectors")),
         ((scenes, out, "--column", "path"), ("--column", "Leave it out")),

@@ -171,7 +171,7 @@ def open_worker(making: Making, worker: str) -> Work:
         ModelError: The model is not the one that the driver has opened.
         UsageError: This machine cannot run it as the driver has decided.
     """
-    translator = open_model(making)
+    translator = open_model(making.model, making.options)
     if versions_of(translator) != making.versions:
         raise UsageError(
             f"has {versions_of(translator)}, and the batch was begun with {making.versions}",
@@ -198,16 +198,19 @@ def versions_of(translator: Translator) -> str:
     return f"sat2map {sat2map.__version__}, rasterio {rasterio.__version__} and {runtime}"
 
 
-def open_model(making: Making) -> Translator:
-    """Return the model of a batch, in its colours."""
-    options = making.options
+def open_model(model: str, options: BatchOptions) -> Translator:
+    """Return the model of a batch, in its colours, and with votes where these are asked for."""
     translator = load(
-        making.model,
+        model,
         runtime=options.runtime,
         precision=options.precision,
         threads=options.threads,
     )
-    return translator if options.colours is None else translator.in_colours(options.colours)
+    if options.colours is not None:
+        translator = translator.in_colours(options.colours)
+    if options.samples is not None:
+        translator = translator.sampled(options.samples, options.scene.seed)
+    return translator
 
 
 def make_scene(
@@ -223,7 +226,8 @@ def make_scene(
     facts: dict[str, Any] = {"features": features, "notices": []}
     try:
         with _scratch(making, worker) as folder:
-            facts |= _made(making, translator, item, folder, stop, facts["notices"].append)
+            say = facts["notices"].append
+            facts |= _Attempt(making, translator, item, folder, stop, say).make()
             kind: Any = facts.pop("kind")
             if kind != "split":
                 facts["files"] = publish_files(making, item, folder, stop)
@@ -268,138 +272,138 @@ def scratch_of(scratch: Path | None, number: str) -> Path:
     return (scratch or Path(tempfile.gettempdir())) / f"sat2map-batch-{number}"
 
 
-def _made(
-    making: Making,
-    translator: Translator,
-    item: Item,
-    folder: Path,
-    stop: threading.Event,
-    say: Callable[[str], object],
-) -> dict[str, Any]:
-    """Make the files of a scene in a folder, and return what is to be known of it, and its kind."""
-    with open_source(item.source) as source:
-        if source.kind == "image":
-            raise DataError(
-                "is an image without coordinates",
-                where=source.where,
-                remedy="Give it a world file, or translate it with `sat2map translate`.",
-            )
-        local = source.kind != "address"
-        before = _times(source)
-        place = Path(item.source) if local else Path(source.name)
-        fingerprint = fingerprint_of(place, source.files if local else (), item.told)
-        if item.fingerprint is not None and fingerprint != item.fingerprint:
-            raise _replaced(source)
-        options = making.options
-        most = options.split_above
-        if item.fingerprint is None and most is not None:
-            count = count_blocks(source, translator, options.scene, most)
-            if count > 1:
-                return {"kind": "split", "fingerprint": fingerprint, "blocks": count}
-        if item.block is not None:
-            shows, pixels = _make_block(making, translator, item, source, folder, stop), 0
-        else:
-            shows = True
-            pixels = _make_files(making, translator, item, source, folder, stop, say)
-        if local and _times(source) != before:
-            raise _replaced(source)
-    return {"kind": "done" if shows else "empty", "fingerprint": fingerprint, "pixels": pixels}
+@dataclass(frozen=True)
+class _Attempt:
+    """A worker's try to make a scene, or a block of one.
 
+    Attributes:
+        making: How scenes are made.
+        translator: The model.
+        item: The scene.
+        folder: The worker's own, empty before.
+        stop: Asks to stop once it is set.
+        say: Called with notices of the scene.
+    """
 
-def _make_files(
-    making: Making,
-    translator: Translator,
-    item: Item,
-    source: Source,
-    folder: Path,
-    stop: threading.Event,
-    say: Callable[[str], object],
-) -> int:
-    """Make the files of a scene, of its blocks if these are made; return the map's pixels."""
-    options, map_file = making.options, folder / Path(item.name).name
-    if source.grid is not None:
-        check_disk(map_file, source.grid.height * source.grid.width * ROOM)
-    blocks = of_ground = None
-    if item.strips:
-        strips = _fetched(making, item, folder / "strips", stop)
-        blocks, of_ground = Blocks(strips, 0, None, _OF_MAP), Blocks(strips, 0, None, _OF_GROUND)
-    classes = options.class_files(map_file)
-    translate_scene(
-        source,
-        map_file,
-        translator,
-        options.scene,
-        None,
-        stop,
-        classes=classes,
-        blocks=blocks,
-        say=say,
-    )
-    vectors, how = options.vector_file(map_file), options.vectors_told
-    if vectors is not None and how is not None:
-        reading = options.scene.reading
-        make_photo_vectors(
-            source, vectors, translator, reading, how, None, stop, blocks=of_ground, say=say
+    making: Making
+    translator: Translator
+    item: Item
+    folder: Path
+    stop: threading.Event
+    say: Callable[[str], object]
+
+    def make(self) -> dict[str, Any]:
+        """Make the files, and return what is to be known of the scene, and its kind."""
+        item, options = self.item, self.making.options
+        with open_source(item.source) as source:
+            if source.kind == "image":
+                raise DataError(
+                    "is an image without coordinates",
+                    where=source.where,
+                    remedy="Give it a world file, or translate it with `sat2map translate`.",
+                )
+            local = source.kind != "address"
+            before = _times(source)
+            place = Path(item.source) if local else Path(source.name)
+            fingerprint = fingerprint_of(place, source.files if local else (), item.told)
+            if item.fingerprint is not None and fingerprint != item.fingerprint:
+                raise _replaced(source)
+            most = options.split_above
+            if item.fingerprint is None and most is not None:
+                count = count_blocks(source, self.translator, options.scene, most)
+                if count > 1:
+                    return {"kind": "split", "fingerprint": fingerprint, "blocks": count}
+            if item.block is not None:
+                shows, pixels = self._make_block(source, *item.block), 0
+            else:
+                shows, pixels = True, self._make_files(source)
+            if local and _times(source) != before:
+                raise _replaced(source)
+        kind = "done" if shows else "empty"
+        return {"kind": kind, "fingerprint": fingerprint, "pixels": pixels}
+
+    def _make_files(self, source: Source) -> int:
+        """Make the files, of blocks if these are made; return the map's pixels."""
+        options, map_file = self.making.options, self.folder / Path(self.item.name).name
+        if source.grid is not None:
+            check_disk(map_file, source.grid.height * source.grid.width * ROOM)
+        of_map = of_ground = None
+        if self.item.strips:
+            strips = self._fetch(self.folder / "strips")
+            of_map, of_ground = (Blocks(strips, 0, None, kind) for kind in (_OF_MAP, _OF_GROUND))
+        translate_scene(
+            source,
+            map_file,
+            self.translator,
+            options.scene,
+            None,
+            self.stop,
+            classes=options.class_files(map_file),
+            blocks=of_map,
+            say=self.say,
         )
-    with rasterio.open(map_file) as made:
-        return int(made.width * made.height)
+        vectors, how = options.vector_file(map_file), options.vectors_told
+        if vectors is not None and how is not None:
+            make_photo_vectors(
+                source,
+                vectors,
+                self.translator,
+                options.scene.reading,
+                how,
+                None,
+                self.stop,
+                blocks=of_ground,
+                say=self.say,
+            )
+        with rasterio.open(map_file) as made:
+            return int(made.width * made.height)
+
+    def _make_block(self, source: Source, number: int, count: int) -> bool:
+        """Make the strips of a block of rows, and return whether anything shows in it."""
+        options, map_file = self.making.options, self.folder / "block.tif"
+        shows = translate_scene(
+            source,
+            map_file,
+            self.translator,
+            options.scene,
+            None,
+            self.stop,
+            classes=options.class_files(map_file),
+            blocks=Blocks(self.folder, count, number, _OF_MAP),
+            say=logger.debug,  # what is to be said of the scene is said when its blocks are joined
+            say_unfinished=logger.debug,
+        )
+        if options.vectors is not None:
+            blocks = Blocks(self.folder, count, number, _OF_GROUND)
+            place, reading = self.folder / "block.gpkg", options.scene.reading
+            make_land_cover_block(source, place, self.translator, reading, blocks, self.stop)
+        return shows
+
+    def _fetch(self, folder: Path) -> Path:
+        """Copy the strips of all blocks to the worker's own disk, and return their folder there.
+
+        Raises:
+            _LostStripError: One is not there, or not as it was made.
+        """
+        folder.mkdir()
+        for name, known in self.item.strips:
+            strip = self.making.out / name
+            try:
+                whole = _copied(strip, folder / PurePosixPath(name).name, self.stop)
+            except FileNotFoundError:
+                whole = ""
+            if whole != known:
+                error = _LostStripError(
+                    "is not what was made", where=strip, remedy="It is made anew."
+                )
+                error.name = name
+                raise error
+        return folder
 
 
 _OF_MAP, _OF_GROUND = "map.", "ground."
 """What the names of strips of blocks begin with: of the map and its classes, and of the land cover
 that vectors are made of."""
-
-
-def _make_block(
-    making: Making,
-    translator: Translator,
-    item: Item,
-    source: Source,
-    folder: Path,
-    stop: threading.Event,
-) -> bool:
-    """Make the strips of a block of rows, and return whether anything shows in it."""
-    assert item.block is not None
-    options, map_file = making.options, folder / "block.tif"
-    number, count = item.block
-    shows = translate_scene(
-        source,
-        map_file,
-        translator,
-        options.scene,
-        None,
-        stop,
-        classes=options.class_files(map_file),
-        blocks=Blocks(folder, count, number, _OF_MAP),
-        say=logger.debug,  # what is to be said of the scene is said when its blocks are joined
-        say_unfinished=logger.debug,
-    )
-    if options.vectors is not None:
-        blocks, place = Blocks(folder, count, number, _OF_GROUND), folder / "block.gpkg"
-        reading = options.scene.reading
-        make_land_cover_block(source, place, translator, reading, blocks, stop)
-    return shows
-
-
-def _fetched(making: Making, item: Item, folder: Path, stop: threading.Event) -> Path:
-    """Copy the strips of all blocks to the worker's own disk, and return their folder there.
-
-    Raises:
-        _LostStripError: One is not there, or not as it was made.
-    """
-    folder.mkdir()
-    for name, known in item.strips:
-        try:
-            whole = _copied(making.out / name, folder / PurePosixPath(name).name, stop)
-        except FileNotFoundError:
-            whole = ""
-        if whole != known:
-            error = _LostStripError(
-                "is not what was made", where=making.out / name, remedy="It is made anew."
-            )
-            error.name = name
-            raise error
-    return folder
 
 
 def _replaced(source: Source) -> _ReplacedError:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 LONGEST = 160
 """Bytes of a part of a name, which leaves room for suffixes below the 255 that file systems take"""
 
-KINDS = ("", ".classes", ".confidence")
+KINDS = ("", ".classes", ".confidence", ".compare")
 """What the names of the rasters that are made of one scene end with, before .tif."""
 
 WHOLE = ("map", "index.gti", "classes.gti")

@@ -12,6 +12,7 @@ from sat2map.errors import UsageError, expect
 from sat2map.raster.options import SceneOptions
 from sat2map.runtimes.interface import Precision, RuntimeName
 from sat2map.translation.class_files import ClassFiles, ClassLegend
+from sat2map.translation.image import compare_name
 from sat2map.vectors.vectorise import VectorOptions
 
 SPLIT_ABOVE = 2_000_000_000
@@ -23,11 +24,15 @@ class BatchOptions:
     """What is made of each scene, and how.
 
     Attributes:
-        scene: Settings of the translation; of its own are `compare` and `resume` of no use here.
+        scene: Settings of the translation; with `compare` there is STEM.compare.tif, too, and
+            `resume` is of no use here.
         classes: Also write STEM.classes.tif, the class map.
         confidence: Also write STEM.confidence.tif, how sure the classes are.
         class_legend: What the class map holds: land cover, or what the map draws.
         qgis_style: Also write QGIS's style of the class map.
+        legend_image: Also write STEM.legend.png, a picture of what its colours mean.
+        samples: How many passes with dropout vote for the classes, with the seed of `scene`; None
+            where one pass without answers.
         min_confidence: Less sure ground has no class, 0 to 1.
         vectors: Also write STEM.gpkg, the vectors that `vectorise_photo` makes in this way.
         colours: What the map's classes are painted in; None is as the model has it.
@@ -44,6 +49,8 @@ class BatchOptions:
     confidence: bool = False
     class_legend: ClassLegend = "cover"
     qgis_style: bool = False
+    legend_image: bool = False
+    samples: int | None = None
     min_confidence: float = 0.0
     vectors: VectorOptions | None = None
     colours: Mapping[str, object] | None = None
@@ -58,6 +65,7 @@ class BatchOptions:
         for parameter, given in (
             ("confidence", self.confidence),
             ("qgis_style", self.qgis_style),
+            ("legend_image", self.legend_image),
             ("min_confidence", self.min_confidence > 0),
         ):
             if given and not self.classes:
@@ -66,12 +74,17 @@ class BatchOptions:
                     parameter=parameter,
                     remedy="Give `classes`, too.",
                 )
+        if self.samples is not None and not self.classes and self.vectors is None:
+            raise UsageError(
+                "goes with `classes` or `vectors`, and there are none",
+                parameter="samples",
+                remedy="Give `classes`, too.",
+            )
         if self.split_above is not None and self.split_above < 1:
             raise UsageError(
                 f"is {self.split_above}", parameter="split_above", remedy="Give 1 or more pixels."
             )
         for parameter, given in (
-            ("compare", self.scene.compare),
             ("resume", self.scene.resume),
             ("mask", self.scene.mask is not None and self.vectors is not None),
         ):
@@ -92,7 +105,8 @@ class BatchOptions:
             beside if self.confidence else None,
             self.class_legend,
             self.qgis_style,
-            min_confidence=self.min_confidence,
+            map_file.with_name(f"{map_file.stem}.legend.png") if self.legend_image else None,
+            self.min_confidence,
         )
 
     @property
@@ -117,5 +131,10 @@ class BatchOptions:
             name: Its map's.
         """
         classes, vectors = self.class_files(Path(name)), self.vector_file(Path(name))
-        beside = [*([] if classes is None else classes.files), *([vectors] if vectors else [])]
+        compared = [compare_name(Path(name))] if self.scene.compare else []
+        beside = [
+            *compared,
+            *([] if classes is None else classes.files),
+            *([vectors] if vectors else []),
+        ]
         return [name, *(file.as_posix() for file in beside)]

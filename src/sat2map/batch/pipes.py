@@ -22,6 +22,8 @@ from contextlib import suppress
 from multiprocessing.spawn import get_executable
 from typing import Any
 
+from sat2map.runtimes.telemetry import tell_nobody
+
 Tell = Callable[[str, object], None]
 """Sends a kind of message, and its content, to the process that started this one."""
 
@@ -86,9 +88,7 @@ def answer_by_stdout() -> Tell:
     """Return what answers the first process, in one that `start_process` started."""
     # Ctrl-C is the first process's affair, and this process is ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: TID251
-    # OpenVINO would tell of its use by a fork of this process, which holds our pipes open, so that
-    # the death of this one is not seen, and waits for ever for stdin, which `listen` reads.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    tell_nobody()
     channel = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # what packages print would be taken for answers

@@ -22,6 +22,7 @@ from sat2map.batch.engine import Engine
 from sat2map.batch.item import (
     Item,
     Making,
+    open_model,
     open_worker,
     remove_asides,
     scratch_of,
@@ -54,7 +55,6 @@ from sat2map.model.card import shipped_models
 from sat2map.raster.mask import vector_files
 from sat2map.runtimes.open import has_gpu
 from sat2map.translation.image import legend_of
-from sat2map.translation.translator import load
 from sat2map.vectors.formats import check_target
 
 logger = logging.getLogger(__name__)
@@ -228,11 +228,7 @@ def _decided(
     model: str, out: Path, options: BatchOptions, listed: str, scratch: Path | None
 ) -> tuple[Making, dict[str, Any]]:
     """Decide what all scenes are made with, and return what is written down of it."""
-    translator = load(
-        model, runtime=options.runtime, precision=options.precision, threads=options.threads
-    )
-    if options.colours is not None:
-        translator = translator.in_colours(options.colours)
+    translator = open_model(model, options)
     if model not in shipped_models():
         model = str(Path(model).absolute())  # workers may be in other folders
     mask = options.scene.mask
@@ -256,7 +252,7 @@ def _decided(
     if options.vectors is not None:
         check_target(Path("scene.gpkg"))
     parameters = asdict(options.scene) | {"mask": None if mask is None else mask.name}
-    del parameters["resume"], parameters["compare"]
+    del parameters["resume"]
     made_of = {
         "list of scenes": listed,
         "model": {"name": translator.name, "fingerprint": making.fingerprint},
@@ -269,6 +265,8 @@ def _decided(
             "confidence": options.confidence,
             "class_legend": options.class_legend,
             "qgis_style": options.qgis_style,
+            "legend_image": options.legend_image,
+            "samples": options.samples,
             "min_confidence": options.min_confidence,
             "vectors": None if options.vectors is None else asdict(options.vectors),
         },

@@ -171,7 +171,7 @@ def verify(
 def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
     """Return a file, or the files of a folder, with what they say of their making.
 
-    Of a folder those are left out that say nothing, and what is hidden.
+    Of a folder those are left out that say nothing, comparisons, and what is hidden.
 
     Raises:
         DataError: There is no such file, or it says nothing.
@@ -184,7 +184,11 @@ def outputs_of(path: Path) -> list[tuple[Path, Provenance]]:
             if not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
         told = [(file, read_provenance(file)) for file in shown]
-        found = [(file, made) for file, made in told if made is not None and _can_be(file, made)]
+        found = [
+            (file, made)
+            for file, made in told
+            if made is not None and made.layer != "compare" and _can_be(file, made)
+        ]
         if not found:
             raise DataError(
                 "holds no map or vectors that say what they were made of",
@@ -348,7 +352,7 @@ class _Work:
             _options(made, source.where),
             is_warped=bool(made.settings["reading"]["warp"]),
         )
-        aside = dict.fromkeys(("mask", "min_confidence", "part", "painted"))
+        aside = dict.fromkeys(("mask", "min_confidence", "part", "painted", "compare"))
         ours = {**made.settings, **aside}
         runtime = (made.runtime, made.precision, made.version)
         changed = {

@@ -31,6 +31,7 @@ from sat2map.cli.options import (
     Qml,
     Quiet,
     RuntimeChoice,
+    Samples,
     Seed,
     Stretch,
     Style,
@@ -97,8 +98,16 @@ def batch(
     min_confidence: MinClassConfidence = 0.0,
     class_legend: ClassLegend = "cover",
     qml: Qml = False,
+    legend_image: Annotated[
+        bool,
+        typer.Option("--legend-image", help="With --classes: a picture of their legend, too."),
+    ] = False,
+    samples: Samples = None,
     legend_colours: LegendColours = False,
     minimum_m2: MinimumArea = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write STEM.compare.tif, scene and map.")
+    ] = False,
     published: AsPublished = False,
     seed: Seed = 0,
     attribution: Attribution = None,
@@ -195,6 +204,7 @@ def batch(
             legend_colours=legend_colours,
             mode="published" if published else "deterministic",
             seed=seed,
+            compare=compare,
             mask=mask,
             attribution=attribution,
             licence=licence,
@@ -203,6 +213,8 @@ def batch(
         confidence=confidence,
         class_legend=class_legend,
         qgis_style=qml,
+        legend_image=legend_image,
+        samples=samples,
         min_confidence=min_confidence,
         vectors=VectorOptions(minimum_m2=parse.minimum_areas(minimum_m2 or []))
         if vectors

@@ -12,17 +12,17 @@ import os
 import sys
 import warnings
 
+from sat2map.runtimes.telemetry import tell_nobody
+
 
 def silence_dependencies() -> None:
     """Silence warnings and GDAL's log in this process, and warnings in those that it starts.
 
     It changes the whole process, so only its own entry point calls it. Where Python was told
     what to show, by -W or $PYTHONWARNINGS, warnings stay as they are. Pydantic does not look for
-    plugins of its own in all packages that are installed, which takes it 25 ms. OpenVINO does not
-    find what would report each of its imports, by a fork of this process which may outlive it and
-    keeps open what ends the workers of a batch when their driver is gone.
+    plugins of its own in all packages that are installed, which takes it 25 ms.
     """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    tell_nobody()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -74,7 +74,7 @@ def provenance_of(
     """
     card, drawn = translator.card, translator.legend
     settings = asdict(options)
-    for name in ("resume", "attribution", "licence"):
+    for name in ("resume", "compare", "attribution", "licence"):
         del settings[name]
     settings["mask"] = None if options.mask is None else options.mask.name
     settings["reading"]["warp"] = is_warped
