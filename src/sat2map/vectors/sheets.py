@@ -38,6 +38,7 @@ from sat2map.vectors.store import open_store
 from sat2map.vectors.vectorise import (
     SIEVE_MARGIN,
     VectorOptions,
+    give_back_memory,
     sieved_sheet,
     store_sheet,
     write_layers,
@@ -204,6 +205,7 @@ def write_sheets(
         for done, sheet in enumerate(sheets.chosen, len(seen)):
             heed(done, steps)
             store_sheet(scene, store, target.parent, sheet, options)
+            give_back_memory()
         store.join()
         none = RoadNetwork((), ())
         layers: Iterator[Any] = islice(layers_of(store, scene.legend, none, measures), len(LAYERS))
