@@ -298,7 +298,7 @@ def test_a_machine_with_other_versions_makes_no_maps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     translator = with_classes((1.0, 1.0))
-    monkeypatch.setattr(item_room, "open_model", lambda making: translator)
+    monkeypatch.setattr(item_room, "open_model", lambda model, options: translator)
     making = Making(
         tmp_path,
         "",

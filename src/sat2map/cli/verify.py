@@ -47,7 +47,7 @@ def verify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prove a map or vectors: make some of them again and compare.
+    """Prove a map or vectors: make parts anew and compare.
 
     Where they differ it says what has changed: the source, the model, the settings, the runtime.
     """
