@@ -25,6 +25,7 @@ from sat2map.translation import translator as translators
 from sat2map.translation import windows
 from sat2map.translation.classes import translate_classes
 from sat2map.translation.land_cover import land_cover_of
+from sat2map.translation.scene import translate_raster
 from sat2map.translation.scene_windows import SceneWindows
 from sat2map.translation.translator import Translator
 from sat2map.vectors.class_map import open_class_map
@@ -201,6 +202,14 @@ def test_where_nothing_is_to_go_on_with_it_is_begun(make_scene: MakeScene, tmp_p
     vectorise_photo(photo, tmp_path / "town.gpkg", model, options=options, say=said.append)
     assert [text for text in said if "begun afresh" in text] == said[-1:]
     assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "town.gpkg"}
+
+
+def test_a_map_that_was_drawn_is_not_a_photo(make_scene: MakeScene, tmp_path: Path) -> None:
+    photo, model = make_scene(smooth(64, 64)), with_classes((0.5, 2.0))
+    drawn = translate_raster(photo, tmp_path / "map.tif", model)
+    with pytest.raises(DataError, match=rf"map\.tif: is a map that was drawn of {photo.name}, .*"):
+        vectorise_photo(drawn, tmp_path / "map.gpkg", model)
+    assert not (tmp_path / "map.gpkg").exists()
 
 
 def test_a_photo_is_not_written_over(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Turn satellite and aerial images into maps, and maps into vectors.\n\n"
+    help="Turn satellite and aerial images into maps and into vectors.\n\n"
     "Begin with: sat2map demo, or sat2map translate ortho.tif map.tif",
 )
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from sat2map.arguments import checks_arguments
-from sat2map.errors import StoppedError
+from sat2map.errors import DataError, StoppedError
 from sat2map.legend import LEGEND_TAG
 from sat2map.raster.options import Reading
+from sat2map.raster.provenance_reader import read_provenance
 from sat2map.raster.sources import Source, open_source
 from sat2map.translation.blocks import Blocks
 from sat2map.translation.land_cover import land_cover_of
@@ -102,9 +104,29 @@ def vectorise_photo(
     check_target(target, options.layer, options.out_crs)
     source = open_source(photo)
     check_not_input(target, source)
+    _refuse_map(source)
     translator = translator_of(model)
     make_photo_vectors(source, target, translator, reading, options, progress, stop, say=say)
     return target
+
+
+def _refuse_map(source: Source) -> None:
+    """Refuse a map that `translate` drew: it has colours and no classes, and looks like a photo.
+
+    Raises:
+        DataError: It says of itself that it is one.
+    """
+    made = None
+    if source.kind == "scene":
+        with suppress(DataError):  # of a photo it does not matter what is written there
+            made = read_provenance(Path(source.where))
+    if made is not None and made.layer == "image":
+        raise DataError(
+            f"is a map that was drawn of {made.source.name}, and holds no classes",
+            where=source.where,
+            remedy="Give that photo, or the class map that `sat2map translate` writes for "
+            "`classes`.",
+        )
 
 
 def make_photo_vectors(
