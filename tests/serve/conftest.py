@@ -27,10 +27,12 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from sat2map.serve.app import AppOptions, make_app
+from sat2map.serve.open_scene import OpenScene
 from sat2map.serve.page import read_page
 from sat2map.serve.run import bind, run_server
-from sat2map.serve.scenes import OpenScene, ServeOptions, Workshop, open_scenes
+from sat2map.serve.scenes import open_scenes
 from sat2map.serve.service import Service
+from sat2map.serve.workshop import ServeOptions, Workshop
 
 CORE = 64
 

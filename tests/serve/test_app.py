@@ -17,7 +17,7 @@ import rasterio
 from fixtures.scenes import MakeScene, with_classes
 from sat2map.errors import DataError
 from sat2map.legend import COVER, LEGEND_TAG
-from sat2map.serve import results, scenes, service
+from sat2map.serve import results, scenes, service, warming
 from sat2map.serve.app import AppOptions
 from sat2map.serve.guard import Access
 from sat2map.serve.overviews import NOTHING
@@ -217,7 +217,7 @@ def test_a_tile_of_too_many_windows_shows_what_is_there(
     half = (served.pixels(path)[..., 3] > 0).sum()
     told = served.client.get("/scenes/scene/warm").json()
     assert told == {"done": 50, "all": 169, "running": False}
-    service.warm_up(scene.results, threading.Event())
+    warming.warm_up(scene.results, threading.Event())
     assert served.client.get("/scenes/scene/warm").json()["done"] == 169
     answer = served.client.get(path)
     assert "X-Sat2map-Complete" not in answer.headers
@@ -425,7 +425,7 @@ def test_what_another_process_has_made_is_found(
     one, two = start(source, model=model), start(source, model=model)
     scene = one.scene()
     assert scene.results is not None
-    service.warm_up(scene.results, threading.Event())
+    warming.warm_up(scene.results, threading.Event())
     zoom = scene.pyramid.lowest
     x, y = two.tiles(zoom)[0]
     path = f"/scenes/scene/classes/{zoom}/{x}/{y}.png"

@@ -127,8 +127,9 @@ def serve(
     from sat2map.serve.basemap import Basemap
     from sat2map.serve.page import read_page
     from sat2map.serve.run import bind, run_server
-    from sat2map.serve.scenes import ServeOptions, Workshop, open_scenes
+    from sat2map.serve.scenes import open_scenes
     from sat2map.serve.service import Service
+    from sat2map.serve.workshop import ServeOptions, Workshop
 
     options = ServeOptions(
         reading=parse.scene_reading(
@@ -223,7 +224,7 @@ def _access(
 def _warm(service: Service, stop: threading.Event, quiet: bool) -> None:
     """Make the results of all scenes ahead, with progress."""
     from sat2map.progress import Progress
-    from sat2map.serve.service import warm_up
+    from sat2map.serve.warming import warm_up
 
     for served in service.scenes.values():
         try:

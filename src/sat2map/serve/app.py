@@ -29,9 +29,10 @@ from sat2map.serve.documents import (
     tile_json,
 )
 from sat2map.serve.guard import Access, Guard
+from sat2map.serve.open_scene import LAYERS, LayerName, OpenScene
 from sat2map.serve.page import PageFile
 from sat2map.serve.parts import to_geojson, write_part, write_vectors
-from sat2map.serve.scenes import LAYERS, LayerName, OpenScene, ServedScene
+from sat2map.serve.scenes import ServedScene
 from sat2map.serve.service import GONE, MOST_EXPORTED, MOST_VECTORISED, GoneError, Service
 from sat2map.serve.styles import MapStyle
 from sat2map.serve.tiles import Format, Tile

@@ -13,7 +13,7 @@ from sat2map.geo.grid import Bounds
 from sat2map.geo.web_mercator import world_m
 from sat2map.legend import Legend
 from sat2map.raster.pyramid import HIGHEST, SIDE
-from sat2map.serve.scenes import LayerName, OpenScene
+from sat2map.serve.open_scene import LayerName, OpenScene
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -29,16 +29,11 @@ from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Grid, Part
 from sat2map.raster.options import Reading
 from sat2map.raster.sources import open_source
+from sat2map.serve.open_scene import LayerName, OpenScene
 from sat2map.serve.overviews import halved_size
 from sat2map.serve.page import FOLDER
-from sat2map.serve.scenes import (
-    LayerName,
-    OpenScene,
-    ServedScene,
-    ServeOptions,
-    Workshop,
-    scene_id,
-)
+from sat2map.serve.scenes import ServedScene, scene_id
+from sat2map.serve.workshop import ServeOptions, Workshop
 from sat2map.translation.translator import Translator, load
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from sat2map.geo.vector_layer import require
 from sat2map.legend import LEGEND_TAG
 from sat2map.provenance import KEY, TAG, Provenance
 from sat2map.raster.provenance_reader import read_provenance
+from sat2map.serve.open_scene import LayerName, OpenScene
 from sat2map.serve.overviews import NOTHING
-from sat2map.serve.scenes import LayerName, OpenScene
 from sat2map.serve.styles import MapStyle
 from sat2map.vectors.vectorise import vectorise
 

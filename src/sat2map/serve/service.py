@@ -7,7 +7,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,11 +18,14 @@ from sat2map.errors import DataError, MissingExtraError, OutputError, Sat2mapErr
 from sat2map.geo.grid import Bounds, Part, check_bbox, ground_resolution, project, window_of
 from sat2map.serve.budget import Budget
 from sat2map.serve.memory import RecentMemory
+from sat2map.serve.open_scene import LayerName, OpenScene
 from sat2map.serve.pool import QueueFullError, Ticket
 from sat2map.serve.results import Results, Window
-from sat2map.serve.scenes import LayerName, OpenScene, ServedScene, Workshop
+from sat2map.serve.scenes import ServedScene
 from sat2map.serve.styles import MapStyle
 from sat2map.serve.tiles import Format, Tile, encode, need_of, read_tile
+from sat2map.serve.warming import warm_up
+from sat2map.serve.workshop import Workshop
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -406,58 +409,6 @@ class Service:
             raise HTTPException(
                 504, "The scene takes long to be read. Ask again.", {"Retry-After": str(RETRY_S)}
             ) from error
-
-
-def warm_up(
-    results: Results,
-    stop: threading.Event,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[DataError]:
-    """Have all windows of a scene made, as idle work, a few at a time.
-
-    Args:
-        results: The scene's results.
-        stop: Ends it once it is set.
-        progress: Called with (done, all) windows.
-
-    Returns:
-        What could not be read; the other windows are made.
-    """
-    windows = results.all_windows()
-    failures: list[DataError] = []
-    waiting: list[Ticket] = []
-    done = results.known_count()
-
-    def finish(count: int) -> None:
-        nonlocal done
-        while len(waiting) > count and not stop.is_set():
-            try:
-                waiting[0].future.result(timeout=0.5)
-            except TimeoutError:
-                continue
-            except DataError as error:
-                failures.append(error)
-            except CancelledError:  # the pool is closed
-                stop.set()
-                return
-            del waiting[0]
-            done += 1
-            if progress is not None:
-                progress(min(done, len(windows)), len(windows))
-
-    for window in windows:
-        if stop.is_set():
-            break
-        try:
-            if results.missing([window]):
-                waiting.append(results.ask(window, "warming", idle=True))
-        except DataError as error:
-            failures.append(error)
-        finish(3)
-    finish(0)
-    for ticket in waiting:
-        ticket.give_up()
-    return failures
 
 
 def told(served: ServedScene, error: Sat2mapError) -> str:

@@ -31,8 +31,8 @@ from sat2map.geo.grid import Bounds, Grid, Part, project
 from sat2map.geo.web_mercator import position, tile_grid
 from sat2map.legend import Legend
 from sat2map.raster.pyramid import HIGHEST, SIDE
+from sat2map.serve.open_scene import LayerName, OpenScene
 from sat2map.serve.overviews import NOTHING, halved_size
-from sat2map.serve.scenes import LayerName, OpenScene
 from sat2map.serve.styles import MapStyle
 
 Format = Literal["png", "webp"]
