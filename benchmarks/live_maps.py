@@ -7,6 +7,9 @@
   connections and on 200.
 - `clients`: 200 clients who all ask for ground that nobody has looked at, at once; what they are
   answered, and after how long a tile that is there comes as fast as before.
+- `page`: the page in Chromium (with Playwright, drawing in software), opened anew without anything
+  kept in the browser, of ground that the server has: until its first tile is there, and until all
+  of the view is drawn. What is kept of the server is what a visit before has asked for.
 - `soak`: so many `--requests` of tiles of all layers and of points; the memory of the server's
   process after the first 1,000 of them and after all.
 
@@ -16,8 +19,8 @@ or memory grew by more than a twentieth.
 
 The scene is a procedural town. The server runs the shipped model on as many threads as it likes.
 
-    python benchmarks/live_maps.py [cold] [cached] [clients] [soak] [--side 4096] [--seconds 10]
-        [--requests 100000] [--at-most-s 75] [--scene FILE] [--isa avx2]
+    python benchmarks/live_maps.py [cold] [cached] [clients] [page] [soak] [--side 4096]
+        [--seconds 10] [--requests 100000] [--at-most-s 75] [--scene FILE] [--isa avx2]
 
 With `--isa avx2` the server computes as on a processor without AVX-512. After what was measured its
 `/healthz` is asked which instructions the convolutions did use, and it is an error if others.
@@ -31,6 +34,7 @@ import json
 import math
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,6 +57,23 @@ WIDE, HIGH, STEPS = 5, 4, 8
 CROWD = 200
 
 Tile = tuple[int, int, int]
+
+VISITS = 7
+"""How often the page is opened."""
+
+WATCH = """
+new MutationObserver(() => {
+  const told = document.documentElement?.dataset ?? {};
+  const asked = performance.getEntriesByType("resource");
+  const tiles = asked
+    .filter((entry) => /\\/map\\/\\d/.test(entry.name))
+    .map((entry) => entry.responseEnd);
+  if (told.ready && told.drawn && tiles.length && !told.shown)
+    told.shown = JSON.stringify([Math.min(...tiles), performance.now(), tiles.length]);
+}).observe(document, { attributes: true, subtree: true });
+"""
+"""Notes when the first tile of the map was there and when all was drawn, in ms since the page was
+asked for."""
 
 SCRIPT = """
 local paths = {%s}
@@ -270,6 +291,37 @@ def crowd(port: int, tiles: list[Tile]) -> bool:
     return set(statuses) <= {200, 503}
 
 
+def visit(port: int) -> None:
+    """Print how soon the page shows something, and all of its view."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    graphics = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+    taken: list[tuple[float, float, int]] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*graphics, "--enable-unsafe-swiftshader"]
+        )
+        for _ in range(VISITS + 1):
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            page = context.new_page()
+            page.add_init_script(WATCH)
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.wait_for_selector("html[data-shown]", timeout=120_000)
+            first, drawn, count = json.loads(page.get_attribute("html", "data-shown") or "[]")
+            taken.append((first, drawn, count))
+            context.close()
+        browser.close()
+    firsts, all_drawn = (sorted(one[n] for one in taken[1:]) for n in (0, 1))
+    print(
+        f"page, {taken[-1][2]} tiles of the map in view: first tile after {firsts[0]:.0f} / "
+        f"{statistics.median(firsts):.0f} / {firsts[-1]:.0f} ms, all drawn after "
+        f"{all_drawn[0]:.0f} / {statistics.median(all_drawn):.0f} / {all_drawn[-1]:.0f} ms (of "
+        f"{VISITS} visits); the visit before, to cold ground: {taken[0][0]:.0f} and "
+        f"{taken[0][1]:.0f} ms"
+    )
+
+
 def soak(
     process: subprocess.Popen[str],
     port: int,
@@ -306,7 +358,7 @@ def instructions(port: int) -> str:
     return str(json.loads(connection.getresponse().read())["instructions"])
 
 
-PARTS = ("cold", "cached", "clients", "soak")
+PARTS = ("cold", "cached", "clients", "page", "soak")
 
 
 def main() -> None:
@@ -336,6 +388,8 @@ def main() -> None:
                 well = load(process, port, tiles, folder, options.seconds) and well
             if "clients" in parts:
                 well = crowd(port, tiles) and well
+            if "page" in parts:
+                visit(port)
             if "soak" in parts:
                 given = (tiles, folder, options.requests, options.at_most_s)
                 well = soak(process, port, *given) and well

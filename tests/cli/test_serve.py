@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -92,6 +93,62 @@ def test_it_answers_until_ctrl_c(class_map: Path, number: signal.Signals) -> Non
             out, err = process.communicate(timeout=WAIT_S)
         assert (process.returncode, out) == (0, "")
         assert re.fullmatch(r"Open it in a browser.*Ctrl-C ends it\.\n", err)
+
+
+@pytest.fixture
+def strip(tmp_path: Path) -> Path:
+    """A photo of many windows that are quickly made: long, and low."""
+    path = tmp_path / "strip.tif"
+    facts: dict[str, Any] = {"driver": "GTiff", "height": 32, "width": 8000, "count": 3}
+    with rasterio.open(path, "w", dtype="uint8", **facts, **UTM) as file:
+        file.write(np.random.default_rng(0).integers(0, 256, (3, 32, 8000), dtype=np.uint8))
+    return path
+
+
+def warmed(address: str, least: int) -> dict[str, int]:
+    """Return how many windows are there once it is so many."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        told: dict[str, int] = json.loads(get(f"{address}scenes/strip/warm")[1])
+        if told["done"] >= least:
+            return told
+        time.sleep(0.05)
+    raise AssertionError(told)
+
+
+def test_warming_translates_all_ahead_and_says_how_far_it_is(strip: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    with running(strip, "--warm", "--port", 0, SAT2MAP_CACHE=cache) as (process, address):
+        told = warmed(address, 8)
+        assert (told["done"], told["all"]) == (8, 8)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out) == (0, "")
+    assert "translating strip.tif ahead" in err
+    assert "8/8" in err
+    # Another server finds it all, and says nothing of progress where it is asked not to.
+    options = ("--warm", "--quiet", "--port", 0)
+    with running(strip, *options, SAT2MAP_CACHE=cache) as (process, address):
+        assert warmed(address, 8)["done"] == 8
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=WAIT_S) == ("", "")
+    assert process.returncode == 0
+
+
+def test_ctrl_c_ends_warming_and_it_goes_on_later(strip: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    options = ("--warm", "--quiet", "--port", 0)
+    with running(strip, *options, SAT2MAP_CACHE=str(cache)) as (process, address):
+        warmed(address, 1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out, err) == (0, "", "")
+    made = {path: path.stat().st_mtime_ns for path in (cache / "windows").rglob("*.*")}
+    assert made
+    assert all(zipfile.ZipFile(path).testzip() is None for path in made)
+    with running(strip, *options, SAT2MAP_CACHE=str(cache)) as (process, address):
+        warmed(address, 8)
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
 
 
 def test_settings_may_stand_in_the_environment(class_map: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -100,6 +101,14 @@ class Guard:
         self._policy = policy("" if basemap is None else basemap.origin)
         # Servers of tiles ask to be told by whom they are used; no more is told than the host.
         self._referrer = "no-referrer" if basemap is None else "strict-origin"
+        self._answering: set[asyncio.Task[Any]] = set()
+        self._is_ending = False
+
+    def end(self) -> None:
+        """Answer 503 to those who still wait; call it in the thread of the event loop."""
+        self._is_ending = True
+        for task in self._answering:
+            task.cancel()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -129,12 +138,22 @@ class Guard:
         if refused is not None:
             await _say(send_more, *refused)
             return
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
         try:
             await self._app(scope, receive, send_more)
+        except asyncio.CancelledError:
+            if not self._is_ending:
+                raise
+            if not started:
+                await _say(send_more, 503, "The server ends.")
         except Exception:
             if not started:
                 await _say(send_more, 500, "Something went wrong within the server.")
             raise
+        finally:
+            self._answering.discard(task)
 
     def _refusal(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return status and text for who is not let in."""

@@ -151,6 +151,8 @@ def run_server(
                 ready()
             await asyncio.sleep(LOOK_S)
         server.should_exit = True
+        await asyncio.sleep(GRACE_S / 2)
+        app.end()  # what uvicorn has to cancel it writes into the log, with all that was called
 
     async def serve() -> None:
         watching = asyncio.ensure_future(watch())

@@ -323,6 +323,7 @@ class Service:
                 tickets.append(ticket)
             waited = [asyncio.wrap_future(ticket.future) for ticket in tickets]
             whole: asyncio.Future[Any] = asyncio.gather(*waited)
+            whole.add_done_callback(_look_at)
             either: set[asyncio.Future[Any]] = {whole, leaves}
             done, _ = await asyncio.wait(
                 either,
@@ -414,6 +415,12 @@ class Service:
 def told(served: ServedScene, error: Sat2mapError) -> str:
     """Return an error for those who ask: the scene's name in place of where its file lies."""
     return f"{served.name}: {error.what}."
+
+
+def _look_at(done: asyncio.Future[Any]) -> None:
+    """Look at what went wrong, which asyncio writes into the log where nobody does."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _until_gone(request: Request) -> None:
