@@ -6,7 +6,7 @@
 # BASE is the run's average at step 3,000 (finish.py of ../2026-11-28_streets), SETS the folder of the
 # data sets that make.sh makes. A screen that is there is not done again.
 set -euo pipefail
-base=$1 maps=$2 sets=$3 out=$4 here=$(cd "$(dirname "$0")" && pwd)
+base=$1 maps=$2 sets=$3 out=$4 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$out"
 
 all="towns_temperate towns naip_labelled massachusetts_1m0 massachusetts_1m46 banepa"
@@ -23,11 +23,12 @@ screen() {
 
 screen control "$all" $shares
 screen control_seed "$all" $shares --set training.seed=42
-screen no_camera "$all" $shares --set data.camera=0
-screen one_scale "$all" $shares --set 'data.resolutions_m=[0.9,1.1]'
-screen no_labels "${all/naip_labelled /}" 5.0,0.5,0.9,0.35,0.35,0.2
-screen no_towns "${all/towns_temperate towns /}" 5.0,1.5,0.35,0.35,0.2
-screen mix_norm "$all" $shares --set generator.mix_norm=0.5
-screen norm_learns "$all" $shares --set generator.freeze_norm=false
 screen skeleton_recall "$all" $shares --set objective.road_cldice_weight=0 --set objective.road_recall_weight=0.2
 screen adversarial "$all" $shares --set objective.adversarial_weight=0.02 --set objective.l1_weight=1.0
+screen no_labels "${all/naip_labelled /}" 5.0,0.5,0.9,0.35,0.35,0.2
+screen mix_norm "$all" $shares --set generator.mix_norm=0.5
+screen no_camera "$all" $shares --set data.camera=0
+screen norm_learns "$all" $shares --set generator.freeze_norm=false
+screen adversarial_long "$all" $shares --set objective.adversarial_weight=0.05 --set objective.l1_weight=1.0 --set training.max_steps=1000
+screen no_towns "${all/towns_temperate towns /}" 5.0,1.5,0.35,0.35,0.2
+screen one_scale "$all" $shares --set 'data.resolutions_m=[0.9,1.1]'
