@@ -1,6 +1,7 @@
 """The bars of speed: what is aimed at and what is reached, side by side in one run.
 
     python benchmarks/bars.py [--threads 2] [--repeats 5] [--rows NAME ...] [--isa avx2]
+        [--geoai-python PYTHON]
 
 Every row is one thing that sat2map does beside what it is compared with, in turn and in one process
 where nothing else is said. The ratio is taken turn by turn; printed are minimum, median and maximum
@@ -25,6 +26,12 @@ The rows:
   run. `--whole` fills all of it.
 - `start`: `sat2map translate` of one small image, the whole process, when it is not the first, and
   `python -c "import numpy, rasterio, openvino"`.
+- `peer`: a scene of 2,048 x 2,048 pixels from file to file with `streets`, and geoai-py's
+  `predict_geotiff` with the same weights, in torch and in windows as large that overlap as much.
+  geoai-py brings many packages along, so it has an environment of its own, whose Python
+  `--geoai-python` names (`python -m venv DIR; DIR/bin/pip install geoai-py`); without, nothing is
+  measured. Its start and its imports do not count. A second row has sat2map in torch as well, so
+  that it tells nothing of int8.
 - `training`: one step at batch 4, and in bf16 where the processor has that; see
   `training_step.py`.
 
@@ -54,10 +61,12 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+import sat2map
 from all import TILE, machine, plain_loop, spread
 from instructions import LIMITS
 from sat2map.export.export import export_model
 from sat2map.export.int8 import Calibration
+from sat2map.model.card import model_folder
 from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.normalisation import recalibrate
 from sat2map.networks.specs import UNetSpec
@@ -77,6 +86,8 @@ LARGE = 40_000
 SMALL = 4_000
 FINE = 4096
 """Side of the scene at 0.25 m."""
+SHARED = 2048
+"""Side of the scene that the peer gets too."""
 
 COG = {
     "driver": "COG",
@@ -97,6 +108,24 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024)
 """
 """Prints the peak memory of a process of its own, in MiB, which imports no torch."""
 
+PEER = """
+import sys, time, torch
+from pathlib import Path
+from geoai.inference import predict_geotiff
+from sat2map.model.folder import load_model
+model, photo, target, threads, window, overlap = sys.argv[1:]
+torch.set_num_threads(int(threads))
+network = load_model(Path(model)).network
+begun, worked = time.perf_counter(), time.process_time()
+predict_geotiff(
+    network, photo, target, tile_size=int(window), overlap=int(overlap), batch_size=1,
+    input_bands=[1, 2, 3], num_classes=3, preprocess_fn=lambda pixels: pixels / 127.5 - 1,
+    device="cpu", verbose=False,
+)
+print(time.perf_counter() - begun, time.process_time() - worked)
+"""
+"""Prints what a scene takes geoai-py, by the clock and of the processor, run by its own Python."""
+
 Row = dict[str, Any]
 Taken = dict[str, list[tuple[float, float]]]
 """By competitor the seconds of each turn, by the clock and of the processor."""
@@ -110,10 +139,14 @@ class Bench:
         threads: How many threads everything gets.
         repeats: How many turns count.
         whole: Whether all of the large scene has values.
+        geoai: The Python that has geoai-py, or None.
     """
 
-    def __init__(self, folder: Path, threads: int, repeats: int, *, whole: bool) -> None:
+    def __init__(
+        self, folder: Path, threads: int, repeats: int, *, whole: bool, geoai: Path | None
+    ) -> None:
         self.folder, self.threads, self.repeats, self.whole = folder, threads, repeats, whole
+        self.geoai = geoai
         self.town = draw_town(BLOCK, 2027).photo
         self.streets = load("streets", "cpu", threads=threads)
         torch.manual_seed(0)
@@ -256,6 +289,38 @@ class Bench:
             row("--help, seconds", taken["help"], 0.15, less=True),
         ]
 
+    def peer(self) -> list[Row]:
+        """Return the rows `peer`."""
+        named = f"a scene of {SHARED} to the file, times geoai-py with the same weights in torch"
+        if self.geoai is None:
+            return [row(f"{named} (no --geoai-python)", [], 3)]
+        photo, target, theirs = (self.folder / f"{name}.tif" for name in ("peer", "map", "theirs"))
+        write_scene(photo, self.town, SHARED, 1.0)
+        frame = self.streets.frame(SceneOptions().window)
+        assert frame is not None
+        command = [self.geoai, "-c", PEER, model_folder("streets"), photo, theirs, self.threads]
+        command += [frame.size, 2 * frame.halo]
+        source = Path(sat2map.__file__).parent.parent
+        environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+        in_torch = load("streets", "cpu", runtime="torch", threads=self.threads)
+        ours: dict[str, Callable[[], object]] = {
+            "ours": lambda: translate_raster(photo, target, self.streets),
+            "in torch": lambda: translate_raster(photo, target, in_torch),
+        }
+        taken: Taken = {"ours": [], "in torch": [], "geoai": []}
+        for _ in range(self.repeats):
+            for name, turns in in_turn(ours, 1).items():
+                taken[name] += turns
+            done = subprocess.run(
+                list(map(str, command)), check=True, capture_output=True, text=True, env=environment
+            )
+            clock, worked = map(float, done.stdout.split()[-2:])
+            taken["geoai"].append((clock, worked))
+        return [
+            row(named, ratios(taken, "geoai", "ours"), 3, taken=taken),
+            row("the same, ours in torch too", ratios(taken, "geoai", "in torch"), 3),
+        ]
+
     def training(self) -> list[Row]:
         """Return the rows `training`."""
         rows = []
@@ -274,6 +339,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "tile": Bench.tile,
     "unet": Bench.published,
     "start": Bench.start,
+    "peer": Bench.peer,
     "training": Bench.training,
     "memory": Bench.memory,
 }
@@ -291,13 +357,17 @@ def row(
 
     Args:
         name: What is measured.
-        values: What is measured of each turn, by the clock, and then of the processor's time.
+        values: What is measured of each turn, by the clock, and then of the processor's time;
+            empty where nothing was.
         bar: What is aimed at.
         less: Whether less is better.
         taken: What the ratio is of.
     """
-    clock, *worked = (spread(list(each)) for each in zip(*values, strict=True))
-    reached = clock["median"] <= bar if less else clock["median"] >= bar
+    found = [spread(list(each)) for each in zip(*values, strict=True)]
+    clock, worked = [*found, None, None][:2]
+    reached = None
+    if clock is not None:
+        reached = clock["median"] <= bar if less else clock["median"] >= bar
     seconds = {
         who: [spread(list(each)) for each in zip(*turns, strict=True)]
         for who, turns in (taken or {}).items()
@@ -308,7 +378,7 @@ def row(
         "less": less,
         "reached": reached,
         "clock": clock,
-        "processor": worked[0] if worked else None,
+        "processor": worked,
         "seconds": seconds,
     }
 
@@ -429,7 +499,7 @@ def table(rows: list[Row], threads: int, repeats: int, isa: str | None = None) -
     for one in rows:
         clock, worked = figures(one["clock"]), figures(one["processor"])
         bar = f"at {'most' if one['less'] else 'least'} {one['bar']:g}"
-        reached = "reached" if one["reached"] else "missed"
+        reached = {True: "reached", False: "missed", None: "not measured"}[one["reached"]]
         lines.append(f"| {one['name']} | {clock} | {worked} | {bar} | {reached} |")
     lines += ["", "seconds by the clock, and of the processor:"]
     for one in rows:
@@ -462,6 +532,7 @@ def main() -> None:
     parser.add_argument(
         "--isa", choices=sorted(LIMITS), help="as on a processor that has no more than it"
     )
+    parser.add_argument("--geoai-python", type=Path, help="the Python that has geoai-py")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     if arguments.isa is not None:
@@ -470,7 +541,13 @@ def main() -> None:
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
         os.environ["SAT2MAP_CACHE"] = str(Path(folder) / "cache")
-        bench = Bench(Path(folder), arguments.threads, arguments.repeats, whole=arguments.whole)
+        bench = Bench(
+            Path(folder),
+            arguments.threads,
+            arguments.repeats,
+            whole=arguments.whole,
+            geoai=arguments.geoai_python,
+        )
         for name in arguments.rows:
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows += ROWS[name](bench)

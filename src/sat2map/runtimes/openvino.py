@@ -246,8 +246,8 @@ def _answer(
         return op.convert(op.round(scaled, "half_to_even"), "u8")
 
     def sharpened() -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
-        logits, laid = _flat_logits(classes)
-        return op.softmax(op.multiply(logits, number(SHARPNESS)), 1), laid
+        logits, laid = _flat_logits(classes, SHARPNESS)
+        return op.softmax(logits, 1), laid
 
     last = integers(0, 2, 3, 1)
     classes = told.get("probabilities")
@@ -290,7 +290,7 @@ def _answer(
 
 
 def _flat_logits(
-    classes: openvino.Output,
+    classes: openvino.Output, times: float = 1
 ) -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
     """Return what probabilities are made of, before it is laid out as an image.
 
@@ -299,6 +299,8 @@ def _flat_logits(
 
     Args:
         classes: Probabilities, [N,K,H,W].
+        times: What the logits are multiplied by, while they lie as the convolution before leaves
+            them, of which it then is a part.
 
     Returns:
         Logits [N,K,pixels], in some order of pixels; and what lays something of the same pixels,
@@ -314,6 +316,8 @@ def _flat_logits(
     told = shuffle.get_attributes()
     if shuffle.get_type_name() == "DepthToSpace" and told["mode"] == "depth_first":
         logits, block = shuffle.input_value(0), int(told["block_size"])
+    if times != 1:
+        logits = op.multiply(logits, op.constant(np.float32(times))).output(0)
     sides = op.slice(op.shape_of(logits), integers(2), integers(4), integers(1))
 
     def laid(made: openvino.Node, channels: int) -> openvino.Node:
