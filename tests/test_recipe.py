@@ -148,10 +148,24 @@ def test_unknown_names_are_refused() -> None:
     assert "unknown key 'data.a.b'" in refused("pix2pix", "data.a.b=3")
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("training.steps", "training.max_steps"),
+        ("training.learning_rate", "optimiser.learning_rate"),
+        ("generator.skip", "generator.skips"),
+        ("data.sizes", "data.size"),
+        ("trainings.epochs", "training"),
+    ],
+)
+def test_a_key_that_is_nearly_right_is_guessed(given: str, meant: str) -> None:
+    assert refused("pix2pix", f"{given}=5").endswith(f" Perhaps you mean {meant}.")
+
+
 def test_an_unknown_key_of_the_generator_is_told_with_those_of_its_network() -> None:
     line = refused("pix2pix", "generator.skip=false")
     assert line.startswith("pix2pix: unknown key 'generator.skip'. [generator] has for unet: ")
-    assert line.endswith(" name, head, base_channels, skips, norm, dropout, dropout_blocks.")
+    assert " name, head, base_channels, skips, norm, dropout, dropout_blocks." in line
     line = refused("compact", "generator.width=[4, 4]")
     assert line.endswith("[generator] has for compact: name, head, channels, blocks.")
 

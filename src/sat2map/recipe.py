@@ -7,6 +7,7 @@ ablation of the paper is a line or two. An unknown key is an error.
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -536,7 +537,11 @@ def _explained(error: ValidationError, where: str) -> UsageError:
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"]) if len(location) > 1 else _sections()
-        return UsageError(f"unknown key {key!r}", where=where, remedy=known)
+        return UsageError(
+            f"unknown key {key!r}",
+            where=where,
+            remedy=known + _perhaps(key, first["loc"][-2] if len(location) > 1 else None),
+        )
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict | BaseModel) else f", not {first['input']!r}"
     what = f"{key}: {message}{given}" if key else message
@@ -552,6 +557,29 @@ def _known_keys(loc: tuple[int | str, ...]) -> str:
     model = Recipe.model_fields[section].annotation
     assert isinstance(model, type) and issubclass(model, BaseModel)
     return f"[{section}] has: {', '.join(model.model_fields)}."
+
+
+def _perhaps(key: str, network: object) -> str:
+    """Return a sentence with the key that is most likely meant: of another section, or alike.
+
+    Args:
+        key: SECTION.KEY, or a section.
+        network: Of the section `generator`, which network its keys are of.
+    """
+    section, _, name = key.partition(".")
+    if not name:
+        near = get_close_matches(section, Recipe.model_fields, 1, 0.8)
+        return f" Perhaps you mean {near[0]}." if near else ""
+    known = []
+    for section, field in Recipe.model_fields.items():
+        model, hidden = field.annotation, frozenset[str]()
+        if section == "generator":
+            model, hidden = SPECS.get(str(network)), frozenset(FROM_DATA)
+        names = sorted(set(getattr(model, "model_fields", {})) - hidden)
+        known += [f"{section}.{one}" for one in names]
+    elsewhere = [one for one in known if one.partition(".")[2] == name]
+    meant = elsewhere or get_close_matches(key, known, 1, 0.8)
+    return f" Perhaps you mean {meant[0]}." if meant else ""
 
 
 def _sections() -> str:
