@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.request
 import zipfile
 from pathlib import Path
 
+import morecantile
 import pytest
+from PIL import Image
 
 LARGEST = 25_000_000
 """Bytes of a wheel: the models that ship are most of it."""
@@ -108,6 +113,98 @@ print(load_recipe("pix2pix").objective.l1_weight, len(shipped_recipes()))
     where, values = run(sys.executable, "-c", code, cwd=tmp_path, **first).splitlines()
     assert Path(where).is_relative_to(installed.resolve())
     assert values == f"100.0 {len(list((PACKAGE / 'recipes').glob('*.toml')))}"
+
+
+@pytest.fixture(scope="module")
+def apart(wheel: Path) -> Path:
+    """The folder of programs of a new environment, with the wheel and without torch."""
+    folder = wheel.parent / "environment"
+    run(sys.executable, "-m", "venv", folder, cwd=wheel.parent)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    done = subprocess.run(
+        [
+            *(
+                programs / "python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ),
+            *("--constraint", ROOT / "constraints.txt", f"{wheel}[vectors,serve,batch]"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "after connection broken by" in done.stdout + done.stderr and done.returncode:
+        pytest.skip("pip reaches no index of packages")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return programs
+
+
+def megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+@pytest.mark.slow
+def test_a_new_environment_without_torch(
+    apart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"PYTHONPATH": "", "SAT2MAP_CACHE": str(tmp_path / "cache")}
+    sat2map = apart / "sat2map"
+    told = json.loads(run(sat2map, "doctor", "--json", cwd=tmp_path, **first))
+    assert told["packages"]["torch"] is None and told["packages"]["geopandas"]
+    assert "matplotlib" not in told["packages"]  # the documentation alone draws with it
+    assert not [check for check in told["checks"] if check["fault"]]
+
+    run(sat2map, "data", "synthetic", "town", "--scene", 300, "-q", cwd=tmp_path, **first)
+    run(sat2map, "translate", "town/scene.tif", "map.tif", "-q", cwd=tmp_path, **first)
+    run(sat2map, "vectors", "town/scene.tif", "town.gpkg", "-q", cwd=tmp_path, **first)
+    (tmp_path / "scenes").mkdir()
+    shutil.copy(tmp_path / "town" / "scene.tif", tmp_path / "scenes")
+    run(sat2map, "batch", "scenes", "maps", "--classes", "-q", cwd=tmp_path, **first)
+    for made in ("map.tif", "town.gpkg", "maps/scene.tif"):
+        assert (tmp_path / made).stat().st_size > 10_000, made
+
+    command = [str(sat2map), "serve", "town/scene.tif", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | first, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            tiles = json.loads(fetched(f"{address}scenes/scene/map/tilejson.json"))
+            west, south, east, north = tiles["bounds"]
+            here = morecantile.tms.get("WebMercatorQuad").tile(
+                (west + east) / 2, (south + north) / 2, 16
+            )
+            tile = fetched(f"{address}scenes/scene/map/{here.z}/{here.x}/{here.y}.png")
+        finally:
+            server.kill()
+    with Image.open(io.BytesIO(tile)) as image:
+        assert len(image.convert("RGB").getcolors(1 << 16) or ()) > 3
+
+    refused = subprocess.run(
+        [str(sat2map), "train", "--recipe", "demo", "--data", "town", "--out", "run"],
+        cwd=tmp_path,
+        env=os.environ | first,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2 and refused.stdout == ""
+    (line,) = refused.stderr.splitlines()
+    assert line.endswith("pip install 'sat2map[train]'.")
+    with capsys.disabled():
+        print(f"\nwithout torch, with vectors, serve and batch: {megabytes(apart.parent):.0f} MB")
+
+
+def fetched(address: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=60) as answer:
+        content: bytes = answer.read()
+    return content
 
 
 @pytest.mark.slow
