@@ -55,7 +55,10 @@ def without_links_out(page: Path, text: str) -> str:
         place = Path(os.path.normpath(page.parent / found[2]))
         if place.is_relative_to(DOCS):
             return found[0]
-        return f"{found[1]} (`{place.relative_to(DOCS.parent).as_posix()}` of the source)"
+        path = place.relative_to(DOCS.parent).as_posix()
+        if found[1].strip("`/") == path:
+            return f"`{path}`"
+        return f"{found[1]} (`{path}` of the source)"
 
     return LINK.sub(named, text)
 

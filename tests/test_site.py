@@ -21,7 +21,7 @@ pytest.importorskip("sphinx", reason="needs the extra docs")
 DOCS = Path(__file__).parents[1] / "docs"
 
 REDUCED = {
-    "train": {"--pairs 60": "--pairs 6", "epochs=20": "max_steps=6", "log_steps=20": "log_steps=2"},
+    "train": {"--pairs 60": "--pairs 6", "log_steps=20": "log_steps=2 --set training.max_steps=6"},
     "ablations": {
         "--pairs 60": "--pairs 10",
         "max_steps=400": "max_steps=2",
