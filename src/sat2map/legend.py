@@ -25,6 +25,10 @@ LEGEND_TAG = "SAT2MAP_LEGEND"
 TEMPERATURE_TAG = "SAT2MAP_TEMPERATURE"
 """The tag of a raster of probabilities that says at which temperature they are confidence."""
 
+ROAD_WIDTH_TAG = "SAT2MAP_ROAD_WIDTH_ERROR_M"
+"""The tag of a class map whose roads are as wide as roads are, not as a map draws them: by how many
+metres the widths of its roads are off in the mean, where that was measured."""
+
 SURENESS_TAG = "SAT2MAP_CONFIDENCE"
 """The tag of a raster of confidence that says whether it is one, or an agreement of passes."""
 

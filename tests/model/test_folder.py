@@ -161,6 +161,7 @@ def test_the_card_for_programs(saved: Path) -> None:
         "cover": None,
         "data": {"name": "towns", "licence": "CC0-1.0", "pairs": 12},
         "temperatures": None,
+        "road_width_error_m": None,
         "metrics": {"val": {"l1": 7.5, "n": 3}},
         "halo": None,
         "multiple": None,

@@ -21,12 +21,17 @@ from PIL import Image
 from fixtures.scenes import UTM, MakeModel, MakeScene, noise, smooth, with_classes, write_shapes
 from sat2map import atomic as room
 from sat2map.errors import EmptySceneError, OutputError, StoppedError, UsageError
-from sat2map.legend import COVER, LEGEND_TAG, STREETS, Legend
+from sat2map.legend import COVER, LEGEND_TAG, ROAD_WIDTH_TAG, STREETS, Legend
+from sat2map.model.folder import Model, ModelCard, build_generator
+from sat2map.networks.specs import LiteSpec
 from sat2map.raster.options import Reading, SceneOptions
+from sat2map.raster.sources import open_source
 from sat2map.translation.class_files import NODATA, ClassFiles, ClassLegend
 from sat2map.translation.classes import translate_classes
+from sat2map.translation.land_cover import land_cover_of
 from sat2map.translation.scene import translate_raster
 from sat2map.translation.scene_windows import SceneWindows
+from sat2map.translation.translator import Translator
 
 CORE = 48
 OPTIONS = SceneOptions(window=CORE)
@@ -87,6 +92,28 @@ def test_a_class_map_and_its_confidence_are_those_of_the_windows(
     assert (~shown).sum() == 60 * 60
     assert steps == sorted(steps)
     assert steps[-1] == (numbers.size, numbers.size)
+
+
+@pytest.mark.parametrize(("legend", "told"), [("cover", "1.1"), ("map", None)])
+def test_a_land_cover_says_by_how_much_widths_of_roads_are_off(
+    make_scene: MakeScene, tmp_path: Path, legend: ClassLegend, told: str | None
+) -> None:
+    colours = STREETS.colours.tolist()
+    spec = LiteSpec(colours=colours, cover_classes=len(COVER), widths=[4, 4, 4, 4])
+    card = ModelCard(
+        generator=spec, normalisation="none", legend=STREETS, cover=COVER, road_width_error_m=1.1
+    )
+    model = Translator(Model(build_generator(spec), card, Path("lite")), "cpu")
+    classes, source = tmp_path / "classes.tif", make_scene(noise(64, 64))
+    translate_classes(source, classes, model, legend=legend)
+    with rasterio.open(classes) as file:
+        assert file.tags().get(ROAD_WIDTH_TAG) == told
+    if legend == "cover":
+        with (
+            land_cover_of(open_source(source), tmp_path / "photo", model) as (numbers, _),
+            rasterio.open(numbers) as file,
+        ):
+            assert file.tags()[ROAD_WIDTH_TAG] == told
 
 
 @pytest.mark.parametrize("resolution", ["model", "native", 0.4])

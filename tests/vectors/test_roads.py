@@ -386,6 +386,15 @@ def test_an_end_runs_into_the_road_before_it() -> None:
     assert len(lines) == 3
 
 
+def test_ends_that_are_beside_each_other_are_joined_once() -> None:
+    """Behind a crown a track goes on 6 m aside, where each end meets the side of the other."""
+    classes = drawn(200, [(100, 0), (100, 94)], [(106, 98), (106, 199)], width=4)
+    classes[classes == LAND] = VEGETATION
+    nodes, lines = found(classes)
+    assert [node.degree for node in nodes] == [1, 1]
+    assert len(lines) == 1
+
+
 def test_a_road_goes_on_behind_a_median() -> None:
     """It passes below both carriageways, between which grass grows."""
     classes = drawn(200, [(0, 95), (199, 95)], [(0, 111), (199, 111)], width=9)

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 
 from fixtures.scenes import UTM, MakeScene
 from sat2map.errors import DataError, OutputError, StoppedError, UsageError
-from sat2map.legend import COVER
+from sat2map.legend import COVER, ROAD_WIDTH_TAG
 from sat2map.vectors import vectorise as room
 from sat2map.vectors.vectorise import VectorOptions, give_back_memory, vectorise
 
@@ -89,6 +89,18 @@ def test_layers_and_columns(make_scene: MakeScene, tmp_path: Path, sheet: int) -
         assert road.geom_type == "LineString"
         assert list(road.coords[0]) == places[u]
         assert list(road.coords[-1]) == places[v]
+
+
+@pytest.mark.parametrize(("tagged", "column"), [(True, "width_m"), (False, "drawn_width_m")])
+def test_a_width_is_called_so_where_the_class_map_says_that_it_was_learned(
+    make_scene: MakeScene, tmp_path: Path, tagged: bool, column: str
+) -> None:
+    path = make_scene(village()[..., None], "classes.tif", nodata=255)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**{ROAD_WIDTH_TAG: "1.1"} if tagged else {})
+    _, _, facts = read(vectorise(path, tmp_path / "town.gpkg", legend="cover"), "roads")
+    assert list(facts) == ["class", "confidence", "length_m", column, "u", "v", "highway"]
+    assert facts[column] == pytest.approx(8, abs=0.6)  # pixels, of a metre
 
 
 def test_pieces_of_an_area_are_told_by_part_of(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ class ModelCard(BaseModel):
         temperatures: For the classes of the "map" and of the "cover": what the odds of the most
             probable class are taken to the power of 1 / temperature, so that confidence is how
             often it is right, as fitted on training ground; None where nobody did.
+        road_width_error_m: By how many metres the widths of roads in its `cover` are off in the
+            mean, as measured where they are known; None where nobody did, or where its roads are
+            as wide as a map draws them.
         metrics: Metrics of an evaluation, with what they were measured on.
         halo: How many pixels around a window must be seen, so that at most one pixel in 100,000
             of it gets another class than in the whole image, as `benchmarks/halo.py` measures;
@@ -89,6 +92,7 @@ class ModelCard(BaseModel):
     cover: Legend | None = None
     data: DataFacts = DataFacts()
     temperatures: dict[Literal["map", "cover"], PositiveFloat] | None = None
+    road_width_error_m: PositiveFloat | None = None
     metrics: dict[str, Any] = Field(default_factory=dict)
     halo: int | None = Field(None, ge=0)
     multiple: int | None = None

@@ -14,7 +14,7 @@ from sat2map.arguments import check_fields
 from sat2map.atomic import check_file_name
 from sat2map.errors import UsageError, expect
 from sat2map.geo.grid import Grid
-from sat2map.legend import COVER, LEGEND_TAG, Legend
+from sat2map.legend import COVER, LEGEND_TAG, ROAD_WIDTH_TAG, Legend
 from sat2map.raster.legend_files import (
     attribute_file,
     style_file,
@@ -110,6 +110,10 @@ class ClassFiles:
         assert translator.legend is not None  # or `check` had refused it
         return translator.legend
 
+    def width_tags(self, translator: Translator) -> dict[str, str]:
+        """Return what the class map says of the widths of its roads."""
+        return road_width_tags(translator) if self.legend == "cover" else {}
+
     def check(self, translator: Translator) -> None:
         """Refuse what cannot be written, before the work.
 
@@ -176,3 +180,9 @@ class ClassFiles:
             if self.legend_image is not None:
                 write_legend_image(self.legend_image, legend)
         write_raster(strips, folder, Named(file, "tiff"), tags, stop)
+
+
+def road_width_tags(translator: Translator) -> dict[str, str]:
+    """Return the tag by which a land cover says that its roads are as wide as roads are."""
+    error = translator.road_width_error_m
+    return {} if error is None else {ROAD_WIDTH_TAG: f"{error:g}"}

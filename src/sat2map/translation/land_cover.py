@@ -30,7 +30,7 @@ from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.sources import Source
 from sat2map.raster.strips import TILE, Layout, Strips
 from sat2map.translation.blocks import Blocks
-from sat2map.translation.class_files import NODATA
+from sat2map.translation.class_files import NODATA, road_width_tags
 from sat2map.translation.maps import Layer, check_layers
 from sat2map.translation.pipeline import Product, ScenePipeline
 from sat2map.translation.provenance import made_of, provenance_of
@@ -265,4 +265,5 @@ def _tags(source: Source, reading: Reading, translator: Translator) -> dict[str,
         made = provenance_of(translator, source, options, tagged=dataset)
     told = {} if made.attribution is None else {"TIFFTAG_COPYRIGHT": made.attribution}
     legend = json.dumps(COVER.to_json())
+    told |= road_width_tags(translator)
     return told | {LEGEND_TAG: legend, TAG: replace(made, layer="cover").to_text()}

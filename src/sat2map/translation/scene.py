@@ -267,7 +267,9 @@ def translate_scene(
             folder = beside.get(each.target.path, partial).folder
             told = tags | {TAG: each.provenance(made, classes).to_text()}
             if classes is not None and each.of_classes:
-                if each.name != "classes":
+                if each.name == "classes":
+                    told |= classes.width_tags(translator)
+                else:
                     told[SURENESS_TAG] = translator.sureness
                 classes.write(each.target.path, strip, folder, told, stop)
             elif about is not None:

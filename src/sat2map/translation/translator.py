@@ -108,6 +108,11 @@ class Translator:
         )
 
     @property
+    def road_width_error_m(self) -> float | None:
+        """Mean error in metres of the widths of roads in its land cover, None where unknown."""
+        return self.card.road_width_error_m if self.kind.has_cover else None
+
+    @property
     def sureness(self) -> str:
         """What its confidence is, in words; it is called so only where it is calibrated."""
         if self.samples is not None:

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from sat2map.errors import DataError, UsageError, parsed_json
 from sat2map.geo.gdal import reading_from
 from sat2map.geo.grid import Grid, ground_resolution
-from sat2map.legend import LEGEND_TAG, LEGENDS, TEMPERATURE_TAG, Legend
+from sat2map.legend import LEGEND_TAG, LEGENDS, ROAD_WIDTH_TAG, TEMPERATURE_TAG, Legend
 from sat2map.provenance import TAG, Provenance
 from sat2map.raster.georeference import grid_of, placed
 from sat2map.raster.sources import Source, open_source
@@ -45,6 +45,7 @@ class ClassMap:
         metres: Metres on the ground from pixel to pixel, (along a row, along a column).
         attribution: Whom those who show it are to name, as its tags say, or None.
         provenance: What it was made of and how, as its tags say, or None.
+        width_is_true: Whether roads are as wide as roads are, as its tags say, and not as drawn.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ClassMap:
         self.where, self.grid, self.legend, self.metres = where, grid, legend, metres
         self.attribution: str | None = dataset.tags().get("TIFFTAG_COPYRIGHT")
         self.provenance = Provenance.from_text(dataset.tags().get(TAG), where)
+        self.width_is_true = ROAD_WIDTH_TAG in dataset.tags()
         self._dataset, self._confidence, self._shares = dataset, confidence, probabilities
         self._min_confidence = min_confidence
         told = {} if probabilities is None else probabilities.tags()

@@ -46,7 +46,7 @@ class RoadLine:
         u: The node at the first point.
         v: The node at the last point; of a closed loop it is `u`.
         confidence: Mean probability of a road along it, 0 to 1; None where it is not known.
-        width_m: Mean width in metres on the ground; None where it is not known.
+        width_m: Median width in metres on the ground; None where it is not known.
     """
 
     points: NDArray[np.float64]

@@ -273,8 +273,51 @@ def _facing(tips: list[Tip], resolution_m: float) -> list[tuple[int, int]]:
     return sorted(zip(one[facing].tolist(), two[facing].tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class _Foot:
+    """Where an end runs into a road.
+
+    Attributes:
+        tip: The end.
+        number: The road's way.
+        key: The pixel of that way that becomes a node.
+        path: The pixels between, intp [N,2].
+    """
+
+    tip: Tip
+    number: int
+    key: int
+    path: NDArray[np.intp]
+
+
 def _run_into_sides(graph: RoadGraph, ground: _Ground, tips: list[Tip]) -> None:
-    """Lead ends on to the roads that they run into."""
+    """Lead ends on to the roads that they run into; of two that run into each other one does."""
+    feet = {foot.tip.node: foot for foot in _feet(graph, ground, tips)}
+    for node in sorted(feet):
+        foot = feet.get(node)
+        if foot is None:  # joined already
+            continue
+        way = graph.ways[foot.number]
+        for other in sorted({way.u, way.v} & feet.keys()):
+            back = graph.ways[feet[other].number]
+            if node < other and node in (back.u, back.v):
+                end = feet.pop(other).tip
+                answer = ground.way(foot.tip, [end.place], LEAST_END)
+                if answer is not None:  # from end to end, so that no stub is left
+                    del feet[node]
+                    graph.add_way(ground.chain(answer[1], foot.tip), node, other)
+                break
+    into: dict[int, list[_Foot]] = {}
+    for foot in feet.values():
+        into.setdefault(foot.number, []).append(foot)
+    for number, beside in into.items():
+        graph.split(number, {foot.key for foot in beside})
+        for foot in beside:
+            graph.add_way(ground.chain(foot.path, foot.tip), foot.tip.node, foot.key)
+
+
+def _feet(graph: RoadGraph, ground: _Ground, tips: list[Tip]) -> Iterator[_Foot]:
+    """Yield where ends run into roads."""
     import shapely
 
     if not tips:
@@ -287,7 +330,6 @@ def _run_into_sides(graph: RoadGraph, ground: _Ground, tips: list[Tip]) -> None:
         rows, columns = chain["row"], chain["column"]
         boxes.append(shapely.box(columns.min(), rows.min(), columns.max(), rows.max()))
     tree = shapely.STRtree(boxes)
-    links: dict[int, list[tuple[int, Tip, NDArray[np.intp]]]] = {}
     for tip in tips:
         places: list[tuple[int, int, int]] = []
         point = shapely.Point(tip.place[1], tip.place[0])
@@ -313,8 +355,4 @@ def _run_into_sides(graph: RoadGraph, ground: _Ground, tips: list[Tip]) -> None:
             path = answer[1]
             last = (int(path[-1][0]), int(path[-1][1]))
             number = next(end[2] for end in ends if end[:2] == last)
-            links.setdefault(number, []).append((graph.key(last), tip, path))
-    for number, feet in links.items():
-        graph.split(number, {key for key, _, _ in feet})
-        for key, tip, path in feet:
-            graph.add_way(ground.chain(path, tip), tip.node, key)
+            yield _Foot(tip, number, graph.key(last), path)

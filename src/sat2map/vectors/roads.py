@@ -111,8 +111,9 @@ def _lines(
     for way in graph.in_order():
         chain = graph.pixels(way)
         counts = np.bincount(chain["road"], minlength=256)[: len(roads)]
-        # From the middle of a road to the next pixel beside it; half of them have no middle.
-        pixels_wide = float(2 * chain["reach"].mean() / FINE - 0.5)
+        # From the middle of a road to the next pixel beside it; half of them have no middle. The
+        # median, as crossings are wide and trees hide an edge.
+        pixels_wide = float(2 * np.median(chain["reach"]) / FINE - 0.5)
         yield RoadLine(
             _line(graph, way),
             int(np.where(roads, counts, -1).argmax()),

@@ -378,7 +378,6 @@ def _make(
 
         with trace_roads(scene, folder=folder, progress=tracing) as network:
             store.keep_roads(network)
-            is_true = network.width_is_true
         del network
         give_back_memory()
         made = folder / "made"
@@ -386,12 +385,13 @@ def _make(
         made.mkdir(exist_ok=True)
         assert scene.grid.crs is not None  # or nothing could have been measured
         place = Placing(measures, scene.grid.crs, options.out_crs)
-        layers = layers_of(store, scene.legend, store.roads(width_is_true=is_true), measures)
+        roads = store.roads(width_is_true=scene.width_is_true)
+        layers = layers_of(store, scene.legend, roads, measures)
         aside = made / f"whole{target.suffix.lower()}"
         if driver_of(target) == "PMTiles":
             tiles = _tile_set(scene, target, made_of)
             write_vector_tiles(aside, layers, place, tiles, lambda: show(steps))
-            wide = "width_m" if is_true else "drawn_width_m"
+            wide = "width_m" if scene.width_is_true else "drawn_width_m"
             write_map_style(target, scene.legend, tiles, width=wide)
         else:
             write_layers(aside, layers, place, scene.legend, options.layer, made_of)
