@@ -309,7 +309,7 @@ class Training(_Section):
 class Validation(_Section):
     """Scoring on the split `val`, with the deterministic mode of prediction.
 
-    Of the first data set maps are scored, or class masks where it has nothing else; of further
+    In the first data set maps are scored, or class masks where it has nothing else; in further
     ones class masks.
     """
 
