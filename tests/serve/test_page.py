@@ -457,3 +457,44 @@ def test_it_fits_phones_and_has_no_serious_fault_of_access(
         if fault["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+FOCUSED = """
+() => {
+  const held = document.activeElement;
+  return held.getAttribute("aria-label") ?? held.labels?.[0]?.textContent ?? held.textContent;
+}
+"""
+
+
+def test_the_keyboard_goes_from_the_map_to_the_panel_and_nothing_moves_by_itself(
+    make_scene: MakeScene, start: Start, browse: Open
+) -> None:
+    served = start(make_scene(blocks(300, 300)), window=256)
+    page = browse(served, reduced_motion="reduce")
+    reached: list[str] = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        told = page.evaluate(FOCUSED).strip()
+        if reached and told == reached[0]:
+            break  # round once
+        reached.append(told)
+    expected = ["Skip the map", "Map: move with", "Zoom in", "Zoom out", "Divider: photo", "Map"]
+    expected += ["Opacity of Map", "Classes", "Opacity of Classes", "How sure", "Style", "land"]
+    expected += ["Colour of land", "water", "Go to latitude", "Go", "Copy the address for QGIS"]
+    expected += ["Copy the command", "Classes in view", "Vectors in view"]
+    rest = iter(reached)
+    for name in expected:  # each after the one before
+        assert any(told.startswith(name) for told in rest), (name, reached)
+    # What is asked for is there at once where people ask for no motion.
+    before = page.evaluate("location.hash")
+    zoom = page.get_by_role("button", name="Zoom in")
+    assert zoom.evaluate("(button) => { button.click(); return location.hash; }") != before
+    # The first stop leads past the map.
+    page.evaluate("document.activeElement.blur()")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "panel"
+    settle(page)
+    assert page.locator("#shares").get_attribute("role") == "status"
+    says(page, "#shares", r"In view: .*\d+ percent")
