@@ -102,6 +102,21 @@ def test_what_cannot_be_read_for_a_while_is_tried_again(tmp_path: Path) -> None:
     assert drive(scenes, tmp_path / "out", retry_failed=True)["done"] == 3
 
 
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither pauses nor the lease follow the time of day, which may be set while a batch works."""
+    days, right = random.Random(0), time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 86_400 * days.uniform(-400, 400))
+    scenes = put_scenes(tmp_path / "scenes", a="busy 2", b="wait 1", c="fine", d="die-once")
+    counts = drive(scenes, tmp_path / "out", pauses=(0.2, 0.2, 0.2))
+    assert counts["done"] == 4
+    tries = {row.scene: row.tries for row in read_manifest(tmp_path / "out").rows.values()}
+    assert tries == {"a.tif": 3, "b.tif": 1, "c.tif": 1, "d.tif": 2}
+    assert drive(scenes, tmp_path / "out")["done"] == 4
+    assert len(list((tmp_path / "met").iterdir())) == 7, "what is done is not begun again"
+
+
 def test_a_worker_whose_disk_is_full_leaves_its_scenes_to_others(tmp_path: Path) -> None:
     scenes = many(tmp_path / "scenes", 6, "full")
     counts = drive(scenes, tmp_path / "out", count=2)
