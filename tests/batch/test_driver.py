@@ -268,8 +268,11 @@ def test_a_second_driver_is_refused_and_the_workers_of_a_killed_one_end(
         drive(scenes, out)
     workers = [int(path.name.rpartition("-")[2]) for path in met.iterdir()]
     assert all(map(is_alive, workers))
+    assert batch_status(out)["driver"]["alive"] is True
     first.send_signal(signal.SIGKILL)
     assert eventually(lambda: not any(map(is_alive, workers)))
+    first.wait()
+    assert batch_status(out)["driver"]["alive"] is False
     put_scenes(scenes, s000="fine", s001="fine")
     assert drive(scenes, out)["done"] == 2
 

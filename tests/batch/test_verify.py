@@ -268,6 +268,16 @@ def test_the_manifest_of_a_batch_knows_what_its_maps_were_made_of(
         verify(out, model=model)
 
 
+def test_a_map_that_is_called_like_its_scene_is_not_taken_for_it(made: Path, model: Path) -> None:
+    (made / "maps").mkdir()
+    (made / "map.tif").rename(made / "maps" / "scene.tif")
+    (made / "c.tif").rename(made / "maps" / "scene.classes.tif")
+    for source in (None, made / "maps"):
+        with pytest.raises(DataError, match=r"was made of scene\.tif, which is not (in|beside)"):
+            verify(made / "maps" / "scene.classes.tif", source, model)
+    assert verify(made / "maps" / "scene.classes.tif", made, model)[0].answer == "equal"
+
+
 def test_one_that_cannot_be_compared_does_not_keep_the_others_from_it(
     made: Path, model: Path
 ) -> None:

@@ -80,6 +80,19 @@ def read_holder(out: Path) -> Holder | None:
     return None
 
 
+def is_alive(holder: Holder) -> bool | None:
+    """Return whether a driver's process is there; None where it is on another machine."""
+    if (holder.host, holder.boot) != (socket.gethostname(), _boot()):
+        return None
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
 def is_held(out: Path, number: str) -> bool:
     """Return whether the driver of a number still holds the lease of a folder."""
     holder = read_holder(out)

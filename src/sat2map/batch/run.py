@@ -28,7 +28,7 @@ from sat2map.batch.item import (
     scratch_of,
     versions_of,
 )
-from sat2map.batch.lease import Lease, read_holder, take_lease
+from sat2map.batch.lease import Lease, is_alive, read_holder, take_lease
 from sat2map.batch.local import LocalWorkers, available_memory
 from sat2map.batch.manifest import (
     BLOCKS,
@@ -453,7 +453,9 @@ def batch_status(out: str | Path) -> dict[str, Any]:
         "states": manifest.counts(),
         "pixels": sum(row.pixels for row in rows if row.state == "done"),
         "seconds": round(sum(row.seconds for row in rows), 3),
-        "driver": None if holder is None else {"host": holder.host, "pid": holder.pid},
+        "driver": None
+        if holder is None
+        else {"host": holder.host, "pid": holder.pid, "alive": is_alive(holder)},
         "running": [row.scene for row in rows if row.state == "running"],
         "blocks": _blocks_by_scene(manifest),
         "unusable": [

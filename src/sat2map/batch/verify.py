@@ -260,7 +260,11 @@ class _Work:
 
         if made.layer == JOINED:
             same = contents_of(file) == made.contents
-            note = None if same else "its shapes are not those that were written"
+            note = (
+                "joined vectors are not made again, but hold what was written"
+                if same
+                else "its shapes are not those that were written"
+            )
             return Verification(file, "unchanged" if same else "differs", note=note)
         source = self._asked.source or self._source_in_batch(file)
         source = find_source(file, made, source)
@@ -452,7 +456,7 @@ def find_source(file: Path, made: Provenance, given: str | Path | None) -> str |
     if given is not None:
         if is_address(given) or not Path(given).is_dir():
             return given
-        found = sorted(path for path in Path(given).rglob(name) if path != file)
+        found = sorted(path for path in Path(given).rglob(name) if not _is_of(path, name))
         if len(found) > 1:  # the same name in several folders: the contents tell
             alike = [
                 path
@@ -460,15 +464,27 @@ def find_source(file: Path, made: Provenance, given: str | Path | None) -> str |
                 if open_source(path).content_fingerprint() == made.source.fingerprint
             ]
             found = alike or found
-        return found[0] if found else given  # a folder may be the source itself, as a mosaic
+        if found or open_source(given).name == name:  # the folder itself, as a mosaic or tiles
+            return found[0] if found else given
+        raise DataError(
+            f"was made of {name}, which is not in {given}",
+            where=file,
+            remedy="Say where that is by `source`.",
+        )
     for place in (file.parent, Path()):
-        if (place / name).exists() and not (place / name).samefile(file):
+        if (place / name).exists() and not _is_of(place / name, name):
             return place / name
     raise DataError(
         f"was made of {name}, which is not beside it",
         where=file,
         remedy="Say where that is by `source`.",
     )
+
+
+def _is_of(path: Path, name: str) -> bool:
+    """Return whether a file was made of one of that name, as maps are called like their scenes."""
+    made = read_provenance(path) if path.is_file() else None
+    return made is not None and made.source.name == name
 
 
 def _options(made: Provenance, where: str | Path) -> SceneOptions:

@@ -279,7 +279,9 @@ def _tell_status(out: Path, *, as_json: bool) -> None:
         print(f"{pixels / 1e6:,.1f} Mpx, {seconds:,.0f} s of workers' time")
     driver = found["driver"]
     if driver is not None:
-        print(f"process {driver['pid']} on {driver['host']} works on it, or was killed")
+        told = {True: "works on it", False: "was killed; the same command goes on"}
+        does = told.get(driver["alive"], "works on it, or was killed")
+        print(f"process {driver['pid']} on {driver['host']} {does}")
     for scene in found["blocks"]:
         print(
             f"{scene['scene']}: {scene['made']:,} of {scene['blocks']:,} blocks made, "
