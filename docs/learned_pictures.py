@@ -1,9 +1,10 @@
-"""Draws docs/images/ablation-*.webp: the paper's ablations side by side, learned from towns.
+"""Draws what small models learn of towns: docs/images/ablation-*.webp and other-pairs.webp.
 
     python docs/learned_pictures.py [FOLDER]
 
-Each of the six trainings takes a minute or two on two cores. What is finished is kept in FOLDER, so
-that the command goes on where it was broken off.
+The paper's ablations side by side, grey photos that are coloured, and maps that become photos. Each
+training takes a minute or two on two cores. What is finished is kept in FOLDER, so that the command
+goes on where it was broken off.
 """
 
 from __future__ import annotations
@@ -57,11 +58,20 @@ PICTURES = {
 TOWNS = ("0002", "0014", "0040")
 """The validation towns that are shown of the ablations."""
 
+OTHER_TOWNS = ("0001", "0002", "0003")
+"""Those that are shown coloured, and made of maps."""
+
 HALVES = ("source", "target")
 HEAD, GAP = 18, 4
 
 
 def main(folder: Path) -> None:
+    """Make all pictures, with towns and models in a folder."""
+    draw_ablations(folder)
+    draw_other_pairs(folder)
+
+
+def draw_ablations(folder: Path) -> None:
     """Train every variant on the same towns, and lay their maps side by side."""
     data = folder / "towns"
     if not (data / "dataset.json").is_file():
@@ -75,6 +85,30 @@ def main(folder: Path) -> None:
             photo, true = (pixels(data / "val" / part / f"{town}.png") for part in HALVES)
             rows.append([photo, *(model.translate(photo) for model in models.values()), true])
         save(side_by_side(rows, ["photo", *models, "true map"]), f"ablation-{picture}")
+
+
+def draw_other_pairs(folder: Path) -> None:
+    """Learn from grey to colour and from map to photo, as the how-to does, and show both."""
+    halves = []
+    for task, settings, heads in (
+        ("colourise", [], ("grey", "coloured", "true colours")),
+        ("map", ["data.direction=reverse"], ("map", "made of it", "true photo")),
+    ):
+        data = folder / f"pairs-{task}"
+        if not (data / "dataset.json").is_file():
+            write_pairs(data, 60, size=SIDE, task=task)
+        recipe = sat2map.load_recipe("demo", settings)
+        model = sat2map.load(sat2map.train(recipe, data, folder / f"run-{task}", resume=True))
+        rows = []
+        for town in OTHER_TOWNS:
+            source, target = (pixels(data / "val" / part / f"{town}.png") for part in HALVES)
+            if settings:
+                source, target = target, source
+            shown = source[..., :1] if task == "colourise" else source
+            rows.append([source, model.translate(shown), target])
+        halves.append((rows, heads))
+    both = [[*left, *right] for left, right in zip(*(rows for rows, _ in halves), strict=True)]
+    save(side_by_side(both, [head for _, heads in halves for head in heads]), "other-pairs")
 
 
 def save(sheet: Image.Image, name: str) -> None:
