@@ -496,5 +496,7 @@ def test_the_keyboard_goes_from_the_map_to_the_panel_and_nothing_moves_by_itself
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "panel"
     settle(page)
+    scale = page.locator(".maplibregl-ctrl-scale").text_content()
+    assert re.fullmatch(r"\d+\s(m|km)", scale), scale
     assert page.locator("#shares").get_attribute("role") == "status"
     says(page, "#shares", r"In view: .*\d+ percent")
