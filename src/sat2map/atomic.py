@@ -72,10 +72,14 @@ def check_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise OutputError(
-            f"may need {needed / 1e9:.1f} GB while it is made, and {free / 1e9:.1f} GB are free",
+            f"may need {_size(needed)} while it is made, and {_size(free)} are free",
             where=path,
             remedy="Free some space, or choose a place on another disk.",
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def check_folder_name(path: Path, *, replace: bool = False) -> None:

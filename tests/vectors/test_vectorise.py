@@ -270,7 +270,7 @@ def test_no_room_on_the_disk_is_said_before_the_work(
         free = 1000
 
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _path: Usage)
-    with pytest.raises(OutputError, match="GB are free"):
+    with pytest.raises(OutputError, match=r"0\.0 MB are free"):
         made(make_scene, tmp_path / "town.gpkg", village())
     assert [path.name for path in tmp_path.iterdir()] == ["classes.tif"]
 
