@@ -199,7 +199,11 @@ def with_pixels(
     if halo:
         left = cut_halo(copied.get_parameters()[0], [told[n] for n in used], halo, multiple)
     answers = [
-        _without(_answer(name, told, legend), around, (2, 3) if name in _PLANES else (1, 2))
+        _without(
+            _answer(name, told, legend, alone=not halo),
+            around,
+            (2, 3) if name in _PLANES else (1, 2),
+        )
         for name, around in zip(asked, left, strict=True)
     ]
     pre_post = PrePostProcessor(openvino.Model(answers, copied.get_parameters()))
@@ -223,7 +227,7 @@ def _without(answer: openvino.Output, around: int, axes: tuple[int, int]) -> ope
 
 
 def _answer(
-    name: Asked, told: Mapping[str, openvino.Output], legend: Legend | None
+    name: Asked, told: Mapping[str, openvino.Output], legend: Legend | None, *, alone: bool
 ) -> openvino.Output:
     """Return one answer, made of the outputs that a network has by itself.
 
@@ -246,7 +250,7 @@ def _answer(
         return op.convert(op.round(scaled, "half_to_even"), "u8")
 
     def sharpened() -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
-        logits, laid = _flat_logits(classes, SHARPNESS)
+        logits, laid = _flat_logits(classes, SHARPNESS, alone=alone)
         return op.softmax(logits, 1), laid
 
     last = integers(0, 2, 3, 1)
@@ -277,20 +281,20 @@ def _answer(
             count = shares.get_output_partial_shape(0)[1].get_length()
             made = laid(shares_to_bytes(shares), count)
         case "classes" | "cover":
-            logits, laid = _flat_logits(classes)
+            logits, laid = _flat_logits(classes, alone=alone)
             best = op.topk(logits, op.constant(np.int64(1)), 1, "max", "none")
             made = op.squeeze(laid(op.convert(best.output(1), "u8"), 1), integers(1))
         case "cover_shares":
             made = to_bytes(op.multiply(classes, number(255)))
         case _:
-            logits, laid = _flat_logits(classes)
+            logits, laid = _flat_logits(classes, alone=alone)
             largest = op.reduce_max(op.softmax(logits, 1), integers(1), True)
             made = op.squeeze(laid(to_bytes(op.multiply(largest, number(255))), 1), integers(1))
     return made.output(0)
 
 
 def _flat_logits(
-    classes: openvino.Output, times: float = 1
+    classes: openvino.Output, times: float = 1, *, alone: bool
 ) -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
     """Return what probabilities are made of, before it is laid out as an image.
 
@@ -301,6 +305,9 @@ def _flat_logits(
         classes: Probabilities, [N,K,H,W].
         times: What the logits are multiplied by, while they lie as the convolution before leaves
             them, of which it then is a part.
+        alone: Whether the source is one image by itself. Its side may be a power of two: without
+            a column more, the planes that logits are laid out in would begin at places that a
+            processor's cache takes for the same, and laying them out takes ten times as long.
 
     Returns:
         Logits [N,K,pixels], in some order of pixels; and what lays something of the same pixels,
@@ -318,12 +325,23 @@ def _flat_logits(
         logits, block = shuffle.input_value(0), int(told["block_size"])
     if times != 1:
         logits = op.multiply(logits, op.constant(np.float32(times))).output(0)
+    if alone:
+        logits = op.pad(
+            logits,
+            integers(0, 0, 0, 0),
+            integers(0, 0, 0, 1),
+            "constant",
+            op.constant(np.float32(0)),
+        ).output(0)
     sides = op.slice(op.shape_of(logits), integers(2), integers(4), integers(1))
 
     def laid(made: openvino.Node, channels: int) -> openvino.Node:
         shape = op.concat([integers(0, channels * block**2), sides], 0)
         image = op.reshape(made, shape, True)
-        return op.depth_to_space(image, "depth_first", block) if block > 1 else image
+        whole = op.depth_to_space(image, "depth_first", block) if block > 1 else image
+        if not alone:
+            return whole
+        return op.slice(whole, integers(0), integers(-block), integers(1), integers(3))
 
     return op.reshape(logits, integers(0, count, -1), True), laid
 
