@@ -78,9 +78,9 @@ def test_rows_count_as_one_where_that_is_asked_for(tmp_path: Path) -> None:
     strict = evaluate_vectors(found, true, "buildings")
     assert (strict.found, strict.true) == (7, 10)
     assert values(strict)["f1"] == pytest.approx(2 * 6 / 17)
-    rows = evaluate_vectors(found, true, "buildings", rows_as_one=True)
+    rows = evaluate_vectors(found, true, "buildings", rows_within_m=0.1)
     assert (rows.found, rows.true) == (6, 6)
-    assert rows.protocol["rows_as_one"] is True
+    assert rows.protocol["rows_within_m"] == 0.1
     got = values(rows)
     assert got["f1"] == got["right_corners"] == got["true_right_corners"] == 1.0
     told = CliRunner().invoke(
@@ -92,7 +92,8 @@ def test_rows_count_as_one_where_that_is_asked_for(tmp_path: Path) -> None:
             "--layer",
             "buildings",
             "--json",
-            "--rows-as-one",
+            "--rows-within",
+            "0.1",
         ],
     )
     assert json.loads(told.stdout)["metrics"]["f1"]["mean"] == 1.0

@@ -41,10 +41,12 @@ def evaluate_vectors(
             help="Of roads: take crossings for junctions, also where one is a bridge.",
         ),
     ] = False,
-    rows_as_one: Annotated[
-        bool,
-        typer.Option("--rows-as-one", help="Buildings that touch count as one."),
-    ] = False,
+    rows_within_m: Annotated[
+        float | None,
+        typer.Option(
+            "--rows-within", metavar="METRES", help="Buildings no further apart count as one."
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +67,7 @@ def evaluate_vectors(
             tile_m=tile_m,
             bbox=part,
             bridges_meet=bridges_meet,
-            rows_as_one=rows_as_one,
+            rows_within_m=rows_within_m,
             progress=progress.show,
         )
     if as_json:

@@ -39,8 +39,8 @@ BUFFER_M = 3.0
 MATCH = 0.5
 """The least intersection over union at which two buildings are one."""
 
-_TOUCHING_M = 0.1
-"""Buildings that are no further apart than this touch: the walls of a plan seldom fit exactly."""
+_STEP_M = 0.05
+"""Steps of walls of less are none where several buildings count as one."""
 
 CORNER_DEG, STRAIGHT_DEG = 2.0, 15.0
 """A corner is right within the first; where an outline turns by less than the second is none."""
@@ -99,7 +99,7 @@ def evaluate_vectors(
     tile_m: float = TILE_M,
     bbox: Bounds | None = None,
     bridges_meet: bool = False,
-    rows_as_one: bool = False,
+    rows_within_m: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VectorScores:
     """Compare a layer of vectors with the true one.
@@ -117,8 +117,8 @@ def evaluate_vectors(
         bbox: Score this part alone: west, south, east, north in degrees.
         bridges_meet: Of roads: whether those that cross meet there, in both files, even where they
             share no point. An image does not tell a bridge from a crossing.
-        rows_as_one: Of buildings: whether those that touch count as one, in both files. One class
-            of pixels does not tell the houses of a row apart.
+        rows_within_m: Of buildings: those that stand no further apart than so many metres count as
+            one, in both files. One class of pixels does not tell the houses of a row apart.
         progress: Called with the number of tiles done and of all.
 
     Raises:
@@ -126,8 +126,9 @@ def evaluate_vectors(
         DataError: A file cannot be read, has no such shapes, or both lie apart.
         MissingExtraError: The extra `cartography` is not installed.
     """
-    for name, value in (("buffer_m", buffer_m), ("tile_m", tile_m)):
-        if not 0 < value < math.inf:
+    metres = {"buffer_m": buffer_m, "tile_m": tile_m, "rows_within_m": rows_within_m}
+    for name, value in metres.items():
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(
                 f"is {value:g}, which is not possible",
                 parameter=name,
@@ -148,8 +149,8 @@ def evaluate_vectors(
         placed = [_noded(side) for side in placed]
         if bridges_meet:
             placed = [_cut_at_crossings(side) for side in placed]
-    elif rows_as_one:
-        placed = [_rows(side) for side in placed]
+    elif rows_within_m is not None:
+        placed = [_rows(side, rows_within_m) for side in placed]
     tiles = _tiles(shapely.transform(shapely.box(*region), to_plane).bounds, tile_m)
     score = score_buildings if layer == "buildings" else score_roads
     sums: list[Mapping[str, tuple[float, float]]] = []
@@ -170,7 +171,7 @@ def evaluate_vectors(
             "match": f"IoU of at least {MATCH:g}" if layer == "buildings" else None,
             "buffer_m": buffer_m if layer == "roads" else None,
             "bridges_meet": bridges_meet if layer == "roads" else None,
-            "rows_as_one": rows_as_one if layer == "buildings" else None,
+            "rows_within_m": rows_within_m if layer == "buildings" else None,
         },
     )
 
@@ -350,13 +351,13 @@ def score_buildings(
     }
 
 
-def _rows(buildings: _Shapes) -> _Shapes:
-    """Return buildings of which those that touch are one."""
-    near = _TOUCHING_M / 2
+def _rows(buildings: _Shapes, within_m: float) -> _Shapes:
+    """Return buildings of which those that stand no further apart are one."""
+    near = within_m / 2
     wide = shapely.buffer(buildings.geometries, near, join_style="mitre")
     whole = shapely.buffer(shapely.union_all(wide), -near, join_style="mitre")
-    # Walls that differ by millimetres leave steps, which are no corners.
-    rows = shapely.get_parts(shapely.simplify(whole, near))
+    # Walls that differ by centimetres leave steps, which are no corners.
+    rows = shapely.get_parts(shapely.simplify(whole, _STEP_M))
     return _Shapes(rows, np.full(len(rows), np.nan))
 
 

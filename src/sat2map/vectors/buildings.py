@@ -129,7 +129,8 @@ def outline_buildings(
     )
     if not complete and any(_nears_edge(boxes[n - 1], numbers.shape) for n in wanted):
         return None
-    cut = {n: _cut_out(numbers, whole, boxes[n - 1], n, corner, sure) for n in wanted}
+    fours = _connected(np.where(mask, numbers.astype(np.int32) + 1, 0))
+    cut = {n: _cut_out(numbers, (whole, fours), boxes[n - 1], n, corner, sure) for n in wanted}
     blocks = dict(zip(cut, _blocks(list(cut.values()), matrix_at), strict=True))
     shapes = dict(zip(blocks, _outlined(list(blocks.values()), matrix_at, extent), strict=True))
     for n in _overlapping(shapes):
@@ -187,13 +188,24 @@ class _Cut:
 
 def _cut_out(
     numbers: NDArray[np.uint8],
-    whole: NDArray[Any],
+    parts_of: tuple[NDArray[Any], NDArray[np.int32]],
     box: tuple[slice, slice],
     n: int,
     corner: tuple[int, int],
     sure: NDArray[np.float32] | None,
 ) -> _Cut:
-    """Return a block with two pixels around it."""
+    """Return a block with two pixels around it.
+
+    Args:
+        numbers: Class numbers, uint8 [H,W].
+        parts_of: The block of each pixel, and the part of one class, both from 1 in the order of
+            their first pixels.
+        box: Where the block lies.
+        n: Its number.
+        corner: Row and column in the scene of the first pixel.
+        sure: How sure each class is.
+    """
+    whole, fours = parts_of
     rows, columns = box
     top, left = rows.start - 2, columns.start - 2
     shape = (rows.stop + 2 - top, columns.stop + 2 - left)
@@ -213,10 +225,18 @@ def _cut_out(
         near_sure = np.full(shape, np.nan, np.float32)
         near_sure[part] = sure[inside]
     own = near == n
-    parts = _connected(np.where(own, near_numbers + 1, 0))
+    parts = np.zeros(shape, np.int32)
+    parts[part][own[part]] = _from_one(fours[inside][own[part]])
     parts[(near > 0) & ~own] = -1
     first = (corner[0] + rows.start, corner[1] + left + int(np.flatnonzero(own[2])[0]))
     return _Cut(parts, near_numbers, near_sure, (corner[0] + top, corner[1] + left), first)
+
+
+def _from_one(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return numbers as 1, 2, 3 in their own order."""
+    if numbers.min() == numbers.max():
+        return np.ones_like(numbers)
+    return np.asarray(np.unique(numbers, return_inverse=True)[1] + 1, np.int32)
 
 
 def _connected(labels: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
@@ -374,7 +394,8 @@ class _Grid:
         if self.iou < least:
             return False
         houses = len(self.block.numbers)
-        if (
+        # Mostly it is a rectangle, which is one piece.
+        if not (houses == 1 and (self.cells[1:-1, 1:-1] == 1).all()) and (
             _connected(self.cells).max() != houses
             or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0
         ):
@@ -433,11 +454,11 @@ def _grid(samples: _Samples, angle: float, lines: Lines) -> _Grid | None:
     return _Grid(block, samples.matrix, angle, lines, cells, float(iou[1:].min()))
 
 
-def _lines_before(lines: Floats, values: Floats) -> NDArray[np.int64]:
+def _lines_before(lines: Floats, values: Floats) -> NDArray[np.integer[Any]]:
     """Return how many of some lines, in ascending order, lie before each value."""
     if len(lines) > _SEARCHED:
         return np.searchsorted(lines, values)
-    before = np.zeros(len(values), np.int64)
+    before = np.zeros(len(values), np.int32)
     for line in lines.tolist():
         before += values > line
     return before

@@ -208,8 +208,12 @@ def _ground(window: NDArray[np.uint8], blocks: NDArray[np.integer[Any]]) -> NDAr
         near = blocks[rows, columns]
         known = (near == 0) & (window[rows, columns] != NOTHING)
         own = near == number
-        if not known.any():
+        beside = window[rows, columns][known]
+        if not len(beside):
             ground[rows, columns][own] = NOTHING
+            continue
+        if (beside == beside[0]).all():
+            ground[rows, columns][own] = beside[0]
             continue
         nearest = ndimage.distance_transform_edt(
             ~known, return_distances=False, return_indices=True

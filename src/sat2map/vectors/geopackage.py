@@ -292,9 +292,8 @@ def contents_of(path: Path) -> str:
                 rows = database.execute(f'select * from "{table}" order by rowid')
                 found.update(repr((table, [name for name, *_ in rows.description])).encode())
                 for row in rows:
-                    for value in row:
-                        held = value if isinstance(value, bytes) else repr(value).encode()
-                        found.update(len(held).to_bytes(8, "little") + held)
+                    held = [v if isinstance(v, bytes) else repr(v).encode() for v in row]
+                    found.update(b"".join([len(h).to_bytes(8, "little") + h for h in held]))
     except sqlite3.Error as error:
         raise DataError(
             f"cannot be read ({error})", where=path, remedy="Restore it, or make it anew."

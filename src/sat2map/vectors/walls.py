@@ -108,8 +108,9 @@ class Outline:
         self.tangent = tangent @ matrix
         self.angles = np.arctan2(self.tangent[:, 1], self.tangent[:, 0])
         self.middles = (begin + finish) / 2 @ matrix
-        self.joined = np.zeros(len(begin), np.bool_)
-        self.joined[1:] = (begin[1:] == finish[:-1]).all(1)
+        joined = np.zeros(len(begin), np.bool_)
+        joined[1:] = (begin[1:] == finish[:-1]).all(1)
+        self._joined = np.tile(joined, 2)  # for both kinds of walls
         self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
         self._pixels = pixels
 
@@ -146,30 +147,44 @@ class Outline:
         """Return the walls along a main direction, and those across it."""
         along, across = rotated(self.middles, angle)
         angles = self.angles - angle
-        return [
-            self._runs(np.abs(np.cos(angles)), across, along, 1),
-            self._runs(np.abs(np.sin(angles)), along, across, -1),
-        ]
-
-    def _runs(self, bearing: Floats, offset: Floats, place: Floats, sign: int) -> list[Wall]:
-        """Return the runs of sides that point nearly along a direction, and where they are."""
-        straight = bearing > _NEARLY
-        goes_on = straight & self.joined
+        # Both kinds at once: the first side of an outline goes on from none.
+        straight = np.abs(np.concatenate([np.cos(angles), np.sin(angles)])) > _NEARLY
+        goes_on = straight & self._joined
         goes_on[1:] &= straight[:-1]
-        starts = straight & ~goes_on
-        first = np.flatnonzero(starts[straight])
+        offset, place = np.concatenate([across, along])[straight], np.concatenate([along, across])
+        starts = (straight & ~goes_on)[straight]
+        first = np.flatnonzero(starts)
         if not len(first):
-            return []
-        number = np.cumsum(starts[straight]) - 1
-        offset, place = offset[straight], place[straight]
+            return [[], []]
+        kinds = np.count_nonzero(first < np.count_nonzero(straight[: len(angles)]))
+        found = self._runs(offset, place[straight], np.cumsum(starts) - 1, first, int(kinds))
+        return [found[:kinds], found[kinds:]]
+
+    def _runs(
+        self,
+        offset: Floats,
+        place: Floats,
+        number: NDArray[np.int64],
+        first: NDArray[np.int64],
+        along: int,
+    ) -> list[Wall]:
+        """Return the runs of sides that point nearly along a direction, and where they are.
+
+        Args:
+            offset: How far the sides are across their wall,
+            place: and along it.
+            number: The run of each.
+            first: The first side of each run.
+            along: So many runs are along the main direction, the others across it.
+        """
         count = np.bincount(number)
         mean, middle = (np.bincount(number, v) / count for v in (offset, place))
         spread = place - middle[number]
         weight = np.bincount(number, spread**2)
         slope = np.bincount(number, spread * (offset - mean[number])) / np.maximum(weight, 1e-12)
+        slope[along:] *= -1
         length = np.maximum.reduceat(place, first) - np.minimum.reduceat(place, first) + self.step
-        return list(map(Wall, mean.tolist(), length.tolist(), (sign * slope).tolist(),
-                        weight.tolist()))  # fmt: skip
+        return list(map(Wall, mean.tolist(), length.tolist(), slope.tolist(), weight.tolist()))
 
 
 class Wall(NamedTuple):
