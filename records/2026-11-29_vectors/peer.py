@@ -6,9 +6,9 @@ CLASSES is a class map of land cover, TRUTH the footprints. `sat2map` is `sat2ma
 land cover and roads; `pixels` is rasterio.features.shapes, what gdal_polygonize does; `peer`
 is buildingregulariser on the buildings of `pixels` of 20 m2 and more, with the Python of an
 environment that has it. Prints processor time and peak memory of each program as the operating
-system counts them, the metrics of `sat2map evaluate-vectors`, strict and with what stands within 1.5 m as one, how
-many metres of walls two buildings share, how many pairs overlap, and whether the buildings are a
-valid coverage.
+system counts them; the metrics of `sat2map evaluate-vectors`, strict and with what stands within
+1.5 m as one; how many metres of walls two buildings share, how many pairs overlap, and whether the
+buildings are a valid coverage. Corners along pixels are right of themselves.
 """
 
 from __future__ import annotations
