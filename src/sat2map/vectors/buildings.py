@@ -129,8 +129,9 @@ def outline_buildings(
     )
     if not complete and any(_nears_edge(boxes[n - 1], numbers.shape) for n in wanted):
         return None
-    fours = _connected(np.where(mask, numbers.astype(np.int32) + 1, 0))
+    fours = _connected(np.where(mask, numbers + np.uint16(1), 0))
     cut = {n: _cut_out(numbers, (whole, fours), boxes[n - 1], n, corner, sure) for n in wanted}
+    del fours  # four bytes a pixel
     blocks = dict(zip(cut, _blocks(list(cut.values()), matrix_at), strict=True))
     shapes = dict(zip(blocks, _outlined(list(blocks.values()), matrix_at, extent), strict=True))
     for n in _overlapping(shapes):
