@@ -6,6 +6,8 @@ import ctypes
 import json
 import os
 import platform
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +50,25 @@ def carry(folder: Path, runtime: str) -> Path:
     else:
         convert.write_openvino(convert.to_openvino(model.network, 3), card, place)
     return place
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_full_disk_is_one_line_where_a_model_is_converted(
+    runtime: RuntimeName, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("SAT2MAP_CACHE", str(cache))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # no file grows beyond, as if full
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written .*Free some space"):
+            load(model_folder, "cpu", runtime=runtime)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list((cache / "converted").iterdir())
+    load(model_folder, "cpu", runtime=runtime)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

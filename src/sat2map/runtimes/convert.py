@@ -7,6 +7,7 @@ as `sat2map`, and `model.json`, the same card.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -108,11 +109,18 @@ def to_onnx(network: nn.Module, bands: int, *, for_int8: bool = False) -> onnx.M
 
 
 def write_openvino(graph: openvino.Model, card: ModelCard, folder: Path) -> None:
-    """Write `model.xml`, `model.bin` and `model.json` into an existing folder."""
+    """Write `model.xml`, `model.bin` and `model.json` into an existing folder.
+
+    Raises:
+        OSError: They cannot be written, as on a full disk.
+    """
     import openvino
 
     graph.set_rt_info(json.dumps(card.model_dump(mode="json")), "sat2map")
-    openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
+    try:
+        openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
+    except RuntimeError as error:  # so says its stream that it could not write, and not why
+        raise OSError(errno.EIO, "OpenVINO could not write the model") from error
     write_card(folder, card, ["model.xml", "model.bin"])
 
 
