@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import ctypes
 import json
-import resource
 import sqlite3
 import threading
 from pathlib import Path
@@ -19,7 +17,7 @@ from fixtures.scenes import UTM, MakeScene
 from sat2map.errors import DataError, OutputError, StoppedError, UsageError
 from sat2map.legend import COVER, ROAD_WIDTH_TAG
 from sat2map.vectors import vectorise as room
-from sat2map.vectors.vectorise import VectorOptions, give_back_memory, vectorise
+from sat2map.vectors.vectorise import VectorOptions, vectorise
 
 pyogrio = pytest.importorskip("pyogrio")
 pytest.importorskip("pyarrow")
@@ -299,21 +297,3 @@ def test_the_legend_of_the_tag_is_taken(make_scene: MakeScene, tmp_path: Path) -
         file.update_tags(SAT2MAP_LEGEND=json.dumps(COVER.to_json()))
     _, _, facts = read(vectorise(path, tmp_path / "town.gpkg"), "coverage")
     assert set(facts["class"]) == set(COVER.names)
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux")
-def test_what_a_sheet_took_is_given_back() -> None:
-    def held() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
-        pytest.skip("another C library")
-    before = held()
-    arrays, pins = [], []
-    for _ in range(2000):
-        arrays.append(np.ones(100_000, np.uint8))
-        pins.append(np.ones(2000, np.uint8))  # so that free pieces lie between used ones
-    taken = held() - before
-    arrays.clear()
-    give_back_memory()
-    assert held() - before < taken / 4

@@ -43,6 +43,7 @@ from sat2map.data.images import three_bands
 from sat2map.errors import StoppedError, UsageError
 from sat2map.geo.grid import Part
 from sat2map.geo.windows import OVERLAP, WINDOW, Span
+from sat2map.memory import give_back_memory
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.partial import Partial
 from sat2map.raster.resampled import HALF, ResampledScene
@@ -421,6 +422,7 @@ class ScenePipeline:
                     if column is self._columns[-1]:
                         for each in strips:
                             each.finish()
+                        give_back_memory()
                         partial.advance(row.out_stop, self._some)
         finally:
             for each in strips:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from sat2map.geo.grid import Grid, Part
+from sat2map.memory import give_back_memory
 from sat2map.provenance import Provenance
 from sat2map.vectors.class_map import ClassMap
 from sat2map.vectors.coverage import MARGINS, Sheet, lay_sheets
@@ -38,7 +39,6 @@ from sat2map.vectors.store import open_store
 from sat2map.vectors.vectorise import (
     SIEVE_MARGIN,
     VectorOptions,
-    give_back_memory,
     sieved_sheet,
     store_sheet,
     write_layers,

@@ -11,10 +11,8 @@ Each sheet is finished as a whole, so that what was interrupted goes on where it
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
-import os
 import re
 import shutil
 import threading
@@ -34,6 +32,7 @@ from sat2map.errors import DataError, StoppedError, UsageError, writing_to
 from sat2map.geo.grid import pixel_steps
 from sat2map.journal import Files, Journal, claim, remove_own
 from sat2map.legend import Legend, Role
+from sat2map.memory import give_back_memory
 from sat2map.provenance import (
     Ingredient,
     Provenance,
@@ -396,18 +395,6 @@ def _make(
         else:
             write_layers(aside, layers, place, scene.legend, options.layer, made_of)
     give_name(aside, target)
-
-
-def give_back_memory() -> None:
-    """Give the memory that was freed back to the operating system, where the C library can.
-
-    glibc keeps what lies between blocks that are still in use: after a sheet more than half of its
-    heap is free, in pieces that the next one, whose arrays have other sizes, does not fit in. So
-    a process would grow with every sheet that is larger than those before it.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
 
 
 def write_layers(
