@@ -12,15 +12,17 @@ import shapely
 
 from fixtures.scenes import MakeScene, with_classes
 from sat2map.batch.verify import verify
-from sat2map.legend import COVER, LEGEND_TAG, Legend
-from sat2map.model.folder import save_model
+from sat2map.legend import COVER, LEGEND_TAG, ROAD_WIDTH_TAG, STREETS, Legend
+from sat2map.model.card import ModelCard
+from sat2map.model.folder import Model, build_generator, save_model
+from sat2map.networks.specs import LiteSpec
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.serve import service
 from sat2map.serve.app import AppOptions
 from sat2map.serve.budget import Budget
 from sat2map.translation.classes import translate_classes
-from sat2map.translation.translator import load
+from sat2map.translation.translator import Translator, load
 from sat2map.vectors.class_map import open_class_map
 
 from .conftest import CORE, Served, Start
@@ -159,6 +161,28 @@ def test_a_part_of_an_earlier_map_says_what_that_said(
     assert made is not None
     assert made.made_from == read_provenance(classes)
     assert (made.source.name, made.model, made.licence) == ("classes.tif", None, "CC-BY-4.0")
+
+
+def test_exported_classes_say_by_how_much_widths_of_roads_are_off(
+    make_scene: MakeScene, start: Start, tmp_path: Path
+) -> None:
+    spec = LiteSpec(colours=STREETS.colours.tolist(), cover_classes=len(COVER), widths=[4, 4, 4, 4])
+    card = ModelCard(
+        generator=spec, normalisation="none", legend=STREETS, cover=COVER, road_width_error_m=1.1
+    )
+    model = Translator(Model(build_generator(spec), card, Path("lite")), "cpu")
+    source = make_scene(blocks(60, 60))
+    part = exported(start(source, model=model), tmp_path / "part.tif")
+    again = start(part, model=None)  # as a class map that was written earlier
+    west, south, east, north = again.scene("part").bounds
+    answer = again.client.get(f"/scenes/part/export?bbox={west},{south},{east},{north}")
+    (tmp_path / "again.tif").write_bytes(answer.content)
+    for path in (part, tmp_path / "again.tif"):
+        with rasterio.open(path) as file:
+            assert file.tags()[ROAD_WIDTH_TAG] == "1.1"
+    drawn = start(source, model=model, class_legend="map")
+    with rasterio.open(exported(drawn, tmp_path / "drawn.tif")) as file:
+        assert ROAD_WIDTH_TAG not in file.tags()
 
 
 @pytest.mark.parametrize(

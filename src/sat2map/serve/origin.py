@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import sat2map
 from sat2map.geo.grid import Part
+from sat2map.legend import ROAD_WIDTH_TAG
 from sat2map.provenance import TAG, Ingredient, Provenance
 from sat2map.raster.acquired import acquired
 from sat2map.raster.options import SceneOptions
 from sat2map.raster.sources import Source
 from sat2map.serve.styles import MapStyle
+from sat2map.translation.class_files import road_width_tags
 from sat2map.translation.provenance import provenance_of
 
 if TYPE_CHECKING:
@@ -68,6 +70,14 @@ class Origin:
             settings=settings,
             attribution=made.attribution if attribution is None else attribution,
         )
+
+    def road_width_tags(self) -> dict[str, str]:
+        """Return the tag by which classes say that their roads are as wide as roads are."""
+        if self.translator is not None:
+            cover = self.layers.get("classes") == "cover"
+            return road_width_tags(self.translator) if cover else {}
+        with self.source.open() as dataset:
+            return {k: v for k, v in dataset.tags().items() if k == ROAD_WIDTH_TAG}
 
     @cached_property
     def _translated(self) -> Provenance:

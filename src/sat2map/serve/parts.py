@@ -95,7 +95,8 @@ def write_part(
             entries = enumerate(legend.classes)
             file.colorinterp = [ColorInterp.palette]
             file.write_colormap(1, {number: (*entry.colour, 255) for number, entry in entries})
-            file.update_tags(**{LEGEND_TAG: json.dumps(legend.to_json())})
+            told = {LEGEND_TAG: json.dumps(legend.to_json())}
+            file.update_tags(**told, **scene.origin.road_width_tags())
         for top in range(0, part.height, STRIP):
             if stop.is_set():
                 raise StoppedError("nobody waits for it any more", where=target)
