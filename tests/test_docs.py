@@ -621,8 +621,11 @@ class Shell:
             case ["batch", scenes, out, *_]:
                 shutil.rmtree(out, ignore_errors=True)  # of an earlier line
                 self._provide(scenes, "scenes")
-                self._provide("model", "class-model")
-                more = ["--model", "model", "--runtime", "torch"]
+                model, kind = "model", "class-model"
+                if "--samples" in arguments:
+                    model, kind = "with-dropout", "model"
+                self._provide(model, kind)
+                more = ["--model", model, "--runtime", "torch"]
                 produced = [f"{out}/0.tif", f"{out}/1.tif"]
             case ["evaluate-vectors", found, truth, *_]:
                 for file in (found, truth):
