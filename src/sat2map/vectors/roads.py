@@ -184,7 +184,11 @@ def simplified(points: NDArray[np.float64], tolerance: float = TOLERANCE) -> NDA
 
     A closed line keeps four points at least.
     """
-    line = shapely.LineString(points)
-    simple = shapely.get_coordinates(line.simplify(tolerance, preserve_topology=False))
+    # Of points that lie equally far off, the last digit must not decide, which depends on where the
+    # scene begins.
+    apart = np.round(points - points[0], 6)
+    line = shapely.LineString(np.column_stack([apart, np.arange(len(points))]))
+    simple = line.simplify(tolerance, preserve_topology=False)
+    kept = points[shapely.get_coordinates(simple, include_z=True)[:, 2].astype(np.intp)]
     closed = bool((points[0] == points[-1]).all())
-    return simple if len(simple) >= (4 if closed else 2) else points
+    return kept if len(kept) >= (4 if closed else 2) else points
