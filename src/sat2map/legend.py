@@ -114,6 +114,11 @@ class Legend:
         return np.array([entry.colour for entry in self.classes], np.uint8)
 
     @property
+    def named_colours(self) -> dict[str, list[int]]:
+        """The colours by the names of their classes, as `in_colours` takes them."""
+        return {entry.name: list(entry.colour) for entry in self.classes}
+
+    @property
     def roads(self) -> NDArray[np.bool_]:
         """Which classes are roads, bool [K]."""
         return np.array([entry.road for entry in self.classes], np.bool_)

@@ -23,7 +23,7 @@ import sat2map
 from sat2map.arguments import checks_arguments
 from sat2map.batch.manifest import sources_of_maps
 from sat2map.batch.verify_rasters import LEAD, SHARE, Sampled, compare, layers_of, lies_on
-from sat2map.batch.verify_vectors import OwnLegendError, Remaking
+from sat2map.batch.verify_vectors import OwnLegendError, Remaking, unknown_settings
 from sat2map.errors import DataError, Sat2mapError, StoppedError, UsageError
 from sat2map.geo.gdal import is_address, reading_from, settings
 from sat2map.geo.grid import Part
@@ -464,8 +464,10 @@ def find_source(file: Path, made: Provenance, given: str | Path | None) -> str |
                 if open_source(path).content_fingerprint() == made.source.fingerprint
             ]
             found = alike or found
-        if found or open_source(given).name == name:  # the folder itself, as a mosaic or tiles
-            return found[0] if found else given
+        if found:
+            return found[0]
+        if open_source(given).name == name:  # the folder itself, as a mosaic or tiles
+            return given
         raise DataError(
             f"was made of {name}, which is not in {given}",
             where=file,
@@ -499,11 +501,7 @@ def _options(made: Provenance, where: str | Path) -> SceneOptions:
         known = ("resolution", "legend_colours", "mode", "seed", "window", "overlap")
         return SceneOptions(reading, **{name: told[name] for name in known})
     except (KeyError, TypeError, Sat2mapError) as error:
-        raise DataError(
-            "was made with settings that this version does not know",
-            where=where,
-            remedy=f"Verify it with sat2map {made.version}.",
-        ) from error
+        raise unknown_settings(made, where) from error
 
 
 def to_json(found: list[Verification]) -> str:

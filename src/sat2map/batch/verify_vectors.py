@@ -93,11 +93,16 @@ def options_of(made: Provenance, where: Path) -> VectorOptions:
     try:
         return VectorOptions(**{name: made.settings[name] for name in names})
     except (KeyError, TypeError, UsageError) as error:
-        raise DataError(
-            "was made with settings that this version does not know",
-            where=where,
-            remedy=f"Verify it with sat2map {made.version}.",
-        ) from error
+        raise unknown_settings(made, where) from error
+
+
+def unknown_settings(made: Provenance, where: str | Path) -> DataError:
+    """Return the error that an output was made in a way that this version does not know."""
+    return DataError(
+        "was made with settings that this version does not know",
+        where=where,
+        remedy=f"Verify it with sat2map {made.version}.",
+    )
 
 
 @dataclass(frozen=True)

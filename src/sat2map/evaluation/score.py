@@ -33,10 +33,10 @@ from sat2map.translation.translator import Translator
 RESAMPLES = 1000
 HIGHWAY_LEAST = 0.001
 IOU = ("iou", "iou_2px")
+"""The metrics of a class, without and with a tolerance of 2 pixels on boundaries."""
 
 UNITS = {"l1": "of 255", "rmse": "of 255", "psnr": "dB"}
 """Of the metrics that are neither shares nor ratios nor counts."""
-"""The metrics of a class, without and with a tolerance of 2 pixels on boundaries."""
 
 Pixels = NDArray[np.uint8]
 Translate = Callable[[Pixels], Pixels]

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from sat2map.networks.heads import LegendHead
-from sat2map.networks.lite import FrozenNorm
 from sat2map.networks.normalisation import KeptNorm
 
 
@@ -160,9 +159,9 @@ def _fold_norms(network: nn.Module) -> None:
             setattr(module, next_name, nn.Identity())
 
 
-def _as_batch_norm(norm: nn.Module) -> nn.BatchNorm2d | FrozenNorm | KeptNorm | None:
+def _as_batch_norm(norm: nn.Module) -> nn.BatchNorm2d | KeptNorm | None:
     """Return a norm with fixed statistics as batch norm, or None if it is none."""
-    if isinstance(norm, nn.BatchNorm2d | FrozenNorm | KeptNorm):
+    if isinstance(norm, nn.BatchNorm2d | KeptNorm):
         return norm if norm.running_mean is not None else None
     if isinstance(norm, nn.InstanceNorm2d) and norm.running_mean is not None:
         same = nn.BatchNorm2d(norm.num_features, norm.eps, affine=False).eval()

@@ -66,7 +66,7 @@ class SceneImages:
         self._is_closed = True
         while True:
             try:
-                self._handles.get_nowait().scene.dataset.close()
+                self._handles.get_nowait().scene.close()
             except Empty:
                 return
 

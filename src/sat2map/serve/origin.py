@@ -63,7 +63,7 @@ class Origin:
             if style.legend == self.translator.card.legend:
                 settings.pop("colours", None)
             else:
-                settings["colours"] = {e.name: list(e.colour) for e in style.legend.classes}
+                settings["colours"] = style.legend.named_colours
         return replace(
             made,
             layer=self.layers.get(layer, "image" if layer == "map" else layer),

@@ -147,15 +147,14 @@ def image_provenance(translator: Translator, source: Path, options: ImageOptions
     settings = asdict(options)
     for name in ("compare", "max_pixels", "attribution", "licence"):
         del settings[name]
-    drawn, device = translator.legend, translator.device.partition(":")[0]
-    if drawn is not None and drawn != translator.card.legend:
-        settings["colours"] = {entry.name: list(entry.colour) for entry in drawn.classes}
+    if translator.other_colours is not None:
+        settings["colours"] = translator.other_colours
     return Provenance(
         "classes" if options.legend_colours else "image",
         Ingredient(source.name, fingerprint_files([source])),
         Ingredient(translator.name, translator.identity, translator.card.data.licence),
         settings,
-        f"{translator.runtime} {translator.runtime_version} on {device}",
+        translator.runs_on,
         translator.precision,
         sat2map.__version__,
         options.licence,

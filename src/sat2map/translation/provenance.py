@@ -72,7 +72,6 @@ def provenance_of(
         tagged: What rasterio opened, whose tags may say when the scene was taken, and whom those
             who show it are to name.
     """
-    card, drawn = translator.card, translator.legend
     settings = asdict(options)
     for name in ("resume", "compare", "attribution", "licence"):
         del settings[name]
@@ -81,13 +80,13 @@ def provenance_of(
     settings |= windows_of(translator, options)
     if translator.samples is not None:
         settings["samples"] = asdict(translator.samples)
-    if drawn is not None and drawn != card.legend:
-        settings["colours"] = {entry.name: list(entry.colour) for entry in drawn.classes}
+    if translator.other_colours is not None:
+        settings["colours"] = translator.other_colours
     named = None if tagged is None else tagged.tags().get("TIFFTAG_COPYRIGHT")
     return Provenance(
         "image",
         Ingredient(source.name, source.content_fingerprint()),
-        Ingredient(translator.name, translator.identity, card.data.licence),
+        Ingredient(translator.name, translator.identity, translator.card.data.licence),
         json.loads(json.dumps(settings)),
         runtime_of(translator),
         translator.precision,
@@ -100,9 +99,7 @@ def provenance_of(
 
 def runtime_of(translator: Translator) -> str:
     """Return what runs a model and where, and what reads its scenes, with their versions."""
-    device = translator.device.partition(":")[0]
-    runs = f"{translator.runtime} {translator.runtime_version} on {device}"
-    return f"{runs}, GDAL {rasterio.__gdal_version__}"
+    return f"{translator.runs_on}, GDAL {rasterio.__gdal_version__}"
 
 
 def windows_of(translator: Translator, options: SceneOptions) -> dict[str, int]:

@@ -114,4 +114,4 @@ class SceneView(Closing):
 
     def close(self) -> None:
         """Close the scene."""
-        self.scene.dataset.close()
+        self.scene.close()

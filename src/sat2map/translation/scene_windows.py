@@ -138,4 +138,4 @@ class SceneWindows(Closing):
 
     def close(self) -> None:
         """Close the scene."""
-        self._scene.dataset.close()
+        self._scene.close()

@@ -108,6 +108,17 @@ class Translator:
         )
 
     @property
+    def runs_on(self) -> str:
+        """What runs it and where, with the version: "openvino 2026.4 on cpu"."""
+        return f"{self.runtime} {self.runtime_version} on {self.device.partition(':')[0]}"
+
+    @property
+    def other_colours(self) -> dict[str, list[int]] | None:
+        """Its colours by class, where they are not those of its card."""
+        drawn = self.legend
+        return None if drawn is None or drawn == self.card.legend else drawn.named_colours
+
+    @property
     def road_width_error_m(self) -> float | None:
         """Mean error in metres of the widths of roads in its land cover, None where unknown."""
         return self.card.road_width_error_m if self.kind.has_cover else None
