@@ -109,7 +109,7 @@ class Translator:
 
     @property
     def runs_on(self) -> str:
-        """What runs it and where, with the version: "openvino 2026.4 on cpu"."""
+        """What runs it, its version and where, as in "openvino 2026.4 on cpu"."""
         return f"{self.runtime} {self.runtime_version} on {self.device.partition(':')[0]}"
 
     @property
