@@ -298,6 +298,7 @@ def networks(nodes: list[RoadNode], roads: list[RoadLine]) -> int:
     shift=st.tuples(st.integers(0, 99), st.integers(0, 99)),
 )
 @example(seed=1803, window=70, shift=(0, 18))  # two points of a bend lie equally far off
+@example(seed=4058289184, window=85, shift=(97, 7))  # a gap ends at the middle of two pixels
 def test_neither_windows_nor_where_a_scene_begins_matter(
     seed: int, window: int, shift: tuple[int, int]
 ) -> None:

@@ -418,9 +418,10 @@ class _Grid:
         u, v = places[columns], offsets[rows]
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         ground = np.column_stack([u * cos - v * sin, u * sin + v * cos])
-        pixels = ground @ np.linalg.inv(self.matrix) + (self.block.corner[1], self.block.corner[0])
-        rounded: Points = np.round(pixels / PRECISION) * PRECISION
-        return rounded
+        pixels = ground @ np.linalg.inv(self.matrix)
+        rounded = np.round(pixels / PRECISION) * PRECISION
+        moved: Points = rounded + np.array(self.block.corner[::-1])
+        return moved
 
     def bearing(self, face: Any) -> float:
         """Return where the long side of a house points, of a polygon of its cells."""

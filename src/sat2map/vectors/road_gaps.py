@@ -163,7 +163,8 @@ class _Ground:
         """
         from skimage.graph import MCP_Geometric
 
-        corners = np.rint([tip.place, *places]).astype(np.intp)
+        # Not to the even number, which would depend on where the scene begins.
+        corners = np.floor(np.array([tip.place, *places]) + 0.5).astype(np.intp)
         margin = round(10 / self.resolution_m) + 2
         low = np.maximum(corners.min(axis=0) - margin, 0)
         grid = self._scene.grid

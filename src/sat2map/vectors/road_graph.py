@@ -25,6 +25,9 @@ from sat2map.vectors.centre_lines import CHAIN, FINE, SheetLines
 STRAIGHT, DIAGONAL = 0.948, 1.340
 """Length in pixels of a step of a chain, for lines of any direction (Dorst and Smeulders 1987)."""
 
+PARTS = 1024
+"""Parts of a pixel in which the middle of a node is counted."""
+
 Place = tuple[int, int]
 """Row and column of a pixel."""
 
@@ -49,8 +52,16 @@ class Node:
 
     @property
     def place(self) -> tuple[float, float]:
-        """Row and column of its middle."""
-        return self.rows / self.pixels, self.columns / self.pixels
+        """Row and column of its middle, in whole parts of a pixel.
+
+        So all that is measured from node to node is exact, and no last digit depends on where the
+        scene begins. A half goes up, not to the even number, for the same reason.
+        """
+        row, column = (
+            (2 * PARTS * total + self.pixels) // (2 * self.pixels) / PARTS
+            for total in (self.rows, self.columns)
+        )
+        return row, column
 
     @property
     def radius(self) -> float:

@@ -131,8 +131,8 @@ def _line(graph: RoadGraph, way: Way) -> NDArray[np.float64]:
     middles = np.column_stack([chain["column"], chain["row"]]) + 0.5
     points = np.concatenate([ends[:1], middles, ends[1:]])
     points = points[np.append(True, (np.diff(points, axis=0) != 0).any(axis=1))]
-    # From its own corner on, or the last digits of where it lies would choose between two points
-    # that are equally far off.
+    # From its own corner on, where all is exact, or the last digits of where it lies would choose
+    # between two points that are equally far off.
     corner = np.floor(points[0])
     line: NDArray[np.float64] = simplified(smoothed(points - corner)) + corner
     line[0], line[-1] = points[0], points[-1]
@@ -184,10 +184,7 @@ def simplified(points: NDArray[np.float64], tolerance: float = TOLERANCE) -> NDA
 
     A closed line keeps four points at least.
     """
-    # Of points that lie equally far off, the last digit must not decide, which depends on where the
-    # scene begins.
-    apart = np.round(points - points[0], 6)
-    line = shapely.LineString(np.column_stack([apart, np.arange(len(points))]))
+    line = shapely.LineString(np.column_stack([points, np.arange(len(points))]))
     simple = line.simplify(tolerance, preserve_topology=False)
     kept = points[shapely.get_coordinates(simple, include_z=True)[:, 2].astype(np.intp)]
     closed = bool((points[0] == points[-1]).all())
