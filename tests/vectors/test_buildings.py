@@ -8,9 +8,11 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from scipy import ndimage
 from shapely import affinity
 
-from sat2map.vectors.buildings import House, outline_buildings
+from sat2map.vectors.blocks import House
+from sat2map.vectors.buildings import outline_buildings
 
 NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
 IS_BUILDING = np.isin(np.arange(256), (1, 5))
@@ -21,10 +23,14 @@ def drawn(shapes: Sequence[tuple[Any, int]], side: int = 300) -> NDArray[np.uint
     return numbers
 
 
-def outlined(numbers: NDArray[np.uint8], matrix: NDArray[np.float64] = NORTH_UP) -> list[House]:
+def outlined(
+    numbers: NDArray[np.uint8],
+    matrix: NDArray[np.float64] = NORTH_UP,
+    sure: NDArray[np.float32] | None = None,
+) -> list[House]:
     core = (0, 0, *numbers.shape)
     found = outline_buildings(
-        numbers, IS_BUILDING, (0, 0), core, lambda _row, _column: matrix, numbers.shape
+        numbers, IS_BUILDING, (0, 0), core, lambda _row, _column: matrix, numbers.shape, sure
     )
     assert found is not None
     return found[0]
@@ -147,3 +153,92 @@ def test_houses_side_by_side_never_overlap() -> None:
         assert sum(o.area for o in outlines) == pytest.approx(
             shapely.union_all(outlines).area, abs=1e-6
         )
+
+
+def shared(houses: list[House]) -> list[float]:
+    """Return the lengths of common walls, of pairs of houses that have one."""
+    outlines = [house.outline for house in houses]
+    assert shapely.coverage_is_valid(outlines)
+    lengths = [
+        one.intersection(other).length
+        for place, one in enumerate(outlines)
+        for other in outlines[place + 1 :]
+    ]
+    return [length for length in lengths if length > 1]
+
+
+@pytest.mark.parametrize("degrees", [0, 14, 38, 63])
+def test_houses_that_a_neck_parts_have_a_straight_common_wall(degrees: float) -> None:
+    """Each stands a little back from the one before, as no lines across all of them could show."""
+    places = ((60, 140), (84, 144.5), (108, 139), (132, 144), (156, 139.5))
+    row = [shapely.box(x, y, x + 24, y + 18) for x, y in places]
+    turned = [(affinity.rotate(box, degrees, (150, 150)), 1) for box in row]
+    ragged = drawn(turned)
+    houses = outlined(ragged)
+    assert len(houses) == len(row)
+    assert {house.method for house in houses} == {"squared"}
+    for house in houses:
+        truth = max(turned, key=lambda one: house.outline.intersection(one[0]).area)[0]
+        assert house.outline.intersection(truth).area / house.outline.union(truth).area > 0.85
+    off = np.concatenate([corners(house.outline) for house in houses])
+    assert (np.abs(off) <= 2).mean() >= 0.95
+    assert len(shared(houses)) == len(row) - 1
+    total = sum(house.outline.area for house in houses)
+    assert total == pytest.approx((ragged == 1).sum(), rel=0.02)
+
+
+def test_houses_of_two_directions_that_touch_neither_overlap_nor_leave_a_gap() -> None:
+    one = shapely.box(100, 100, 130, 118)
+    other = affinity.rotate(shapely.box(129, 100, 155, 116), 24, (129, 100))
+    houses = outlined(drawn([(one, 1), (other, 5)]))
+    assert len(houses) == 2
+    assert len(shared(houses)) == 1
+    areas = sorted(house.outline.area for house in houses)
+    truths = sorted((other.area, one.difference(other).area))
+    assert areas == pytest.approx(truths, rel=0.05)
+
+
+def blurred(shape: Any, pixels: float) -> list[House]:
+    """Return the houses of a shape as a model is sure of it that blurs by so many pixels."""
+    fine = rasterize([(shape, 1)], (300, 300), dtype="uint8").astype(np.float64)
+    likely = ndimage.gaussian_filter(fine, pixels)
+    numbers = (likely > 0.5).astype(np.uint8)
+    return outlined(numbers, sure=np.maximum(likely, 1 - likely).astype(np.float32))
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45])
+@pytest.mark.parametrize("pixels", [1.5, 2.0])
+def test_blurred_houses_are_squared_and_round_ones_are_not(degrees: float, pixels: float) -> None:
+    box = affinity.rotate(shapely.box(140, 140, 158, 152), degrees)
+    (house,) = blurred(box, pixels)
+    assert house.method == "squared"
+    assert np.abs(corners(house.outline)).max() < 0.5
+    assert house.outline.intersection(box).area / house.outline.union(box).area > 0.82
+    (disc,) = blurred(shapely.Point(150, 150).buffer(13), pixels)
+    assert disc.method == "traced"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_houses_of_a_row_neither_overlap_nor_depend_on_where_they_lie(seed: int) -> None:
+    """Crooked rows, of any width and directions, some of two classes."""
+    random = np.random.default_rng(seed)
+    shapes = []
+    for row in range(4):
+        x, angle = 20.0, float(random.uniform(-20, 20))
+        while x < 230:
+            wide, deep, back = random.uniform((10, 10, -5), (28, 20, 5))
+            angle += float(random.normal(0, 3))
+            box = shapely.box(x, 45 + 55 * row + back, x + wide, 45 + 55 * row + back + deep)
+            shapes.append((affinity.rotate(box, angle), 5 if random.random() < 0.2 else 1))
+            x += wide + float(random.choice([-1.0, 0.0, 0.8]))
+    numbers = drawn(shapes)
+    houses = outlined(numbers)
+    assert len(houses) > 30
+    assert len(shared(houses)) > 10
+    total = sum(house.outline.area for house in houses)
+    assert total == pytest.approx((numbers > 0).sum(), rel=0.02)
+    moved = outlined(np.pad(numbers, ((17, 0), (41, 0))))
+    assert len(moved) == len(houses)
+    for one, other in zip(houses, moved, strict=True):
+        back = affinity.translate(other.outline, -41, -17)
+        assert one.outline.equals_exact(back, 1e-9), (one, other)

@@ -29,15 +29,10 @@ from numpy.typing import NDArray
 
 from sat2map.legend import Legend
 from sat2map.vectors.arcs import Points, moved_to_balance, trace_arcs
-from sat2map.vectors.buildings import (
-    LARGEST,
-    PRECISION,
-    House,
-    faces_of,
-    labels_of,
-    outline_buildings,
-)
+from sat2map.vectors.blocks import PRECISION, House
+from sat2map.vectors.buildings import LARGEST, outline_buildings
 from sat2map.vectors.class_map import NOTHING
+from sat2map.vectors.tracing import faces_of, labels_of
 from sat2map.vectors.walls import Matrix
 
 SHEET = 2048

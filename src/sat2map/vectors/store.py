@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sat2map.errors import OutputError
 from sat2map.legend import Legend
-from sat2map.vectors.buildings import House
+from sat2map.vectors.blocks import House
 from sat2map.vectors.coverage import Face, Sheet
 from sat2map.vectors.network import RoadLine, RoadNetwork, RoadNode
 

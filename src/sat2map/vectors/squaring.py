@@ -1,0 +1,347 @@
+"""Outlines of buildings with right angles: cells between the lines of a block's walls.
+
+    the sides of its pixels, in order          ~ walls: lines across the block
+                                                 |        |   |
+      ######                                   --+--------+---+--
+      ##########                                 | 1    1 | 2 |
+      ##########     -> where a wall runs ->   --+--------+---+--
+      ######                                     | 1    1 | 0 |
+                                               --+--------+---+--
+
+and each cell of the grid that they make goes to the house that most of it belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from sat2map.vectors.arcs import Points, side_by_side
+from sat2map.vectors.blocks import PRECISION, Block, House, connected
+from sat2map.vectors.tracing import faces_of, within_scene
+from sat2map.vectors.walls import (
+    KEPT_IOU,
+    PLAINNESS,
+    Floats,
+    Lines,
+    Matrix,
+    Outline,
+    notched_walls,
+    rotated,
+    snapped,
+)
+
+_FIRST = 0.02
+"""The overlap that another direction than the first has to be better by."""
+
+_HOPELESS = 0.8
+"""What overlaps its pixels less than this does so by far less than a traced outline."""
+
+_RAGGED = 2.5
+"""Pixels by which a border is off a straight wall in its place, at most."""
+
+_BESIDE = 1.6
+"""Pixels beside such a wall within which there is no other."""
+
+_MOVED = 0.5
+"""Pixels by which walls are moved at most, for the sake of the area."""
+
+_SEARCHED = 8
+"""Up to so many lines it is faster to compare with each than to search among them."""
+
+
+def squared_grid(
+    samples: Samples,
+    outline: Outline,
+    directions: Iterable[float],
+    extent: tuple[int, int],
+    traced: Callable[[], list[House]],
+    shared: Sequence[Points] = (),
+) -> Grid | None:
+    """Return the houses of a block with right angles; None where that costs too much of them.
+
+    Args:
+        samples: The block.
+        outline: Its outline.
+        directions: Which main directions are tried, in radians, in this order.
+        extent: Height and width of the scene.
+        traced: Returns the houses as they are traced.
+        shared: The middles of the pixels' sides, on the ground, of each border with a house of
+            another block that is to be a straight wall, float64 [N,2] each.
+    """
+    tried: list[tuple[Grid, list[list[float]]]] = []
+    for grid, least, parting in _grids(samples, outline, directions, shared):
+        if grid.holds(least, extent):
+            return levelled(grid, samples, parting)
+        tried.append((grid, parting))
+    # A ragged house, as a model blurs it, fits no outline well. It gets the best of them where that
+    # costs it no more than that against its traced outline. Houses of a row are tried one by one.
+    first = tried[0][0].angle if tried else 0.0
+    tried = [(grid, parting) for grid, parting in tried if grid.iou >= _HOPELESS]
+    if tried and len(samples.block.numbers) == 1:
+        least = samples.iou(traced()) - (1 - KEPT_IOU)
+        # The first direction may be that of a whole row, which has common walls by it.
+        tried.sort(key=lambda one: -one[0].iou - _FIRST * (one[0].angle == first))
+        for grid, parting in tried:
+            if grid.holds(least, extent):
+                return levelled(grid, samples, parting)
+    return None
+
+
+def _grids(
+    samples: Samples, outline: Outline, directions: Iterable[float], shared: Sequence[Points]
+) -> Iterator[tuple[Grid, float, list[list[float]]]]:
+    """Yield grids of a block, from plain to such with corners, with the overlap that each needs.
+
+    Last come the walls in it that stand for borders with other houses, by `_straight`.
+    """
+    straight: dict[float, list[list[float]]] = {}  # by direction
+    for angle in directions:
+        straight[angle] = _straight(shared, angle, outline.step)
+        walls = outline.walls(angle)
+        before: Lines = []
+        for apart, shortest, iou in PLAINNESS:
+            lines = [
+                snapped(
+                    [w for w in kind if w.length >= shortest * outline.step], apart * outline.step
+                )
+                for kind in walls
+            ]
+            lines = _with(lines, straight[angle], outline.step)
+            if min(map(len, lines)) < 2:
+                continue
+            if not (before and all(map(np.array_equal, lines, before))):
+                grid, before = _grid(samples, angle, lines), lines
+            if grid is not None:
+                yield grid, iou - outline.stairs(angle), straight[angle]
+    if len(samples.block.numbers) == 1:
+        for angle, parting in straight.items():
+            own = samples.labels == 1
+            along, across = samples.rotated(angle)
+            notched = notched_walls(along[own], across[own], samples.fine, outline.step)
+            grid = None if notched is None else _grid(samples, angle, notched)
+            if grid is not None:
+                yield grid, KEPT_IOU - outline.stairs(angle), parting
+
+
+def levelled(grid: Grid, samples: Samples, stay: list[list[float]]) -> Grid:
+    """Return houses with all outer walls moved alike, so that they have the area of their pixels.
+
+    Where pixels' corners are round, walls alone would give more.
+
+    Args:
+        grid: The houses.
+        samples: The same block.
+        stay: Walls along the main direction, and across it, that are not moved.
+    """
+    inside = (grid.cells > 0).astype(np.float64)
+    sides = [np.diff(lines) for lines in grid.lines]
+    area = float(sides[0] @ inside[1:-1, 1:-1] @ sides[1])
+    wanted = np.count_nonzero(samples.labels > 0) * samples.area
+    # Of each line, the length of wall with a house behind it, less that with one before it.
+    lengths = [
+        np.diff(inside, axis=0)[:, 1:-1] @ sides[1],
+        sides[0] @ np.diff(inside, axis=1)[1:-1],
+    ]
+    for kind, lines in enumerate(grid.lines):
+        lengths[kind][np.isin(lines, stay[kind])] = 0
+    total = sum(float(np.abs(length).sum()) for length in lengths)
+    if not total:
+        return grid
+    step = min(max((area - wanted) / total, -_MOVED * samples.step), _MOVED * samples.step)
+    moved = [
+        lines + step * np.sign(length) for lines, length in zip(grid.lines, lengths, strict=True)
+    ]
+    return (
+        replace(grid, lines=moved) if all((np.diff(lines) > 0).all() for lines in moved) else grid
+    )
+
+
+def _straight(shared: Sequence[Points], angle: float, step: float) -> list[list[float]]:
+    """Return where straight walls are along a direction, and across it, in place of borders."""
+    places: list[list[float]] = [[], []]
+    for middles in shared:
+        along, across = rotated(middles, angle)
+        kind = int(np.ptp(along) < np.ptp(across))
+        offsets = (across, along)[kind]
+        offset = float(offsets.mean())
+        if np.abs(offsets - offset).max() <= _RAGGED * step:
+            places[kind].append(offset)
+    return places
+
+
+def _with(lines: Lines, more: list[list[float]], step: float) -> Lines:
+    """Return lines, in ascending order, with more of them in place of those that are near."""
+    found = list(lines)
+    for kind, places in enumerate(more):
+        for place in places:
+            far = found[kind][np.abs(found[kind] - place) > _BESIDE * step]
+            found[kind] = np.sort(np.append(far, place))
+    return found
+
+
+class Samples:
+    """Points all over a block, and what its pixels are there."""
+
+    def __init__(self, block: Block, matrix: Matrix) -> None:
+        height, width = block.labels.shape
+        fine = 3 if block.labels.size < 20_000 else 1
+        points = np.empty((height * fine, width * fine, 2))
+        points[..., 0] = (np.arange(width * fine) + 0.5) / fine
+        points[..., 1] = ((np.arange(height * fine) + 0.5) / fine)[:, None]
+        points = points.reshape(-1, 2)
+        self.block, self.matrix, self.fine = block, matrix, fine
+        self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
+        self.area = (self.step / fine) ** 2
+        self.ground = points @ matrix
+        self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
+        self._places = points + np.array([block.corner[1], block.corner[0]])
+        self._rotated: dict[float, tuple[Floats, Floats]] = {}
+
+    def rotated(self, angle: float) -> tuple[Floats, Floats]:
+        """Return how far the points are along a direction, in radians, and across it."""
+        if angle not in self._rotated:
+            self._rotated = {angle: rotated(self.ground, angle)}
+        return self._rotated[angle]
+
+    def iou(self, houses: list[House]) -> float:
+        """Return the lowest intersection over union of houses with their pixels."""
+        found = 1.0
+        for number in range(1, len(self.block.numbers) + 1):
+            outlines = np.array([h.outline for h in houses if h.first[2] == number], object)
+            shapely.prepare(outlines)
+            inside = np.zeros(len(self.labels), np.bool_)
+            for outline in outlines:
+                inside |= shapely.contains_xy(outline, *self._places.T)
+            own = self.labels == number
+            found = min(found, (inside & own).sum() / max((inside | own).sum(), 1))
+        return float(found)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Houses of a block as cells between the lines of walls.
+
+    Attributes:
+        block: The block.
+        matrix: Metres of steps in it.
+        angle: The main direction in radians.
+        lines: Where walls are across the main direction, and along it.
+        cells: The house that each cell goes to, 0 none, [rows,columns]; one more than lines.
+        iou: The lowest intersection over union of a house with its pixels.
+    """
+
+    block: Block
+    matrix: Matrix
+    angle: float
+    lines: Lines
+    cells: NDArray[np.int64]
+    iou: float
+
+    def holds(self, least: float, extent: tuple[int, int]) -> bool:
+        """Return whether all houses have that overlap, and each is one polygon in the scene."""
+        if self.iou < least:
+            return False
+        houses = len(self.block.numbers)
+        # Mostly it is a rectangle, which is one piece.
+        if not (houses == 1 and (self.cells[1:-1, 1:-1] == 1).all()) and (
+            connected(self.cells).max() != houses
+            or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0
+        ):
+            return False  # a house is nowhere, or in two pieces
+        return self._is_far_from(extent) or bool(houses_of([self], extent)[0])
+
+    def _is_far_from(self, extent: tuple[int, int]) -> bool:
+        """Return whether no outline can reach out of the scene, however it is turned."""
+        reach = max(self.block.labels.shape)
+        return all(
+            reach <= first <= length - 2 * reach
+            for first, length in zip(self.block.corner, extent, strict=True)
+        )
+
+    def to_pixels(self, corners: Points) -> Points:
+        """Return corners of cells, (column, row), in pixels of the scene."""
+        offsets, places = self.lines
+        columns, rows = corners.astype(int).T - 1
+        u, v = places[columns], offsets[rows]
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        ground = np.column_stack([u * cos - v * sin, u * sin + v * cos])
+        pixels = ground @ np.linalg.inv(self.matrix)
+        rounded = np.round(pixels / PRECISION) * PRECISION
+        moved: Points = rounded + np.array(self.block.corner[::-1])
+        return moved
+
+    def bearing(self, face: Any) -> float:
+        """Return where the long side of a house points, of a polygon of its cells."""
+        offsets, places = self.lines
+        left, top, right, bottom = (int(bound) - 1 for bound in face)
+        long = places[right] - places[left] >= offsets[bottom] - offsets[top]
+        return (90 - (math.degrees(self.angle) + (0 if long else 90))) % 180
+
+
+def _grid(samples: Samples, angle: float, lines: Lines) -> Grid | None:
+    """Return the cells between the lines of walls; None where they hold another block's pixels."""
+    block, labels = samples.block, samples.labels
+    offsets, places = lines
+    along, across = samples.rotated(angle)
+    shape = (len(offsets) + 1, len(places) + 1)
+    cell = _lines_before(offsets, across) * shape[1] + _lines_before(places, along)
+    houses = len(block.numbers)
+    kinds = houses + 2
+    votes = np.bincount(cell * kinds + labels + 1, minlength=shape[0] * shape[1] * kinds)
+    votes = votes.reshape(-1, kinds)
+    cells = votes[:, 1:].argmax(1).reshape(shape)
+    cells[[0, -1]], cells[:, [0, -1]] = 0, 0
+    shown = cells.ravel() > 0
+    if votes[shown, 0].any():
+        return None
+    inside = np.bincount(
+        cells.ravel(), votes[np.arange(len(votes)), cells.ravel() + 1], minlength=houses + 1
+    )
+    covered = np.bincount(cells.ravel(), votes.sum(1), minlength=houses + 1)
+    pixels = votes.sum(0)[1:]
+    iou = inside / np.maximum(pixels + covered - inside, 1)
+    return Grid(block, samples.matrix, angle, lines, cells, float(iou[1:].min()))
+
+
+def _lines_before(lines: Floats, values: Floats) -> NDArray[np.integer[Any]]:
+    """Return how many of some lines, in ascending order, lie before each value."""
+    if len(lines) > _SEARCHED:
+        return np.searchsorted(lines, values)
+    before = np.zeros(len(values), np.int32)
+    for line in lines.tolist():
+        before += values > line
+    return before
+
+
+def houses_of(grids: list[Grid], extent: tuple[int, int]) -> list[list[House]]:
+    """Return the houses of each grid; none where what lies within the scene is no polygon."""
+    if not grids:
+        return []
+    canvas, corners = side_by_side([grid.cells for grid in grids])
+    faces = faces_of(canvas)  # one for each house of each grid
+    shapes = np.array([face for face, _ in sorted(faces, key=lambda face: face[1])], object)
+    grid_of = np.repeat(np.arange(len(grids)), [len(grid.block.numbers) for grid in grids])
+    points, shape = shapely.get_coordinates(shapes, return_index=True)
+    points -= np.array(corners)[grid_of[shape], ::-1]
+    bounds = np.searchsorted(grid_of[shape], np.arange(len(grids) + 1))
+    for grid, start, stop in zip(grids, bounds[:-1], bounds[1:], strict=True):
+        points[start:stop] = grid.to_pixels(points[start:stop])
+    boxes = (shapely.bounds(shapes) - np.tile(np.array(corners)[grid_of, ::-1], 2)).tolist()
+    found: list[list[House]] = [[] for _ in grids]
+    wrong: set[int] = set()
+    outlines = shapely.set_coordinates(shapes, points)
+    for outline, box, n in zip(outlines, boxes, grid_of.tolist(), strict=True):
+        block, number = grids[n].block, len(found[n])
+        cut = within_scene(outline, extent)
+        if cut is None:
+            wrong.add(n)
+        first = (*block.first, number + 1)
+        found[n].append(House(cut, block.numbers[number], "squared", grids[n].bearing(box), first))
+    return [[] if n in wrong else houses for n, houses in enumerate(found)]
