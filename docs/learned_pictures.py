@@ -40,17 +40,29 @@ SMALL = [
 ]
 """What makes each recipe fit a laptop: a quarter of the channels, 128 pixels, few steps."""
 
-VARIANTS = ("pix2pix", "l1", "cgan", "encoder_decoder", "patch16", "pixelgan")
-"""The recipes that are trained."""
+WITHOUT_DISCRIMINATOR = ["objective.adversarial_weight=0"]
+"""What makes any recipe learn by L1 alone."""
 
 PICTURES = {
-    "losses": {"l1": "L1", "cgan": "cGAN", "pix2pix": "L1 + cGAN"},
-    "generators": {"encoder_decoder": "encoder-decoder", "pix2pix": "U-Net"},
+    "losses": {
+        "l1": "L1",
+        "gan": "GAN",
+        "cgan": "cGAN",
+        "l1_gan": "L1 + GAN",
+        "pix2pix": "L1 + cGAN",
+    },
+    "generators": {
+        "encoder_decoder_l1": "encoder-decoder\nL1",
+        "encoder_decoder": "encoder-decoder\nL1 + cGAN",
+        "l1": "U-Net\nL1",
+        "pix2pix": "U-Net\nL1 + cGAN",
+    },
     "discriminators": {
         "l1": "none (L1)",
         "pixelgan": "1 pixel",
         "patch16": "16 pixels",
         "pix2pix": "70 pixels",
+        "imagegan": "286 pixels",
     },
 }
 """What each picture shows from left to right, between the photo and the true map."""
@@ -76,10 +88,10 @@ def draw_ablations(folder: Path) -> None:
     data = folder / "towns"
     if not (data / "dataset.json").is_file():
         write_pairs(data, PAIRS, size=SIDE, seed=1)
-    for name in VARIANTS:
-        trained(name, data, folder)
     for picture, columns in PICTURES.items():
-        models = {label: sat2map.load(folder / name / "model") for name, label in columns.items()}
+        models = {
+            label: sat2map.load(trained(name, data, folder)) for name, label in columns.items()
+        }
         rows = []
         for town in TOWNS:
             photo, true = (pixels(data / "val" / part / f"{town}.png") for part in HALVES)
@@ -116,9 +128,11 @@ def save(sheet: Image.Image, name: str) -> None:
     sheet.save(IMAGES / f"{name}.webp", quality=82, method=6)
 
 
-def trained(recipe: str, data: Path, folder: Path) -> Path:
-    """Train a small model of a recipe, or go on with it; return its folder."""
-    return sat2map.train(sat2map.load_recipe(recipe, SMALL), data, folder / recipe, resume=True)
+def trained(name: str, data: Path, folder: Path) -> Path:
+    """Train a small model of a recipe, `_l1` by L1 alone, or go on with it; return its folder."""
+    recipe = name.removesuffix("_l1")
+    settings = SMALL if recipe == name else [*SMALL, *WITHOUT_DISCRIMINATOR]
+    return sat2map.train(sat2map.load_recipe(recipe, settings), data, folder / name, resume=True)
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -129,17 +143,18 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 def side_by_side(rows: Sequence[Sequence[NDArray[np.uint8]]], heads: Sequence[str]) -> Image.Image:
     """Return a sheet of images of one size, uint8 [H,W,3] each, with a head over each column."""
     height, width = rows[0][0].shape[:2]
+    top = HEAD * max(1 + head.count("\n") for head in heads)
     sheet = Image.new(
         "RGB",
-        (len(heads) * (width + GAP) - GAP, HEAD + len(rows) * (height + GAP) - GAP),
+        (len(heads) * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP),
         "white",
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for column, head in enumerate(heads):
         left = column * (width + GAP)
-        draw.text((left + width / 2, HEAD / 2), head, "black", font, anchor="mm")
+        draw.text((left + width / 2, top / 2), head, "black", font, anchor="mm", align="center")
         for row, images in enumerate(rows):
-            sheet.paste(Image.fromarray(images[column]), (left, HEAD + row * (height + GAP)))
+            sheet.paste(Image.fromarray(images[column]), (left, top + row * (height + GAP)))
     return sheet
 
 

@@ -24,7 +24,7 @@ from sat2map.legend import STREETS
 from sat2map.model.folder import ModelCard, build_generator, save_model
 from sat2map.networks.specs import UNetSpec
 
-pytest_plugins = ("fixtures.scenes", "fixtures.ground")
+pytest_plugins = ("fixtures.scenes", "fixtures.ground", "fixtures.remote")
 
 settings.register_profile("sat2map", deadline=None)  # no test asserts a time
 settings.load_profile("sat2map")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import importlib.util
 import inspect
 import json
+import pydoc
 import re
 import sys
+import textwrap
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +40,7 @@ from sat2map.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+API = DOCS / "reference" / "api.md"
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(DOCS.rglob("*.md")),
@@ -236,6 +241,48 @@ def plain(function: object) -> str:
     ]
     bare = inspect.Signature(parameters)
     return str(bare).replace("'", '"')
+
+
+def test_no_first_line_of_an_attribute_is_read_as_a_type() -> None:
+    shown = re.findall(r"^\.\. auto(?:class|exception):: (\S+)", text(API), re.MULTILINE)
+    assert len(shown) > 20
+    wrong = {
+        f"{name}.{attribute}": line
+        for name in shown
+        for attribute, line in first_lines(pydoc.locate(name)).items()
+        if is_read_as_a_type(line)
+    }
+    assert {"runs_on", "kind"} <= first_lines(sat2map.Translator).keys()
+    assert not wrong, "Sphinx takes what stands before the colon for a type"
+    assert is_read_as_a_type("What runs it: the runtime.")
+    assert is_read_as_a_type("One of `a:b`, or none.")
+    assert not is_read_as_a_type("One of ``a: b``, as :class:`Grid` has it.")
+
+
+def is_read_as_a_type(line: str) -> bool:
+    """Whether napoleon takes a line as `type: text`, as it does in attributes and properties."""
+    bare = re.sub(r"``.+?``|:[\w.+-]+:`.+?`", "", line)
+    return bool(re.search(r"(?<!:):(?!:)\s*\S", bare))
+
+
+def first_lines(shown: object) -> dict[str, str]:
+    """Return the first lines of the docstrings of a class's own properties and attributes."""
+    assert isinstance(shown, type), shown
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(shown))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for one, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(one, ast.FunctionDef) and isinstance(
+            vars(shown).get(one.name), property | cached_property
+        ):
+            found[one.name] = ast.get_docstring(one) or ""
+        elif isinstance(one, ast.AnnAssign | ast.Assign) and isinstance(after, ast.Expr):
+            attribute = ast.unparse(
+                one.target if isinstance(one, ast.AnnAssign) else one.targets[0]
+            )
+            if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+                found[attribute] = inspect.cleandoc(after.value.value)
+    return {name: docstring.partition("\n")[0] for name, docstring in found.items()}
 
 
 def test_the_model_folder_page_has_every_field() -> None:

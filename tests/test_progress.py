@@ -67,6 +67,14 @@ def test_the_rate_of_resumed_work_counts_what_was_done_now(
     assert capsys.readouterr().err.splitlines()[1] == "training: 5100/5600, 5/s, 1 min 40 s left"
 
 
+def test_no_minute_has_sixty_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("training")
+    progress.show(0, 1000)
+    clock.now += 1000
+    progress.show(893, 1000)  # 119.8 s are left
+    assert capsys.readouterr().err.splitlines()[1].endswith(", 2 min 0 s left")
+
+
 def test_notes_and_lines_of_their_own(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("reading") as progress:
         progress.note("l1 0.25")

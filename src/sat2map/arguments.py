@@ -31,6 +31,9 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         UsageError: An argument does not fit; it names the parameter.
     """
     signature = inspect.signature(function)
+    positional = [
+        name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
 
     @functools.cache
     def hints() -> dict[str, Any]:  # not before the first call: names are imported meanwhile
@@ -42,6 +45,8 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _all_fit(hints(), positional, args, kwargs):
+            return function(*args, **kwargs)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:  # which does not say of what function
@@ -52,6 +57,20 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return checked
+
+
+def _all_fit(
+    hints: dict[str, Any], positional: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Return whether all that is given fits as it is, which it mostly does.
+
+    This is found without binding arguments to parameters, which takes a while. Whatever else is
+    wrong with a call, such as a parameter that is given twice, Python says.
+    """
+    return len(args) <= len(positional) and all(
+        name not in hints or _fits(value, hints[name])
+        for name, value in (*zip(positional, args, strict=False), *kwargs.items())
+    )
 
 
 def check_fields(options: object, *names: str) -> None:
@@ -117,8 +136,13 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = get_origin(hint), get_args(hint)
+    origin, inner = _parts(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, one) for one in inner)
     if origin is Literal:

@@ -39,10 +39,10 @@ def rate_text(rate: float, unit: str) -> str:
 
 
 def _time(seconds: float) -> str:
-    minutes = seconds // 60
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes:.0f} min {seconds % 60:.0f} s"
-    return f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 class Progress:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
+import os
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +17,7 @@ import rasterio
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
 
-from fixtures import range_server
+from fixtures.remote import Server
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
 from sat2map.batch import item as item_room
 from sat2map.batch.item import Item, Making, Outcome, open_worker, versions_of
@@ -30,7 +27,6 @@ from sat2map.batch.local import ENVIRONMENT
 from sat2map.batch.manifest import block_name
 from sat2map.batch.options import BatchOptions
 from sat2map.errors import ModelError, UsageError
-from sat2map.geo import gdal
 from sat2map.journal import HIDDEN
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.translation.class_files import ClassFiles
@@ -66,6 +62,13 @@ def attempt(tmp_path: Path, out: Path) -> Iterator[Try]:
 
         yield run
     assert not list(tmp_path.glob("scratch/*/*/*"))  # nothing is left
+
+
+@pytest.fixture
+def as_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have GDAL remember nothing of addresses, as in the processes of a batch."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 def written(out: Path) -> set[str]:
@@ -166,6 +169,30 @@ def test_a_scene_that_is_replaced_while_it_is_read_is_tried_again(
     assert written(out) == set()
 
 
+def test_a_scene_at_an_address_that_is_replaced_while_it_is_read_is_tried_again(
+    attempt: Try,
+    make_scene: MakeScene,
+    out: Path,
+    server: Server,
+    as_a_worker: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, address = server.folder / "cog.tif", f"{server.address}/cog.tif"
+    copy_raster(make_scene(smooth(60, 80)), file, driver="COG")
+    whole = item_room.translate_scene
+
+    def replaced(*arguments: Any, **how: Any) -> None:
+        whole(*arguments, **how)
+        os.utime(file, (0, 0))
+
+    monkeypatch.setattr(item_room, "translate_scene", replaced)
+    outcome = attempt(address)
+    assert outcome.kind == "again", outcome.facts["error"]
+    assert "has changed while it was read" in outcome.facts["error"]
+    assert written(out) == set()
+    assert attempt(address).kind == "done"  # at rest
+
+
 @pytest.mark.parametrize("kind", ["cut off", "text", "image"])
 def test_what_is_broken_stays_so(
     attempt: Try, make_scene: MakeScene, tmp_path: Path, out: Path, kind: str
@@ -255,41 +282,20 @@ def test_a_late_worker_of_a_dead_driver_publishes_nothing(
 
 
 def test_an_address_that_fails_for_a_while_is_tried_again(
-    attempt: Try,
-    make_scene: MakeScene,
-    tmp_path: Path,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    attempt: Try, make_scene: MakeScene, out: Path, server: Server, as_a_worker: None
 ) -> None:
-    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    served = tmp_path / "served"
-    served.mkdir()
-    copy_raster(make_scene(smooth(60, 80)), served / "cog.tif", driver="COG")
-    program = [sys.executable, range_server.__file__, str(served)]
-    with (
-        subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running,
-        ExitStack() as end,
-    ):
-        end.callback(running.kill)
-        assert running.stdout is not None
-        address = f"http://127.0.0.1:{running.stdout.readline().strip()}"
+    copy_raster(make_scene(smooth(60, 80)), server.folder / "cog.tif", driver="COG")
 
-        def tell(words: str) -> None:
-            urllib.request.urlopen(f"{address}/told/{words}").close()
-
-        tell(";503")
-        outcome = attempt(f"{address}/cog.tif?key=SECRET")
-        assert outcome.kind == "again"
-        assert "SECRET" not in str(outcome)
-        tell("")
-        again = attempt(f"{address}/cog.tif?key=SECRET", "remote.tif")
-        assert again.kind == "done", again.facts["error"]
-        assert attempt(served / "cog.tif", "local.tif").kind == "done"
-        missing = attempt(f"{address}/missing.tif")
-        assert missing.kind == "failed", missing.facts["error"]  # 404 is an answer
+    server.fail(then=503)
+    outcome = attempt(f"{server.address}/cog.tif?key=SECRET")
+    assert outcome.kind == "again"
+    assert "SECRET" not in str(outcome)
+    server.fail()
+    again = attempt(f"{server.address}/cog.tif?key=SECRET", "remote.tif")
+    assert again.kind == "done", again.facts["error"]
+    assert attempt(server.folder / "cog.tif", "local.tif").kind == "done"
+    missing = attempt(f"{server.address}/missing.tif")
+    assert missing.kind == "failed", missing.facts["error"]  # 404 is an answer
     with rasterio.open(out / "remote.tif") as one, rasterio.open(out / "local.tif") as other:
         assert (one.read() == other.read()).all()
 

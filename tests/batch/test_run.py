@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import rasterio
 from rasterio.shutil import copy as copy_raster
 
-from fixtures import range_server
+from fixtures.remote import Server
 from fixtures.scenes import MakeScene, smooth, with_classes
 from sat2map.batch.options import BatchOptions
 from sat2map.batch.run import batch_status, run_batch
@@ -32,41 +27,23 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server of the folder `served`, which fails as it is told to."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    (tmp_path / "served").mkdir()
-    program = [sys.executable, range_server.__file__, str(tmp_path / "served")]
-    with (
-        subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running,
-        ExitStack() as end,
-    ):
-        end.callback(running.kill)
-        assert running.stdout is not None
-        yield f"http://127.0.0.1:{running.stdout.readline().strip()}"
-
-
 @pytest.mark.slow
 def test_an_address_that_answers_503_for_a_minute_holds_up_no_other_scene(
-    make_scene: MakeScene, tmp_path: Path, model: Path, served: str
+    make_scene: MakeScene, tmp_path: Path, model: Path, server: Server
 ) -> None:
-    copy_raster(make_scene(smooth(90, 80)), tmp_path / "served" / "cog.tif", driver="COG")
+    copy_raster(make_scene(smooth(90, 80)), server.folder / "cog.tif", driver="COG")
     local = [make_scene(smooth(60 + number, 80), f"{number}.tif") for number in range(5)]
-    scenes = [f"{served}/cog.tif", *map(str, local)]
+    scenes = [f"{server.address}/cog.tif", *map(str, local)]
     (tmp_path / "scenes.txt").write_text("\n".join(scenes) + "\n")
     out, well = tmp_path / "out", threading.Event()
     seen: list[dict[str, int]] = []
 
-    def tell(words: str) -> None:
-        urllib.request.urlopen(f"{served}/told/{words}").close()
-
     def mend() -> None:
         well.wait(MINUTE)
         seen.append(batch_status(out)["states"])
-        tell("")
+        server.fail()
 
-    tell(";503")
+    server.fail(then=503)
     watch = threading.Thread(target=mend)
     watch.start()
     try:

@@ -93,6 +93,8 @@ def test_from_towns_to_metrics(sat2map: Sat2map, tmp_path: Path) -> None:
     )
     assert published.code == 0
     assert "psnr" in published.out
+    first = published.out.splitlines()[0]
+    assert first.startswith("l1 ") and first.endswith("] of 255, lower is better")
     report = sat2map("evaluate", run / "model", "--data", data, "--report", tmp_path / "page")
     assert report.code == 0
     assert (tmp_path / "page" / "index.html").stat().st_size > 10_000
@@ -107,6 +109,9 @@ def test_from_towns_to_metrics(sat2map: Sat2map, tmp_path: Path) -> None:
     assert compared.code == 0, compared.err
     line = next(line for line in compared.out.splitlines() if line.startswith("psnr"))
     assert line.count("[") == 3 and line.endswith("+0.0000  [+0.0000, +0.0000]   dB")
+    assert "lower is better" not in line
+    parts = re.search("^road_components_difference.*$", compared.out, re.MULTILINE)
+    assert parts and parts[0].endswith("  lower is better")
     assert len(line) < 130  # however long the names of models are
     assert (tmp_path / "both" / "index.html").is_file()
     as_json = json.loads(sat2map(*both, "--json", "-q").out)

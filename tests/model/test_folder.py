@@ -121,6 +121,11 @@ def test_the_folder_holds_no_pickle(saved: Path) -> None:
         assert "encoder.0.0.weight" in weights.keys()  # noqa: SIM118 - no mapping
 
 
+def test_whoever_may_read_the_card_may_read_the_weights(saved: Path) -> None:
+    modes = {path.stat().st_mode for path in saved.iterdir()}
+    assert len(modes) == 1
+
+
 def test_loading_draws_no_random_numbers(model_folder: Path) -> None:
     """They are the whole process's, and the weights are there."""
     before = torch.random.get_rng_state()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,6 +15,7 @@ from rasterio.enums import WktVersion
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
 
+from fixtures.remote import Server
 from fixtures.scenes import MakeModel, MakeScene, smooth
 from sat2map.errors import DataError
 from sat2map.geo import gdal
@@ -30,46 +26,6 @@ from sat2map.translation.info import scene_facts
 from sat2map.translation.scene import translate_raster
 
 SMALL = SceneOptions(window=64, overlap=16)
-
-
-@dataclass
-class Server:
-    """A running server.
-
-    Attributes:
-        folder: What it serves.
-        address: Where.
-    """
-
-    folder: Path
-    address: str
-
-    def fail(self, *statuses: int, then: int = 0) -> None:
-        """Answer the next requests with these, 0 being what is right, and further ones alike."""
-        with urlopen(f"{self.address}/told/{','.join(map(str, statuses))};{then}"):
-            pass
-
-    @property
-    def asked(self) -> list[tuple[str, str]]:
-        """Path and range of each request."""
-        with urlopen(f"{self.address}/asked") as answer:
-            return [(path, span) for path, span in json.load(answer)]
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.01)
-    folder = tmp_path / "served"
-    folder.mkdir()
-    program = [
-        sys.executable,
-        str(Path(__file__).parents[1] / "fixtures" / "range_server.py"),
-        str(folder),
-    ]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        yield Server(folder, f"http://127.0.0.1:{running.stdout.readline().strip()}")
-        running.kill()
 
 
 @pytest.fixture

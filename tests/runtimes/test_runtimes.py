@@ -29,6 +29,7 @@ from sat2map.networks.specs import CompactSpec, LiteSpec
 from sat2map.networks.value_range import SHARPNESS, round_image
 from sat2map.raster.options import Mode
 from sat2map.runtimes import convert, open
+from sat2map.runtimes import openvino as openvino_runtime
 from sat2map.runtimes.interface import RuntimeName
 from sat2map.translation.maps import LAYERS, pack
 from sat2map.translation.translator import Translator, load
@@ -285,7 +286,7 @@ def test_threads_are_what_was_asked_for(runtime: RuntimeName, model_folder: Path
         assert seen == [wanted]
         assert torch.get_num_threads() == before  # the number is the caller's again
     elif runtime == "openvino":
-        compiled = inside._requests[("image",), None, 0].get().get_compiled_model()
+        ((compiled, _),) = inside._compiled.values()
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else wanted
         assert compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, cores)
     else:
@@ -299,8 +300,27 @@ def test_openvino_computes_in_float32_on_every_processor(model_folder: Path) -> 
     translator = load(model_folder, "cpu", runtime="openvino")
     translator.translate(photo(16, 16))
     inside: Any = translator._runtime
-    compiled = inside._requests[("image",), None, 0].get().get_compiled_model()
+    ((compiled, _),) = inside._compiled.values()
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_what_was_answered_before_changes_no_answer(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Usual sizes have compiled graphs of their own, of which only the last few are kept."""
+    sizes = [(256, 256), (16, 256), (512, 512), (32, 16), (256, 512), (512, 512), (256, 256)]
+    alone = {
+        size: load(model_folder, "cpu", runtime="openvino").translate(photo(*size))
+        for size in set(sizes)
+    }
+    monkeypatch.setattr(openvino_runtime, "KEPT", 2)
+    translator = load(model_folder, "cpu", runtime="openvino")
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda size: translator.translate(photo(*size)), sizes * 2))
+    for size, answer in zip(sizes * 2, found, strict=True):
+        np.testing.assert_array_equal(answer, alone[size])
+    inside: Any = translator._runtime
+    assert len(inside._compiled) == 2
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

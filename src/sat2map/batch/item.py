@@ -46,6 +46,7 @@ from sat2map.errors import (
     UsageError,
     writing_to,
 )
+from sat2map.fetch.version import version_at
 from sat2map.geo.gdal import is_address
 from sat2map.journal import without_secrets
 from sat2map.raster.sources import Source, open_source
@@ -303,7 +304,7 @@ class _Attempt:
                     remedy="Give it a world file, or translate it with `sat2map translate`.",
                 )
             local = source.kind != "address"
-            before = _times(source)
+            before = _version(source)
             place = Path(item.source) if local else Path(source.name)
             fingerprint = fingerprint_of(place, source.files if local else (), item.told)
             if item.fingerprint is not None and fingerprint != item.fingerprint:
@@ -317,7 +318,7 @@ class _Attempt:
                 shows, pixels = self._make_block(source, *item.block), 0
             else:
                 shows, pixels = True, self._make_files(source)
-            if local and _times(source) != before:
+            if before is not None and _version(source) not in (before, None):
                 raise _replaced(source)
         kind = "done" if shows else "empty"
         return {"kind": kind, "fingerprint": fingerprint, "pixels": pixels}
@@ -418,7 +419,10 @@ class _ReplacedError(DataError):
     """A scene that was replaced while it was read."""
 
 
-def _times(source: Source) -> list[tuple[int, int, int]]:
+def _version(source: Source) -> Any:
+    """Return what is another one when a scene has been replaced; None is not known."""
+    if source.kind == "address":
+        return version_at(source.opened_as)
     facts = [file.stat() for file in source.files]
     return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in facts]
 

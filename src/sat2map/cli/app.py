@@ -226,7 +226,7 @@ def evaluate(
     from sat2map.evaluation.evaluate import evaluate as score
     from sat2map.evaluation.evaluate import evaluate_masks
     from sat2map.evaluation.masks import TOLERANCE_M
-    from sat2map.evaluation.score import UNITS
+    from sat2map.evaluation.report import unit_and_aim
     from sat2map.progress import Progress
     from sat2map.translation.translator import load
 
@@ -272,7 +272,7 @@ def evaluate(
     else:
         for name, metric in result.summary.metrics.items():
             interval = f"[{metric.low:.4f}, {metric.high:.4f}]"
-            print(f"{name:32}{metric.mean:10.4f}   {interval} {UNITS.get(name, '')}".rstrip())
+            print(f"{name:32}{metric.mean:10.4f}   {interval} {unit_and_aim(name)}".rstrip())
         for name, value in result.to_json().get("perceptual", {}).items():
             print(f"{name:32}{value:10.4f}")
         print(f"{'images':32}{result.summary.images:10}")

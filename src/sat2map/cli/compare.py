@@ -116,7 +116,7 @@ def compare(
 
 def _print_table(result: Comparison) -> None:
     """Print a line for each metric: each model's, and how far the others are from the first."""
-    from sat2map.evaluation.score import UNITS
+    from sat2map.evaluation.report import unit_and_aim
 
     rows = [["", *(_ending(model, 26) for model in result.models)]]
     rows[0] += [f"{_ending(model, 14)} less first" for model in result.models[1:]]
@@ -129,7 +129,7 @@ def _print_table(result: Comparison) -> None:
             one = difference[name]
             sure = "*" if one.low * one.high > 0 else " "
             row.append(f"{one.mean:+.4f}{sure} [{one.low:+.4f}, {one.high:+.4f}]")
-        rows.append([*row, UNITS.get(name, "")])
+        rows.append([*row, unit_and_aim(name)])
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
         cells = zip(row, [*widths, 0], strict=False)  # the first row has no unit

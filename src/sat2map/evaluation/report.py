@@ -23,12 +23,17 @@ from sat2map.evaluation.examples import (
     paint_error,
     ranking_metric,
 )
-from sat2map.evaluation.score import ImageScore, Interval, Summary
+from sat2map.evaluation.score import UNITS, ImageScore, Interval, Summary
 from sat2map.journal import HIDDEN, Journal, claim
 
 PAGE = "index.html"
 BINS = 24
 UNIT = (0.0, 1.0)
+
+
+HIGHER = "higher is better"
+LOWER = "lower is better"
+ONE = "1 is right"
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,11 @@ class Metric:
     name: str
     label: str
     meaning: str
-    aim: str = "higher is better"
+    aim: str = HIGHER
     digits: int = 3
     scale: tuple[float, float] | None = UNIT
 
 
-LOWER = "lower is better"
-ONE = "1 is right"
 STRUCTURE = (
     Metric("road_cldice", "Road clDice", "centre lines that lie on the other map's roads"),
     Metric("road_completeness", "Road completeness", "true roads that were found, within 3 px"),
@@ -82,13 +85,20 @@ STRUCTURE = (
 PIXELS = (
     Metric("l1", "L1", "mean absolute error, of 255", LOWER, 2, None),
     Metric("rmse", "RMSE", "root of the mean squared error, of 255", LOWER, 2, None),
-    Metric("psnr", "PSNR", "peak signal-to-noise ratio, dB", "higher is better", 2, None),
+    Metric("psnr", "PSNR", "peak signal-to-noise ratio, dB", HIGHER, 2, None),
     Metric("ssim", "SSIM", "structural similarity, 7x7 window"),
     Metric("acc_5", "acc@5", "pixels with no channel off by 5 or more"),
     Metric("acc_10", "acc@10", "pixels with no channel off by 10 or more"),
 )
 SHOWN = ("road_cldice", "mean_iou", "edge_f1", "edge_density", "ssim", "l1")
 METRICS = {metric.name: metric for metric in STRUCTURE + PIXELS}
+
+
+def unit_and_aim(name: str) -> str:
+    """Return the unit of a metric, and what is good where it is not more."""
+    metric = METRICS.get(name)  # those of single classes are not in it: shares, more is better
+    aim = metric.aim if metric is not None and metric.aim != HIGHER else ""
+    return ", ".join(filter(None, (UNITS.get(name, ""), aim)))
 
 
 def write_report(directory: Path, page: str) -> Path:

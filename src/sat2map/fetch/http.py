@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
 from urllib3.exceptions import (
@@ -297,6 +298,7 @@ def request(
     headers: Mapping[str, str],
     body: bytes | None = None,
     *,
+    method: Literal["GET", "HEAD"] = "GET",
     timeout: float = 60,
     whole: bool = True,
 ) -> BaseHTTPResponse:
@@ -307,6 +309,7 @@ def request(
         url: An http or https address.
         headers: What is said beside who asks.
         body: What is posted.
+        method: What is asked where nothing is posted; HEAD asks for no contents.
         timeout: Seconds without a byte after which the connection counts as lost.
         whole: Read the body, for `unpacked`; otherwise it is left to be read, as it comes.
 
@@ -315,7 +318,7 @@ def request(
     """
     try:
         return pool.request(
-            "GET" if body is None else "POST",
+            method if body is None else "POST",
             url,
             body,
             headers={"User-Agent": USER_AGENT, **headers},

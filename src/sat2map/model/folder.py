@@ -10,6 +10,7 @@ There is never a pickle in it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ def save_model(
             familiar.save(aside)
             names.append(FAMILIAR)
         write_card(aside, card, names)
+        # safetensors lets nobody read them but their owner, and a model is shared as its card is.
+        shutil.copymode(aside / "model.json", aside / "model.safetensors")
         (aside / "README.md").write_text(describe(folder.name, card), encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,37 @@ _PLANES: frozenset[Asked] = frozenset({"colour_shares", "cover_shares"})
 _WIDEST_FIRST = ("amx", "avx512", "avx2", "avx", "sse41", "sve", "asimd", "neon", "ref")
 """How kernels of OpenVINO call the instructions that they use."""
 
-_Graph = tuple[tuple[Asked, ...], Legend | None, int]
-"""What a compiled graph answers, in whose colours, and which halo it leaves out."""
+TILE = 256
+"""A square image whose side is a multiple of this is of a usual size."""
+
+KEPT = 16
+"""How many compiled graphs are kept, those that were used last."""
+
+
+class _Graph(NamedTuple):
+    """What a graph is compiled for.
+
+    Attributes:
+        asked: What it answers.
+        legend: In whose colours.
+        halo: How many pixels along each edge it leaves out.
+        shape: The shape of its source, or None where it takes any.
+    """
+
+    asked: tuple[Asked, ...]
+    legend: Legend | None
+    halo: int
+    shape: tuple[int, ...] | None
+
+
+class _Compiled(NamedTuple):
+    """A compiled graph, and its requests that nobody uses.
+
+    A request is for one at a time: whoever needs one takes it out, and puts it back.
+    """
+
+    model: openvino.CompiledModel
+    idle: SimpleQueue[openvino.InferRequest]
 
 
 class OpenVINORuntime:
@@ -83,9 +112,7 @@ class OpenVINORuntime:
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
         self._model = model
         self._lock = threading.Lock()
-        # A request is for one at a time: whoever needs one takes it out, and puts it back.
-        self._requests: dict[_Graph, SimpleQueue[openvino.InferRequest]] = {}
-        self._compiled: list[openvino.CompiledModel] = []
+        self._compiled: dict[_Graph, _Compiled] = {}  # what was used last is the last
         hint = "bf16" if self.precision == "bf16" else "f32"
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         wanted = threads_or_default(threads)
@@ -108,7 +135,8 @@ class OpenVINORuntime:
         # A tensor of its own: what belongs to the request cannot grow with the source.
         pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
         tensor = openvino.Tensor(pixels, shared_memory=True)
-        idle = self._idle_requests((tuple(asked), legend, halo))
+        shape = source.shape if halo or _is_usual(source.shape) else None
+        idle = self._idle_requests(_Graph(tuple(asked), legend, halo, shape))
         request = idle.get()
         try:
             request.set_input_tensor(tensor)
@@ -133,10 +161,10 @@ class OpenVINORuntime:
     def instructions(self) -> str | None:
         """Return the widest instructions that a convolution uses; None before anything was run."""
         with self._lock:
-            compiled = list(self._compiled)
+            compiled = [graph.model for graph in self._compiled.values()]
         used = set()
-        for graph in compiled:
-            for node in graph.get_runtime_model().get_ops():
+        for model in compiled:
+            for node in model.get_runtime_model().get_ops():
                 told = node.get_rt_info()
                 if "Convolution" in told["layerType"].astype(str):
                     used |= set(told["primitiveType"].astype(str).split("_"))
@@ -144,31 +172,46 @@ class OpenVINORuntime:
 
     def _idle_requests(self, graph: _Graph) -> SimpleQueue[openvino.InferRequest]:
         with self._lock:
-            if graph not in self._requests:
+            compiled = self._compiled.pop(graph, None)
+            if compiled is None:
                 # OpenVINO gives the thread that loads it a stack for signals which is so small
                 # that Python's handler of Ctrl-C may overflow it. Handlers run in the main thread.
                 with ThreadPoolExecutor(1, "sat2map-compile") as thread:
-                    made = thread.submit(self._compile, graph).result()
-                self._requests[graph] = SimpleQueue()
-                for request in made:
-                    self._requests[graph].put(request)
-            return self._requests[graph]
+                    compiled = thread.submit(self._compile, graph).result()
+                for oldest in list(self._compiled)[: len(self._compiled) + 1 - KEPT]:
+                    del self._compiled[oldest]
+            self._compiled[graph] = compiled
+            return compiled.idle
 
-    def _compile(self, graph: _Graph) -> list[openvino.InferRequest]:
-        """Return the requests of a graph: for windows of a scene several that run at once.
+    def _compile(self, graph: _Graph) -> _Compiled:
+        """Return a graph with its requests: for windows of a scene several that run at once.
 
         Each of these has its share of the threads, which wait for each other less.
         """
         import openvino
 
-        asked, legend, halo = graph
-        model = with_pixels(self._model, asked, legend, halo, self.multiple)
-        count = self.at_once if halo else 1
+        model = with_pixels(self._model, graph.asked, graph.legend, graph.halo, self.multiple)
+        if graph.shape is not None:
+            model.reshape(list(graph.shape))
+        count = self.at_once if graph.halo else 1
         how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
         settings = self._settings | how
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self._compiled.append(compiled)
-        return [compiled.create_infer_request() for _ in range(count)]
+        compiled = _Compiled(openvino.Core().compile_model(model, "CPU", settings), SimpleQueue())
+        for _ in range(count):
+            compiled.idle.put(compiled.model.create_infer_request())
+        return compiled
+
+
+def _is_usual(shape: tuple[int, ...]) -> bool:
+    """Return whether images of this shape [N,H,W,C] are likely to come again and again.
+
+    A graph of fixed size is faster, and most of all on several threads, since one that takes any
+    size asks at each layer how large its answer is. But it must be compiled for each size. What is
+    compiled follows from the shape alone, so that the same image gets the same answer at all times:
+    of some networks the two differ in rounding.
+    """
+    count, height, width, _ = shape
+    return count == 1 and height == width and height % TILE == 0
 
 
 def with_pixels(
@@ -249,7 +292,7 @@ def _answer(
         scaled = op.multiply(shares, number(255))  # of a softmax, so there is nothing to clamp
         return op.convert(op.round(scaled, "half_to_even"), "u8")
 
-    def sharpened() -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
+    def sharpened() -> tuple[openvino.Node, Callable[..., openvino.Node]]:
         logits, laid = _flat_logits(classes, SHARPNESS, alone=alone)
         return op.softmax(logits, 1), laid
 
@@ -275,27 +318,27 @@ def _answer(
             shares, laid = sharpened()
             colours = op.constant(legend.colours.T.astype(np.float32))
             mixed = to_bytes(op.matmul(colours, shares, False, False))
-            made = op.transpose(laid(mixed, 3), last)
+            made = laid(mixed, 3)
         case "colour_shares":
             shares, laid = sharpened()
             count = shares.get_output_partial_shape(0)[1].get_length()
-            made = laid(shares_to_bytes(shares), count)
+            made = laid(shares_to_bytes(shares), count, planes=True)
         case "classes" | "cover":
             logits, laid = _flat_logits(classes, alone=alone)
             best = op.topk(logits, op.constant(np.int64(1)), 1, "max", "none")
-            made = op.squeeze(laid(op.convert(best.output(1), "u8"), 1), integers(1))
+            made = op.squeeze(laid(op.convert(best.output(1), "u8"), 1), integers(3))
         case "cover_shares":
             made = to_bytes(op.multiply(classes, number(255)))
         case _:
             logits, laid = _flat_logits(classes, alone=alone)
             largest = op.reduce_max(op.softmax(logits, 1), integers(1), True)
-            made = op.squeeze(laid(to_bytes(op.multiply(largest, number(255))), 1), integers(1))
+            made = op.squeeze(laid(to_bytes(op.multiply(largest, number(255))), 1), integers(3))
     return made.output(0)
 
 
 def _flat_logits(
     classes: openvino.Output, times: float = 1, *, alone: bool
-) -> tuple[openvino.Node, Callable[[openvino.Node, int], openvino.Node]]:
+) -> tuple[openvino.Node, Callable[..., openvino.Node]]:
     """Return what probabilities are made of, before it is laid out as an image.
 
     A legend head shuffles its channels to pixels at last. What is chosen for each pixel is chosen
@@ -311,7 +354,8 @@ def _flat_logits(
 
     Returns:
         Logits [N,K,pixels], in some order of pixels; and what lays something of the same pixels,
-        [N,channels,pixels], out as [N,channels,H,W].
+        [N,channels,pixels], out as [N,H,W,channels], or as [N,channels,H,W] where `planes` are
+        asked for.
     """
     from openvino import opset13 as op
 
@@ -335,13 +379,18 @@ def _flat_logits(
         ).output(0)
     sides = op.slice(op.shape_of(logits), integers(2), integers(4), integers(1))
 
-    def laid(made: openvino.Node, channels: int) -> openvino.Node:
-        shape = op.concat([integers(0, channels * block**2), sides], 0)
-        image = op.reshape(made, shape, True)
-        whole = op.depth_to_space(image, "depth_first", block) if block > 1 else image
+    def laid(made: openvino.Node, channels: int, *, planes: bool = False) -> openvino.Node:
+        shape = op.concat([integers(0, channels, block, block), sides], 0)
+        parts = op.reshape(made, shape, True)  # [N,channels,block,block,h,w]
+        whole = op.multiply(sides, integers(block))
+        if planes:
+            order, axes, across = (0, 1, 4, 2, 5, 3), [integers(0, channels), whole], 3
+        else:
+            order, axes, across = (0, 4, 2, 5, 3, 1), [integers(0), whole, integers(channels)], 2
+        image = op.reshape(op.transpose(parts, integers(*order)), op.concat(axes, 0), True)
         if not alone:
-            return whole
-        return op.slice(whole, integers(0), integers(-block), integers(1), integers(3))
+            return image
+        return op.slice(image, integers(0), integers(-block), integers(1), integers(across))
 
     return op.reshape(logits, integers(0, count, -1), True), laid
 

@@ -16,7 +16,6 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 import sat2map
 from sat2map.data.images import three_bands
 from sat2map.errors import DataError, UsageError
+from sat2map.fetch.version import version_at
 from sat2map.geo.grid import Bounds, Grid, Part
 from sat2map.journal import as_json
 from sat2map.legend import COVER, Legend
@@ -339,23 +339,9 @@ def _key(source: Source, made_of: dict[str, Any]) -> str:
     if files.get("contents") is not None:
         del files["times"]  # a copy is the same
     if source.kind == "address":
-        known["version"] = _version_of(source.opened_as)
+        known["version"] = version_at(source.opened_as) or uuid.uuid4().hex  # new, if not said
     text = json.dumps([known, made_of], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _version_of(opened_as: str) -> str:
-    """Return what a server says of the version of a file; something new where it says nothing."""
-    address = opened_as.removeprefix("/vsicurl/")
-    if address.startswith(("http://", "https://")):
-        import urllib3
-
-        with suppress(urllib3.exceptions.HTTPError):
-            answer = urllib3.request("HEAD", address, timeout=10, retries=1)
-            told = [answer.headers.get(name) for name in ("etag", "last-modified")]
-            if answer.status == 200 and any(told):
-                return json.dumps([*told, answer.headers.get("content-length")])
-    return uuid.uuid4().hex
 
 
 def unsaid(_: str) -> None:

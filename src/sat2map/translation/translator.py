@@ -275,8 +275,9 @@ class Translator:
                     remedy="Ask for the image, or train with generator.head = legend.",
                 )
             return self._whole(source, ("probabilities",), (), mode, seed, progress)
-        maps = self.maps(source, (output,), mode=mode, seed=seed, progress=progress)
-        found: NDArray[np.uint8] = getattr(maps, output)
+        found: NDArray[np.uint8] = getattr(
+            self._maps(source, (output,), mode, seed, progress), output
+        )
         return found
 
     @checks_arguments
@@ -310,13 +311,22 @@ class Translator:
         Raises:
             UsageError: As for `translate`, or the model has no such layer.
         """
-        mode_of(mode)
+        return self._maps(source, tuple(layers), mode_of(mode), seed, progress)
+
+    def _maps(
+        self,
+        source: NDArray[np.uint8],
+        layers: tuple[Layer, ...],
+        mode: Mode,
+        seed: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> Maps:
         self._check(source)
         self.check_mode(mode)
-        check_layers(layers, self.kind, self.name)
-        kind, layers = self.kind, tuple(layers)
+        kind = self.kind
+        check_layers(layers, kind, self.name)
         alone = mode == "deterministic" and not self.samples
-        alone = alone and not ImageWindows(self.multiple, self.frame()).are_blended(source)
+        alone = alone and not ImageWindows(self.multiple, self._frame()).are_blended(source)
         asked = kind.bytes(layers) if alone else kind.values(layers)
         return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
 
@@ -351,6 +361,9 @@ class Translator:
             None for a network that sees the whole image, whose windows are blended, as are those
             of one that is `sampled`.
         """
+        return self._frame(core)
+
+    def _frame(self, core: int | None = None) -> Frame | None:
         if self.samples:
             return None
         return choose_frame(self.card, self.multiple, core)
@@ -375,10 +388,10 @@ class Translator:
 
         if mode == "published":
             return finish(self.predict_published(source, seed, asked))
-        windows = ImageWindows(self.multiple, self.frame())
+        windows = ImageWindows(self.multiple, self._frame())
 
         def predict(window: NDArray[np.uint8], halo: int, at: tuple[int, int]) -> NDArray[Any]:
-            return self.predict(window, asked, halo, at)
+            return self._predict(window, asked, halo, at)
 
         return windows.answer(source, predict, finish, self.at_once, progress)
 
@@ -434,6 +447,11 @@ class Translator:
             )
         if asked is None:
             asked = self.kind.values(("image",))
+        return self._predict(window, asked, halo, at)
+
+    def _predict(
+        self, window: NDArray[np.uint8], asked: Sequence[Asked], halo: int, at: tuple[int, int]
+    ) -> NDArray[Any]:
         if "votes" not in asked:
             return pack(self._runtime.run(window[None], asked, self.legend, halo))
         others = [name for name in asked if name != "votes"]
