@@ -20,6 +20,7 @@ from sat2map.journal import (
     remove_own,
     without_secrets,
 )
+from sat2map.provenance import Digests
 
 PutForeign = Callable[..., Callable[..., None]]
 
@@ -52,8 +53,8 @@ def test_contents_are_read_only_where_a_time_has_changed(
     (path,) = write(tmp_path, photo="12")
     before = as_json({"input": Files((path,))})
     read: list[Path] = []
-    digest = journal._digest
-    monkeypatch.setattr(journal, "_digest", lambda path: read.append(path) or digest(path))
+    digest = Digests.of
+    monkeypatch.setattr(Digests, "of", lambda self, path: read.append(path) or digest(self, path))
     assert differing(before, {"input": Files((path,))}) == []
     assert read == []
     os.utime(path, ns=(0, 0))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import pytest
 
 from sat2map import provenance
 from sat2map.errors import DataError
-from sat2map.provenance import Ingredient, Provenance, fingerprint_files
+from sat2map.provenance import Digests, Ingredient, Provenance, fingerprint_files
 
 MADE = Provenance(
     "image",
@@ -92,6 +97,28 @@ def test_a_fingerprint_is_of_contents_alone(tmp_path: Path) -> None:
     assert fingerprint_files([other, beside]) == before
     other.write_bytes(b"pixelz")
     assert fingerprint_files([other]) != before
+
+
+def test_contents_are_read_once_while_size_and_time_stay(tmp_path: Path, monkeypatch: Any) -> None:
+    file, read = tmp_path / "photo.tif", []
+    file.write_bytes(b"pixels")
+
+    def digest(opened: Any, name: str) -> Any:
+        read.append(opened.name)
+        time.sleep(0.05)  # so that the others come meanwhile
+        return hashlib.new(name, opened.read())
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    digests = Digests()
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda _: fingerprint_files([file], digests), range(8)))
+    assert found == {fingerprint_files([file], pickle.loads(pickle.dumps(digests)))}
+    assert len(read) == 2  # once, and once in what another process would have
+    file.write_bytes(b"others")
+    os.utime(file, ns=(0, 0))
+    assert fingerprint_files([file], digests) not in found
+    file.unlink()
+    assert fingerprint_files([file], digests) not in found
 
 
 def test_a_large_file_is_known_by_parts_of_it(tmp_path: Path, monkeypatch: Any) -> None:

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -30,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 import sat2map
 from sat2map.atomic import sweep, write_text
 from sat2map.errors import OutputError, UsageError, writing_to
+from sat2map.provenance import Digests
 
 HIDDEN = ".sat2map"
 JOURNAL, DONE, LOCK = "journal.json", "done.jsonl", "lock"
@@ -61,11 +62,13 @@ class Files:
         paths: The files. One that is missing is known as missing.
         folder: Where they are; None takes the last part of their names.
         limit: Of more bytes the contents are not read, and only size and time count.
+        digests: Those of files that were read before, to which what is read now is added.
     """
 
     paths: tuple[Path, ...]
     folder: Path | None = None
     limit: int | None = CONTENTS_LIMIT
+    digests: Digests = field(default_factory=Digests, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fingerprint as JSON's own types."""
@@ -100,7 +103,7 @@ class Files:
             return None
         whole = hashlib.blake2b()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for digest in pool.map(_digest, self.paths):
+            for digest in pool.map(self.digests.of, self.paths):
                 whole.update(digest)
         return whole.hexdigest()[:32]
 
@@ -110,14 +113,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").digest()
-    except OSError:  # missing: whoever reads it says so
-        return b"missing"
 
 
 def address_without_query(address: str) -> str:

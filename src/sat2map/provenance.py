@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -235,29 +236,69 @@ def fingerprint_json(value: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def fingerprint_files(files: Iterable[Path]) -> str:
+class Digests:
+    """Digests of the contents of files, each read once while its size and time stay.
+
+    Threads may ask at once: who asks for what another thread reads waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[Path, int, int], Future[bytes]] = {}
+
+    def of(self, file: Path) -> bytes:
+        """Return the digest of all that a file holds; of one that is missing, that it is."""
+        try:
+            facts = file.stat()
+        except OSError:
+            return b"missing"
+        key = (file, facts.st_size, facts.st_mtime_ns)
+        with self._lock:
+            is_new = key not in self._found
+            found = self._found.setdefault(key, Future())
+        if is_new:
+            try:
+                with file.open("rb") as opened:
+                    found.set_result(hashlib.file_digest(opened, "blake2b").digest())
+            except OSError:  # whoever reads it says so
+                found.set_result(b"missing")
+            except BaseException as error:
+                found.set_exception(error)
+                raise
+        return found.result()
+
+    def __reduce__(self) -> tuple[type[Digests], tuple[()]]:
+        return Digests, ()  # another process reads files itself
+
+
+def fingerprint_files(files: Iterable[Path], digests: Digests | None = None) -> str:
     """Return the fingerprint of the contents of files, in their order.
 
     It is of all that they hold; of a file of more than `WHOLE` bytes it is of its size and of parts
     spread over it. Names, times, and what other programs put beside a raster do not count.
+
+    Args:
+        files: The files.
+        digests: Those of files that were read before, to which what is read now is added.
     """
-    whole = hashlib.blake2b(digest_size=16)
+    whole, digests = hashlib.blake2b(digest_size=16), digests or Digests()
     for file in files:
         if not file.name.lower().endswith(_ASIDE):
-            whole.update(_digest(file))
+            whole.update(_sampled(file) or digests.of(file))
     return whole.hexdigest()
 
 
-def _digest(file: Path) -> bytes:
+def _sampled(file: Path) -> bytes | None:
+    """Return the digest of parts of a large file, and None of another."""
     try:
+        size = file.stat().st_size
+        if size <= WHOLE:
+            return None
         with file.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            if size <= WHOLE:
-                return hashlib.file_digest(opened, "blake2b").digest()
             found = hashlib.blake2b(str(size).encode())
             for number in range(_SAMPLES):
                 opened.seek((size - _SAMPLE) * number // (_SAMPLES - 1))
                 found.update(opened.read(_SAMPLE))
             return found.digest()
-    except OSError:  # missing: whoever reads it says so
+    except OSError:
         return b"missing"

@@ -68,6 +68,15 @@ def test_a_collar_is_noticed_with_what_cures_it(make_scene: MakeScene, value: in
     assert np.array_equal(read(path, nodata=(float(value),))[1], (pixels != value).any(-1))
 
 
+@pytest.mark.parametrize("start", range(40, 140, 20))
+def test_a_collar_along_a_part_of_one_edge_is_noticed(make_scene: MakeScene, start: int) -> None:
+    """It is as long as a collar must be, wherever it begins."""
+    pixels = np.clip(noise(304, 304), 1, 254)
+    pixels[start : start + 140, :20] = 0
+    (said,) = notices(make_scene(pixels))
+    assert "exactly 0, which" in said
+
+
 def test_a_fill_value_that_nobody_named_is_noticed(make_scene: MakeScene) -> None:
     values = noise(128, 128).astype(np.float32)
     values[:, 90:] = -9999

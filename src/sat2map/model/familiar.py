@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ class Familiar(BaseModel):
         """
         if not windows:
             return np.zeros(0)
-        described = np.stack([describe_photo(window) for window in windows])
+        with ThreadPoolExecutor(2) as threads:
+            described = np.stack(list(threads.map(describe_photo, windows)))
         own = _standardised(described, np.array(self.mean), np.array(self.deviation))
         return _squared_distances(own, np.array(self.precision)) / self.limit
 

@@ -148,29 +148,35 @@ def find_collar(
     down, across = (
         np.linspace(0, size - PROBE, count + 1).astype(int).tolist() for size in (height, width)
     )
-    border = {(row, column) for row in (down[0], down[-1]) for column in across}
-    border |= {(row, column) for row in down for column in (across[0], across[-1])}
+
+    def border(step: int) -> set[tuple[int, int]]:
+        ends = {(row, column) for row in (down[0], down[-1]) for column in across[::step]}
+        return ends | {(row, column) for row in down[::step] for column in (across[0], across[-1])}
+
     plain: dict[tuple[float, ...], int] = {}
     others: list[Values] = []
-    for row, column in [*sorted(border), (down[count // 2], across[count // 2])]:
-        window = Window(column, row, PROBE, PROBE)
-        if not shown(window):
-            continue  # nothing is there, as the file says by itself
-        values = dataset.read(bands, window=window)
-        pixels = values.reshape(len(bands), -1)
-        if not (is_believable(values).all() and (pixels == pixels[:, :1]).all()):
-            believable = is_believable(values) & ~is_nodata(values, nodata)
-            others.append(values[:, believable])
-        elif not is_nodata(values, nodata).any():
-            value = tuple(pixels[:, 0].tolist())
-            plain[value] = plain.get(value, 0) + 1
-    if not plain:
-        return None
+    # A collar that is long enough has one of every four places: most scenes need no more.
+    first, whole = border(max(count // 3, 1)), border(1)
+    for places in (first, (whole - first) | {(down[count // 2], across[count // 2])}):
+        for row, column in sorted(places):
+            window = Window(column, row, PROBE, PROBE)
+            if not shown(window):
+                continue  # nothing is there, as the file says by itself
+            values = dataset.read(bands, window=window)
+            pixels = values.reshape(len(bands), -1)
+            if not (is_believable(values).all() and (pixels == pixels[:, :1]).all()):
+                believable = is_believable(values) & ~is_nodata(values, nodata)
+                others.append(values[:, believable])
+            elif not is_nodata(values, nodata).any():
+                value = tuple(pixels[:, 0].tolist())
+                plain[value] = plain.get(value, 0) + 1
+        if not plain:
+            return None
     value, times = max(plain.items(), key=lambda item: item[1])
     rest = np.concatenate(others, 1) if others else np.zeros((len(bands), 0))
     own = np.array(value)[:, None]
     extreme = rest.size > 0 and ((own <= rest).all() or (own >= rest).all())
-    share = times / len(border)
+    share = times / len(whole)
     return (share, value) if extreme and share >= COLLAR else None
 
 

@@ -19,12 +19,13 @@ def are_means(dataset: Any, band: int, factor: int) -> bool:
     pixels deviate from their mean, and what other filters make by less than half of it.
     """
     side = min(COMPARED, *(length // factor for length in dataset.shape))
+    blocks_of = dataset.block_shapes[band - 1]
     off = deviation = 0.0
     count = 0
     for down, along in ((0, 0), (0, 2), (1, 1), (2, 0), (2, 2)):
         row, column = (
-            (length // factor - side) * part // 2 * factor
-            for length, part in zip(dataset.shape, (down, along), strict=True)
+            _place(length, side * factor, block, part) // factor * factor
+            for length, block, part in zip(dataset.shape, blocks_of, (down, along), strict=True)
         )
         window = Window(column, row, side * factor, side * factor)
         thin = dataset.read(
@@ -40,3 +41,13 @@ def are_means(dataset: Any, band: int, factor: int) -> bool:
         count += int(known.sum())
     rounding = 0.3 if np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.integer) else 0.0
     return off <= deviation / 2 + rounding * count
+
+
+def _place(length: int, side: int, block: int, part: int) -> int:
+    """Return where a place begins along one axis: at its start, in the midst (1), or its end (2).
+
+    In the midst it begins with a block of the file, so that fewer need to be read.
+    """
+    free = length - side
+    middle = free // 2
+    return (0, middle // block * block if block < length else middle, free)[part]

@@ -28,7 +28,7 @@ from sat2map.errors import DataError, UsageError, expect
 from sat2map.geo.gdal import is_address, open_dataset
 from sat2map.geo.grid import Grid
 from sat2map.journal import Files, address_without_query
-from sat2map.provenance import fingerprint_files, fingerprint_json
+from sat2map.provenance import Digests, fingerprint_files, fingerprint_json
 from sat2map.raster.band_files import colours_vrt, find_colours
 from sat2map.raster.georeference import crs_beside, grid_of, points_file
 from sat2map.raster.mosaic import mosaic_vrt
@@ -64,6 +64,7 @@ class Source(Closing):
         beside: Whether what says where it lies stands beside an address.
         crs: The coordinate reference system that stands there, if one does.
         is_laid: Whether its files are red, green and blue, laid together.
+        digests: Those of its files, which are read once for all fingerprints.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Source(Closing):
     is_laid: bool = False
     beside: bool = False
     crs: CRS | None = None
+    digests: Digests = field(default_factory=Digests, repr=False, compare=False)
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def open(self) -> Any:
@@ -117,7 +119,7 @@ class Source(Closing):
         vrt = mosaic_vrt(self.files, nodata, bands) if colours is None else colours_vrt(colours)
         files = self.files if colours is None else colours
         made = _looked_at("mosaic", self.where, self.name, vrt, files, self.folder)
-        return made if colours is None else replace(made, is_laid=True)
+        return replace(made, is_laid=colours is not None, digests=self.digests)
 
     @property
     def is_georeferenced(self) -> bool:
@@ -134,7 +136,7 @@ class Source(Closing):
             known = [self.grid.width, self.grid.height, *place, crs]
         known.append(str(self.where) if self.kind == "address" else None)
         return {
-            "input": Files(there, self.folder),
+            "input": Files(there, self.folder, digests=self.digests),
             "shape or place of the input": known,
         }
 
@@ -145,7 +147,7 @@ class Source(Closing):
         """
         there = sorted({file for file in self.files if file.is_file()})
         if there:
-            return fingerprint_files(there)
+            return fingerprint_files(there, self.digests)
         size = None if self.grid is None else [self.grid.width, self.grid.height]
         return fingerprint_json([str(self.where), size])
 

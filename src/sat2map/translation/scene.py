@@ -7,6 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.resampled import ResampledScene
 from sat2map.raster.scale import Scale
 from sat2map.raster.scene import Scene
-from sat2map.raster.sources import Source
+from sat2map.raster.sources import Source, open_source
 from sat2map.raster.strips import Layout, Strips
 from sat2map.raster.tile_archives import About, pmtiles_order
 from sat2map.translation.blocks import Blocks
@@ -163,8 +164,12 @@ def translate_scene(
     with ExitStack() as stack:
         stack.enter_context(settings())
         plain = target is not None and not target.tiled and target.kind not in ("png", "jpeg")
+        # Journal and map ask for the fingerprint of what is read: it is made while others work.
+        source = open_source(input)
+        thread = stack.enter_context(ThreadPoolExecutor(1, "sat2map-fingerprint"))
+        thread.submit(source.content_fingerprint)
         view = SceneView(
-            input,
+            source,
             translator,
             options,
             part=part,
@@ -173,11 +178,11 @@ def translate_scene(
         )
         stack.enter_context(view)
         scene, scale, mask = view.scene, view.scale, view.mask
-        source = scene.source.where
+        where = scene.source.where
         if placed and ground_resolution(scene.grid) is None:
             raise DataError(
                 "does not say where on the ground it lies, so nothing can be measured",
-                where=source,
+                where=where,
                 remedy="Give it coordinates first, for example with: gdal_translate -a_srs "
                 "EPSG:CODE -a_ullr WEST NORTH EAST SOUTH OLD.tif NEW.tif.",
             )
@@ -241,7 +246,7 @@ def translate_scene(
             partial.discard()
             raise EmptySceneError(
                 "has no valid pixel, only nodata",
-                where=source,
+                where=where,
                 remedy="Give another scene, `bbox` or `mask`.",
             )
         own = stored(scene.dataset)
