@@ -85,6 +85,16 @@ def test_there_is_validation_wherever_two_chips_and_the_buffer_fit_beside_each_o
     assert laid(split.training)
 
 
+@pytest.mark.parametrize(("width", "height"), [(4.6, 3.5), (4, 4), (6, 5), (8, 8)])
+def test_of_few_chips_no_more_validate_than_asked_for(width: float, height: float) -> None:
+    """One block more often made 7 of 12 where 3 or 4 were meant."""
+    ground = shapely.box(0, 0, width * SIZE, height * SIZE)
+    for seed in range(6):
+        split = split_ground(ground, SIZE, 0.3, SIZE / 8, seed, count, count_spread)
+        training, validation = count(split.training), count_spread(split.validation)
+        assert 0.2 < validation / (training + validation) < 0.4
+
+
 @pytest.mark.parametrize("chips", [12, 30, 50])
 def test_about_the_share_that_was_asked_for_validates_in_several_blocks(chips: int) -> None:
     ground = shapely.box(0, 0, chips * SIZE, chips * SIZE)

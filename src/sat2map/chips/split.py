@@ -22,8 +22,8 @@ from shapely.geometry.base import BaseGeometry
 LARGEST = 8
 """Chips along a block's side at most."""
 
-ENOUGH = 0.7
-"""Of the share that was asked for; with less, other sizes of blocks are tried."""
+FAR = 0.3
+"""Of the share that was asked for: where it is off by more, other sizes of blocks are tried."""
 
 BLOCKS = 5
 """So many validation blocks are aimed at: fewer would show less of the ground's variety."""
@@ -73,25 +73,33 @@ def split_ground(
     total = training(ground) if share > 0 else 0
     if total < 2:
         return Split(ground)
-    best, most = Split(ground), 0
+    best, least = Split(ground), math.inf
     for width, height in _sides(ground, size, share, total):
         blocks = list(_blocks(ground, width, height, size))
         chosen: list[BaseGeometry] = []
-        fits = 0
+        off = math.inf  # by how much the share that validates differs from the one asked for
         for place in np.random.default_rng(seed).permutation(len(blocks)).tolist():
             block = blocks[place]
             near = ground.intersection(block.buffer(buffer + 1, join_style="mitre"))
             together = shapely.union_all([*chosen, block])
-            if validation(_inside(near, block, buffer)) and training(ground.difference(together)):
-                chosen.append(block)
-                fits = validation(_inside(ground, together, buffer))
-                if fits >= share * total:
-                    break
-        if fits > most:
+            if not validation(_inside(near, block, buffer)):
+                continue
+            left = training(ground.difference(together))
+            if not left:
+                continue
+            fits = validation(_inside(ground, together, buffer))
+            reached = fits / (fits + left)
+            if abs(reached - share) >= off:
+                break  # one block more is too many
+            chosen.append(block)
+            off = abs(reached - share)
+            if reached >= share:
+                break
+        if off < least:
             together = shapely.union_all(chosen)
             inside = _inside(ground, together, buffer)
-            best, most = Split(ground.difference(together), inside, chosen), fits
-        if fits >= ENOUGH * share * total:
+            best, least = Split(ground.difference(together), inside, chosen), off
+        if least <= FAR * share:
             break
     return best
 
