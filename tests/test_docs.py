@@ -404,8 +404,9 @@ def _answered_once(
 
 @pytest.fixture(autouse=True)
 def servers_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let servers be asked once, and browsers stay closed."""
+    """Let servers be asked once and end without this process, and browsers stay closed."""
     monkeypatch.setattr("sat2map.serve.run.run_server", _answered_once)
+    monkeypatch.setattr("sat2map.cli.serve._leave_threads", lambda: None)
     monkeypatch.setattr("webbrowser.open", lambda _: True)
 
 

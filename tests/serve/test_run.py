@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from sat2map.serve.run import bind
+import pytest
+
+from sat2map.serve import run
+from sat2map.serve.run import bind, run_server
 
 
 def test_answers_are_sent_without_delay() -> None:
@@ -33,3 +37,24 @@ def test_answers_are_sent_without_delay() -> None:
     with ThreadPoolExecutor(1) as pool:  # the browser of other tests has a loop in this thread
         pool.submit(lambda: asyncio.run(listen())).result()
     assert found != [] and all(found)
+
+
+def test_connections_that_are_open_at_the_end_are_no_news(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run, "GRACE_S", 0)  # as on a machine that has no time for it
+    listening, stop, ready = bind("127.0.0.1", 0), threading.Event(), threading.Event()
+    where = listening.getsockname()
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        pytest.fail("nobody asks")
+
+    app.end = lambda: None  # type: ignore[attr-defined]
+    thread = threading.Thread(target=run_server, args=(app, listening, stop, ready.set))
+    thread.start()
+    assert ready.wait(60)
+    with socket.create_connection(where):
+        stop.set()
+        thread.join()
+    assert not logging.getLogger("uvicorn.error").filters
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []

@@ -172,9 +172,14 @@ def serve(
         if warm:
             threading.Thread(target=_warm, args=(service, stop, quiet), daemon=True).start()
         run_server(app, listening, stop, ready)
-    if not service.close():  # a thread waits for a file or a server, maybe for minutes
-        sys.stdout.flush()
-        os._exit(0)
+    if not service.close():
+        _leave_threads()
+
+
+def _leave_threads() -> None:
+    """End the process although a thread waits for a file or a server, maybe for minutes."""
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _access(

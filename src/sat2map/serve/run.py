@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import threading
@@ -64,6 +65,14 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Return whether a line of uvicorn's log is for whoever ends the server.
+
+    That connections were still open is what is to be expected, and says nothing of what was lost.
+    """
+    return not str(record.msg).endswith("timeout graceful shutdown exceeded")
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -161,7 +170,10 @@ def run_server(
         finally:
             watching.cancel()
 
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(_is_of_use)
     try:
         asyncio.run(serve())
     finally:
+        log.removeFilter(_is_of_use)
         listening.close()
