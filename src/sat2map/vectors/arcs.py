@@ -208,14 +208,16 @@ def _loops(following: Integers, start: Integers) -> Integers:
     """
     last, lowest = following.copy(), np.arange(len(following))
     going = np.flatnonzero(following != lowest)  # what has not come to the end of an arc
-    step, before = 1, -1
-    while len(going) and (len(going) != before or step <= len(going)):
+    before, learned = -1, True
+    # While an arc is left some of its sides come to its end, and while a loop is longer than what
+    # is looked at some of its sides learn a lower number.
+    while len(going) and (len(going) != before or learned):
         before = len(going)
         further = last[going]
-        lowest[going] = np.minimum(lowest[going], lowest[further])
-        last[going] = last[further]
+        lower = np.minimum(lowest[going], lowest[further])
+        learned = not np.array_equal(lower, lowest[going])
+        lowest[going], last[going] = lower, last[further]
         going = going[following[last[going]] != last[going]]
-        step *= 2
     found: Integers = start[np.unique(lowest[going]) // 2]
     return found
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class _Part:
     sure: NDArray[np.float32] | None
     least: float
 
+    @cached_property
+    def is_big(self) -> bool:
+        """Whether it has room for two houses."""
+        return bool(np.count_nonzero(self.own) >= 2 * self.least)
+
     @property
     def drop(self) -> float:
         """Pixels by which a pass between two houses is lower than them, at least."""
@@ -118,10 +124,11 @@ def _pieces_of(parts: list[_Part]) -> Iterator[Labels]:
         while stop < len(parts) and (stop == start or size + parts[stop].own.size <= _BATCH):
             size += parts[stop].own.size
             stop += 1
-        batch = parts[start:stop]
-        for part, height in zip(batch, _hilly(batch), strict=True):
-            big = height is not None and np.count_nonzero(part.own) >= 2 * part.least
-            yield _pieces(part, height) if big and height is not None else part.own.astype(np.int32)
+        batch = [part for part in parts[start:stop] if part.is_big]
+        heights = iter(_hilly(batch) if batch else ())
+        for part in parts[start:stop]:
+            height = next(heights) if part.is_big else None
+            yield part.own.astype(np.int32) if height is None else _pieces(part, height)
         start = stop
 
 

@@ -92,6 +92,7 @@ def _straightened(block: Block, matrix: Matrix, angle: float) -> Block:
     from scipy import ndimage
 
     labels = block.labels
+    step = math.sqrt(abs(float(np.linalg.det(matrix))))
     for (one, two), middles in _borders(labels).items():
         if block.numbers[one - 1] != block.numbers[two - 1]:
             continue  # nothing is guessed: the class map tells them apart
@@ -99,7 +100,6 @@ def _straightened(block: Block, matrix: Matrix, angle: float) -> Block:
         own = labels[rows, columns]
         places = rotated((np.column_stack([columns, rows]) + 0.5) @ matrix, angle)[::-1]
         border = rotated(middles @ matrix, angle)[::-1]
-        step = math.sqrt(abs(float(np.linalg.det(matrix))))
         off = [place - line.mean() for place, line in zip(places, border, strict=True)]
         kind = int(np.argmin([np.count_nonzero(np.abs(away) < step / 2) for away in off]))
         near = np.abs(off[kind]) <= np.ptp(border[kind]) + step

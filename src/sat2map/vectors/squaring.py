@@ -141,16 +141,17 @@ def levelled(grid: Grid, samples: Samples, stay: list[list[float]]) -> Grid:
         stay: Walls along the main direction, and across it, that are not moved.
     """
     inside = (grid.cells > 0).astype(np.float64)
-    sides = [np.diff(lines) for lines in grid.lines]
-    area = float(sides[0] @ inside[1:-1, 1:-1] @ sides[1])
+    high, wide = (lines[1:] - lines[:-1] for lines in grid.lines)
+    area = float(high @ inside[1:-1, 1:-1] @ wide)
     wanted = np.count_nonzero(samples.labels > 0) * samples.area
     # Of each line, the length of wall with a house behind it, less that with one before it.
     lengths = [
-        np.diff(inside, axis=0)[:, 1:-1] @ sides[1],
-        sides[0] @ np.diff(inside, axis=1)[1:-1],
+        (inside[1:, 1:-1] - inside[:-1, 1:-1]) @ wide,
+        high @ (inside[1:-1, 1:] - inside[1:-1, :-1]),
     ]
-    for kind, lines in enumerate(grid.lines):
-        lengths[kind][np.isin(lines, stay[kind])] = 0
+    for length, lines, places in zip(lengths, grid.lines, stay, strict=True):
+        for place in places:
+            length[lines == place] = 0
     total = sum(float(np.abs(length).sum()) for length in lengths)
     if not total:
         return grid
@@ -158,9 +159,9 @@ def levelled(grid: Grid, samples: Samples, stay: list[list[float]]) -> Grid:
     moved = [
         lines + step * np.sign(length) for lines, length in zip(grid.lines, lengths, strict=True)
     ]
-    return (
-        replace(grid, lines=moved) if all((np.diff(lines) > 0).all() for lines in moved) else grid
-    )
+    if any((lines[1:] <= lines[:-1]).any() for lines in moved):
+        return grid
+    return replace(grid, lines=moved)
 
 
 def _straight(shared: Sequence[Points], angle: float, step: float) -> list[list[float]]:
