@@ -243,6 +243,48 @@ def test_intervals_are_over_tiles(tmp_path: Path) -> None:
     assert np.isnan(bootstrap(np.zeros((2, 1)), np.zeros((2, 1)))).all()
 
 
+def test_a_single_tile_has_intervals_over_its_blocks(tmp_path: Path) -> None:
+    """They add up to the tile; ways through it do not."""
+    true = write(tmp_path / "true.json", [house(x, y) for x in range(0, 300, 40) for y in (0, 150)])
+    some = [*(house(x, 0) for x in range(0, 300, 40)), house(0, 150)]
+    found = write(tmp_path / "found.json", some)
+    scores = evaluate_vectors(found, true, "buildings", tile_m=1000)
+    assert scores.tiles == 1
+    metric = scores.metrics["recall"]
+    assert metric.mean == pytest.approx(scores.found / scores.true)
+    assert metric.low < metric.mean < metric.high
+    assert "16 blocks of the tile" in scores.protocol["interval"]
+    lines = write(tmp_path / "lines.json", ROADS)
+    crumb = shapely.LineString([(0, 310), (1, 311)])  # the ground reaches as far
+    some = write(tmp_path / "some.json", [*ROADS[:2], crumb])
+    one, many = (
+        evaluate_vectors(some, lines, "roads", tile_m=side).metrics for side in (1000, 100)
+    )
+    for name in ("completeness", "correctness", "cldice"):
+        assert one[name].mean == pytest.approx(many[name].mean, abs=1e-6)
+    assert one["completeness"].low < one["completeness"].mean
+    assert one["apls_4m"].low == pytest.approx(one["apls_4m"].high)
+
+
+def test_widths_are_taken_of_either_column(tmp_path: Path) -> None:
+    """Joined files have both, each for some of the roads."""
+    import geopandas
+
+    true = write(tmp_path / "true.json", ROADS)
+    frame = geopandas.read_file(true)
+    both = frame.assign(
+        width_m=[9.0 if n % 2 else None for n in range(len(frame))],
+        drawn_width_m=[None if n % 2 else 9.0 for n in range(len(frame))],
+    )
+    both.to_file(tmp_path / "both.gpkg", layer="roads")
+    frame.assign(width_m=9.0).to_file(tmp_path / "one.gpkg", layer="roads")
+    got = [
+        evaluate_vectors(tmp_path / name, true, "roads").metrics["cldice"].mean
+        for name in ("both.gpkg", "one.gpkg")
+    ]
+    assert got[0] == got[1]
+
+
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     here = write(tmp_path / "here.json", [house(0, 0)])
     away = write(tmp_path / "away.json", [house(5000, 5000)])

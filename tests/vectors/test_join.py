@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 
 from sat2map.batch.verify import verify
 from sat2map.errors import DataError, UsageError
-from sat2map.legend import COVER
+from sat2map.legend import COVER, ROAD_WIDTH_TAG
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.vectors.join import JOINED, join_vectors
 from sat2map.vectors.vectorise import vectorise
@@ -48,7 +48,9 @@ def vectors(folder: Path, name: str, first: int, last: int, **options: Any) -> P
     with rasterio.open(path, "w", "GTiff", last - first, HEIGHT, 1, dtype="uint8", **facts) as file:
         file.write(numbers, 1)
         file.update_tags(
-            SAT2MAP_LEGEND=json.dumps(COVER.to_json()), TIFFTAG_COPYRIGHT=f"Survey {name}"
+            SAT2MAP_LEGEND=json.dumps(COVER.to_json()),
+            TIFFTAG_COPYRIGHT=f"Survey {name}",
+            **options.get("tags", {}),
         )
     return vectorise(path, folder / f"{name}.gpkg")
 
@@ -109,6 +111,23 @@ def test_roads_go_on_from_scene_to_scene(whole: Path, joined: Path) -> None:
         ends = sorted(graph.nodes, key=lambda node: graph.nodes[node]["x"])
         lengths.append(networkx.shortest_path_length(graph, ends[0], ends[-1], weight="length_m"))
     assert lengths[1] == pytest.approx(lengths[0], rel=0.02)
+
+
+@pytest.mark.parametrize("true", ["west", "east"])
+def test_true_and_drawn_widths_stay_apart(tmp_path: Path, true: str) -> None:
+    """A road of both scenes is as wide as one of them draws it, which is the weaker word."""
+    parts = [
+        vectors(tmp_path, name, *where, tags={ROAD_WIDTH_TAG: "1.1"} if name == true else {})
+        for name, where in (("west", (0, MIDDLE)), ("east", (MIDDLE, WIDTH)))
+    ]
+    roads = layer(join_vectors(parts, tmp_path / "both.gpkg"), "roads")
+    assert len(roads) == 3
+    assert (roads.width_m.isna() != roads.drawn_width_m.isna()).all()
+    either = roads[["width_m", "drawn_width_m"]].sum(axis=1).tolist()
+    assert either == pytest.approx([8] * 3, abs=0.5)
+    across = roads.geometry.bounds.maxx > 500_000 + MIDDLE + 5
+    assert roads.drawn_width_m[across].notna().all()
+    assert roads.width_m[~across].notna().all() == (true == "west")
 
 
 def test_lines_end_in_their_nodes(joined: Path) -> None:

@@ -74,7 +74,8 @@ def evaluate_vectors(
         print(json.dumps(scores.to_json(), indent=2))
         return
     for name, metric in scores.metrics.items():
-        interval = f"   [{metric.low:.4f}, {metric.high:.4f}]" if scores.tiles > 1 else ""
+        known = scores.tiles > 1 or not name.startswith("apls")
+        interval = f"   [{metric.low:.4f}, {metric.high:.4f}]" if known else ""
         print(f"{name:32}{metric.mean:10.4f}{interval}")
     for name, count in (("found", scores.found), ("true", scores.true), ("tiles", scores.tiles)):
         print(f"{name:32}{count:10}")

@@ -3,7 +3,7 @@
 Both files are brought into one plane in metres. What is scored lies where both say something: in
 the bounds of the true layer and in those of the found file, whose land cover fills its scene. The
 ground is cut into tiles, about square; the intervals say how much a score would swing with other
-tiles of the kind.
+tiles of the kind, or with other blocks where there is a single tile.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ class VectorScores:
 
     Attributes:
         layer: What was compared.
-        tiles: Over how many tiles; with a single one there are no intervals.
+        tiles: Over how many tiles; with a single one the intervals are over its blocks, and APLS
+            has none.
         found: How many buildings or roads were found.
         true: How many there are.
-        metrics: Each metric by its name, with its 95 % interval over tiles.
+        metrics: Each metric by its name, with its 95 % interval.
         protocol: How they were taken, ready for JSON.
     """
 
@@ -158,22 +159,52 @@ def evaluate_vectors(
         sums.append(score(placed[0], placed[1], tile, buffer_m))
         if progress is not None:
             progress(done, len(tiles))
+    found_count, true_count = (sum(int(tile[name][0]) for tile in sums) for name in _COUNTS)
+    if len(tiles) == 1:
+        sums = _over_blocks(placed, tiles[0], layer, buffer_m, sums[0])
     return VectorScores(
         layer,
         len(tiles),
-        sum(int(tile["found"][0]) for tile in sums),
-        sum(int(tile["true"][0]) for tile in sums),
+        found_count,
+        true_count,
         _put_together(sums, layer),
         {
             "bounds": list(region),
             "tile_m": tile_m,
-            "interval": f"95 %, bootstrap over tiles, {RESAMPLES} resamples",
+            "interval": f"95 %, bootstrap over "
+            f"{'tiles' if len(tiles) > 1 else f'{len(sums)} blocks of the tile (APLS: none)'}, "
+            f"{RESAMPLES} resamples",
             "match": f"IoU of at least {MATCH:g}" if layer == "buildings" else None,
             "buffer_m": buffer_m if layer == "roads" else None,
             "bridges_meet": bridges_meet if layer == "roads" else None,
             "rows_within_m": rows_within_m if layer == "buildings" else None,
         },
     )
+
+
+_COUNTS = ("found", "true")
+
+_BLOCKS = 4
+"""A single tile has so many blocks along a side, over which its intervals are taken."""
+
+
+def _over_blocks(
+    placed: Sequence[_Shapes],
+    tile: Any,
+    layer: VectorLayer,
+    buffer_m: float,
+    whole: Mapping[str, tuple[float, float]],
+) -> list[Mapping[str, tuple[float, float]]]:
+    """Return what two layers have in each block of a tile; what does not add up is the tile's."""
+    score = score_buildings if layer == "buildings" else _score_lines
+    west, south, east, north = tile.bounds
+    xs, ys = np.linspace(west, east, _BLOCKS + 1), np.linspace(south, north, _BLOCKS + 1)
+    blocks = [
+        shapely.box(xs[i], ys[j], xs[i + 1], ys[j + 1])
+        for j in range(_BLOCKS)
+        for i in range(_BLOCKS)
+    ]
+    return [dict(whole) | score(placed[0], placed[1], block, buffer_m) for block in blocks]
 
 
 _COLUMNS = frozenset({"class", "role", *_WIDTHS})
@@ -220,12 +251,13 @@ def _chosen(path: Path, layers: Sequence[RawLayer], layer: VectorLayer) -> _Shap
         roles = [role_of(str(name)) for name in raw.columns.get("class", [])]
         if _ROLES[layer] in roles:
             right &= np.array([role == _ROLES[layer] for role in roles])
-        own = next((raw.columns[name] for name in _WIDTHS if name in raw.columns), None)
         parts, row = shapely.get_parts(raw.geometries[right], return_index=True)
         geometries += list(parts)
         known = np.full(len(raw.geometries), np.nan)
-        if own is not None:
-            known = np.array([np.nan if value is None else value for value in own], np.float64)
+        for name in _WIDTHS:  # joined files may have both
+            own = raw.columns.get(name, [None] * len(known))
+            told = np.array([np.nan if value is None else value for value in own], np.float64)
+            known = np.where(np.isnan(known), told, known)
         widths += known[right][row].tolist()
     if not geometries:
         kind = "polygons of buildings" if layer == "buildings" else "lines of roads"
@@ -472,23 +504,10 @@ def score_roads(
         tile: The tile, at whose border roads are cut.
         buffer_m: How far a road may lie beside the true one.
     """
-    mine, theirs = (_cut(side, tile) for side in (found, true))
-    around = tile.buffer(max(buffer_m, 30.0), join_style="mitre")
-    beside = [side.touching(around) for side in (found, true)]
-    roads = [_surface(side, buffer_m) for side in beside]
-    near = [shapely.union_all(shapely.buffer(side.geometries, buffer_m)) for side in beside]
-    long = [float(shapely.length(side).sum()) for side in (mine, theirs)]
-    networks = network_of(list(mine)), network_of(list(theirs))
-    scores = {
-        "found": (float(len(mine)), 1.0),
-        "true": (float(len(theirs)), 1.0),
-        "completeness": (_inside(theirs, near[0]), long[1]),
-        "correctness": (_inside(mine, near[1]), long[0]),
-        "precision_in_road": (_inside(mine, roads[1]), long[0]),
-        "recall_in_road": (_inside(theirs, roads[0]), long[1]),
-    }
+    scores = _score_lines(found, true, tile, buffer_m)
+    networks = [network_of(list(_cut(side, tile))) for side in (found, true)]
     for snap in SNAPS_M:
-        result = apls(*networks, snap)
+        result = apls(networks[0], networks[1], snap)
         for name, value in (
             ("apls", result.apls),
             ("apls_true_to_found", result.true_to_found),
@@ -497,6 +516,26 @@ def score_roads(
             known = not math.isnan(value)
             scores[f"{name}_{snap:g}m"] = (value if known else 0.0, float(known))
     return scores
+
+
+def _score_lines(
+    found: _Shapes, true: _Shapes, tile: Any, buffer_m: float
+) -> dict[str, tuple[float, float]]:
+    """Return what `score_roads` does, without APLS: what adds up over tiles."""
+    mine, theirs = (_cut(side, tile) for side in (found, true))
+    around = tile.buffer(max(buffer_m, 30.0), join_style="mitre")
+    beside = [side.touching(around) for side in (found, true)]
+    roads = [_surface(side, buffer_m) for side in beside]
+    near = [shapely.union_all(shapely.buffer(side.geometries, buffer_m)) for side in beside]
+    long = [float(shapely.length(side).sum()) for side in (mine, theirs)]
+    return {
+        "found": (float(len(mine)), 1.0),
+        "true": (float(len(theirs)), 1.0),
+        "completeness": (_inside(theirs, near[0]), long[1]),
+        "correctness": (_inside(mine, near[1]), long[0]),
+        "precision_in_road": (_inside(mine, roads[1]), long[0]),
+        "recall_in_road": (_inside(theirs, roads[0]), long[1]),
+    }
 
 
 def _cut(roads: _Shapes, tile: Any) -> NDArray[np.object_]:

@@ -96,6 +96,18 @@ def _read(path: Path, layer: str) -> tuple[NDArray[np.object_], Columns, dict[st
     return shapely.from_wkb(shapes), columns, meta
 
 
+def _columns_of(path: Path, layer: str) -> dict[str, str]:
+    """Return the columns of a layer, each with its numpy type."""
+    from pyogrio import read_info
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    try:
+        info = read_info(path, layer=layer)
+    except (DataLayerError, DataSourceError) as error:
+        raise unreadable(path, error) from error
+    return dict(zip(map(str, info["fields"]), map(str, info["dtypes"]), strict=True))
+
+
 def _moved(shapes: NDArray[np.object_], way: Any) -> NDArray[np.object_]:
     if way is None:
         return shapes
@@ -273,9 +285,11 @@ class _Joining:
     def _layer(
         self, name: str, kind: str, batches: Iterator[tuple[NDArray[np.object_], Columns]]
     ) -> Layer:
-        """Return a layer with the columns that the last file has."""
-        _, columns, _ = _read(self._scenes[-1].path, name)
-        types = {key: _TYPES.get(str(values.dtype), "text") for key, values in columns.items()}
+        """Return a layer with the columns of all files, in the order of the last."""
+        types: dict[str, str] = {}
+        for scene in reversed(self._scenes):
+            for key, value in _columns_of(scene.path, name).items():
+                types.setdefault(key, _TYPES.get(value, "text"))
 
         def complete() -> Iterator[tuple[NDArray[np.object_], Columns]]:
             for shapes, found in batches:
@@ -507,7 +521,7 @@ class _Network:
         if not lines:
             return np.empty(0, object), {}
         shapes = np.array([line for line, _ in lines], object)
-        keys = lines[0][1]
+        keys = dict.fromkeys(key for _, row in lines for key in row)
         return shapes, {key: [row.get(key) for _, row in lines] for key in keys}
 
     def _pairs(self) -> dict[int, int]:
@@ -592,6 +606,12 @@ def _as_one(
     end = more["u"] if more["v"] == joint else more["v"]
     lengths = float(row["length_m"]), float(more["length_m"])
     told = dict(row) | {"u": start, "v": end, "length_m": sum(lengths)}
+    if row.keys() != more.keys():  # one is as wide as it was found, one as it was drawn
+        row, more = (
+            {**road, "drawn_width_m": road.get("drawn_width_m", road.get("width_m"))}
+            for road in (row, more)
+        )
+        told["width_m"] = None
     for key in ("confidence", "width_m", "drawn_width_m"):
         pair = row.get(key), more.get(key)
         if None not in pair:
