@@ -210,6 +210,7 @@ def test_the_python_page_has_the_signatures() -> None:
         assert (f"`{name}`" if error else f"## `{name}") in page
     for name in (
         "load",
+        "live_maps",
         "load_recipe",
         "train",
         "evaluate",

@@ -10,7 +10,8 @@ The public face, imported only when first used, so that `import sat2map` costs n
   `vectorise_photo(photo, out, model)` of a photo; `read_vectors` and `road_graph` give them to
   geopandas and networkx, `report_classes(classes)` measures and counts;
 - `train(recipe, data, run)` trains a model;
-- `show(photo)` and `show(photo, map)` show photo and map in a notebook;
+- `show(photo)` and `show(photo, map)` show photo and map in a notebook, `live_maps(scenes)` gives
+  the server of live maps to a server of yours;
 - `evaluate(translator, data)` scores one on pairs, `evaluate_masks` on class masks, and
   `compare(models, data)` and `compare_masks` several on the same images;
 - `run_batch(scenes, out, model)` translates thousands of scenes with workers that may die;
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from sat2map.raster.sources import Source as Source
     from sat2map.raster.sources import open_source as open_source
     from sat2map.recipe import load_recipe as load_recipe
+    from sat2map.serve.live_maps import live_maps as live_maps
     from sat2map.serve.notebook import show as show
     from sat2map.training.loop import train as train
     from sat2map.translation.class_files import ClassFiles as ClassFiles
@@ -84,6 +86,7 @@ _HOMES = {
     "compare_masks": "sat2map.evaluation.comparison",
     "evaluate": "sat2map.evaluation.evaluate",
     "evaluate_masks": "sat2map.evaluation.evaluate",
+    "live_maps": "sat2map.serve.live_maps",
     "load": "sat2map.translation.translator",
     "load_recipe": "sat2map.recipe",
     "open_source": "sat2map.raster.sources",

@@ -407,7 +407,8 @@ def _base(request: Request, options: AppOptions) -> str:
     """Return the server's address, without a slash at its end."""
     if options.public_url is not None:
         return options.public_url.rstrip("/")
-    return str(request.base_url).rstrip("/")
+    root = request.scope.get("root_path", "")  # with the path that it is mounted under
+    return str(request.base_url.replace(path=root)).rstrip("/")
 
 
 def _token(request: Request) -> str | None:
