@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 NOTICED = 2
 """Levels by which colours may differ from those of sRGB, and yet be left as they are."""
@@ -31,6 +31,8 @@ class ColourProfile:
 
     def image(self, image: Image.Image) -> Image.Image:
         """Return an image of `mode` as an RGB image of sRGB."""
+        from PIL import ImageCms
+
         return ImageCms.applyTransform(image, self._transform)  # type: ignore[return-value]
 
     def pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -51,6 +53,8 @@ def read_profile(profile: bytes | None) -> ColourProfile | None:
     """
     if not profile:
         return None
+    from PIL import ImageCms  # which few images need
+
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _MODES.get(given.profile.xcolor_space.strip())

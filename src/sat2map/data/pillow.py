@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from PIL import (  # each plugin enters its format into `Image.OPEN`
-    AvifImagePlugin,  # noqa: F401
-    Image,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+
+_PLUGINS = {
+    "PNG": "PngImagePlugin",
+    "JPEG": "JpegImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "AVIF": "AvifImagePlugin",
+    "TIFF": "TiffImagePlugin",
+}
+"""What enters each format into `Image.OPEN`, imported for an image that may have it."""
 
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 """What files of phones say they are, beside the general mif1 and msf1."""
@@ -46,6 +48,7 @@ def opened_image(path: Path, formats: Sequence[str]) -> Iterator[ImageFile]:
     with path.open("rb") as file:
         start = file.read(16)
         for name in formats:
+            import_module(f"PIL.{_PLUGINS[name]}")
             factory, accepts = Image.OPEN[name]
             if accepts is None or accepts(start) is True:
                 file.seek(0)

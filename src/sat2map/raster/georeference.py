@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import html
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -301,6 +300,8 @@ def crs_beside(address: str) -> CRS | None:
 
 def _crs_in(text: str) -> CRS | None:
     """Return the coordinate reference system that stands in a text as WKT, if one does."""
+    import html  # which few scenes need
+
     text = html.unescape(text)
     begin = _WKT.search(text)
     wkt = None if begin is None else _balanced(text[begin.start() :])

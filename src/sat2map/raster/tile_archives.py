@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -114,6 +113,8 @@ def write_tree(tiles: Iterable[Encoded], about: About, folder: Path) -> None:
 
 def write_mbtiles(tiles: Iterable[Encoded], about: About, path: Path) -> None:
     """Write an MBTiles file."""
+    import sqlite3  # which other outputs do not need
+
     facts = about.tilejson()
     listed = {key: facts[key] for key in facts if key not in ("tilejson", "scheme")}
     for key in ("bounds", "center"):

@@ -99,6 +99,8 @@ class OpenVINORuntime:
         cache: Path | None = None,
         precision: Literal["f32", "bf16"] = "f32",
     ) -> None:
+        import openvino
+
         quantised = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
         self.precision: Precision = "int8" if quantised else precision
         if self.precision == "bf16" and not has_bf16():
@@ -121,6 +123,10 @@ class OpenVINORuntime:
             self._settings["INFERENCE_NUM_THREADS"] = wanted
         if cache is not None:
             self._settings["CACHE_DIR"] = str(cache)
+        self._core = openvino.Core()
+        # What computes is loaded meanwhile, which takes a twentieth of what a small image takes.
+        load = threading.Thread(target=self._core.get_versions, args=("CPU",), name="sat2map-load")
+        load.start()
 
     def run(
         self,
@@ -188,15 +194,13 @@ class OpenVINORuntime:
 
         Each of these has its share of the threads, which wait for each other less.
         """
-        import openvino
-
         model = with_pixels(self._model, graph.asked, graph.legend, graph.halo, self.multiple)
         if graph.shape is not None:
             model.reshape(list(graph.shape))
         count = self.at_once if graph.halo else 1
         how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
         settings = self._settings | how
-        compiled = _Compiled(openvino.Core().compile_model(model, "CPU", settings), SimpleQueue())
+        compiled = _Compiled(self._core.compile_model(model, "CPU", settings), SimpleQueue())
         for _ in range(count):
             compiled.idle.put(compiled.model.create_infer_request())
         return compiled
