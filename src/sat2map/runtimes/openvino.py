@@ -39,7 +39,7 @@ _WIDEST_FIRST = ("amx", "avx512", "avx2", "avx", "sse41", "sve", "asimd", "neon"
 """How kernels of OpenVINO call the instructions that they use."""
 
 TILE = 256
-"""A square image whose side is a multiple of this is of a usual size."""
+"""A square whose side is a multiple of this is of a usual size."""
 
 KEPT = 16
 """How many compiled graphs are kept, those that were used last."""
@@ -141,7 +141,7 @@ class OpenVINORuntime:
         # A tensor of its own: what belongs to the request cannot grow with the source.
         pixels = np.require(source, requirements=["C", "W"])  # it takes no read-only ones
         tensor = openvino.Tensor(pixels, shared_memory=True)
-        shape = source.shape if halo or _is_usual(source.shape) else None
+        shape = source.shape if _is_usual(source.shape, halo) else None
         idle = self._idle_requests(_Graph(tuple(asked), legend, halo, shape))
         request = idle.get()
         try:
@@ -190,14 +190,15 @@ class OpenVINORuntime:
             return compiled.idle
 
     def _compile(self, graph: _Graph) -> _Compiled:
-        """Return a graph with its requests: for windows of a scene several that run at once.
+        """Return a graph with its requests: for full windows of a scene several that run at once.
 
-        Each of these has its share of the threads, which wait for each other less.
+        Each of these has its share of the threads, which wait for each other less, and memory for
+        what is in the network. Windows at a scene's end have one request, with all threads.
         """
         model = with_pixels(self._model, graph.asked, graph.legend, graph.halo, self.multiple)
         if graph.shape is not None:
             model.reshape(list(graph.shape))
-        count = self.at_once if graph.halo else 1
+        count = self.at_once if graph.halo and graph.shape is not None else 1
         how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
         settings = self._settings | how
         compiled = _Compiled(self._core.compile_model(model, "CPU", settings), SimpleQueue())
@@ -206,16 +207,17 @@ class OpenVINORuntime:
         return compiled
 
 
-def _is_usual(shape: tuple[int, ...]) -> bool:
-    """Return whether images of this shape [N,H,W,C] are likely to come again and again.
+def _is_usual(shape: tuple[int, ...], halo: int) -> bool:
+    """Return whether sources of this shape [N,H,W,C] are likely to come again and again.
 
-    A graph of fixed size is faster, and most of all on several threads, since one that takes any
-    size asks at each layer how large its answer is. But it must be compiled for each size. What is
-    compiled follows from the shape alone, so that the same image gets the same answer at all times:
-    of some networks the two differ in rounding.
+    So do full windows of scenes, and tiles. A graph of fixed size is faster, and most of all on
+    several threads, since one that takes any size asks at each layer how large its answer is. But
+    it must be compiled for each size, and has memory of its own. What is compiled follows from the
+    shape alone, so that the same image gets the same answer at all times: of some networks the two
+    differ in rounding.
     """
     count, height, width, _ = shape
-    return count == 1 and height == width and height % TILE == 0
+    return count == 1 and height == width and (height - 2 * halo) % TILE == 0
 
 
 def with_pixels(
