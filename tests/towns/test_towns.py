@@ -235,8 +235,8 @@ def test_temperate_towns_are_what_draw_pair_draws():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_mask_shows_the_buildings_of_the_map(kind):
-    """Crowns may hide roofs, and sheds are on no map; nothing else differs but the edges."""
+def test_the_mask_shows_the_buildings_of_the_shapes(kind):
+    """Crowns may hide roofs; nothing else differs but the edges."""
     for seed in (1, 4):
         world = World(seed, kind)
         bounds = region(256)
@@ -252,8 +252,7 @@ def test_the_mask_shows_the_buildings_of_the_map(kind):
         inner = ndimage.binary_erosion(drawn, np.ones((3, 3))) & ~crowns
         outside = ~ndimage.binary_dilation(drawn, np.ones((3, 3)))
         assert (cover[inner] == Cover.BUILDING).mean() > 0.995
-        sheds = (cover == Cover.BUILDING) & outside
-        assert sheds.mean() < 0.015
+        assert ((cover == Cover.BUILDING) & outside).mean() < 5e-4
 
 
 def along(line, step=2.0):
@@ -341,3 +340,25 @@ def test_the_grounds_of_a_kind_have_its_colours():
     assert np.ptp(snow) < 30
     assert sand[0] > sand[2] + 15
     assert sand[0] < 1.35 * sand[2]
+
+
+def test_sheds_are_in_the_shapes_and_the_land_cover_and_not_on_the_map():
+    planner, bounds = plan(512, 301), region(512)
+    found = [one for one in features_in(planner, bounds) if one.legend == "building"]
+    to_pixels = Affine(1, 0, bounds[0], 0, -1, bounds[3])
+    sheds, others = (
+        rasterize(
+            [one.geometry for one in found if (one.kind == "shed") == is_shed],
+            (512, 512),
+            transform=to_pixels,
+        )
+        > 0
+        for is_shed in (True, False)
+    )
+    alone = sheds & ~ndimage.binary_dilation(others, iterations=3)
+    assert alone.sum() > 100
+    colour = next(entry.colour for entry in STREETS.classes if entry.role == "building")
+    assert not (draw_map(planner, bounds) == colour).all(-1)[alone].any()
+    seen = draw_photo(planner, bounds)[1][alone]  # crowns hide some
+    assert set(np.unique(seen)) <= {Cover.BUILDING, Cover.VEGETATION, Cover.LAND}
+    assert (seen == Cover.BUILDING).mean() > 0.5

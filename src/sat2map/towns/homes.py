@@ -20,7 +20,7 @@ from sat2map.towns.geometry import (
 )
 from sat2map.towns.greens import garden, lot_ground, lot_grounds
 from sat2map.towns.look import Look
-from sat2map.towns.shapes import BELOW, Cover, Layer, Material, Piece
+from sat2map.towns.shapes import BELOW, SHED, Cover, Layer, Material, Piece
 from sat2map.towns.world import Floats
 
 _HOUSE_ROOFS = {0: 0.5, 1: 0.15, 2: 0.3, 3: 1.0, 4: 1.0, 5: 0.9, 6: 0.35, 7: 0.8}
@@ -155,10 +155,16 @@ def _behind(
         cover=Cover.WATER,
     )  # fmt: skip
     grey = np.repeat(rng.uniform(85, 165, (int(has_shed.sum()), 1)), 3, 1)
-    piece.paint_many(
-        rectangles(sheds, along, 3.6, 2.6)[has_shed], Layer.SHED, Material.PLAIN, grey, height=2.4,
-        cover=Cover.BUILDING,
-    )  # fmt: skip
+    _sheds(piece, rectangles(sheds, along, 3.6, 2.6)[has_shed], Material.PLAIN, grey, 2.4)
+
+
+def _sheds(
+    piece: Piece, outlines: Floats, material: Material, colours: Floats, height: float
+) -> None:
+    """Add sheds, corners [N,4,2]: to the photo, its land cover and the shapes, not to the map."""
+    piece.paint_many(outlines, Layer.SHED, material, colours, height=height, cover=Cover.BUILDING)
+    for outline in shapely.polygons(outlines):
+        piece.feature(outline, "building", SHED, height)
 
 
 def terraces(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator) -> None:
@@ -194,10 +200,7 @@ def terraces(piece: Piece, block: Polygon, look: Look, rng: np.random.Generator)
     inner = block.buffer(-22)
     room = shapely.contains_xy(inner, yards[:, 0], yards[:, 1]) & (rng.random(len(yards)) < 0.4)
     grey = rng.uniform(80, 180, (int(room.sum()), 1)) + np.zeros(3)
-    piece.paint_many(
-        rectangles(yards, along, width * 0.6, 5.0)[room], Layer.SHED, Material.FLAT_ROOF, grey,
-        height=3.0, cover=Cover.BUILDING,
-    )  # fmt: skip
+    _sheds(piece, rectangles(yards, along, width * 0.6, 5.0)[room], Material.FLAT_ROOF, grey, 3.0)
     garden(piece, block.buffer(-17), look, rng, 0.5)
 
 

@@ -11,7 +11,7 @@ from sat2map.legend import STREETS
 from sat2map.towns.geometry import without_holes
 from sat2map.towns.photo import to_pixels
 from sat2map.towns.plan import Planner
-from sat2map.towns.shapes import Feature
+from sat2map.towns.shapes import SHED, Feature
 from sat2map.towns.world import Bounds
 
 FINER = 4
@@ -61,7 +61,7 @@ def draw_map(planner: Planner, bounds: Bounds, resolution: float = 1.0) -> NDArr
     width, height = round((bounds[2] - bounds[0]) * finer), round((bounds[3] - bounds[1]) * finer)
     image = Image.new("RGB", (width, height), colours["land"])
     draw = ImageDraw.Draw(image)
-    features = features_in(planner, bounds)
+    features = [one for one in features_in(planner, bounds) if one.kind != SHED]
     shapes = np.array([feature.geometry for feature in features], object)
     reach = np.array([(feature.width or 0.0) / 2 for feature in features])
     wide = reach > 0

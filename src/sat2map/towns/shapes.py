@@ -112,6 +112,10 @@ class Patches:
     cover: NDArray[np.uint8]
 
 
+SHED = "shed"
+"""The kind of those buildings that a map does not draw."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """A shape of the map.
