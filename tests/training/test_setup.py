@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from sat2map.legend import STREETS
+from sat2map.networks.patchgan import PatchGAN
+from sat2map.networks.unet import UNet
 from sat2map.recipe import Recipe
 from sat2map.training import setup
 from sat2map.training.batches import Batch
@@ -74,3 +77,26 @@ def test_at_the_same_rate_encoder_and_decoder_are_one_group(small: Small) -> Non
     ).build()
     players = setup.set_up(Fabric(accelerator="cpu", devices=1), recipe, network, None)
     assert len(players.generator_optimiser.param_groups) == 2  # kernels, and what does not decay
+
+
+def is_channels_last(network: nn.Module) -> set[bool]:
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    return {weight.stride(1) == 1 for weight in weights if weight.shape[1] > 1}
+
+
+def test_the_discriminators_layout_changes_nothing_but_its_speed(small: Small) -> None:
+    """In float32 on a CPU it is laid channels last; the generator is where it is asked for."""
+    losses = {}
+    for precision in ("f32", "bf16-mixed"):
+        recipe = small(f"training.precision={precision}")
+        torch.manual_seed(0)
+        fabric = Fabric(accelerator="cpu", devices=1)  # in float32, so that both compare
+        generator = UNet(size=32, base_channels=4, dropout=0.0)
+        players = setup.set_up(fabric, recipe, generator, PatchGAN(base_channels=8))
+        assert players.discriminator is not None
+        assert is_channels_last(generator) == {False}
+        assert is_channels_last(players.discriminator) == {precision == "f32"}
+        batch = Batch(*torch.rand(2, 2, 3, 32, 32) * 2 - 1)
+        losses[precision] = [update(fabric, players, recipe.objective, batch) for _ in range(3)]
+    one, other = map(torch.stack, losses.values())
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

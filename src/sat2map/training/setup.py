@@ -97,7 +97,7 @@ def set_up(
     """Bring the networks to the device and give each its optimiser."""
 
     def prepare_one(network: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
-        if recipe.training.channels_last:
+        if recipe.training.channels_last or _is_faster_channels_last(network, recipe, fabric):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.to(fabric.device)
         trained = with_common_statistics(network, fabric)
@@ -113,6 +113,17 @@ def set_up(
     if discriminator is None:
         return Adversaries(*players, teacher=teacher)
     return Adversaries(*players, *prepare_one(discriminator), teacher=teacher)
+
+
+def _is_faster_channels_last(network: nn.Module, recipe: Recipe, fabric: Fabric) -> bool:
+    """Return whether a network is laid channels last, whatever the recipe says.
+
+    In float32 on a CPU a step takes a tenth less where the discriminator is: its first layers have
+    large images of few channels. The U-Net's gradients would take longer, and the large weights
+    near its bottleneck would be laid out anew at each step.
+    """
+    is_plain = fabric.device.type == "cpu" and recipe.training.precision == "f32"
+    return is_plain and isinstance(network, PatchGAN)
 
 
 def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
