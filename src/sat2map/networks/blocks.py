@@ -1,4 +1,4 @@
-"""What the fast generators are built of, in numbers, and what follows: how far they look.
+"""What generators are built of, in words and numbers, and what follows: how far they look.
 
 It needs no torch, since a translation without torch must know it too.
 """
@@ -6,6 +6,10 @@ It needs no torch, since a translation without torch must know it too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
+
+Norm = Literal["batch", "instance", "instance_calibrated", "none"]
+"""Kinds of normalisation; see `norm_layer`."""
 
 STEM = 4
 """Side of the squares of pixels that `compact` turns into channels at its entrance."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import deprecated
 
-from sat2map.networks.specs import Norm
+from sat2map.networks.blocks import Norm
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:

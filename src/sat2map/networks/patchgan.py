@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sat2map.networks.blocks import Norm
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import norm_has_shift, norm_layer
-from sat2map.networks.specs import Norm
 
 
 class PatchGAN(nn.Module):

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sat2map.networks.blocks import BLOCKS, STEM, TAPS, compact_layers, lite_layers, reach
+from sat2map.networks.blocks import BLOCKS, STEM, TAPS, Norm, compact_layers, lite_layers, reach
 
 if TYPE_CHECKING:
     from torch import nn
 
-Norm = Literal["batch", "instance", "instance_calibrated", "none"]
 Colour = Annotated[
     list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3, strict=False)
 ]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sat2map.networks.blocks import Norm
 from sat2map.networks.heads import head
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import norm_has_shift, norm_layer
-from sat2map.networks.specs import Norm
 from sat2map.networks.transposed import UpConvolution
 
 

@@ -23,6 +23,7 @@ from sat2map.provenance import fingerprint_json
 from sat2map.raster.options import Mode, mode_of
 from sat2map.runtimes.interface import Asked, Precision, Runtime, RuntimeName
 from sat2map.runtimes.open import OpenModel, open_model, weights_fingerprint
+from sat2map.translation.arrays import check_image, check_window
 from sat2map.translation.image_windows import ImageWindows, whole_window
 from sat2map.translation.maps import Kind, Layer, Maps, check_layers, pack
 from sat2map.translation.samples import Samples, check_can_vote, check_seed
@@ -264,7 +265,7 @@ class Translator:
                 remedy="Choose image, classes, cover or probabilities.",
             )
         if output == "probabilities":
-            self._check(source)
+            check_image(source, self.card.bands)
             self.check_mode(mode)
             if self.samples:
                 return self._whole(source, ("votes",), (), mode, seed, progress)
@@ -321,7 +322,7 @@ class Translator:
         seed: int,
         progress: Callable[[int, int], None] | None,
     ) -> Maps:
-        self._check(source)
+        check_image(source, self.card.bands)
         self.check_mode(mode)
         kind = self.kind
         check_layers(layers, kind, self.name)
@@ -329,26 +330,6 @@ class Translator:
         alone = alone and not ImageWindows(self.multiple, self._frame()).are_blended(source)
         asked = kind.bytes(layers) if alone else kind.values(layers)
         return kind.unpack(self._whole(source, asked, layers, mode, seed, progress), layers)
-
-    def _check(self, source: NDArray[np.uint8]) -> None:
-        """Refuse what is not an image with the model's bands."""
-        bands = len(self.card.bands)
-        if not isinstance(source, np.ndarray):
-            raise UsageError(
-                f"is a {type(source).__name__}, not an array of numpy",
-                parameter="source",
-                remedy="Give numpy.asarray of an image, or tensor.numpy() as uint8 [H,W,C].",
-            )
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != bands:
-            raise UsageError(
-                f"the model takes uint8 [H,W,{bands}], not {source.dtype} {list(source.shape)}",
-                parameter="source",
-                remedy=f"Give it the bands {', '.join(self.card.bands)}, 0 to 255.",
-            )
-        if 0 in source.shape:
-            raise UsageError(
-                "has no pixels", parameter="source", remedy="Give an image of at least one."
-            )
 
     @checks_arguments
     def frame(self, core: int | None = None) -> Frame | None:
@@ -422,29 +403,7 @@ class Translator:
             [h - 2 halo,w - 2 halo,channels], what is asked side by side: float32 for values,
             uint8 for layers.
         """
-        bands, whole = len(self.card.bands), self.multiple
-        if (
-            not isinstance(window, np.ndarray)
-            or window.dtype != np.uint8
-            or window.ndim != 3
-            or window.shape[2] != bands
-            or 0 in window.shape
-            or window.shape[0] % whole
-            or window.shape[1] % whole
-        ):
-            given = getattr(window, "shape", None)
-            raise UsageError(
-                f"is not a window of uint8 [h,w,{bands}] whose sides are multiples of {whole}"
-                + (f", but {window.dtype} {list(given)}" if given is not None else ""),
-                parameter="window",
-                remedy="Cut or mirror it to such sides, or let Translator.translate do so.",
-            )
-        if halo < 0 or halo % whole or 2 * halo >= min(window.shape[:2]):
-            raise UsageError(
-                f"{halo} is not a halo of a window of {window.shape[1]} x {window.shape[0]} pixels",
-                parameter="halo",
-                remedy=f"Give a multiple of {whole}, less than half of its sides.",
-            )
+        check_window(window, halo, len(self.card.bands), self.multiple)
         if asked is None:
             asked = self.kind.values(("image",))
         return self._predict(window, asked, halo, at)
