@@ -12,8 +12,7 @@ import rasterio
 
 from sat2map.batch.catalogue import Entry
 from sat2map.batch.manifest import WRITER, Row
-from sat2map.batch.names import Names
-from sat2map.batch.scenes import Listed
+from sat2map.batch.names import Listed, Names
 from sat2map.batch.whole import write_whole
 from sat2map.journal import claim
 from sat2map.translation.translator import load

@@ -1,10 +1,12 @@
-"""Names of maps: such as every file system takes, and none for two scenes."""
+"""Names of scenes and of their maps: such as every file system takes, and none for two scenes."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 LONGEST = 160
 """Bytes of a part of a name, which leaves room for suffixes below the 255 that file systems take"""
@@ -18,6 +20,28 @@ WHOLE = ("map", "index.gti", "classes.gti")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f<>:\"/\\|?*{}%]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LIKE_A_FILE = re.compile(r"\.(?=(tiff?|gpkg|xml|qml|json)$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A scene as the list has it.
+
+    Attributes:
+        scene: What it is called: told from the list's folder where it lies below it, and without
+            the keys of an address.
+        source: What `open_source` takes. It may hold keys and is written nowhere.
+        place: Where its map would like to be, below the batch's folder and without a suffix.
+        told: What the list says of its contents, such as a checksum.
+        item: What a STAC catalogue says of it.
+        problem: Why it cannot be used, as far as the list shows.
+    """
+
+    scene: str
+    source: str
+    place: str
+    told: str | None = None
+    item: dict[str, Any] | None = None
+    problem: str | None = None
 
 
 def safe_place(*parts: str) -> str:

@@ -43,11 +43,11 @@ from sat2map.batch.manifest import (
     rows_of,
     source_of,
 )
-from sat2map.batch.names import Names
+from sat2map.batch.names import Listed, Names
 from sat2map.batch.options import BatchOptions
 from sat2map.batch.ray_process import Plan
 from sat2map.batch.ray_workers import RayWorkers, share_out
-from sat2map.batch.scenes import Listed, list_scenes
+from sat2map.batch.scenes import list_scenes
 from sat2map.batch.whole import write_whole
 from sat2map.errors import DataError, UsageError
 from sat2map.journal import Files, Journal, MadeOf, claim

@@ -11,12 +11,10 @@ import logging
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sat2map.batch.names import safe_place
+from sat2map.batch.names import Listed, safe_place
 from sat2map.data.images import READ_SUFFIXES
 from sat2map.errors import DataError, MissingExtraError, UsageError, parsed_json
 from sat2map.geo.gdal import is_address
@@ -33,28 +31,6 @@ COLUMNS = ("location", "scene", "path", "file", "url", "href")
 """Names of the column with the scenes, where nobody says; GDAL's tile indexes have the first."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A scene as the list has it.
-
-    Attributes:
-        scene: What it is called: told from the list's folder where it lies below it, and without
-            the keys of an address.
-        source: What `open_source` takes. It may hold keys and is written nowhere.
-        place: Where its map would like to be, below the batch's folder and without a suffix.
-        told: What the list says of its contents, such as a checksum.
-        item: What a STAC catalogue says of it.
-        problem: Why it cannot be used, as far as the list shows.
-    """
-
-    scene: str
-    source: str
-    place: str
-    told: str | None = None
-    item: dict[str, Any] | None = None
-    problem: str | None = None
 
 
 def list_scenes(
@@ -91,7 +67,7 @@ def list_scenes(
             base = Path(where).absolute()
             found = [_listed(str(path), base) for path in _rasters_in(base)]
         case "stac":
-            from sat2map.batch.stac import list_items
+            from sat2map.batch.stac import list_items  # and pystac, which others do not need
 
             found = list_items(str(scenes), asset)
         case "one":

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from sat2map.batch.names import safe_place
-from sat2map.batch.scenes import Listed
+from sat2map.batch.names import Listed, safe_place
 from sat2map.errors import DataError, MissingExtraError
 from sat2map.geo.gdal import is_address
 from sat2map.journal import address_without_query, without_secrets

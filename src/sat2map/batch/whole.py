@@ -13,7 +13,7 @@ from pathlib import Path
 from sat2map.batch.catalogue import Entry, write_catalogue
 from sat2map.batch.index import tiles_in_order, write_index
 from sat2map.batch.manifest import read_manifest
-from sat2map.batch.scenes import Listed
+from sat2map.batch.names import Listed
 from sat2map.geo.gdal import is_address
 from sat2map.journal import address_without_query
 from sat2map.vectors.join import join_vectors
