@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rasterio.transform import Affine
 
 from fixtures.scenes import MakeScene, cut_tiles, noise
 from sat2map.errors import DataError
+from sat2map.raster import sources
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import open_source
 
@@ -64,6 +66,26 @@ def test_a_folder_is_read_as_the_mosaic_of_its_files(make_scene: MakeScene, tmp_
     with Scene(scenes, 3) as one, Scene(mosaic, 3) as other:
         assert one.grid == other.grid == mosaic.grid
         assert np.array_equal(one.read(0, 0, 30, 55)[0], other.read(0, 0, 30, 55)[0])
+
+
+def test_nobody_waits_for_more_than_the_file_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, read = threading.Event(), threading.Event(), []
+
+    def slow(files: list[Path], _: object) -> str:
+        read.extend(files)
+        begun.set()
+        go_on.wait(60)
+        return ""
+
+    monkeypatch.setattr(sources, "fingerprint_files", slow)
+    files = (tmp_path / "0.tif", tmp_path / "1.tif")
+    source = sources.Source("mosaic", tmp_path, "scenes", files=files)
+    with source.read_ahead():
+        assert begun.wait(60)
+        threading.Timer(0.2, go_on.set).start()
+    assert read == [files[0]]
 
 
 def test_what_was_opened_is_handed_on_once(

@@ -12,8 +12,10 @@ address    a raster elsewhere that GDAL reads: https://, /vsicurl/, s3://
 from __future__ import annotations
 
 import re
+import threading
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -150,6 +152,25 @@ class Source(Closing):
             return fingerprint_files(there, self.digests)
         size = None if self.grid is None else [self.grid.width, self.grid.height]
         return fingerprint_json([str(self.where), size])
+
+    @contextmanager
+    def read_ahead(self) -> Iterator[None]:
+        """Read what fingerprints are made of in another thread; at the end nothing more is read."""
+        ended = threading.Event()
+
+        def read() -> None:
+            for file in self.files:
+                if ended.is_set():
+                    return
+                fingerprint_files([file], self.digests)
+
+        thread = threading.Thread(target=read, name="sat2map-fingerprint")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def close(self) -> None:
         """Close what was opened to look at it, if nobody has taken it."""

@@ -7,7 +7,6 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -164,10 +163,8 @@ def translate_scene(
     with ExitStack() as stack:
         stack.enter_context(settings())
         plain = target is not None and not target.tiled and target.kind not in ("png", "jpeg")
-        # Journal and map ask for the fingerprint of what is read: it is made while others work.
         source = open_source(input)
-        thread = stack.enter_context(ThreadPoolExecutor(1, "sat2map-fingerprint"))
-        thread.submit(source.content_fingerprint)
+        stack.enter_context(source.read_ahead())
         view = SceneView(
             source,
             translator,
