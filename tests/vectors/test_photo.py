@@ -21,6 +21,7 @@ from sat2map.model.folder import save_model
 from sat2map.raster.options import Reading
 from sat2map.raster.sources import open_source
 from sat2map.raster.strips import TILE
+from sat2map.towns import draw_town
 from sat2map.translation import translator as translators
 from sat2map.translation import windows
 from sat2map.translation.classes import translate_classes
@@ -334,3 +335,20 @@ def test_the_verbs_make_classes_and_vectors_of_a_photo(
     ):
         with pytest.raises(Sat2mapError, match=about):
             run(*wrong)
+
+
+@pytest.mark.slow
+def test_windows_of_the_network_do_not_matter_to_vectors(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped model sees a halo around each window that holds all that it looks at."""
+    photo = make_scene(draw_town(600, 301, kind="temperate", resolution=1.0).photo)
+    model = translators.translator_of("streets")
+    seen = []
+    for core in (256, 1024):
+        monkeypatch.setattr(windows, "CORE", core)
+        out = vectorise_photo(photo, tmp_path / f"{core}.gpkg", model)
+        layers = ("coverage", "buildings", "roads", "road_nodes")
+        seen.append([pyogrio.raw.read(out, layer=layer)[2].tolist() for layer in layers])
+    assert len(seen[0][1]) > 50
+    assert seen[0] == seen[1]

@@ -122,10 +122,16 @@ def _grids(
                 yield grid, iou - outline.stairs(angle), straight[angle]
     if len(samples.block.numbers) == 1:
         for angle, parting in straight.items():
-            own = samples.labels == 1
+            inside = samples.labels == 1
             along, across = samples.rotated(angle)
-            notched = notched_walls(along[own], across[own], samples.fine, outline.step)
-            grid = None if notched is None else _grid(samples, angle, notched)
+            notched = notched_walls(along[inside], across[inside], samples.fine, outline.step)
+            if notched is None:
+                continue
+            near = [
+                [place for place in places if (np.abs(own - place) <= _BESIDE * outline.step).any()]
+                for own, places in zip(notched, parting, strict=True)
+            ]
+            grid = _grid(samples, angle, _with(notched, near, outline.step))
             if grid is not None:
                 yield grid, KEPT_IOU - outline.stairs(angle), parting
 
@@ -172,7 +178,7 @@ def _straight(shared: Sequence[Points], angle: float, step: float) -> list[list[
         kind = int(np.ptp(along) < np.ptp(across))
         offsets = (across, along)[kind]
         offset = float(offsets.mean())
-        if np.abs(offsets - offset).max() <= _RAGGED * step:
+        if np.quantile(np.abs(offsets - offset), 0.9) <= _RAGGED * step:
             places[kind].append(offset)
     return places
 
