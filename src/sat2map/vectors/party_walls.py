@@ -169,11 +169,16 @@ def _put_together(
     traced = cache(partial(traced_houses, block, matrix, TRACED, extent))
     if not squared:
         return traced()
-    houses = list(squared.values())
+    corner = np.array(block.corner[::-1])
+
+    def local(house: House) -> Any:  # so that where the scene begins changes no last digit
+        return shapely.transform(house.outline, lambda points: points - corner)
+
+    houses = [replace(house, outline=local(house)) for house in squared.values()]
     if len(squared) < len(block.numbers):
         walls = shapely.union_all([house.outline for house in houses])
         houses += [
-            replace(house, outline=_largest(shapely.difference(house.outline, walls)))
+            replace(house, outline=_largest(shapely.difference(local(house), walls)))
             for house in traced()
             if house.first[2] not in squared
         ]
@@ -191,7 +196,8 @@ def _put_together(
         and shapely.coverage_is_valid(outlines)
     ):
         return traced()
-    return [replace(house, outline=shape) for house, shape in zip(houses, outlines, strict=True)]
+    placed = shapely.transform(outlines, lambda points: points + corner)
+    return [replace(house, outline=shape) for house, shape in zip(houses, placed, strict=True)]
 
 
 def _largest(shape: Any) -> Any:
