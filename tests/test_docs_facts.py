@@ -15,7 +15,7 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -258,6 +258,38 @@ def test_no_first_line_of_an_attribute_is_read_as_a_type() -> None:
     assert is_read_as_a_type("What runs it: the runtime.")
     assert is_read_as_a_type("One of `a:b`, or none.")
     assert not is_read_as_a_type("One of ``a: b``, as :class:`Grid` has it.")
+
+
+def test_the_api_page_shows_the_classes_that_its_attributes_have() -> None:
+    """Napoleon links the annotation of each attribute that a docstring lists; `-n` needs a page."""
+    shown = [
+        pydoc.locate(name)
+        for name in re.findall(r"^\.\. auto(?:class|exception):: (\S+)", text(API), re.MULTILINE)
+    ]
+    checked = 0
+    for one in shown:
+        assert isinstance(one, type)
+        listed = re.search(
+            r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", inspect.getdoc(one) or "", re.MULTILINE
+        )
+        names = re.findall(r"^ {4}(\w+):", listed[1], re.MULTILINE) if listed else []
+        try:
+            hints = get_type_hints(one)
+        except NameError:  # a type of another extra, which conf.py names
+            continue
+        for name in set(names) & inspect.get_annotations(one).keys():
+            for part in classes_in(hints[name]):
+                checked += 1
+                assert part in shown, f"{one.__name__}.{name} is {part}, which the page lacks"
+    assert checked > 5
+
+
+def classes_in(hint: object) -> set[type]:
+    """Return the classes of ours that a type hint names."""
+    found = set().union(*map(classes_in, get_args(hint)))
+    if isinstance(hint, type) and hint.__module__.partition(".")[0] == "sat2map":
+        found.add(hint)
+    return found
 
 
 def is_read_as_a_type(line: str) -> bool:

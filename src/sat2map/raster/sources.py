@@ -66,7 +66,6 @@ class Source(Closing):
         beside: Whether what says where it lies stands beside an address.
         crs: The coordinate reference system that stands there, if one does.
         is_laid: Whether its files are red, green and blue, laid together.
-        digests: Those of its files, which are read once for all fingerprints.
     """
 
     kind: Kind
@@ -80,6 +79,7 @@ class Source(Closing):
     is_laid: bool = False
     beside: bool = False
     crs: CRS | None = None
+    # Of its files, which are read once for all fingerprints.
     digests: Digests = field(default_factory=Digests, repr=False, compare=False)
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
