@@ -14,6 +14,7 @@ import rasterio
 from PIL import Image
 
 from fixtures.scenes import noise
+from sat2map.cli.doctor import Diagnosis
 
 
 def sat2map(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -62,3 +63,9 @@ def test_a_cache_that_cannot_be_written_costs_speed_alone(tmp_path: Path) -> Non
     done = sat2map("translate", tmp_path / "photo.png", tmp_path / "map.png", SAT2MAP_CACHE=nowhere)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "map.png").is_file()
+
+
+def test_what_is_not_installed_is_no_fault() -> None:
+    found = Diagnosis({"sat2map": "1.0"}, {"numpy": "2.0", "torch": None}, {}, [])
+    assert "not installed   torch (extras alone need them)" in found.lines()
+    assert "not installed   -" in Diagnosis({}, {"numpy": "2.0"}, {}, []).lines()

@@ -68,7 +68,8 @@ class Diagnosis:
         there = [f"{name} {version}" for name, version in self.packages.items() if version]
         shown = [f"{name:16}{value}" for name, value in self.system.items()]
         shown += [f"{name:16}{value}" for name, value in self.environment.items()]
-        shown += [f"{'packages':16}{', '.join(there)}", f"{'absent':16}{', '.join(absent) or '-'}"]
+        lacking = f"{', '.join(absent)} (extras alone need them)" if absent else "-"
+        shown += [f"{'packages':16}{', '.join(there)}", f"{'not installed':16}{lacking}"]
         for check in self.checks:
             state = "ok" if check.fault is None else "FAULT"
             shown.append(f"{check.name:16}{state}  {check.fault or check.told}".rstrip())
