@@ -43,6 +43,9 @@ _FIRST = 0.02
 _HOPELESS = 0.8
 """What overlaps its pixels less than this does so by far less than a traced outline."""
 
+_ASTRAY = 0.7
+"""A block of several houses, one of which overlaps less than this, is not tried another way."""
+
 _RAGGED = 2.5
 """Pixels by which a border is off a straight wall in its place, at most."""
 
@@ -51,6 +54,9 @@ _BESIDE = 1.6
 
 _MOVED = 0.5
 """Pixels by which walls are moved at most, for the sake of the area."""
+
+_SAME = math.radians(0.5)
+"""Main directions of a house that differ by less are tried once."""
 
 _SEARCHED = 8
 """Up to so many lines it is faster to compare with each than to search among them."""
@@ -103,9 +109,12 @@ def _grids(
     """
     straight: dict[float, list[list[float]]] = {}  # by direction
     for angle in directions:
+        if any(_between(angle, other) < _SAME for other in straight):
+            continue  # it would give nearly the same walls
         straight[angle] = _straight(shared, angle, outline.step)
         walls = outline.walls(angle)
         before: Lines = []
+        best = 0.0
         for apart, shortest, iou in PLAINNESS:
             lines = [
                 snapped(
@@ -119,7 +128,10 @@ def _grids(
             if not (before and all(map(np.array_equal, lines, before))):
                 grid, before = _grid(samples, angle, lines), lines
             if grid is not None:
+                best = max(best, grid.iou)
                 yield grid, iou - outline.stairs(angle), straight[angle]
+        if best < _ASTRAY and len(samples.block.numbers) > 1:
+            break  # another direction does not bring all of its houses so much farther
     if len(samples.block.numbers) == 1:
         for angle, parting in straight.items():
             inside = samples.labels == 1
@@ -134,6 +146,12 @@ def _grids(
             grid = _grid(samples, angle, _with(notched, near, outline.step))
             if grid is not None:
                 yield grid, KEPT_IOU - outline.stairs(angle), parting
+
+
+def _between(one: float, other: float) -> float:
+    """Return the angle between two main directions: a quarter turn changes nothing."""
+    turned = abs(one - other) % (math.pi / 2)
+    return min(turned, math.pi / 2 - turned)
 
 
 def levelled(grid: Grid, samples: Samples, stay: list[list[float]]) -> Grid:
@@ -178,7 +196,8 @@ def _straight(shared: Sequence[Points], angle: float, step: float) -> list[list[
         kind = int(np.ptp(along) < np.ptp(across))
         offsets = (across, along)[kind]
         offset = float(offsets.mean())
-        if np.quantile(np.abs(offsets - offset), 0.9) <= _RAGGED * step:
+        away = np.sort(np.abs(offsets - offset))
+        if away[math.ceil(0.9 * (len(away) - 1))] <= _RAGGED * step:
             places[kind].append(offset)
     return places
 
