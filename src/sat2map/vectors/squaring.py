@@ -227,7 +227,7 @@ class Samples:
         self.area = (self.step / fine) ** 2
         self.ground = points @ matrix
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
-        self._places = points + np.array([block.corner[1], block.corner[0]])
+        self._points = points
         self._rotated: dict[float, tuple[Floats, Floats]] = {}
 
     def rotated(self, angle: float) -> tuple[Floats, Floats]:
@@ -238,13 +238,15 @@ class Samples:
 
     def iou(self, houses: list[House]) -> float:
         """Return the lowest intersection over union of houses with their pixels."""
-        found = 1.0
+        found, corner = 1.0, np.array(self.block.corner[::-1])
         for number in range(1, len(self.block.numbers) + 1):
             outlines = np.array([h.outline for h in houses if h.first[2] == number], object)
+            # Points may lie on an outline: beside the block's own corner they do wherever it lies.
+            outlines = shapely.transform(outlines, lambda places: places - corner)
             shapely.prepare(outlines)
             inside = np.zeros(len(self.labels), np.bool_)
             for outline in outlines:
-                inside |= shapely.contains_xy(outline, *self._places.T)
+                inside |= shapely.contains_xy(outline, *self._points.T)
             own = self.labels == number
             found = min(found, (inside & own).sum() / max((inside | own).sum(), 1))
         return float(found)
