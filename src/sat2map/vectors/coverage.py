@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sat2map.legend import Legend
 from sat2map.vectors.arcs import Points, moved_to_balance, trace_arcs
-from sat2map.vectors.blocks import PRECISION, House
+from sat2map.vectors.blocks import PRECISION, House, on_grid
 from sat2map.vectors.buildings import LARGEST, outline_buildings
 from sat2map.vectors.class_map import NOTHING
 from sat2map.vectors.tracing import faces_of, labels_of
@@ -318,7 +318,7 @@ def _cut(
             share = (line - low[:, axis]) / (high[:, axis] - low[:, axis])
             along = low[:, 1 - axis] + share * (high[:, 1 - axis] - low[:, 1 - axis])
             cut = np.empty((len(crossing), 2))
-            cut[:, axis], cut[:, 1 - axis] = line, np.round(along / PRECISION) * PRECISION
+            cut[:, axis], cut[:, 1 - axis] = line, on_grid(along)
             places.extend(cut[:, 1 - axis].tolist())
             walls.append(crossing)
             shares.append(np.where(turned, 1 - share, share))

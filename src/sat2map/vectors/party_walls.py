@@ -24,7 +24,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import Points
-from sat2map.vectors.blocks import PRECISION, Block, House
+from sat2map.vectors.blocks import PRECISION, Block, House, on_grid
 from sat2map.vectors.squaring import Grid, Samples, houses_of, squared_grid
 from sat2map.vectors.tracing import TRACED, traced_houses
 from sat2map.vectors.walls import Matrix, outlines_of, rotated
@@ -189,7 +189,7 @@ def _put_together(
         snapping_distance=_SNAP,
         merge_strategy="longest_border",
     )
-    outlines = shapely.transform(outlines, lambda p: np.round(p / PRECISION) * PRECISION)
+    outlines = shapely.transform(outlines, on_grid)
     if not (
         (shapely.get_type_id(outlines) == 3).all()
         and shapely.is_valid(outlines).all()

@@ -23,7 +23,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import Points, side_by_side
-from sat2map.vectors.blocks import PRECISION, Block, House, connected
+from sat2map.vectors.blocks import Block, House, connected, on_grid
 from sat2map.vectors.tracing import faces_of, within_scene
 from sat2map.vectors.walls import (
     KEPT_IOU,
@@ -301,8 +301,7 @@ class Grid:
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         ground = np.column_stack([u * cos - v * sin, u * sin + v * cos])
         pixels = ground @ np.linalg.inv(self.matrix)
-        rounded = np.round(pixels / PRECISION) * PRECISION
-        moved: Points = rounded + np.array(self.block.corner[::-1])
+        moved: Points = on_grid(pixels) + np.array(self.block.corner[::-1])
         return moved
 
     def bearing(self, face: Any) -> float:

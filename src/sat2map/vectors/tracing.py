@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import trace_arcs
-from sat2map.vectors.blocks import PRECISION, Block, House
+from sat2map.vectors.blocks import Block, House, on_grid
 from sat2map.vectors.walls import Matrix
 
 TRACED = 1.5
@@ -33,7 +33,7 @@ def within_scene(outline: Any, extent: tuple[int, int]) -> Any:
     cut = shapely.intersection(outline, shapely.box(0, 0, extent[1], extent[0]))
     if shapely.get_type_id(cut) != 3 or shapely.is_empty(cut):
         return None
-    rounded = shapely.transform(cut, lambda points: np.round(points / PRECISION) * PRECISION)
+    rounded = shapely.transform(cut, on_grid)
     return rounded if shapely.is_valid(rounded) else None
 
 
@@ -55,7 +55,7 @@ def traced_houses(
     faces = faces_of(labels) if edge else _smooth_faces(labels)
     if tolerance and not edge and not (block.labels < 0).any():
         outlines = shapely.coverage_simplify([face for face, _ in faces], tolerance)
-        outlines = shapely.transform(outlines, lambda p: np.round(p / PRECISION) * PRECISION)
+        outlines = shapely.transform(outlines, on_grid)
         if shapely.is_valid(outlines).all() and (shapely.get_type_id(outlines) == 3).all():
             faces = [(shape, n) for shape, (_, n) in zip(outlines, faces, strict=True)]
     placed, corner = [], np.array([column, row])
