@@ -28,8 +28,12 @@ import pytest
         ),
         ("import sat2map.geo.windows", {"torch"}),
         ("import sat2map.translation.folder, sat2map.evaluation.evaluate", {"torch"}),
+        (
+            "import sat2map.translation.folder",  # of which images need no scene
+            {"sat2map.raster.scene", "sat2map.raster.strips", "sat2map.translation.scene"},
+        ),
     ],
-    ids=["package", "command line", "help", "recipe", "card", "tiling", "translation"],
+    ids=["package", "command line", "help", "recipe", "card", "tiling", "translation", "image"],
 )
 def test_what_is_not_needed_is_not_imported(code: str, forbidden: set[str]) -> None:
     code += "\nimport sys; print('MODULES', *sys.modules)"

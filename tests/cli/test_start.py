@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+import weakref
+from pathlib import Path
 
 import pytest
 import typer
 from typer.main import get_command
 
+import sat2map
 from sat2map.cli.app import app
-from sat2map.cli.start import with_one_verb
+from sat2map.cli.start import keep_until_the_end, with_one_verb
 
 
 def built(arguments: list[str]) -> set[str]:
@@ -49,3 +53,29 @@ def test_openvino_is_imported_without_its_converter_which_is_there_for_who_asks(
         [sys.executable, "-c", RUN], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.splitlines() == ["False", "True True"]
+
+
+def test_what_a_verb_holds_at_last_lives_on_and_what_was_before_does_not() -> None:
+    class Model:
+        pass
+
+    first = weakref.ref(keep_until_the_end(Model()))
+    assert first() is not None
+    second = weakref.ref(keep_until_the_end(Model()))
+    assert first() is None
+    assert second() is not None
+
+
+def test_the_installed_command_is_the_module() -> None:
+    settings = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    module, _, name = settings["project"]["scripts"]["sat2map"].partition(":")
+    code = f"import {module} as entry; entry.{name}()"
+    for arguments in (["-c", code], ["-m", "sat2map"]):
+        done = subprocess.run(
+            [sys.executable, *arguments, "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.strip() == sat2map.__version__

@@ -18,7 +18,8 @@ from sat2map.geo.grid import Grid
 from sat2map.legend import COVER
 from sat2map.raster import cog
 from sat2map.raster.halving import halved_bands, halved_classes
-from sat2map.raster.output import Named, write_raster
+from sat2map.raster.named import Named
+from sat2map.raster.output import write_raster
 from sat2map.raster.strips import TILE, Layout, Strips
 
 HEIGHT, WIDTH = 1101, 1537

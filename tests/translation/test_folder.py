@@ -19,8 +19,9 @@ from sat2map.data.images import read_image
 from sat2map.errors import BatchError, DataError, OutputError, StoppedError, UsageError
 from sat2map.raster.options import Reading, SceneOptions
 from sat2map.raster.sources import Source
-from sat2map.translation import folder as batch
+from sat2map.translation import folder as folder_module
 from sat2map.translation import image as image_module
+from sat2map.translation import scene as scene_module
 from sat2map.translation import translator as translator_module
 from sat2map.translation.folder import translate_path
 from sat2map.translation.translator import Translator, load
@@ -232,7 +233,7 @@ def test_a_full_disk_ends_the_batch(
     save(source / "1.png", 8, 8)
     make_scene(noise(9, 9)).rename(source / "2.tif")
     monkeypatch.setattr(image_module, "write_image", full)
-    monkeypatch.setattr(batch, "translate_raster", full)
+    monkeypatch.setattr(scene_module, "translate_raster", full)
     with pytest.raises(OutputError):
         translate_path(translator, source, tmp_path / "maps")
     assert next(done) == 1
@@ -263,8 +264,8 @@ def test_an_interrupted_folder_goes_on_where_it_was(
 
         return run
 
-    for name in ("translate_raster", "translate_image"):
-        monkeypatch.setattr(batch, name, noted(getattr(batch, name)))
+    for module, name in ((scene_module, "translate_raster"), (folder_module, "translate_image")):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
     again = replace(SMALL, resume=True)
     with pytest.raises(KeyboardInterrupt):
         translate_path(translator, source, maps, SMALL)

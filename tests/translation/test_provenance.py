@@ -11,8 +11,8 @@ from PIL import Image
 import sat2map
 from fixtures.scenes import MakeScene, smooth, with_classes
 from sat2map.provenance import Provenance, fingerprint_files
+from sat2map.raster.named import named
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.output import named
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.folder import translate_path

@@ -43,7 +43,7 @@ from sat2map.model.folder import Model, ModelCard
 from sat2map.networks.specs import UNetSpec
 from sat2map.raster.partial import partial_work
 from sat2map.raster.options import SceneOptions
-from sat2map.translation import folder as batch
+from sat2map.translation import scene
 from sat2map.translation.scene import translate_raster
 from sat2map.translation import translator
 from sat2map.translation.translator import Translator
@@ -64,7 +64,7 @@ def translate(source, target, model, options, progress=None, stop=None, classes=
     return translate_raster(source, target, model, options, progress, stop)
 
 translator.load = load
-batch.translate_raster = translate
+scene.translate_raster = translate
 print("ready", flush=True)
 main()
 """

@@ -6,7 +6,6 @@ What a verb needs is imported when it is called, so that `--help` answers at onc
 from __future__ import annotations
 
 import atexit
-import gc
 import json
 import logging
 import os
@@ -65,7 +64,7 @@ from sat2map.cli.options import (
 )
 from sat2map.cli.serve import serve
 from sat2map.cli.signals import stop_on_signals
-from sat2map.cli.start import leave_out_converter, with_one_verb
+from sat2map.cli.start import keep_until_the_end, leave_out_converter, with_one_verb
 from sat2map.cli.verify import verify
 from sat2map.errors import DataError, Sat2mapError, UsageError, missing_extra
 
@@ -81,7 +80,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line as a process of its own."""
-    gc.set_threshold(50_000, 20, 100)  # imports make no garbage, and looking for it takes a while
     notices = logging.StreamHandler()
     notices.setFormatter(OptionFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[notices])
@@ -361,7 +359,6 @@ def translate(
     from sat2map.progress import Progress
     from sat2map.raster.options import SceneOptions
     from sat2map.raster.sources import open_source
-    from sat2map.translation.class_files import ClassFiles
     from sat2map.translation.folder import task_of, translate_path
     from sat2map.translation.translator import load
 
@@ -396,7 +393,9 @@ def translate(
                     parameter=parameter,
                     remedy="Give `classes`, too.",
                 )
-    translator = load(model, runtime=runtime, threads=threads, precision=precision)
+    translator = keep_until_the_end(
+        load(model, runtime=runtime, threads=threads, precision=precision)
+    )
     if style is not None:
         from sat2map.style.spec import style_colours
 
@@ -409,6 +408,8 @@ def translate(
         translator = translator.sampled(samples, seed)
     files = None
     if classes is not None:
+        from sat2map.translation.class_files import ClassFiles
+
         files = ClassFiles(classes, confidence, class_legend, qml, legend_image, min_confidence)
     with (
         stop_on_signals() as stop,

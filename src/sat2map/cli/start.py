@@ -1,17 +1,22 @@
-"""What the command line leaves out at its start, so that it answers sooner.
+"""What the command line leaves out at its start and its end, so that it answers sooner.
 
-Both change the whole process, so only its own entry point asks for them.
+It is for a process of its own; the library does none of it.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
+from typing import TypeVar
 
 import typer
 from typer.main import get_command_name
 
 CONVERTER = "openvino.tools.ovc"
+
+T = TypeVar("T")
+
+_kept: list[object] = []
 
 
 class _WithoutConverter:
@@ -55,3 +60,13 @@ def with_one_verb(app: typer.Typer, arguments: list[str]) -> typer.Typer:
     ]
     called.registered_groups = [info for info in app.registered_groups if verb == info.name]
     return called if called.registered_commands or called.registered_groups else app
+
+
+def keep_until_the_end(held: T) -> T:
+    """Return what is given, and have it live as long as the process, or until the next one.
+
+    To take a model down, before the process ends anyway, takes as long as to run it on a small
+    image.
+    """
+    _kept[:] = [held]
+    return held

@@ -1,4 +1,4 @@
-"""What an output's name asks for, and how it is made of the finished strips.
+"""How an output is made of the finished strips.
 
 It is made in the folder of the unfinished map and gets its name when it is whole.
 """
@@ -11,9 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import rasterio
@@ -26,6 +24,7 @@ from sat2map.geo.gdal import once_through
 from sat2map.geo.grid import Grid
 from sat2map.provenance import TAG, Provenance
 from sat2map.raster.cog import write_cog
+from sat2map.raster.named import Named
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import tiles
 from sat2map.raster.strips import TILE, Form, Layout, Strips, writing
@@ -38,68 +37,8 @@ from sat2map.raster.tile_archives import (
     write_pmtiles,
     write_tree,
 )
-from sat2map.raster.tile_tree import is_tile_pattern
 
 JPEG_SIDE = 65_500
-
-Kind = Literal["tiff", "png", "jpeg", "pmtiles", "mbtiles", "folder"]
-
-KINDS: dict[str, Kind] = {
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".pmtiles": "pmtiles",
-    ".mbtiles": "mbtiles",
-}
-TREE = ("{z}", "{x}", "{y}.png")
-
-
-@dataclass(frozen=True)
-class Named:
-    """An output, and the kind that its name asks for.
-
-    Attributes:
-        path: The file, or the folder of a tree of tiles.
-        kind: What becomes of it.
-    """
-
-    path: Path
-    kind: Kind
-
-    @property
-    def tiled(self) -> bool:
-        """Whether it is a pyramid of tiles."""
-        return self.kind in ("pmtiles", "mbtiles", "folder")
-
-
-def named(output: Path) -> Named:
-    """Return what an output is to be.
-
-    Args:
-        output: NAME.tif, .png, .jpg, .pmtiles or .mbtiles, or DIR/{z}/{x}/{y}.png.
-
-    Raises:
-        UsageError: The name says nothing that is known.
-    """
-    if output.parts[-3:] != TREE and is_tile_pattern(output):
-        raise UsageError(
-            "is not a pattern in which tiles are written",
-            where=output,
-            remedy="Write DIR/{z}/{x}/{y}.png; rows count from the north.",
-        )
-    if output.parts[-3:] == TREE:
-        if len(output.parts) > 3:
-            return Named(Path(*output.parts[:-3]), "folder")
-    elif output.suffix.lower() in KINDS:
-        return Named(output, KINDS[output.suffix.lower()])
-    raise UsageError(
-        "is not a name for the map of a scene",
-        where=output,
-        remedy="End it in .tif, in .pmtiles, .mbtiles or /{z}/{x}/{y}.png for tiles, or in .png "
-        "or .jpg for an image with a world file. Vectors are made by `sat2map vectors`.",
-    )
 
 
 def check_room(output: Named, grid: Grid) -> None:

@@ -247,14 +247,14 @@ def has_gpu() -> bool:
 
 def _may_have_gpu() -> bool:
     """Whether it is worth importing torch to ask."""
-    try:
-        if version("torch").endswith("+cpu"):
+    if sys.platform.startswith("linux"):  # NVIDIA, NVIDIA under WSL, AMD
+        devices = (Path("/dev", name) for name in ("nvidiactl", "dxg", "kfd"))
+        if not any(device.exists() for device in devices):
             return False
+    try:
+        return not version("torch").endswith("+cpu")
     except PackageNotFoundError:
         return False
-    if sys.platform.startswith("linux"):  # NVIDIA, NVIDIA under WSL, AMD
-        return any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd"))
-    return True
 
 
 def _carried(folder: Path, runtime: RuntimeName) -> Path | None:

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -109,7 +108,7 @@ class OpenVINORuntime:
                 parameter="precision",
                 remedy="Choose f32, or int8 where the model carries files for it.",
             )
-        self.version = version("openvino")
+        self.version = openvino.get_version().partition("-")[0]  # the rest is of its build
         self.multiple = multiple
         self.outputs = tuple(output.get_any_name() for output in model.outputs)
         self._model = model

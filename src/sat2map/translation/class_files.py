@@ -22,7 +22,8 @@ from sat2map.raster.legend_files import (
     write_legend_image,
     write_style,
 )
-from sat2map.raster.output import KINDS, Named, write_raster
+from sat2map.raster.named import KINDS, Named
+from sat2map.raster.output import write_raster
 from sat2map.raster.strips import Layout, Strips
 from sat2map.translation.maps import Layer, check_layers
 from sat2map.translation.translator import Translator

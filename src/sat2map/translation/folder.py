@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sat2map.data.images import (
     MAX_PIXELS,
@@ -27,21 +27,20 @@ from sat2map.errors import (
     UsageError,
 )
 from sat2map.journal import Journal, MadeOf, as_json, claim, differing
+from sat2map.raster.named import KINDS, named
 from sat2map.raster.options import Reading, SceneOptions
-from sat2map.raster.output import KINDS, named
 from sat2map.raster.sources import SCENE_SUFFIXES, Source, open_file, open_source
 from sat2map.raster.tile_tree import is_tile_pattern
-from sat2map.translation.class_files import ClassFiles
 from sat2map.translation.image import (
     ImageOptions,
     compare_name,
     legend_of,
     translate_image,
 )
-from sat2map.translation.provenance import made_of
-from sat2map.translation.scene import translate_raster
-from sat2map.translation.tile_tree import translate_tiles
 from sat2map.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from sat2map.translation.class_files import ClassFiles
 
 OLDER = ".finished.jsonl"
 """What versions without journals noted."""
@@ -119,11 +118,15 @@ def translate_path(
                 remedy="Leave it out.",
             )
         if task == "scene":
+            from sat2map.translation.scene import translate_raster  # which images do not need
+
             written = translate_raster(
                 opened, target, translator, options, progress, stop, classes=classes
             )
             return [written, *(() if classes is None else classes.rasters)]
         if task == "tiles":
+            from sat2map.translation.tile_tree import translate_tiles
+
             return [translate_tiles(opened, target, translator, options, progress, stop)]
         if task == "folder":
             return _translate_folder(
@@ -160,6 +163,9 @@ def _translate_folder(
     progress: Callable[[int, int], None] | None,
     stop: threading.Event,
 ) -> list[Path]:
+    from sat2map.translation.provenance import made_of
+    from sat2map.translation.scene import translate_raster
+
     files = source.files
     if target.resolve() == Path(source.where).resolve() or (
         target.exists() and not target.is_dir()

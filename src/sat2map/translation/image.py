@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -115,8 +116,35 @@ def translate_image(
                 remedy="Translate it anew.",
             )
 
+    # The network's first pass waits for OpenVINO alone, so there is time for the rest beside it.
+    with ThreadPoolExecutor(1, "sat2map-look") as thread:
+        told = thread.submit(tell_strange, translator, source, seen)
+        making = thread.submit(image_provenance, translator, source, options)
+        result = _predicted(translator, source, seen, options, legend, show)
+        told.result()
+        made = making.result()
+    if legend is not None:
+        result = legend.paint(_nearest(result, pixels.shape[0], pixels.shape[1]))
+    else:
+        result = resized(result, pixels.shape[0], pixels.shape[1])
+    write_image(target, result, image.alpha, made)
+    if options.compare:
+        beside = np.hstack([three_bands(pixels), three_bands(result)])
+        write_image(compare_name(target), beside, made=replace(made, layer="compare"))
+    return target
+
+
+def _predicted(
+    translator: Translator,
+    source: Path,
+    seen: NDArray[np.uint8],
+    options: ImageOptions,
+    legend: Legend | None,
+    show: Callable[[int, int], None],
+) -> NDArray[np.uint8]:
+    """Return what the model makes of an image: colours, or classes where there is a legend."""
     try:
-        result = translator.translate(
+        return translator.translate(
             seen,
             mode=options.mode,
             seed=options.seed,
@@ -130,16 +158,6 @@ def translate_image(
             raise
         # It is too large to be predicted as published.
         raise DataError(error.what, where=source, remedy=error.remedy) from error
-    if legend is not None:
-        result = legend.paint(_nearest(result, pixels.shape[0], pixels.shape[1]))
-    else:
-        result = resized(result, pixels.shape[0], pixels.shape[1])
-    made = image_provenance(translator, source, options)
-    write_image(target, result, image.alpha, made)
-    if options.compare:
-        beside = np.hstack([three_bands(pixels), three_bands(result)])
-        write_image(compare_name(target), beside, made=replace(made, layer="compare"))
-    return target
 
 
 def image_provenance(translator: Translator, source: Path, options: ImageOptions) -> Provenance:
@@ -210,10 +228,26 @@ def look_at_image(
             "with points and not commas, and none is read of AVIF and HEIC. Mend it, or save the "
             "image as PNG or TIFF, for a map that lies there."
         )
+    return image, pixels, seen
+
+
+def tell_strange(
+    translator: Translator,
+    source: Path,
+    seen: NDArray[np.uint8],
+    say: Callable[[str], object] = logger.warning,
+) -> None:
+    """Say so where an image is unlike what the model has learned from.
+
+    Args:
+        translator: The model.
+        source: The image.
+        seen: It as the network sees it, uint8 [H,W,C].
+        say: Called with the notice.
+    """
     strange = strange_image(translator, seen)
     if strange is not None:
         say(f"{source}: {strange}")
-    return image, pixels, seen
 
 
 def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from sat2map.raster.scale import knows
 from sat2map.raster.scene import Scene
 from sat2map.raster.sources import Source, open_file, open_source, tile_tree
 from sat2map.translation.folder import check_for_image, left_out
-from sat2map.translation.image import look_at_image, resized
+from sat2map.translation.image import look_at_image, resized, tell_strange
 from sat2map.translation.pipeline import read_window
 from sat2map.translation.scene_view import SceneView
 from sat2map.translation.tile_tree import numbering, tile_parts
@@ -306,6 +306,7 @@ def _image_facts(path: Path, translator: Translator, reading: Reading) -> dict[s
     check_for_image(path, SceneOptions(reading))
     notices: list[str] = []
     image, pixels, seen = look_at_image(path, translator, reading.pixel_size, say=notices.append)
+    tell_strange(translator, path, seen, notices.append)
     colours = ["red", "green", "blue"] if image.pixels.shape[2] == 3 else None
     names = colours or ["undefined"] * image.pixels.shape[2]
     names += ["alpha"] * (image.alpha is not None)

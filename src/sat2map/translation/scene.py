@@ -23,8 +23,9 @@ from sat2map.geo.grid import Grid, Part, ground_resolution
 from sat2map.legend import SURENESS_TAG, Legend
 from sat2map.provenance import TAG, Provenance
 from sat2map.raster.georeference import stored
+from sat2map.raster.named import Named, named
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.output import Named, check_room, named, write_raster, write_tiles
+from sat2map.raster.output import check_room, write_raster, write_tiles
 from sat2map.raster.partial import partial_work
 from sat2map.raster.pyramid import pyramid_of
 from sat2map.raster.resampled import ResampledScene

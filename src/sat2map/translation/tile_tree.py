@@ -19,8 +19,9 @@ from sat2map.geo.grid import Part, window_of
 from sat2map.journal import Files
 from sat2map.legend import Legend
 from sat2map.provenance import KEY, Provenance
+from sat2map.raster.named import Named, named
 from sat2map.raster.options import SceneOptions
-from sat2map.raster.output import Named, check_room, give_name, named
+from sat2map.raster.output import check_room, give_name
 from sat2map.raster.partial import partial_work
 from sat2map.raster.sources import Source, tile_tree
 from sat2map.raster.tile_archives import encode

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.geo.grid import Part
-from sat2map.raster.resampled import ResampledScene
 from sat2map.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from sat2map.geo.grid import Part
+    from sat2map.raster.resampled import ResampledScene
 
 ALONG = 3
 """How many windows are looked at along each side, at most."""
