@@ -157,8 +157,8 @@ class Strips:
             OSError: They are not: GDAL does not always notice when a disk is full.
         """
         assert self._strip is not None
-        self._strip.finish()
-        self._make_overviews(*self._bounds)
+        with self._strip.finish():
+            self._make_overviews(*self._bounds)
         self._strip = None
 
     def adopt(self) -> None:
@@ -211,7 +211,7 @@ class Strips:
         try:
             with ExitStack() as stack:
                 below = [
-                    (top, stack.enter_context(rasterio.open(path)))
+                    (top, stack.enter_context(_open_shared(path)))
                     for top, path in self.files(level - 1)
                     if top < 2 * (first + TILE)
                 ]
@@ -224,7 +224,7 @@ class Strips:
                     else:
                         bands, valid = halved_bands(bands, valid)
                     made.write(0, left, bands, valid)
-            made.finish()
+            made.finish().close()
         except BaseException:
             made.abandon()
             raise
@@ -393,18 +393,24 @@ class _TiledFile:
             check = zlib.crc32(mask.data, check)
         self._written.append((window, check))
 
-    def finish(self) -> None:
-        """Close the file and see to it that it is on the disk, whole."""
+    def finish(self) -> Any:
+        """Close the file, see to it that it is on the disk, whole, and return it open for reading.
+
+        What was read by then need not be decompressed again by the thread's `_open_shared`.
+        """
         self._dataset.close()
         self._dataset = None
-        with rasterio.open(self._path) as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(_open_shared(self._path))
             for window, expected in self._written:
                 check = zlib.crc32(file.read(window=window).data)
                 if self._has_mask:
                     check = zlib.crc32(file.read_masks(1, window=window).data, check)
                 if check != expected:
                     raise OSError(errno.EIO, "what was written cannot be read back")
-        flush(self._path)
+            flush(self._path)
+            stack.pop_all()
+            return file
 
     def abandon(self) -> None:
         """Close the file, whatever its state."""
@@ -413,6 +419,11 @@ class _TiledFile:
                 self._dataset.close()
             except (RasterioError, CPLE_BaseError):
                 logging.getLogger(__name__).debug("an abandoned strip did not close")
+
+
+def _open_shared(path: Path) -> Any:
+    """Open a file, or share it with who has it open in this thread, with its tiles in memory."""
+    return rasterio.open(path, sharing=True)
 
 
 def _read(
