@@ -18,17 +18,25 @@ NORTH_UP = np.array([[1.0, 0.0], [0.0, -1.0]])
 
 
 def covered(
-    numbers: NDArray[np.uint8], side: int, tolerance: float = 1.5
+    numbers: NDArray[np.uint8],
+    side: int,
+    tolerance: float = 1.5,
+    sure: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Return the polygons of a class map, buildings in one piece, and their classes."""
     shapes, classes = [], []
     pieces: dict[tuple[int, int, int], list[object]] = {}
     for sheet in lay_sheets(*numbers.shape, side):
 
-        def around(margin: int, sheet: Sheet = sheet) -> tuple[NDArray[np.uint8], None]:
-            padded = np.pad(numbers, margin, constant_values=NOTHING)
-            rows = slice(sheet.row, sheet.row + sheet.height + 2 * margin)
-            return padded[rows, sheet.column : sheet.column + sheet.width + 2 * margin], None
+        def around(
+            margin: int, sheet: Sheet = sheet
+        ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+            part = (
+                slice(sheet.row, sheet.row + sheet.height + 2 * margin),
+                slice(sheet.column, sheet.column + sheet.width + 2 * margin),
+            )
+            known = None if sure is None else np.pad(sure, margin, constant_values=np.nan)[part]
+            return np.pad(numbers, margin, constant_values=NOTHING)[part], known
 
         for face in cover_sheet(
             around, sheet, COVER, lambda _row, _column: NORTH_UP, numbers.shape, tolerance
@@ -109,9 +117,12 @@ def test_a_polygon_that_is_turned_over_is_seen() -> None:
     assert not is_valid_still(before, np.array(list(map(shapely.Polygon, knot))))
 
 
-def test_areas_of_classes_are_those_of_the_pixels() -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_areas_of_classes_are_those_of_the_pixels(moved: bool) -> None:
     numbers = blobs(5, 300, 6)
-    shapes, classes = covered(numbers, 128)
+    sure = np.random.default_rng(5).uniform(0.5, 1, numbers.shape).astype(np.float32)
+    shapes, classes = covered(numbers, 128, sure=sure if moved else None)
+    assert shapely.coverage_is_valid(shapes)
     for number in range(len(COVER)):
         area = shapely.area(shapes[classes == number]).sum()
         assert area == pytest.approx((numbers == number).sum(), rel=0.03)

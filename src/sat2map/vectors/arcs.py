@@ -25,6 +25,15 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+PRECISION = 1 / 1024
+"""Outlines of buildings and all they meet lie on a grid of this step, in pixels: where lines meet,
+points are rounded to it, and a line that began beside it would no longer reach the next."""
+
+
+def on_grid(places: Points) -> Points:
+    """Return the nearest places of that grid."""
+    return np.round(places / PRECISION) * PRECISION
+
 
 def trace_arcs(
     labels: NDArray[np.integer[Any]],
@@ -78,8 +87,8 @@ def moved_to_balance(
     Between the middles of two pixels, of which each is surer of its own label, that is where a
     straight line between both leads crosses zero. An arc passes each side of a pixel, there and
     nowhere else it is moved, across the side; junctions and the raster's edge stay. So whoever
-    traces the same pixels gets the same, from both sides of an arc. Where that would make a
-    polygon invalid, its arcs stay.
+    traces the same pixels gets the same, from both sides of an arc. Moved points lie on the grid of
+    `PRECISION`. Where that would make a polygon invalid, its arcs stay.
 
     Args:
         polygons: Made of `trace_arcs` with `thin=False`; they are one valid coverage.
@@ -99,7 +108,7 @@ def moved_to_balance(
         place[:, 1 - axis] = across[middle] - 1
         place[:, axis] = along[middle]
         found = np.clip(share[place[:, 0], place[:, 1]] - 0.5, -_FURTHEST, _FURTHEST)
-        shifts[middle, axis] = np.nan_to_num(found)
+        shifts[middle, axis] = on_grid(np.nan_to_num(found).astype(np.float64))
     ground = shapely.area(polygons).sum()
     for _ in range(_TRIES):
         moved = shapely.set_coordinates(polygons.copy(), points + shifts)

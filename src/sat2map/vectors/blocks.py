@@ -19,14 +19,6 @@ from sat2map.vectors.walls import Matrix
 
 Method = Literal["squared", "traced"]
 
-PRECISION = 1 / 1024
-"""Outlines and all they meet lie on a grid of this step, in pixels."""
-
-
-def on_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the nearest places of that grid."""
-    return np.round(places / PRECISION) * PRECISION
-
 
 @dataclass(frozen=True)
 class House:

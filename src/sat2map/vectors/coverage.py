@@ -28,8 +28,8 @@ import shapely
 from numpy.typing import NDArray
 
 from sat2map.legend import Legend
-from sat2map.vectors.arcs import Points, moved_to_balance, trace_arcs
-from sat2map.vectors.blocks import PRECISION, House, on_grid
+from sat2map.vectors.arcs import PRECISION, Points, moved_to_balance, on_grid, trace_arcs
+from sat2map.vectors.blocks import House
 from sat2map.vectors.buildings import LARGEST, outline_buildings
 from sat2map.vectors.class_map import NOTHING
 from sat2map.vectors.tracing import faces_of, labels_of

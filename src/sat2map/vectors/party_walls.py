@@ -23,8 +23,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import Points
-from sat2map.vectors.blocks import PRECISION, Block, House, on_grid
+from sat2map.vectors.arcs import PRECISION, Points, on_grid
+from sat2map.vectors.blocks import Block, House
 from sat2map.vectors.squaring import Grid, Samples, houses_of, squared_grid
 from sat2map.vectors.tracing import TRACED, traced_houses
 from sat2map.vectors.walls import Matrix, outlines_of, rotated

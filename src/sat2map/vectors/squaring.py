@@ -22,8 +22,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import Points, side_by_side
-from sat2map.vectors.blocks import Block, House, connected, on_grid
+from sat2map.vectors.arcs import Points, on_grid, side_by_side
+from sat2map.vectors.blocks import Block, House, connected
 from sat2map.vectors.tracing import faces_of, within_scene
 from sat2map.vectors.walls import (
     KEPT_IOU,

@@ -9,8 +9,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import trace_arcs
-from sat2map.vectors.blocks import Block, House, on_grid
+from sat2map.vectors.arcs import on_grid, trace_arcs
+from sat2map.vectors.blocks import Block, House
 from sat2map.vectors.walls import Matrix
 
 TRACED = 1.5
