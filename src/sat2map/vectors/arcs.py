@@ -203,7 +203,7 @@ def _following(start: Integers, end: Integers, junction: NDArray[np.bool_]) -> I
     arrives = leaves.reshape(-1, 2)[:, ::-1].ravel()
     # At a corner of degree two the directed sides that leave it come in pairs.
     passing = np.flatnonzero(~junction[leaves])
-    pairs = passing[np.argsort(leaves[passing], kind="stable")].reshape(-1, 2)
+    pairs = passing[np.argsort(leaves[passing])].reshape(-1, 2)
     other = np.full(2 * count, -1, np.int64)
     other[pairs[:, 0]], other[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
     every = np.arange(2 * count)
@@ -213,21 +213,22 @@ def _following(start: Integers, end: Integers, junction: NDArray[np.bool_]) -> I
 def _loops(following: Integers, start: Integers) -> Integers:
     """Return one corner of each border that has no junction: the first in the raster's order.
 
-    By doubling each side learns the lowest number of those that follow it.
+    Where as many sides lead on as there are, hanging together, none of them is the last.
     """
-    last, lowest = following.copy(), np.arange(len(following))
-    going = np.flatnonzero(following != lowest)  # what has not come to the end of an arc
-    before, learned = -1, True
-    # While an arc is left some of its sides come to its end, and while a loop is longer than what
-    # is looked at some of its sides learn a lower number.
-    while len(going) and (len(going) != before or learned):
-        before = len(going)
-        further = last[going]
-        lower = np.minimum(lowest[going], lowest[further])
-        learned = not np.array_equal(lower, lowest[going])
-        lowest[going], last[going] = lower, last[further]
-        going = going[following[last[going]] != last[going]]
-    found: Integers = start[np.unique(lowest[going]) // 2]
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(start)
+    goes_on = following != np.arange(2 * count)
+    ways = goes_on[0::2].astype(np.int32) + goes_on[1::2]  # in both directions
+    rows = np.concatenate([[0], np.cumsum(ways)]).astype(np.int32)
+    columns = (following[goes_on] // 2).astype(np.int32)
+    links = csr_array((np.ones(len(columns), np.bool_), columns, rows), shape=(count, count))
+    number, group = connected_components(links, directed=False)
+    ends = np.bincount(group, 2 - ways, minlength=number)
+    first = np.empty(number, np.int64)
+    first[group[::-1]] = np.arange(count)[::-1]
+    found: Integers = start[np.sort(first[ends == 0])]
     return found
 
 
@@ -237,16 +238,16 @@ def _ordered(following: Integers) -> tuple[Integers, Integers]:
     By doubling each side learns where its arc ends and how far that is. Of the two directions of
     an arc the one that ends at the lower number is kept.
     """
-    last, steps = following.copy(), (following != np.arange(len(following))).astype(np.int64)
-    while True:
-        further = last[last]
-        if np.array_equal(further, last):
-            break
-        steps += steps[last]
-        last = further
-    ends = last
+    is_end = following == np.arange(len(following))
+    ends, steps = following.copy(), (~is_end).astype(np.int64)
+    going = np.flatnonzero(~is_end[ends])
+    while len(going):
+        further = ends[going]
+        steps[going] += steps[further]
+        ends[going] = ends[further]
+        going = going[~is_end[ends[going]]]
     kept = np.flatnonzero(ends < ends[np.arange(len(ends)) ^ 1])
-    order = kept[np.lexsort((-steps[kept], ends[kept]))]
+    order = kept[np.argsort(ends[kept] * len(following) - steps[kept])]
     return order, ends[order]
 
 

@@ -195,7 +195,8 @@ def _summed(
         length = np.r_[length, length]
     if not len(first):
         return first, second, length
-    order = np.lexsort((second, first))
+    # In whatever order equal pairs are, as sums are exact.
+    order = np.argsort(first * (int(second.max()) + 1) + second)
     first, second, length = first[order], second[order], length[order]
     new = np.flatnonzero(np.r_[True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
     return first[new], second[new], np.add.reduceat(length, new)
