@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -134,13 +133,11 @@ def _outlined(
     for n, outline in outlines_of(owns, matrices):
         traced = cache(partial(traced_houses, blocks[n], matrices[n], TRACED, extent))
         samples = Samples(blocks[n], matrices[n])
-        directions = outline.directions()
-        main = next(directions)
-        grid = squared_grid(samples, outline, chain([main], directions), extent, traced)
+        grid = squared_grid(samples, outline, extent, traced)
         if grid is not None:
             squared.append((n, grid))
         elif len(blocks[n].numbers) > 1:
-            rows[n] = main
+            rows[n] = outline.directions[0]
         else:
             found[n] = traced()
     made = houses_of([grid for _, grid in squared], extent)

@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -67,12 +66,12 @@ def square_apart(
     alone = [one for n, block in enumerate(blocks) for one in _alone(n, block, matrices[n])]
     squared: list[tuple[_Alone, Grid]] = []
     masks = [np.maximum(one.house.labels, 0) for one in alone]
-    for n, outline in outlines_of(masks, [matrices[one.block] for one in alone]):
+    of_block = [directions[one.block] for one in alone]
+    for n, outline in outlines_of(masks, [matrices[one.block] for one in alone], of_block):
         one, matrix = alone[n], matrices[alone[n].block]
         traced = cache(partial(traced_houses, one.house, matrix, TRACED, extent))
-        tried = chain([directions[one.block]], outline.directions())
         samples = Samples(one.house, matrix)
-        grid = squared_grid(samples, outline, tried, extent, traced, one.shared)
+        grid = squared_grid(samples, outline, extent, traced, one.shared)
         if grid is not None:
             squared.append((one, grid))
     found: list[dict[int, House]] = [{} for _ in blocks]

@@ -14,7 +14,7 @@ and each cell of the grid that they make goes to the house that most of it belon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +65,6 @@ _SEARCHED = 8
 def squared_grid(
     samples: Samples,
     outline: Outline,
-    directions: Iterable[float],
     extent: tuple[int, int],
     traced: Callable[[], list[House]],
     shared: Sequence[Points] = (),
@@ -74,15 +73,14 @@ def squared_grid(
 
     Args:
         samples: The block.
-        outline: Its outline.
-        directions: Which main directions are tried, in radians, in this order.
+        outline: Its outline, whose directions are tried one by one.
         extent: Height and width of the scene.
         traced: Returns the houses as they are traced.
         shared: The middles of the pixels' sides, on the ground, of each border with a house of
             another block that is to be a straight wall, float64 [N,2] each.
     """
     tried: list[tuple[Grid, list[list[float]]]] = []
-    for grid, least, parting in _grids(samples, outline, directions, shared):
+    for grid, least, parting in _grids(samples, outline, shared):
         if grid.holds(least, extent):
             return levelled(grid, samples, parting)
         tried.append((grid, parting))
@@ -101,14 +99,14 @@ def squared_grid(
 
 
 def _grids(
-    samples: Samples, outline: Outline, directions: Iterable[float], shared: Sequence[Points]
+    samples: Samples, outline: Outline, shared: Sequence[Points]
 ) -> Iterator[tuple[Grid, float, list[list[float]]]]:
     """Yield grids of a block, from plain to such with corners, with the overlap that each needs.
 
     Last come the walls in it that stand for borders with other houses, by `_straight`.
     """
     straight: dict[float, list[list[float]]] = {}  # by direction
-    for angle in directions:
+    for angle in outline.directions:
         if any(_between(angle, other) < _SAME for other in straight):
             continue  # it would give nearly the same walls
         straight[angle] = _straight(shared, angle, outline.step)

@@ -8,7 +8,8 @@ corners that a rectangle around it lacks are looked for instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -48,13 +49,14 @@ Lines = list[NDArray[np.float64]]
 
 
 def outlines_of(
-    blocks: list[NDArray[np.int32]], matrices: list[Matrix]
+    blocks: list[NDArray[np.int32]], matrices: list[Matrix], first: Sequence[float] | None = None
 ) -> Iterator[tuple[int, Outline]]:
     """Yield the outline of each block, with its place in the list.
 
     Args:
         blocks: Houses from 1, 0 elsewhere, int32 [H,W] each, with nothing at the border.
         matrices: Metres of steps in each.
+        first: A main direction of each that is tried before its own, in radians.
     """
     start = 0
     while start < len(blocks):
@@ -62,57 +64,50 @@ def outlines_of(
         while stop < len(blocks) and (stop == start or size + blocks[stop].size <= _BATCH):
             size += blocks[stop].size
             stop += 1
-        canvas, corners = side_by_side(blocks[start:stop])
-        begin, finish, tangent = ordered_sides(canvas, _CHORD)
-        block_of = np.zeros(canvas.shape, np.int32)
-        for number, (row, column) in enumerate(corners):
-            height, width = blocks[start + number].shape
-            block_of[row : row + height, column : column + width] = number
-        column, row = np.floor((begin + finish) / 2).astype(np.int64).T
-        owner = block_of[row, column]
-        order = np.argsort(owner, kind="stable")
-        bounds = np.searchsorted(owner[order], np.arange(stop - start + 1))
-        for number, (row, column) in enumerate(corners):
-            own = order[bounds[number] : bounds[number + 1]]
-            corner = np.array([column, row], np.float64)
-            yield (
-                start + number,
-                Outline(
-                    begin[own] - corner,
-                    finish[own] - corner,
-                    tangent[own],
-                    int(np.count_nonzero(blocks[start + number])),
-                    matrices[start + number],
-                ),
-            )
+        batch = slice(start, stop)
+        outlines = _Outlines(blocks[batch], matrices[batch])
+        one, other = outlines.directions()
+        tried = [one, other] if first is None else [np.array(first[batch]), one, other]
+        walls = [outlines.walls(angles) for angles in tried]
+        pixels = [int(np.count_nonzero(block)) for block in blocks[batch]]
+        for number, angles in enumerate(np.column_stack(tried).tolist()):
+            found = [each.of_block(number) for each in walls]
+            sides = int(outlines.sizes[number])
+            step = float(outlines.steps[number])
+            yield start + number, Outline(sides, pixels[number], step, angles, found)
         start = stop
 
 
 class Outline:
-    """The sides of a block's pixels that are its outline, on the ground.
+    """The outline of a block on the ground: the main directions it may have, and walls by them.
 
     Args:
-        begin: Where each side begins, (column, row), float64 [N,2], in the order of the outline.
-        finish: Where it ends.
-        tangent: The outline's direction there.
+        sides: How many sides of pixels it consists of.
         pixels: How many pixels the block has.
-        matrix: Metres of a step along a row and along a column.
+        step: The side of a pixel in metres.
+        directions: What may be the main direction, in radians, the likeliest first.
+        walls: Of each the walls along it, and those across it.
 
     Attributes:
-        step: The side of a pixel in metres.
+        directions: As above.
+        step: As above.
     """
 
     def __init__(
-        self, begin: Points, finish: Points, tangent: Points, pixels: int, matrix: Matrix
+        self,
+        sides: int,
+        pixels: int,
+        step: float,
+        directions: list[float],
+        walls: list[list[list[Wall]]],
     ) -> None:
-        self.tangent = tangent @ matrix
-        self.angles = np.arctan2(self.tangent[:, 1], self.tangent[:, 0])
-        self.middles = (begin + finish) / 2 @ matrix
-        joined = np.zeros(len(begin), np.bool_)
-        joined[1:] = (begin[1:] == finish[:-1]).all(1)
-        self._joined = np.tile(joined, 2)  # for both kinds of walls
-        self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
-        self._pixels = pixels
+        self.directions, self.step = directions, step
+        self._walls = dict(zip(directions, walls, strict=True))
+        self._sides, self._pixels = sides, pixels
+
+    def walls(self, angle: float) -> list[list[Wall]]:
+        """Return the walls along one of its directions, and those across it."""
+        return self._walls[angle]
 
     def stairs(self, angle: float) -> float:
         """Return the overlap that straight walls lose for no other reason than pixels' stairs.
@@ -121,70 +116,159 @@ class Outline:
         on both sides; upright ones are not.
         """
         slant = min(1.0, 6 * abs(math.sin(2 * angle)))
-        return slant * len(self.middles) / self._pixels / 8
+        return slant * self._sides / self._pixels / 8
 
-    def directions(self) -> Iterator[float]:
-        """Yield directions that may be the main one, in radians, the likeliest first."""
-        lengths = np.hypot(*self.tangent.T)
-        found = math.atan2(
-            float((lengths * np.sin(4 * self.angles)).sum()),
-            float((lengths * np.cos(4 * self.angles)).sum()),
-        )
-        yield self._refined(found / 4)
-        hull = shapely.oriented_envelope(shapely.multipoints(self.middles))
-        (x1, y1), (x2, y2) = shapely.get_coordinates(hull)[:2]
-        yield self._refined(math.atan2(y2 - y1, x2 - x1))
 
-    def _refined(self, angle: float) -> float:
-        """Return a direction as the walls have it that were found with nearly this one."""
-        walls = [wall for kind in self.walls(angle) for wall in kind]
-        weight = sum(wall.weight for wall in walls)
-        if not weight:
-            return angle
-        return angle + math.atan(sum(wall.slope * wall.weight for wall in walls) / weight)
+class _Outlines:
+    """The sides of pixels that are the outlines of blocks, on the ground, block by block.
 
-    def walls(self, angle: float) -> list[list[Wall]]:
-        """Return the walls along a main direction, and those across it."""
-        along, across = rotated(self.middles, angle)
-        angles = self.angles - angle
+    Args:
+        blocks: As of `outlines_of`.
+        matrices: As of `outlines_of`.
+
+    Attributes:
+        sizes: How many sides each block has, int64 [blocks].
+        steps: The side of a pixel of each in metres, float64 [blocks].
+    """
+
+    def __init__(self, blocks: list[NDArray[np.int32]], matrices: list[Matrix]) -> None:
+        canvas, corners = side_by_side(blocks)
+        begin, finish, tangent = ordered_sides(canvas, _CHORD)
+        block_of = np.zeros(canvas.shape, np.int32)
+        for number, (row, column) in enumerate(corners):
+            height, width = blocks[number].shape
+            block_of[row : row + height, column : column + width] = number
+        column, row = np.floor((begin + finish) / 2).astype(np.int64).T
+        owner = block_of[row, column]
+        order = np.argsort(owner, kind="stable")
+        owner, begin, finish = owner[order], begin[order], finish[order]
+        corner = np.array(corners, np.float64)[owner, ::-1]
+        self.steps = np.array([math.sqrt(abs(float(np.linalg.det(m)))) for m in matrices])
+        self.sizes = np.bincount(owner, minlength=len(blocks))
+        self._owner = owner
+        self._bounds = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
+        self._tangent = self._on_ground(tangent[order], matrices)
+        self._angles = np.arctan2(self._tangent[:, 1], self._tangent[:, 0])
+        self._middles = self._on_ground((begin - corner + finish - corner) / 2, matrices)
+        joined = np.zeros(len(begin), np.bool_)
+        joined[1:] = (begin[1:] == finish[:-1]).all(1) & (owner[1:] == owner[:-1])
+        self._joined = np.tile(joined, 2)  # for both kinds of walls
+
+    def _on_ground(self, points: Points, matrices: list[Matrix]) -> Points:
+        """Return a point of each side in metres, float64 [N,2]."""
+        parts = zip(pairwise(self._bounds), matrices, strict=True)
+        return np.concatenate([points[start:stop] @ matrix for (start, stop), matrix in parts])
+
+    def directions(self) -> tuple[Floats, Floats]:
+        """Return two directions that may be the main one of each block, in radians.
+
+        The likelier is that of most of its sides, the other that of the smallest rectangle around.
+        """
+        lengths = np.hypot(*self._tangent.T)
+        down, along = lengths * np.sin(4 * self._angles), lengths * np.cos(4 * self._angles)
+        likely = [
+            math.atan2(float(down[start:stop].sum()), float(along[start:stop].sum())) / 4
+            for start, stop in pairwise(self._bounds)
+        ]
+        hulls = shapely.oriented_envelope(shapely.linestrings(self._middles, indices=self._owner))
+        points, hull = shapely.get_coordinates(hulls, return_index=True)
+        first = np.searchsorted(hull, np.arange(len(self.sizes)))
+        sides = (points[first + 1] - points[first]).tolist()
+        around = [math.atan2(y, x) for x, y in sides]
+        return self._refined(np.array(likely)), self._refined(np.array(around))
+
+    def _refined(self, angles: Floats) -> Floats:
+        """Return directions as the walls have them that were found with nearly these."""
+        walls = self.walls(angles)
+        count = len(angles)
+        weight = np.bincount(walls.block, walls.weight, minlength=count)
+        slope = np.bincount(walls.block, walls.slope * walls.weight, minlength=count)
+        slants = np.divide(slope, weight, out=np.zeros(count), where=weight > 0)
+        return angles + [math.atan(slant) for slant in slants.tolist()]
+
+    def walls(self, angles: Floats) -> _Walls:
+        """Return the walls of all blocks along a main direction of each, and those across it."""
+        cos = np.array([math.cos(angle) for angle in angles.tolist()])[self._owner]
+        sin = np.array([math.sin(angle) for angle in angles.tolist()])[self._owner]
+        x, y = self._middles.T
+        along, across = x * cos + y * sin, y * cos - x * sin
+        turned = self._angles - angles[self._owner]
         # Both kinds at once: the first side of an outline goes on from none.
-        straight = np.abs(np.concatenate([np.cos(angles), np.sin(angles)])) > _NEARLY
+        straight = np.abs(np.concatenate([np.cos(turned), np.sin(turned)])) > _NEARLY
         goes_on = straight & self._joined
         goes_on[1:] &= straight[:-1]
-        offset, place = np.concatenate([across, along])[straight], np.concatenate([along, across])
-        starts = (straight & ~goes_on)[straight]
-        first = np.flatnonzero(starts)
-        if not len(first):
-            return [[], []]
-        kinds = np.count_nonzero(first < np.count_nonzero(straight[: len(angles)]))
-        found = self._runs(offset, place[straight], np.cumsum(starts) - 1, first, int(kinds))
-        return [found[:kinds], found[kinds:]]
+        starts = np.flatnonzero((straight & ~goes_on)[straight])
+        owner = np.tile(self._owner, 2)[straight][starts]
+        offset = np.concatenate([across, along])[straight]
+        place = np.concatenate([along, across])[straight]
+        kinds = int(np.searchsorted(starts, np.count_nonzero(straight[: len(x)])))
+        return self._runs(offset, place, starts, owner, kinds)
 
     def _runs(
         self,
         offset: Floats,
         place: Floats,
-        number: NDArray[np.int64],
         first: NDArray[np.int64],
+        owner: NDArray[np.int32],
         along: int,
-    ) -> list[Wall]:
+    ) -> _Walls:
         """Return the runs of sides that point nearly along a direction, and where they are.
 
         Args:
             offset: How far the sides are across their wall,
             place: and along it.
-            number: The run of each.
             first: The first side of each run.
+            owner: The block of each run.
             along: So many runs are along the main direction, the others across it.
         """
-        count = np.bincount(number)
+        if not len(first):
+            return _Walls(owner, along, *np.empty((4, 0)))
+        count = np.diff(first, append=len(place))
+        number = np.repeat(np.arange(len(first)), count)
         mean, middle = (np.bincount(number, v) / count for v in (offset, place))
         spread = place - middle[number]
         weight = np.bincount(number, spread**2)
         slope = np.bincount(number, spread * (offset - mean[number])) / np.maximum(weight, 1e-12)
         slope[along:] *= -1
-        length = np.maximum.reduceat(place, first) - np.minimum.reduceat(place, first) + self.step
-        return list(map(Wall, mean.tolist(), length.tolist(), slope.tolist(), weight.tolist()))
+        length = np.maximum.reduceat(place, first) - np.minimum.reduceat(place, first)
+        return _Walls(owner, along, mean, length + self.steps[owner], slope, weight)
+
+
+class _Walls:
+    """The walls of many blocks: first those along their main directions, then those across.
+
+    Args:
+        block: The block of each, ascending in both kinds, int32 [N].
+        along: How many are along.
+        offset: What `Wall` has of each, float64 [N], as what follows.
+        length: As above.
+        slope: As above.
+        weight: As above.
+    """
+
+    def __init__(
+        self,
+        block: NDArray[np.int32],
+        along: int,
+        offset: Floats,
+        length: Floats,
+        slope: Floats,
+        weight: Floats,
+    ) -> None:
+        self.block, self.slope, self.weight = block, slope, weight
+        self._along = along
+        self._walls = [values.tolist() for values in (offset, length, slope, weight)]
+
+    def of_block(self, number: int) -> list[list[Wall]]:
+        """Return the walls of a block along its main direction, and those across it."""
+        found = []
+        for first, kind in (
+            (0, self.block[: self._along]),
+            (self._along, self.block[self._along :]),
+        ):
+            start, stop = (first + np.searchsorted(kind, (number, number + 1))).tolist()
+            found.append(list(map(Wall, *(values[start:stop] for values in self._walls))))
+        return found
 
 
 class Wall(NamedTuple):
