@@ -7,7 +7,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import moved_to_balance, side_by_side, trace_arcs
+from sat2map.vectors.arcs import batches, moved_to_balance, side_by_side, trace_arcs
 
 
 def test_arcs_run_from_junction_to_junction() -> None:
@@ -130,3 +130,14 @@ def test_arcs_of_noise_stay_a_coverage_with_the_same_polygons() -> None:
     assert shapely.is_valid(moved).all() and shapely.coverage_is_valid(moved)
     assert shapely.area(moved).sum() == pytest.approx(1600)
     assert not shapely.equals_exact(moved, polygons, 0.1).all()
+
+
+def test_rasters_are_taken_in_batches_that_leave_none_out() -> None:
+    sizes = [1 << 19, 1 << 19, 1, 1 << 22, 5, 6]
+    assert [sizes[batch] for batch in batches(sizes)] == [
+        [1 << 19, 1 << 19],
+        [1],
+        [1 << 22],
+        [5, 6],
+    ]
+    assert list(batches([])) == []

@@ -15,7 +15,7 @@ to where both labels are as likely (`moved_to_balance`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -292,6 +292,22 @@ def _without_straight(points: Points, numbers: Integers) -> tuple[Points, Intege
     inner = (np.roll(numbers, 1) == numbers) & (np.roll(numbers, -1) == numbers)
     straight = inner & (x1 * y2 == x2 * y1) & (x1 * x2 + y1 * y2 > 0)
     return points[~straight], numbers[~straight]
+
+
+_BATCH = 1 << 20
+"""Pixels that are side by side at most, unless one raster has more."""
+
+
+def batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield which rasters, of so many pixels each, are put side by side, one after the other."""
+    start = 0
+    while start < len(sizes):
+        stop, size = start + 1, sizes[start]
+        while stop < len(sizes) and size + sizes[stop] <= _BATCH:
+            size += sizes[stop]
+            stop += 1
+        yield slice(start, stop)
+        start = stop
 
 
 def side_by_side(

@@ -13,7 +13,6 @@ Blocks never overlap each other, nor do the houses of a block.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 
 from sat2map.vectors.blocks import Block, House, blocks_of, connected, cut_out
 from sat2map.vectors.party_walls import square_apart
-from sat2map.vectors.squaring import Grid, Samples, houses_of, squared_grid
-from sat2map.vectors.tracing import TRACED, traced_houses
+from sat2map.vectors.squaring import Grid, Ragged, Samples, houses_of, ragged_grid, squared_grid
+from sat2map.vectors.tracing import TRACED, traced_alone, traced_houses
 from sat2map.vectors.walls import Matrix, outlines_of
 
 LARGEST = 1024
@@ -129,17 +128,22 @@ def _outlined(
     found: list[list[House]] = [[] for _ in blocks]
     squared: list[tuple[int, Grid]] = []
     rows: dict[int, float] = {}
+    left: dict[int, Ragged | None] = {}
     owns = [np.maximum(block.labels, 0) for block in blocks]
     for n, outline in outlines_of(owns, matrices):
-        traced = cache(partial(traced_houses, blocks[n], matrices[n], TRACED, extent))
-        samples = Samples(blocks[n], matrices[n])
-        grid = squared_grid(samples, outline, extent, traced)
-        if grid is not None:
+        grid = squared_grid(Samples(blocks[n], matrices[n]), outline, extent)
+        if isinstance(grid, Grid):
             squared.append((n, grid))
         elif len(blocks[n].numbers) > 1:
             rows[n] = outline.directions[0]
         else:
-            found[n] = traced()
+            left[n] = grid
+    alone = [blocks[n] for n in left], [matrices[n] for n in left]
+    for (n, ragged), houses in zip(left.items(), traced_alone(*alone, TRACED, extent), strict=True):
+        found[n] = houses
+        if ragged is not None:
+            best = ragged_grid(ragged, Samples(blocks[n], matrices[n]), houses, extent)
+            squared += [] if best is None else [(n, best)]
     made = houses_of([grid for _, grid in squared], extent)
     for (n, _), houses in zip(squared, made, strict=True):
         found[n] = houses

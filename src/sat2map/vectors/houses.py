@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import side_by_side
+from sat2map.vectors.arcs import batches, side_by_side
 
 NECK = 0.94
 """A pass that is lower than so much of the lower hill parts two houses."""
@@ -46,9 +46,6 @@ _SMOOTH = 1.0
 
 _REACH = 4
 """Pixels as far as which they are smoothed; parts that are measured at once lie further apart."""
-
-_BATCH = 1 << 20
-"""Pixels whose distances are measured at once."""
 
 Labels = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -118,18 +115,12 @@ def split_houses(
 
 def _pieces_of(parts: list[_Part]) -> Iterator[Labels]:
     """Yield the houses of each part, [h,w] from 1."""
-    start = 0
-    while start < len(parts):
-        stop, size = start, 0
-        while stop < len(parts) and (stop == start or size + parts[stop].own.size <= _BATCH):
-            size += parts[stop].own.size
-            stop += 1
-        batch = [part for part in parts[start:stop] if part.is_big]
-        heights = iter(_hilly(batch) if batch else ())
-        for part in parts[start:stop]:
+    for batch in batches([part.own.size for part in parts]):
+        big = [part for part in parts[batch] if part.is_big]
+        heights = iter(_hilly(big) if big else ())
+        for part in parts[batch]:
             height = next(heights) if part.is_big else None
             yield part.own.astype(np.int32) if height is None else _pieces(part, height)
-        start = stop
 
 
 def _hilly(parts: list[_Part]) -> list[Floats | None]:

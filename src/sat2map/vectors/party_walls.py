@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from sat2map.vectors.arcs import PRECISION, Points, on_grid
 from sat2map.vectors.blocks import Block, House
-from sat2map.vectors.squaring import Grid, Samples, houses_of, squared_grid
-from sat2map.vectors.tracing import TRACED, traced_houses
+from sat2map.vectors.squaring import Grid, Ragged, Samples, houses_of, ragged_grid, squared_grid
+from sat2map.vectors.tracing import TRACED, traced_alone, traced_houses
 from sat2map.vectors.walls import Matrix, outlines_of, rotated
 
 _LEAST_SIDES = 2
@@ -65,15 +65,22 @@ def square_apart(
     blocks = list(map(_straightened, blocks, matrices, directions))
     alone = [one for n, block in enumerate(blocks) for one in _alone(n, block, matrices[n])]
     squared: list[tuple[_Alone, Grid]] = []
+    left: list[tuple[_Alone, Ragged]] = []
     masks = [np.maximum(one.house.labels, 0) for one in alone]
     of_block = [directions[one.block] for one in alone]
     for n, outline in outlines_of(masks, [matrices[one.block] for one in alone], of_block):
-        one, matrix = alone[n], matrices[alone[n].block]
-        traced = cache(partial(traced_houses, one.house, matrix, TRACED, extent))
-        samples = Samples(one.house, matrix)
-        grid = squared_grid(samples, outline, extent, traced, one.shared)
-        if grid is not None:
-            squared.append((one, grid))
+        samples = Samples(alone[n].house, matrices[alone[n].block])
+        grid = squared_grid(samples, outline, extent, alone[n].shared)
+        if isinstance(grid, Grid):
+            squared.append((alone[n], grid))
+        elif grid is not None:
+            left.append((alone[n], grid))
+    houses_left = [one.house for one, _ in left]
+    steps = [matrices[one.block] for one, _ in left]
+    every = traced_alone(houses_left, steps, TRACED, extent)
+    for (one, ragged), matrix, traced in zip(left, steps, every, strict=True):
+        best = ragged_grid(ragged, Samples(one.house, matrix), traced, extent)
+        squared += [] if best is None else [(one, best)]
     found: list[dict[int, House]] = [{} for _ in blocks]
     made = houses_of([grid for _, grid in squared], extent)
     for (one, _), houses in zip(squared, made, strict=True):

@@ -14,7 +14,7 @@ and each cell of the grid that they make goes to the house that most of it belon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,39 +62,66 @@ _SEARCHED = 8
 """Up to so many lines it is faster to compare with each than to search among them."""
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """A house, as a model blurs it, that fits no outline with right angles well.
+
+    Attributes:
+        grids: Those that it fits best, each with where straight walls stand for borders in it.
+        first: The main direction that was tried first, in radians.
+    """
+
+    grids: list[tuple[Grid, list[list[float]]]]
+    first: float
+
+
 def squared_grid(
-    samples: Samples,
-    outline: Outline,
-    extent: tuple[int, int],
-    traced: Callable[[], list[House]],
-    shared: Sequence[Points] = (),
-) -> Grid | None:
+    samples: Samples, outline: Outline, extent: tuple[int, int], shared: Sequence[Points] = ()
+) -> Grid | Ragged | None:
     """Return the houses of a block with right angles; None where that costs too much of them.
 
     Args:
         samples: The block.
         outline: Its outline, whose directions are tried one by one.
         extent: Height and width of the scene.
-        traced: Returns the houses as they are traced.
         shared: The middles of the pixels' sides, on the ground, of each border with a house of
             another block that is to be a straight wall, float64 [N,2] each.
+
+    Returns:
+        Of a house that fits none well those it fits best, of which `ragged_grid` may take one.
     """
     tried: list[tuple[Grid, list[list[float]]]] = []
     for grid, least, parting in _grids(samples, outline, shared):
         if grid.holds(least, extent):
             return levelled(grid, samples, parting)
         tried.append((grid, parting))
-    # A ragged house, as a model blurs it, fits no outline well. It gets the best of them where that
-    # costs it no more than that against its traced outline. Houses of a row are tried one by one.
-    first = tried[0][0].angle if tried else 0.0
-    tried = [(grid, parting) for grid, parting in tried if grid.iou >= _HOPELESS]
-    if tried and len(samples.block.numbers) == 1:
-        least = samples.iou(traced()) - (1 - KEPT_IOU)
-        # The first direction may be that of a whole row, which has common walls by it.
-        tried.sort(key=lambda one: -one[0].iou - _FIRST * (one[0].angle == first))
-        for grid, parting in tried:
-            if grid.holds(least, extent):
-                return levelled(grid, samples, parting)
+    near = [(grid, parting) for grid, parting in tried if grid.iou >= _HOPELESS]
+    if near and len(samples.block.numbers) == 1:  # houses of a row are tried one by one
+        return Ragged(near, tried[0][0].angle)
+    return None
+
+
+def ragged_grid(
+    ragged: Ragged, samples: Samples, traced: list[House], extent: tuple[int, int]
+) -> Grid | None:
+    """Return the best outline with right angles of a house that fits none well.
+
+    It gets one where that costs it no more than a plain one may, against its traced outline.
+
+    Args:
+        ragged: The house.
+        samples: Its block.
+        traced: The same, traced.
+        extent: Height and width of the scene.
+    """
+    least = samples.iou(traced) - (1 - KEPT_IOU)
+    # The first direction may be that of a whole row, which has common walls by it.
+    order = sorted(
+        ragged.grids, key=lambda one: -one[0].iou - _FIRST * (one[0].angle == ragged.first)
+    )
+    for grid, parting in order:
+        if grid.holds(least, extent):
+            return levelled(grid, samples, parting)
     return None
 
 
@@ -223,8 +250,9 @@ class Samples:
         self.block, self.matrix, self.fine = block, matrix, fine
         self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
         self.area = (self.step / fine) ** 2
-        self.ground = points @ matrix
+        self.ground = np.asfortranarray(points @ matrix)  # each coordinate in one piece
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()
+        self.kinds = self.labels + np.intp(1)
         self._points = points
         self._rotated: dict[float, tuple[Floats, Floats]] = {}
 
@@ -274,14 +302,19 @@ class Grid:
         """Return whether all houses have that overlap, and each is one polygon in the scene."""
         if self.iou < least:
             return False
-        houses = len(self.block.numbers)
-        # Mostly it is a rectangle, which is one piece.
-        if not (houses == 1 and (self.cells[1:-1, 1:-1] == 1).all()) and (
-            connected(self.cells).max() != houses
-            or np.bincount(self.cells.ravel(), minlength=houses + 1).min() == 0
-        ):
-            return False  # a house is nowhere, or in two pieces
+        if not self._is_in_one_piece():
+            return False
         return self._is_far_from(extent) or bool(houses_of([self], extent)[0])
+
+    def _is_in_one_piece(self) -> bool:
+        """Return whether each house is somewhere, and all of it hangs together."""
+        from scipy import ndimage
+
+        houses = len(self.block.numbers)
+        if houses == 1:  # mostly it is a rectangle
+            return bool((self.cells[1:-1, 1:-1] == 1).all()) or ndimage.label(self.cells)[1] == 1
+        every = np.bincount(self.cells.ravel(), minlength=houses + 1).min() > 0
+        return bool(every and connected(self.cells).max() == houses)
 
     def _is_far_from(self, extent: tuple[int, int]) -> bool:
         """Return whether no outline can reach out of the scene, however it is turned."""
@@ -312,14 +345,16 @@ class Grid:
 
 def _grid(samples: Samples, angle: float, lines: Lines) -> Grid | None:
     """Return the cells between the lines of walls; None where they hold another block's pixels."""
-    block, labels = samples.block, samples.labels
+    block = samples.block
     offsets, places = lines
     along, across = samples.rotated(angle)
     shape = (len(offsets) + 1, len(places) + 1)
-    cell = _lines_before(offsets, across) * shape[1] + _lines_before(places, along)
     houses = len(block.numbers)
     kinds = houses + 2
-    votes = np.bincount(cell * kinds + labels + 1, minlength=shape[0] * shape[1] * kinds)
+    vote = _lines_before(offsets, across) * (shape[1] * kinds)
+    vote += _lines_before(places, along) * kinds
+    vote += samples.kinds
+    votes = np.bincount(vote, minlength=shape[0] * shape[1] * kinds)
     votes = votes.reshape(-1, kinds)
     cells = votes[:, 1:].argmax(1).reshape(shape)
     cells[[0, -1]], cells[:, [0, -1]] = 0, 0
@@ -335,14 +370,14 @@ def _grid(samples: Samples, angle: float, lines: Lines) -> Grid | None:
     return Grid(block, samples.matrix, angle, lines, cells, float(iou[1:].min()))
 
 
-def _lines_before(lines: Floats, values: Floats) -> NDArray[np.integer[Any]]:
+def _lines_before(lines: Floats, values: Floats) -> NDArray[np.intp]:
     """Return how many of some lines, in ascending order, lie before each value."""
     if len(lines) > _SEARCHED:
         return np.searchsorted(lines, values)
-    before = np.zeros(len(values), np.int32)
+    before = np.zeros(len(values), np.uint8)
     for line in lines.tolist():
-        before += values > line
-    return before
+        before += (values > line).view(np.uint8)
+    return before.astype(np.intp)
 
 
 def houses_of(grids: list[Grid], extent: tuple[int, int]) -> list[list[House]]:

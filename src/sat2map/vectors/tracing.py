@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import on_grid, trace_arcs
+from sat2map.vectors.arcs import batches, on_grid, side_by_side, trace_arcs
 from sat2map.vectors.blocks import Block, House
 from sat2map.vectors.walls import Matrix
 
@@ -45,26 +45,78 @@ def traced_houses(
     Where it lies at the scene's edge, or beside another block, it keeps its pixels' outline.
     """
     labels = np.maximum(block.labels, 0)
-    row, column = block.corner
-    edge = (
-        row + 2 <= 0
-        or column + 2 <= 0
-        or row + labels.shape[0] - 2 >= extent[0]
-        or column + labels.shape[1] - 2 >= extent[1]
-    )
+    edge = _is_at_edge(block, extent)
     faces = faces_of(labels) if edge else _smooth_faces(labels)
     if tolerance and not edge and not (block.labels < 0).any():
         outlines = shapely.coverage_simplify([face for face, _ in faces], tolerance)
         outlines = shapely.transform(outlines, on_grid)
         if shapely.is_valid(outlines).all() and (shapely.get_type_id(outlines) == 3).all():
             faces = [(shape, n) for shape, (_, n) in zip(outlines, faces, strict=True)]
-    placed, corner = [], np.array([column, row])
-    for face, number in sorted(faces, key=lambda item: item[1]):
-        shape = shapely.transform(face, lambda points: points + corner)
-        first = (*block.first, number)
-        bearing = bearing_of(face, matrix)
-        placed.append(House(shape, block.numbers[number - 1], "traced", bearing, first))
-    return placed
+    every = sorted(faces, key=lambda item: item[1])
+    return [_placed(block, number, face, matrix) for face, number in every]
+
+
+def traced_alone(
+    blocks: list[Block], matrices: list[Matrix], tolerance: float, extent: tuple[int, int]
+) -> list[list[House]]:
+    """Return what `traced_houses` returns of each block of one house, most of them at once.
+
+    Args:
+        blocks: Each of one house.
+        matrices: Metres of steps in each.
+        tolerance: How far outlines are simplified, in pixels.
+        extent: Height and width of the scene.
+    """
+    free = [
+        n
+        for n, block in enumerate(blocks)
+        if not _is_at_edge(block, extent) and not (block.labels < 0).any()
+    ]
+    found = {
+        n: traced_houses(blocks[n], matrices[n], tolerance, extent)
+        for n in set(range(len(blocks))) - set(free)
+    }
+    for batch in batches([blocks[n].labels.size for n in free]):
+        own = free[batch]
+        for n, outlines in zip(
+            own, _outlines([blocks[n].labels for n in own], tolerance), strict=True
+        ):
+            found[n] = [_placed(blocks[n], 1, outline, matrices[n]) for outline in outlines]
+    return [found[n] for n in range(len(blocks))]
+
+
+def _outlines(blocks: list[NDArray[np.int32]], tolerance: float) -> list[list[Any]]:
+    """Return the simplified outlines of blocks of one house, in pixels from the corner of each."""
+    canvas, corners = side_by_side(blocks)
+    faces = _smooth_faces(canvas)
+    owner = np.array([number - 1 for _, number in faces])
+    rough = np.array([face for face, _ in faces], object)
+    simple = shapely.transform(shapely.coverage_simplify(rough, tolerance), on_grid)
+    wrong = ~shapely.is_valid(simple) | (shapely.get_type_id(simple) != 3)
+    outlines = np.where(np.isin(owner, owner[wrong]), rough, simple)
+    points, outline = shapely.get_coordinates(outlines, return_index=True)
+    corner = np.array(corners, np.float64)[owner, ::-1]
+    outlines = shapely.set_coordinates(outlines, points - corner[outline])
+    found: list[list[Any]] = [[] for _ in blocks]
+    for number, shape in zip(owner.tolist(), outlines, strict=True):
+        found[number].append(shape)
+    return found
+
+
+def _is_at_edge(block: Block, extent: tuple[int, int]) -> bool:
+    """Return whether a block lies at the edge of the scene."""
+    return any(
+        first + 2 <= 0 or first + length - 2 >= whole
+        for first, length, whole in zip(block.corner, block.labels.shape, extent, strict=True)
+    )
+
+
+def _placed(block: Block, number: int, outline: Any, matrix: Matrix) -> House:
+    """Return a traced house of a block, whose outline is in pixels from the block's corner."""
+    shape = shapely.transform(outline, lambda points: points + np.array(block.corner[::-1]))
+    first = (*block.first, number)
+    bearing = bearing_of(outline, matrix)
+    return House(shape, block.numbers[number - 1], "traced", bearing, first)
 
 
 def _smooth_faces(labels: NDArray[Any]) -> list[tuple[Any, int]]:

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from sat2map.vectors.arcs import Points, ordered_sides, side_by_side
+from sat2map.vectors.arcs import Points, batches, ordered_sides, side_by_side
 
 KEPT_IOU = 0.92
 """A squared house has at least this intersection over union with its pixels, less what their stairs
@@ -35,9 +35,6 @@ _NOTCH, _NOTCH_SHARE = 1.0, 0.03
 """A corner that goes is outside by this many pixels at least, and by this share of the house."""
 
 _NEARLY = math.cos(math.radians(30))
-
-_BATCH = 1 << 20
-"""Pixels whose sides are put in order at once."""
 
 Floats = NDArray[np.float64]
 
@@ -58,13 +55,7 @@ def outlines_of(
         matrices: Metres of steps in each.
         first: A main direction of each that is tried before its own, in radians.
     """
-    start = 0
-    while start < len(blocks):
-        stop, size = start, 0
-        while stop < len(blocks) and (stop == start or size + blocks[stop].size <= _BATCH):
-            size += blocks[stop].size
-            stop += 1
-        batch = slice(start, stop)
+    for batch in batches([block.size for block in blocks]):
         outlines = _Outlines(blocks[batch], matrices[batch])
         one, other = outlines.directions()
         tried = [one, other] if first is None else [np.array(first[batch]), one, other]
@@ -74,8 +65,7 @@ def outlines_of(
             found = [each.of_block(number) for each in walls]
             sides = int(outlines.sizes[number])
             step = float(outlines.steps[number])
-            yield start + number, Outline(sides, pixels[number], step, angles, found)
-        start = stop
+            yield batch.start + number, Outline(sides, pixels[number], step, angles, found)
 
 
 class Outline:
@@ -222,12 +212,13 @@ class _Outlines:
             along: So many runs are along the main direction, the others across it.
         """
         if not len(first):
-            return _Walls(owner, along, *np.empty((4, 0)))
+            none = np.empty(0)
+            return _Walls(owner, along, none, none, none, none)
         count = np.diff(first, append=len(place))
         number = np.repeat(np.arange(len(first)), count)
         mean, middle = (np.bincount(number, v) / count for v in (offset, place))
         spread = place - middle[number]
-        weight = np.bincount(number, spread**2)
+        weight = np.bincount(number, spread**2).astype(np.float64)
         slope = np.bincount(number, spread * (offset - mean[number])) / np.maximum(weight, 1e-12)
         slope[along:] *= -1
         length = np.maximum.reduceat(place, first) - np.minimum.reduceat(place, first)
@@ -327,7 +318,7 @@ def notched_walls(along: Floats, across: Floats, fine: int, step: float) -> Line
     notches: list[tuple[float, list[float]]] = []
     for turn in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         sums = outside[:: turn[0], :: turn[1]].cumsum(0).cumsum(1)
-        place = np.unravel_index(sums.argmax(), sums.shape)
+        place = divmod(int(sums.argmax()), sums.shape[1])
         edges = [
             float(side.start + size + 1 if way > 0 else side.stop - size - 1)
             for side, size, way in zip(cut, place, turn, strict=True)
@@ -335,10 +326,10 @@ def notched_walls(along: Floats, across: Floats, fine: int, step: float) -> Line
         if sums[place] >= least:
             notches.append((float(sums[place]), edges))
     notches = sorted(notches, key=lambda notch: -notch[0])[:_CORNERS]
+    edges_of = [[edges[axis] for _, edges in notches] for axis in (0, 1)]
     return [
-        np.unique(np.array([low, high, *(edges[axis] for _, edges in notches)]) + first[axis])
-        * bin_size
-        for axis, (low, high) in enumerate(bounds)
+        np.array(sorted({place + first[axis] for place in (low, high, *each)})) * bin_size
+        for axis, ((low, high), each) in enumerate(zip(bounds, edges_of, strict=True))
     ]
 
 
