@@ -4,11 +4,9 @@ Files come in an order, the lowest first. Where scenes overlap the one on top sa
 of each scene counts what lies on its own ground, its coverage without that of the scenes above.
 
 - Coverage, water and vegetation are cut where one's own ground ends.
-- A house that lies on one scene's own ground is taken as it is. Where a border cuts a house, or two
-  scenes show the same one there, the pieces become one house; a lower scene's house that lies
-  mostly on the ground of a higher one, which shows none there, is left out.
-- Roads are cut there, too, and ends of two scenes that lie within `REACH_M` of each other become
-  one node. Two roads that meet in such a node alone become one.
+- A house that lies on one scene's own ground is taken as it is, and of those near a border each
+  once (`joined_houses.py`).
+- Roads are cut there, too, and go on from scene to scene (`joined_roads.py`).
 
 Inner parts are streamed scene by scene; in memory are the borders, and of nodes their places.
 """
@@ -20,7 +18,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,20 +36,13 @@ from sat2map.provenance import Ingredient, Provenance
 from sat2map.raster.provenance_reader import read_provenance
 from sat2map.vectors.formats import LayerName, write_layer
 from sat2map.vectors.geopackage import Columns, Layer, contents_of, write_provenance
+from sat2map.vectors.joined_houses import CLOSE_M, SAME, JoinedHouses
+from sat2map.vectors.joined_roads import REACH_M, JoinedRoads
 
 AREAS: tuple[LayerName, ...] = ("coverage", "water", "vegetation")
 
 NEAR_M = 20.0
 """Metres from the border of a scene's own ground within which houses are compared."""
-
-CLOSE_M = 0.5
-"""Metres that two pieces of a house may lie apart at a border."""
-
-SAME = 0.3
-"""Share of the smaller of two houses that the other covers, where both are the same."""
-
-REACH_M = 5.0
-"""Metres that the ends of two roads may lie apart at a border."""
 
 LEAST_M = 1.0
 """Metres of a road that a border cuts off, at least."""
@@ -321,7 +312,7 @@ class _Joining:
 
     def _houses(self) -> Iterator[tuple[NDArray[np.object_], Columns]]:
         """Yield the houses within scenes, and then those at borders, each once."""
-        near, border = NEAR_M / self.unit, _Border()
+        near, border = NEAR_M / self.unit, JoinedHouses()
         for number, scene in reversed(list(enumerate(self._scenes))):
             shapes, columns = scene.rows("buildings")
             inner = shapely.buffer(scene.own, -near, quad_segs=2)
@@ -336,8 +327,8 @@ class _Joining:
         yield border.joined(CLOSE_M / self.unit)
 
     @cached_property
-    def _network(self) -> _Network:
-        return _Network(self.unit)
+    def _network(self) -> JoinedRoads:
+        return JoinedRoads(self.unit)
 
     def _roads(self) -> Iterator[tuple[NDArray[np.object_], Columns]]:
         """Yield the roads that end within scenes, and then those that end at borders."""
@@ -368,252 +359,3 @@ def _cut(
     found = np.concatenate([shapes[whole], inner])
     order = np.argsort(at, kind="stable")
     return at[order], found[order]
-
-
-@dataclass
-class _Border:
-    """Houses near the borders of scenes' own ground, those of the higher scenes first."""
-
-    shapes: list[Any] = field(default_factory=list)
-    scenes: list[int] = field(default_factory=list)
-    is_on: list[bool] = field(default_factory=list)
-    is_cut: list[bool] = field(default_factory=list)
-    columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(
-        self,
-        scene: int,
-        shapes: NDArray[np.object_],
-        columns: Columns,
-        on: NDArray[np.bool_],
-        cut: NDArray[np.bool_],
-    ) -> None:
-        """Take up the houses of a scene.
-
-        Args:
-            scene: Its number.
-            shapes: The houses.
-            columns: Their columns.
-            on: Whether they lie mostly on the scene's own ground.
-            cut: Whether the scene ends at them.
-        """
-        self.shapes += list(shapes)
-        self.scenes += [scene] * len(shapes)
-        self.is_on += on.tolist()
-        self.is_cut += cut.tolist()
-        for key, values in columns.items():
-            self.columns[key] += list(values)
-
-    def joined(self, close: float) -> tuple[NDArray[np.object_], Columns]:
-        """Return each house once."""
-        shapes = np.array(self.shapes, object)
-        above = list(range(len(shapes)))
-
-        def root(house: int) -> int:
-            while above[house] != house:
-                above[house] = above[above[house]]
-                house = above[house]
-            return house
-
-        if len(shapes):
-            pairs = shapely.STRtree(shapes).query(shapes, "dwithin", close)
-            for one, other in pairs.T.tolist():
-                if one < other and self._is_same(one, other, close):
-                    low, high = sorted((root(one), root(other)))
-                    above[high] = low
-        groups: dict[int, list[int]] = defaultdict(list)
-        for house in range(len(shapes)):
-            groups[root(house)].append(house)
-        kept = [group for group in groups.values() if any(self.is_on[one] for one in group)]
-        found = [_united(shapes[group], close) for group in kept]
-        largest = [max(group, key=lambda one: shapely.area(shapes[one])) for group in kept]
-        columns: Columns = {
-            key: [values[one] for one in largest] for key, values in self.columns.items()
-        }
-        if "area_m2" in columns:
-            columns["area_m2"] = [
-                area * shapely.area(house) / shapely.area(shapes[one])
-                for area, house, one in zip(columns["area_m2"], found, largest, strict=True)
-            ]
-        return np.array(found, object), columns
-
-    def _is_same(self, one: int, other: int, close: float) -> bool:
-        """Return whether houses of two scenes are the same, or pieces of one that a border cuts."""
-        if self.scenes[one] == self.scenes[other]:
-            return False
-        first, second = self.shapes[one], self.shapes[other]
-        smaller = min(shapely.area(first), shapely.area(second))
-        if shapely.area(shapely.intersection(first, second)) >= SAME * smaller:
-            return True
-        if not (self.is_cut[one] and self.is_cut[other]):
-            return False
-        along = shapely.intersection(shapely.buffer(first, close), shapely.boundary(second))
-        return bool(shapely.length(along) > 4 * close)
-
-
-def _united(shapes: NDArray[np.object_], close: float) -> Any:
-    """Return pieces of a house as one polygon."""
-    if len(shapes) == 1:
-        return shapes[0]
-    whole = shapely.union_all(shapes)
-    if whole.geom_type != "Polygon":
-        wide = shapely.buffer(whole, close, join_style="mitre")
-        whole = shapely.buffer(wide, -close, join_style="mitre")
-    if whole.geom_type != "Polygon":
-        parts = shapely.get_parts(whole)
-        whole = parts[np.argmax(shapely.area(parts))]
-    return whole
-
-
-class _Network:
-    """The roads of all scenes with nodes of their own numbers.
-
-    Args:
-        unit: Metres of a unit of the coordinates.
-    """
-
-    def __init__(self, unit: float) -> None:
-        self._reach = REACH_M / unit
-        self._numbers: dict[tuple[int, float, float], int] = {}
-        self._places: list[tuple[float, float]] = []
-        self._degrees: list[int] = []
-        self._waiting: list[tuple[int, Any, dict[str, Any]]] = []
-        self._open: dict[int, int] = {}  # nodes at a border, with their scenes
-
-    def add(
-        self, scene: int, lines: NDArray[np.object_], columns: Columns, border: Any
-    ) -> tuple[NDArray[np.object_], Columns]:
-        """Take up the roads of a scene, and return those that do not end at its border."""
-        self._numbers = {}  # nodes are of one scene
-        ends = [(shapely.get_point(lines, 0), "u"), (shapely.get_point(lines, -1), "v")]
-        numbers: dict[str, NDArray[np.int64]] = {}
-        at_border = np.zeros(len(lines), np.bool_)
-        shapely.prepare(border)
-        for points, key in ends:
-            numbers[key] = np.array(
-                [self._node(scene, x, y) for x, y in shapely.get_coordinates(points)], np.int64
-            )
-            near = shapely.dwithin(border, points, self._reach / 10)
-            at_border |= near
-            self._open |= dict.fromkeys(numbers[key][near].tolist(), scene)
-        found: Columns = {**columns, **numbers}
-        for line in np.flatnonzero(at_border):
-            self._waiting.append(
-                (scene, lines[line], {key: values[line] for key, values in found.items()})
-            )
-        return lines[~at_border], {key: values[~at_border] for key, values in found.items()}
-
-    def _node(self, scene: int, x: float, y: float) -> int:
-        place = (scene, x, y)
-        number = self._numbers.get(place)
-        if number is None:
-            number = self._numbers[place] = len(self._places)
-            self._places.append((x, y))
-            self._degrees.append(0)
-        self._degrees[number] += 1
-        return number
-
-    def joined(self) -> tuple[NDArray[np.object_], Columns]:
-        """Return the roads that end at borders, joined where those of two scenes meet."""
-        same = self._pairs()
-        lines = [self._moved(line, row, same) for _, line, row in self._waiting]
-        lines = _merged(lines, self._degrees, set(same.values()))
-        if not lines:
-            return np.empty(0, object), {}
-        shapes = np.array([line for line, _ in lines], object)
-        keys = dict.fromkeys(key for _, row in lines for key in row)
-        return shapes, {key: [row.get(key) for _, row in lines] for key in keys}
-
-    def _pairs(self) -> dict[int, int]:
-        """Return open nodes that are nearest to each other across a border, as one of both."""
-        numbers = np.array(sorted(self._open), np.int64)
-        if len(numbers) < 2:
-            return {}
-        points = shapely.points([self._places[number] for number in numbers])
-        pairs = shapely.STRtree(points).query(points, "dwithin", self._reach).T
-        far = shapely.distance(points[pairs[:, 0]], points[pairs[:, 1]])
-        same: dict[int, int] = {}
-        for one, other in pairs[np.argsort(far, kind="stable")].tolist():
-            first, second = int(numbers[one]), int(numbers[other])
-            taken = first in same or second in same
-            if first >= second or taken or self._open[first] == self._open[second]:
-                continue
-            same[second] = same[first] = first
-            self._degrees[first] += self._degrees[second]
-            self._degrees[second] = 0
-            (x, y), (far_x, far_y) = self._places[first], self._places[second]
-            self._places[first] = ((x + far_x) / 2, (y + far_y) / 2)
-        return same
-
-    def _moved(
-        self, line: Any, row: dict[str, Any], same: dict[int, int]
-    ) -> tuple[Any, dict[str, Any]]:
-        """Return a road whose ends lie in the nodes that theirs became."""
-        points = shapely.get_coordinates(line)
-        row = dict(row)
-        for key, place in (("u", 0), ("v", -1)):
-            row[key] = same.get(row[key], row[key])
-            points[place] = self._places[row[key]]
-        return shapely.linestrings(points), row
-
-    def nodes(self) -> Iterator[tuple[NDArray[np.object_], Columns]]:
-        """Yield the nodes in which a road ends."""
-        numbers = np.flatnonzero(np.array(self._degrees))
-        if len(numbers):
-            places = np.array(self._places)[numbers]
-            degrees = np.array(self._degrees)[numbers]
-            yield shapely.points(places), {"node": numbers, "degree": degrees}
-
-
-def _merged(
-    lines: list[tuple[Any, dict[str, Any]]], degrees: list[int], joints: set[int]
-) -> list[tuple[Any, dict[str, Any]]]:
-    """Return roads of which two of a class that meet in a joint alone are one."""
-    kept: dict[int, tuple[Any, dict[str, Any]]] = dict(enumerate(lines))
-    ends: dict[int, list[int]] = defaultdict(list)
-    for number, (_, row) in kept.items():
-        for key in ("u", "v"):
-            if row[key] in joints:
-                ends[row[key]].append(number)
-    for joint in sorted(joints):
-        meeting = [number for number in ends[joint] if number in kept]
-        if degrees[joint] != 2 or len(meeting) != 2 or meeting[0] == meeting[1]:
-            continue
-        one, other = (kept[number] for number in meeting)
-        if one[1].get("class") != other[1].get("class"):
-            continue
-        kept[meeting[0]] = _as_one(one, other, joint)
-        del kept[meeting[1]]
-        degrees[joint] = 0
-        for key in ("u", "v"):  # its far end, which may be a joint, too
-            far = other[1][key]
-            if far != joint and far in joints:
-                ends[far] = [meeting[0] if n == meeting[1] else n for n in ends[far]]
-    return list(kept.values())
-
-
-def _as_one(
-    one: tuple[Any, dict[str, Any]], other: tuple[Any, dict[str, Any]], joint: int
-) -> tuple[Any, dict[str, Any]]:
-    """Return two roads that meet in a node as one."""
-    (first, row), (second, more) = one, other
-    points, follow = shapely.get_coordinates(first), shapely.get_coordinates(second)
-    if row["u"] == joint:
-        points = points[::-1]
-    if more["v"] == joint:
-        follow = follow[::-1]
-    start = row["v"] if row["u"] == joint else row["u"]
-    end = more["u"] if more["v"] == joint else more["v"]
-    lengths = float(row["length_m"]), float(more["length_m"])
-    told = dict(row) | {"u": start, "v": end, "length_m": sum(lengths)}
-    if row.keys() != more.keys():  # one is as wide as it was found, one as it was drawn
-        row, more = (
-            {**road, "drawn_width_m": road.get("drawn_width_m", road.get("width_m"))}
-            for road in (row, more)
-        )
-        told["width_m"] = None
-    for key in ("confidence", "width_m", "drawn_width_m"):
-        pair = row.get(key), more.get(key)
-        if None not in pair:
-            told[key] = float(np.average(np.array(pair, float), weights=lengths))
-    return shapely.linestrings(np.vstack([points, follow[1:]])), told
