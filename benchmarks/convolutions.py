@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sat2map.networks.convolutions import FEW_PIXELS, DownConvolution, UpConvolution
 from sat2map.networks.patchgan import PatchGAN
-from sat2map.networks.transposed import FEW_PIXELS, UpConvolution
 from sat2map.networks.unet import UNet
 
 
@@ -109,7 +109,8 @@ def measure(layer: Layer, batch: int, memory: torch.memory_format, repeats: int)
 def as_product(layer: Layer, batch: int, repeats: int) -> float | None:
     """Return the seconds of all three as a matrix product, where training takes it."""
     module = layer.module
-    if not isinstance(module, UpConvolution) or layer.side**2 > FEW_PIXELS:
+    known = isinstance(module, DownConvolution | UpConvolution)
+    if not known or layer.side**2 > FEW_PIXELS:
         return None
     x = torch.rand(batch, module.in_channels, layer.side, layer.side, requires_grad=True)
     return best(lambda: module.train()(x).sum().backward(), repeats)

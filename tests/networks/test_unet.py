@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sat2map.networks.transposed import UpConvolution
+from sat2map.networks.convolutions import DownConvolution, UpConvolution
 from sat2map.networks.unet import UNet
 
 # Isola et al. 2017: block, channels in, channels out, side of the output at 256.
@@ -71,9 +71,9 @@ def test_each_block_has_the_published_channels_and_side() -> None:
 def test_each_block_has_the_published_layers_in_order() -> None:
     network = on_meta()
     first, *middle, last = [[type(m) for m in block] for block in network.encoder]
-    assert first == [nn.Conv2d]
-    assert middle == [[nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d]] * 6
-    assert last == [nn.LeakyReLU, nn.Conv2d]
+    assert first == [DownConvolution]
+    assert middle == [[nn.LeakyReLU, DownConvolution, nn.BatchNorm2d]] * 6
+    assert last == [nn.LeakyReLU, DownConvolution]
     blocks = [[type(m) for m in block] for block in network.decoder]
     up = [nn.ReLU, UpConvolution, nn.BatchNorm2d]
     assert blocks == [[*up, nn.Dropout]] * 3 + [up] * 4 + [[nn.ReLU, UpConvolution]]

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from sat2map.networks.blocks import Norm
+from sat2map.networks.convolutions import DownConvolution, UpConvolution
 from sat2map.networks.heads import head
 from sat2map.networks.initialise import initialise
 from sat2map.networks.normalisation import norm_has_shift, norm_layer
-from sat2map.networks.transposed import UpConvolution
 
 
 class UNet(nn.Module):
@@ -71,7 +71,7 @@ class UNet(nn.Module):
             first, innermost = i == 0, i == depth - 1
             before = in_channels if first else encoded[i - 1]
             block: list[nn.Module] = [] if first else [nn.LeakyReLU(0.2)]
-            block.append(nn.Conv2d(before, channels, 4, 2, 1, bias=bias))
+            block.append(DownConvolution(before, channels, bias=bias))
             if not first and not innermost:
                 block.append(norm_layer(norm, channels))
             self.encoder.append(nn.Sequential(*block))
