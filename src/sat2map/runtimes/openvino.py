@@ -194,10 +194,9 @@ class OpenVINORuntime:
         Each of these has its share of the threads, which wait for each other less, and memory for
         what is in the network. Windows at a scene's end have one request, with all threads.
         """
-        model = with_pixels(self._model, graph.asked, graph.legend, graph.halo, self.multiple)
-        if graph.shape is not None:
-            model.reshape(list(graph.shape))
-        count = self.at_once if graph.halo and graph.shape is not None else 1
+        asked, legend, halo, shape = graph
+        model = with_pixels(self._model, asked, legend, halo, self.multiple, shape)
+        count = self.at_once if halo and shape is not None else 1
         how = {"NUM_STREAMS": count} if count > 1 else {"PERFORMANCE_HINT": "LATENCY"}
         settings = self._settings | how
         compiled = _Compiled(self._core.compile_model(model, "CPU", settings), SimpleQueue())
@@ -225,6 +224,7 @@ def with_pixels(
     legend: Legend | None,
     halo: int = 0,
     multiple: int = 1,
+    shape: tuple[int, ...] | None = None,
 ) -> openvino.Model:
     """Return a model that takes uint8 [N,H,W,C] and answers what is asked, in that order.
 
@@ -236,6 +236,7 @@ def with_pixels(
         legend: The classes of a legend head.
         halo: How many pixels of the source on each side are no part of the answers.
         multiple: What sides of the source must be multiples of.
+        shape: The only shape [N,H,W,C] that it takes, or None for any.
     """
     import openvino
     from openvino.preprocess import PrePostProcessor
@@ -257,6 +258,8 @@ def with_pixels(
     pre_post = PrePostProcessor(openvino.Model(answers, copied.get_parameters()))
     source = pre_post.input()
     source.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    if shape is not None:
+        source.tensor().set_shape(list(shape))
     source.model().set_layout(openvino.Layout("NCHW"))
     source.preprocess().convert_element_type(openvino.Type.f32).mean(127.5).scale(127.5)
     return pre_post.build()
