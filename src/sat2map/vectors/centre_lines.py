@@ -294,9 +294,12 @@ def thin(mask: NDArray[np.bool_], passes: int) -> NDArray[np.bool_]:
 
 def _thick(lines: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the pixels of a thinned mask that belong to a block of three by three."""
-    from scipy.ndimage import binary_opening
-
-    thick: NDArray[np.bool_] = binary_opening(lines, np.ones((3, 3), np.bool_))
+    three = lines[:-2] & lines[1:-1] & lines[2:]
+    rows, columns = np.nonzero(three[:, :-2] & three[:, 1:-1] & three[:, 2:])
+    thick = np.zeros_like(lines)
+    for row in range(3):
+        for column in range(3):
+            thick[rows + row, columns + column] = True
     return thick
 
 
@@ -309,6 +312,15 @@ def _cut_off(line: NDArray[np.bool_], origin: tuple[int, int], scene: RoadScene)
     line[:, max(0, scene.grid.width - left) :] = False
 
 
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which pixels that are not of a mask have one of it beside them."""
+    beside = np.zeros_like(mask)
+    for one, other in ((beside, mask), (beside.T, mask.T)):
+        one[1:] |= other[:-1]
+        one[:-1] |= other[1:]
+    return beside & ~mask
+
+
 def _pixels(
     line: NDArray[np.bool_],
     start: int,
@@ -319,7 +331,6 @@ def _pixels(
     origin: tuple[int, int],
 ) -> NDArray[np.void]:
     """Return what is known of every pixel of a line, dtype `CHAIN`, in the order of rows."""
-    from scipy.ndimage import binary_dilation
     from scipy.spatial import KDTree
 
     rows, columns = np.nonzero(line)
@@ -328,7 +339,7 @@ def _pixels(
         return found
     found["row"], found["column"] = rows + origin[0], columns + origin[1]
     places = np.column_stack([rows, columns]) + start
-    edge = np.argwhere(binary_dilation(mask) & ~mask)
+    edge = np.argwhere(_beside(mask))
     reach = np.full(len(rows), float(reaches.passes))
     if len(edge):
         distances, _ = KDTree(edge).query(places, distance_upper_bound=reaches.passes)

@@ -61,7 +61,7 @@ class Measures:
 
     def areas_m2(self, polygons: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the areas of polygons in square metres, float64 [N]."""
-        dense = shapely.segmentize(polygons, LONGEST)
+        dense = _densified(polygons)
 
         def equal(points: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.column_stack(self._equal.transform(*self._placed(points).T))
@@ -71,12 +71,22 @@ class Measures:
 
     def lengths_m(self, lines: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the lengths of lines in metres, float64 [N]."""
-        points, line = shapely.get_coordinates(
-            shapely.segmentize(lines, LONGEST), return_index=True
-        )
+        points, line = shapely.get_coordinates(_densified(lines), return_index=True)
         if not len(points):
             return np.zeros(len(lines))
         x, y = self._degrees.transform(*self._placed(points).T)
         same = line[1:] == line[:-1]
         metres = self._geod.inv(x[:-1][same], y[:-1][same], x[1:][same], y[1:][same])[2]
         return np.bincount(line[1:][same], metres, minlength=len(lines)).astype(np.float64)
+
+
+def _densified(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return shapes with more points on their long straight lines, of which few have any."""
+    points, number = shapely.get_coordinates(shapes, return_index=True)
+    step = np.diff(points, axis=0)
+    # From one ring to the next it is no line, and does no harm.
+    long = (np.hypot(*step.T) > LONGEST) & (number[1:] == number[:-1])
+    some = np.unique(number[1:][long])
+    found = shapes.copy()
+    found[some] = shapely.segmentize(shapes[some], LONGEST)
+    return found

@@ -137,7 +137,7 @@ class ChainFile:
             data = os.pread(self._file.fileno(), count * CHAIN.itemsize, offset)
             part = np.frombuffer(data, CHAIN)
             parts.append(part[::-1] if turned else part)
-        chain: NDArray[np.void] = np.concatenate(parts)
+        chain: NDArray[np.void] = np.concatenate(parts) if len(parts) > 1 else parts[0]
         same = (np.diff(chain["row"]) == 0) & (np.diff(chain["column"]) == 0)
         once: NDArray[np.void] = chain[np.append(True, ~same)]
         return once

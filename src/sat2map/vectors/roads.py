@@ -113,9 +113,11 @@ def _lines(
         counts = np.bincount(chain["road"], minlength=256)[: len(roads)]
         # From the middle of a road to the next pixel beside it; half of them have no middle. The
         # median, as crossings are wide and trees hide an edge.
-        pixels_wide = float(2 * np.median(chain["reach"]) / FINE - 0.5)
+        reach = np.sort(chain["reach"])
+        twice = int(reach[(len(reach) - 1) // 2]) + int(reach[len(reach) // 2])
+        pixels_wide = twice / FINE - 0.5
         yield RoadLine(
-            _line(graph, way),
+            _line(graph, way, chain),
             int(np.where(roads, counts, -1).argmax()),
             numbers[way.u],
             numbers[way.v],
@@ -124,9 +126,8 @@ def _lines(
         )
 
 
-def _line(graph: RoadGraph, way: Way) -> NDArray[np.float64]:
-    """Return the points of a way as it is drawn, (column, row), float64 [N,2]."""
-    chain = graph.pixels(way)
+def _line(graph: RoadGraph, way: Way, chain: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return the points of a way along its pixels as it is drawn, (column, row), float64 [N,2]."""
     ends = [_point(graph.nodes[key]) for key in (way.u, way.v)]
     middles = np.column_stack([chain["column"], chain["row"]]) + 0.5
     points = np.concatenate([ends[:1], middles, ends[1:]])
@@ -141,7 +142,7 @@ def _line(graph: RoadGraph, way: Way) -> NDArray[np.float64]:
 
 def _is_point(graph: RoadGraph, way: Way) -> bool:
     """Return whether a loop is so small that nothing of it is left when it is drawn."""
-    return way.u == way.v and not np.diff(_line(graph, way), axis=0).any()
+    return way.u == way.v and not np.diff(_line(graph, way, graph.pixels(way)), axis=0).any()
 
 
 def _node(number: int, node: Node) -> RoadNode:
