@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sat2map.vectors.houses import Labels
+from sat2map.vectors.houses import Labels, to_edge
 from sat2map.vectors.houses import split_houses as split_many
 
 
@@ -100,3 +100,13 @@ def test_a_block_is_split_alike_whatever_lies_beside_it() -> None:
     for found, labels, known, pixels in zip(many, blocks, sure, least, strict=True):
         np.testing.assert_array_equal(found, split_houses(labels, known, pixels))
         assert ((found > 0) == (labels > 0)).all()
+
+
+@pytest.mark.parametrize(("side", "smooth"), [(90, 2.0), (300, 9.0), (420, 60.0)])
+def test_distances_to_the_edge_are_those_of_scipy(side: int, smooth: float) -> None:
+    noise = ndimage.gaussian_filter(
+        np.random.default_rng(side).standard_normal((side, side)), smooth
+    )
+    inside = np.pad(noise[:, : side // 2] > np.quantile(noise, 0.3), 2)
+    assert np.array_equal(to_edge(inside), ndimage.distance_transform_edt(inside))
+    assert not to_edge(np.zeros((5, 7), np.bool_)).any()

@@ -41,3 +41,10 @@ def test_houses_that_are_traced_together_are_what_each_is_alone(seed: int) -> No
 
 def test_nothing_to_trace_gives_nothing() -> None:
     assert traced_alone([], [], TRACED, EXTENT) == []
+
+
+def test_a_house_beside_another_block_keeps_the_outline_of_its_pixels() -> None:
+    blocks = [one for one in houses(0) if (one.labels < 0).any()]
+    (found,) = traced_alone(blocks, [np.eye(2)], TRACED, EXTENT)
+    (alone,) = traced_houses(blocks[0], np.eye(2), TRACED, EXTENT)
+    assert shapely.equals_exact(found[0].outline, alone.outline)

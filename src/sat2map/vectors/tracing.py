@@ -67,33 +67,30 @@ def traced_alone(
         tolerance: How far outlines are simplified, in pixels.
         extent: Height and width of the scene.
     """
-    free = [
-        n
-        for n, block in enumerate(blocks)
-        if not _is_at_edge(block, extent) and not (block.labels < 0).any()
-    ]
+    free = [n for n, block in enumerate(blocks) if not _is_at_edge(block, extent)]
     found = {
         n: traced_houses(blocks[n], matrices[n], tolerance, extent)
         for n in set(range(len(blocks))) - set(free)
     }
     for batch in batches([blocks[n].labels.size for n in free]):
         own = free[batch]
-        for n, outlines in zip(
-            own, _outlines([blocks[n].labels for n in own], tolerance), strict=True
-        ):
+        every = _outlines([blocks[n].labels for n in own], tolerance)
+        for n, outlines in zip(own, every, strict=True):
             found[n] = [_placed(blocks[n], 1, outline, matrices[n]) for outline in outlines]
     return [found[n] for n in range(len(blocks))]
 
 
 def _outlines(blocks: list[NDArray[np.int32]], tolerance: float) -> list[list[Any]]:
     """Return the simplified outlines of blocks of one house, in pixels from the corner of each."""
-    canvas, corners = side_by_side(blocks)
+    canvas, corners = side_by_side([np.maximum(labels, 0) for labels in blocks])
     faces = _smooth_faces(canvas)
     owner = np.array([number - 1 for _, number in faces])
-    rough = np.array([face for face, _ in faces], object)
-    simple = shapely.transform(shapely.coverage_simplify(rough, tolerance), on_grid)
+    outlines = np.array([face for face, _ in faces], object)
+    alone = np.array([labels.min() == 0 for labels in blocks])[owner]
+    simple = shapely.transform(shapely.coverage_simplify(outlines[alone], tolerance), on_grid)
     wrong = ~shapely.is_valid(simple) | (shapely.get_type_id(simple) != 3)
-    outlines = np.where(np.isin(owner, owner[wrong]), rough, simple)
+    right = ~np.isin(owner[alone], owner[alone][wrong])
+    outlines[np.flatnonzero(alone)[right]] = simple[right]
     points, outline = shapely.get_coordinates(outlines, return_index=True)
     corner = np.array(corners, np.float64)[owner, ::-1]
     outlines = shapely.set_coordinates(outlines, points - corner[outline])
