@@ -108,5 +108,7 @@ def test_distances_to_the_edge_are_those_of_scipy(side: int, smooth: float) -> N
         np.random.default_rng(side).standard_normal((side, side)), smooth
     )
     inside = np.pad(noise[:, : side // 2] > np.quantile(noise, 0.3), 2)
-    assert np.array_equal(to_edge(inside), ndimage.distance_transform_edt(inside))
+    hall = np.pad(np.ones((230, 210), np.bool_), 2)
+    for shape in (inside, hall):
+        assert np.array_equal(to_edge(shape), ndimage.distance_transform_edt(shape))
     assert not to_edge(np.zeros((5, 7), np.bool_)).any()
