@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import rasterio
+from rasterio.windows import Window
 
 from sat2map.towns.write import write_scene
 
@@ -54,15 +55,20 @@ regularize_geodataframe(frame).to_file(sys.argv[2])
 
 
 def write_classes(path: Path, town: Path, side: int) -> None:
-    """Write the class map of a town, mirrored until it has so many pixels a side."""
+    """Write the class map of a town, mirrored until it has so many pixels a side.
+
+    Row by row of towns: what is started from here counts this process's most memory as its own.
+    """
     with rasterio.open(town / "scene_cover.tif") as file:
         numbers, profile = file.read(1), file.profile
-    times = -(-side // TOWN)
     pair = np.concatenate([numbers, numbers[:, ::-1]], 1)
-    square = np.tile(np.concatenate([pair, pair[::-1]]), (-(-times // 2), -(-times // 2)))
+    row = np.tile(pair, -(-side // pair.shape[1]))[:, :side]
     facts = {"height": side, "width": side, "tiled": True, "blockxsize": 256, "blockysize": 256}
-    with rasterio.open(path, "w", **(profile | facts)) as file:
-        file.write(square[:side, :side], 1)
+    small = rasterio.Env(GDAL_CACHEMAX=32 * 2**20)
+    with small, rasterio.open(path, "w", **(profile | facts)) as file:
+        for number, top in enumerate(range(0, side, TOWN)):
+            part = (row[::-1] if number % 2 else row)[: side - top]
+            file.write(part, 1, window=Window(0, top, side, len(part)))
 
 
 def measured(python: str, program: str, *arguments: str) -> tuple[float, float]:
