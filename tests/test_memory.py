@@ -1,9 +1,11 @@
-"""Memory is given back."""
+"""Memory is given back, or kept."""
 
 from __future__ import annotations
 
 import ctypes
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,3 +30,28 @@ def test_what_is_freed_is_given_back() -> None:
     arrays.clear()
     give_back_memory()
     assert held() - before < taken / 4
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sat2map.memory import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(8 << 20, np.uint8), np.ones(8 << 20, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_what_is_freed_is_kept_for_what_comes_next() -> None:
+    if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        pytest.skip("another C library")
+
+    def page_faults(how: str) -> int:
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    assert page_faults("kept") < page_faults("not") / 3

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sat2map.errors import UsageError
 from sat2map.legend import Legend, cover_shares
+from sat2map.memory import keep_freed_memory
 from sat2map.model.folder import load_model
 from sat2map.networks.normalisation import in_published_mode, with_placed_dropout
 from sat2map.networks.portable import outputs_of
@@ -48,6 +49,7 @@ class TorchRuntime:
         threads: int | None = None,
     ) -> None:
         self._device = default_device() if device is None else _named_device(device)
+        keep_freed_memory()
         self._network = network.to(self._device).eval()
         self._threads = threads
         self._others_threads = torch.get_num_threads()
