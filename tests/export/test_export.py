@@ -39,7 +39,8 @@ def same_process() -> Iterator[None]:
     """NNCF, which changes the process that it works in, works in another one."""
 
     def state() -> tuple[object, ...]:  # other libraries, in tests before these, may load it too
-        return "nncf" in sys.modules, logging.getLoggerClass(), os.environ.get("NNCF_CI")
+        loaded = sys.modules.get("nncf") is not None
+        return loaded, logging.getLoggerClass(), os.environ.get("NNCF_CI")
 
     before = state()
     yield
