@@ -141,9 +141,9 @@ def _outlined(
     alone = [blocks[n] for n in left], [matrices[n] for n in left]
     for (n, ragged), houses in zip(left.items(), traced_alone(*alone, TRACED, extent), strict=True):
         found[n] = houses
-        if ragged is not None:
-            best = ragged_grid(ragged, Samples(blocks[n], matrices[n]), houses, extent)
-            squared += [] if best is None else [(n, best)]
+        best = None if ragged is None else ragged_grid(ragged, houses, extent)
+        if best is not None:
+            squared.append((n, best))
     made = houses_of([grid for _, grid in squared], extent)
     for (n, _), houses in zip(squared, made, strict=True):
         found[n] = houses

@@ -547,10 +547,9 @@ def _lines(points: Points, sides: Integers, ends: NDArray[np.bool_]) -> NDArray[
     begins = np.ones(len(sides), np.bool_)
     begins[1:] = (sides[1:] != sides[:-1] + 1) | ends[sides[1:]]
     line = np.cumsum(begins) - 1
-    place = np.concatenate([sides[begins], sides + 1])
-    order = np.lexsort((place, np.concatenate([line[begins], line])))
-    numbers = np.concatenate([line[begins], line])[order]
-    return np.asarray(shapely.linestrings(points[place[order]], indices=numbers), object)
+    place, line = np.concatenate([sides[begins], sides + 1]), np.concatenate([line[begins], line])
+    order = np.lexsort((place, line))
+    return np.asarray(shapely.linestrings(points[place[order]], indices=line[order]), object)
 
 
 def _hidden(

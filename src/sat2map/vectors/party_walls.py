@@ -12,7 +12,6 @@ straight wall, along the house's main direction or across it, which is a wall of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,7 +25,7 @@ from sat2map.vectors.arcs import PRECISION, Points, on_grid
 from sat2map.vectors.blocks import Block, House
 from sat2map.vectors.squaring import Grid, Ragged, Samples, houses_of, ragged_grid, squared_grid
 from sat2map.vectors.tracing import TRACED, traced_alone, traced_houses
-from sat2map.vectors.walls import Matrix, outlines_of, rotated
+from sat2map.vectors.walls import Matrix, outlines_of, rotated, step_of
 
 _LEAST_SIDES = 2
 """Pixels' sides that two houses have in common at least, where there is a wall between them."""
@@ -76,11 +75,11 @@ def square_apart(
         elif grid is not None:
             left.append((alone[n], grid))
     houses_left = [one.house for one, _ in left]
-    steps = [matrices[one.block] for one, _ in left]
-    every = traced_alone(houses_left, steps, TRACED, extent)
-    for (one, ragged), matrix, traced in zip(left, steps, every, strict=True):
-        best = ragged_grid(ragged, Samples(one.house, matrix), traced, extent)
-        squared += [] if best is None else [(one, best)]
+    every = traced_alone(houses_left, [matrices[one.block] for one, _ in left], TRACED, extent)
+    for (one, ragged), traced in zip(left, every, strict=True):
+        best = ragged_grid(ragged, traced, extent)
+        if best is not None:
+            squared.append((one, best))
     found: list[dict[int, House]] = [{} for _ in blocks]
     made = houses_of([grid for _, grid in squared], extent)
     for (one, _), houses in zip(squared, made, strict=True):
@@ -98,7 +97,7 @@ def _straightened(block: Block, matrix: Matrix, angle: float) -> Block:
     from scipy import ndimage
 
     labels = block.labels
-    step = math.sqrt(abs(float(np.linalg.det(matrix))))
+    step = step_of(matrix)
     for (one, two), middles in _borders(labels).items():
         if block.numbers[one - 1] != block.numbers[two - 1]:
             continue  # nothing is guessed: the class map tells them apart

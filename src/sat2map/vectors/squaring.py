@@ -35,6 +35,7 @@ from sat2map.vectors.walls import (
     notched_walls,
     rotated,
     snapped,
+    step_of,
 )
 
 _FIRST = 0.02
@@ -101,19 +102,19 @@ def squared_grid(
     return None
 
 
-def ragged_grid(
-    ragged: Ragged, samples: Samples, traced: list[House], extent: tuple[int, int]
-) -> Grid | None:
+def ragged_grid(ragged: Ragged, traced: list[House], extent: tuple[int, int]) -> Grid | None:
     """Return the best outline with right angles of a house that fits none well.
 
     It gets one where that costs it no more than a plain one may, against its traced outline.
 
     Args:
         ragged: The house.
-        samples: Its block.
         traced: The same, traced.
         extent: Height and width of the scene.
     """
+    any_grid, _ = ragged.grids[0]
+    # Not kept since `squared_grid`: of many houses at once they take much memory.
+    samples = Samples(any_grid.block, any_grid.matrix)
     least = samples.iou(traced) - (1 - KEPT_IOU)
     # The first direction may be that of a whole row, which has common walls by it.
     order = sorted(
@@ -248,7 +249,7 @@ class Samples:
         points[..., 1] = ((np.arange(height * fine) + 0.5) / fine)[:, None]
         points = points.reshape(-1, 2)
         self.block, self.matrix, self.fine = block, matrix, fine
-        self.step = math.sqrt(abs(float(np.linalg.det(matrix))))
+        self.step = step_of(matrix)
         self.area = (self.step / fine) ** 2
         self.ground = np.asfortranarray(points @ matrix)  # each coordinate in one piece
         self.labels = np.repeat(np.repeat(block.labels, fine, 0), fine, 1).ravel()

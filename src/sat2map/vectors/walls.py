@@ -133,7 +133,7 @@ class _Outlines:
         order = np.argsort(owner, kind="stable")
         owner, begin, finish = owner[order], begin[order], finish[order]
         corner = np.array(corners, np.float64)[owner, ::-1]
-        self.steps = np.array([math.sqrt(abs(float(np.linalg.det(m)))) for m in matrices])
+        self.steps = np.array([step_of(matrix) for matrix in matrices])
         self.sizes = np.bincount(owner, minlength=len(blocks))
         self._owner = owner
         self._bounds = np.concatenate([[0], np.cumsum(self.sizes)]).tolist()
@@ -269,6 +269,11 @@ class Wall(NamedTuple):
     length: float
     slope: float
     weight: float
+
+
+def step_of(matrix: Matrix) -> float:
+    """Return the side of a pixel in metres, of one that is not square that of the same area."""
+    return math.sqrt(abs(float(np.linalg.det(matrix))))
 
 
 def rotated(points: Points, angle: float) -> tuple[Floats, Floats]:
