@@ -13,8 +13,8 @@ import rasterio
 import torch
 
 from fixtures.scenes import MakeScene, noise, smooth, with_classes
-from sat2map.cli.app import translate
 from sat2map.cli.batch import batch
+from sat2map.cli.translate import translate
 from sat2map.legend import STREETS
 from sat2map.model.folder import Model, ModelCard, build_generator, save_model
 from sat2map.networks.specs import UNetSpec
