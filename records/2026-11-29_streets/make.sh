@@ -61,3 +61,4 @@ sat2map train --recipe "$here/recipe.toml" --set "training.seed=$seed" "${sets[@
 python "$first/ship.py" balanced "$data/maps" shipped 2026-11-29_streets naip massachusetts_1m46 \
   towns towns_temperate
 python "$here/../2026-11-29_confidence/confidence.py" fit shipped "$data/maps" towns towns_temperate
+python "$here/places.py" "$data" . streets-2026-11 shipped --card shipped

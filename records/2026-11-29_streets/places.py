@@ -1,13 +1,14 @@
 """How models do at each place, with intervals, the worst place first.
 
-    python places.py DATA SETS MODEL [MODEL ...] [--scales 0.7,1,1.4] [--json FILE]
+    python places.py DATA SETS MODEL [MODEL ...] [--scales 0.7,1,1.4] [--json FILE] [--card FOLDER]
 
 DATA is the folder of what was given (`maps`, `rasters`, `openaerialmap`), SETS that of the data
 sets of class masks that the record makes (`naip`, `massachusetts_1m46`, `towns`,
 `towns_temperate`); of these only what is held out is read. Everything is shown at its true ground
 resolution times each scale, no finer than 0.75 m (0.5 m for towns), and scored as land cover by
 `sat2map.evaluation.masks`, in tiles of 80 m of the answer to the whole image: an interval is a
-bootstrap over the tiles of a place; that of a mean over places draws places first.
+bootstrap over the tiles of a place; that of a mean over places draws places first. With --card the
+tables become a part of that model's README.md.
 """
 
 from __future__ import annotations
@@ -206,6 +207,21 @@ def shown(values: NDArray[np.float64]) -> str:
     return f"{values[0]:.3f} ({low:.3f} to {high:.3f})".replace("0.", ".")
 
 
+CARD = """## Place by place
+
+Land cover and centre lines of roads on ground that no training saw, by the int8 files. In brackets
+95 % intervals: over tiles of 80 m, and of means over places and tiles. The worst place is first.
+"""
+
+
+def write_card(card: Path, lines: list[str]) -> None:
+    """Put the tables before the legend of a card, in place of what is there of them."""
+    head, rest = card.read_text(encoding="utf-8").split("\n## Legend", 1)
+    head = head.split("\n## Place by place")[0].rstrip()
+    part = CARD + "\n".join(lines)
+    card.write_text(f"{head}\n\n{part}\n\n## Legend{rest}", encoding="utf-8")
+
+
 def main() -> None:
     """Print a table for each metric and write all values."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -214,6 +230,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--scales", default="1")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--card", type=Path)
     options = parser.parse_args()
     scales = [float(scale) for scale in options.scales.split(",")]
     columns = [(name, scale) for name in options.models for scale in scales]
@@ -226,13 +243,17 @@ def main() -> None:
     heads = [
         f"`{Path(name).name}`" + (f" x {s:g}" if len(scales) > 1 else "") for name, s in columns
     ]
+    lines: list[str] = []
     for metric, table in values.items():
-        print(f"\n| {metric} |", " | ".join(heads), "|\n|---|" + "---|" * len(heads))
+        lines += ["", f"| {metric} | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
         for place, cells in sorted(table.items(), key=lambda item: item[1][-1][0]):
-            print(f"| {place} |", " | ".join(map(shown, cells)), "|")
+            lines.append(f"| {place} | {' | '.join(map(shown, cells))} |")
         if len(table) > 2:
             means = [over_places([cells[k] for cells in table.values()]) for k in range(len(heads))]
-            print("| mean over places |", " | ".join(map(shown, means)), "|", flush=True)
+            lines.append(f"| mean over places | {' | '.join(map(shown, means))} |")
+    print(*lines, sep="\n", flush=True)
+    if options.card:
+        write_card(options.card / "README.md", lines)
     if options.json:
         plain = {m: {p: [c[0] for c in cells] for p, cells in t.items()} for m, t in values.items()}
         options.json.write_text(json.dumps({"columns": columns, "values": plain}, indent=1) + "\n")
