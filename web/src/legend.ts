@@ -63,7 +63,7 @@ export async function listStyles(scene: Scene): Promise<void> {
   await listMapClasses(scene);
 }
 
-export async function listMapClasses(scene: Scene): Promise<void> {
+async function listMapClasses(scene: Scene): Promise<void> {
   const drawn = page.styles.length === 0 ? [] : await server.legend(scene.id, "map", state.style);
   const items = drawn.map(({ name, colour }) => {
     const item = document.createElement("li");
@@ -93,7 +93,7 @@ find("style").addEventListener("change", () => {
 });
 
 // The part of a scene in view, at the zoom that the map shows; null where it shows none of it, or not yet.
-export function viewOf(scene: Scene): View | null {
+function viewOf(scene: Scene): View | null {
   if (page.numbersZooms[1] === 0) return null;
   const bounds = left.getBounds();
   // Zooms of tiles of 256 pixels are one more than those of the map, which counts in 512.

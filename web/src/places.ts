@@ -13,7 +13,7 @@ export function forgetPlace(): void {
 }
 
 // It is asked for the place that is said, to a centimetre.
-export async function askPoint(longitude: number, latitude: number): Promise<void> {
+async function askPoint(longitude: number, latitude: number): Promise<void> {
   if (page.current === undefined) return;
   const [lon, lat] = [Number(longitude.toFixed(DIGITS)), Number(latitude.toFixed(DIGITS))];
   marker ??= new Marker({ color: "#c0392b" });
@@ -34,7 +34,7 @@ export async function askPoint(longitude: number, latitude: number): Promise<voi
   }
 }
 
-export function vectorsAt(lon: number, lat: number): string {
+function vectorsAt(lon: number, lat: number): string {
   const found = right.queryRenderedFeatures(right.project([lon, lat]));
   const names = found.map(({ sourceLayer, properties }) => `${properties.class ?? sourceLayer}`);
   return [...new Set(names)].join(", ") || "nothing";
