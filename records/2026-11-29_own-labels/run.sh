@@ -15,7 +15,7 @@ label() {
   local name=$1 metres=$2 scales=$3 masks=$4 licence=$5; shift 5
   [ -d "$name" ] && return
   mkdir -p "labels/$name" "photos/$name"
-  python "$here/label.py" "$sets/shipped" "$metres" "$scales" "$masks" "labels/$name" "$@"
+  python "$here/label_all.py" "$sets/shipped" "$metres" "$scales" "$masks" "labels/$name" "$@"
   mv "labels/$name/mapping.json" "labels/$name.json"
   ln -sf "$@" "photos/$name/"
   sat2map data masks "photos/$name" "$name" --classes "labels/$name" --mapping "labels/$name.json" \
