@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from PIL import Image
+from vector_picture import save_beside
 
 from sat2map import translate_raster
 from sat2map.towns.write import write_scene
@@ -32,13 +33,11 @@ def main(folder: Path) -> None:
     if not (town / "scene.tif").exists():
         write_scene(town, SIDE, seed=SEED)
     translate_raster(town / "scene.tif", folder / "map.tif", "streets")
-    whole = Image.new("RGB", (3 * SHOWN + 20, SHOWN), "white")
-    for place, path in enumerate((town / "scene.tif", folder / "map.tif", town / "scene_map.tif")):
+    images = []
+    for path in (town / "scene.tif", folder / "map.tif", town / "scene_map.tif"):
         with rasterio.open(path) as file:
-            pixels = np.moveaxis(file.read([1, 2, 3]), 0, -1)
-        shown = Image.fromarray(pixels).resize((SHOWN, SHOWN), Image.Resampling.LANCZOS)
-        whole.paste(shown, (place * (SHOWN + 10), 0))
-    whole.quantize(256, dither=Image.Dither.NONE).save(OUT, optimize=True)
+            images.append(Image.fromarray(np.moveaxis(file.read([1, 2, 3]), 0, -1)))
+    save_beside(images, SHOWN, OUT)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,17 @@ def main(folder: Path) -> None:
     over, alone = picture.copy(), Image.new("RGB", (side, side), "white")
     draw(over, town, placed, filled=False)
     draw(alone, town, placed, filled=True)
-    whole = Image.new("RGB", (3 * SHOWN + 20, SHOWN), "white")
-    for place, each in enumerate((picture, over, alone)):
-        shown = each.resize((SHOWN, SHOWN), Image.Resampling.LANCZOS)
-        whole.paste(shown, (place * (SHOWN + 10), 0))
-    whole.quantize(256, dither=Image.Dither.NONE).save(OUT, optimize=True)
+    save_beside((picture, over, alone), SHOWN, OUT)
+
+
+def save_beside(images: Sequence[Image.Image], side: int, path: Path) -> None:
+    """Write images beside each other, each of so many pixels along a side, as a small PNG."""
+    width = len(images) * (side + 10) - 10
+    whole = Image.new("RGB", (width, side), "white")
+    for place, each in enumerate(images):
+        shown = each.resize((side, side), Image.Resampling.LANCZOS)
+        whole.paste(shown, (place * (side + 10), 0))
+    whole.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def draw(
